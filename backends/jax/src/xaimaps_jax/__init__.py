@@ -1,0 +1,5 @@
+"""The JAX backend of xaimaps."""
+
+from xaimaps_jax.backend import JaxBackend
+
+__all__ = ["JaxBackend"]

@@ -1,0 +1,194 @@
+"""From the protobuf of a checked model to a graph of nodes that know their rules."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, NodeProto, numpy_helper
+
+from xaimaps.errors import ModelLoadError, UnsupportedModelError
+from xaimaps_jax.onnx import ops  # noqa: F401  (registers the rules)
+from xaimaps_jax.onnx.graph import STATIC_SIZE, Graph, Node
+from xaimaps_jax.onnx.registry import Rule, find_rule
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+Opsets = Mapping[str, int]
+
+
+def build_graph(proto: onnx.GraphProto, opsets: Opsets) -> tuple[Graph, Arrays]:
+    """Resolve the operators of a graph, fold its constants and take its weights out.
+
+    Args:
+        proto: the graph, without calls of model-local functions.
+        opsets: the version of each operator domain.
+
+    Returns:
+        The graph, and its parameters by name.
+
+    Raises:
+        UnsupportedModelError: operators without a rule, all of them named.
+    """
+    _require_rules(proto, opsets)
+    graph = _resolve(proto, opsets)
+    folded, computed = _fold(graph)
+    constants = {**graph.constants, **computed}
+    read = {name for node in folded for name in node.reads} | set(graph.outputs)
+    params = {name: a for name, a in constants.items() if name in read and _is_weight(a)}
+    kept = {name: a for name, a in constants.items() if name in read and name not in params}
+    return Graph(folded, kept, graph.inputs, graph.outputs), params
+
+
+def _is_weight(array: np.ndarray[Any, Any]) -> bool:
+    """Whether an array is a parameter: big, and not of the integers that count and index."""
+    return array.size > STATIC_SIZE and array.dtype not in (np.int64, np.int32, np.bool_)
+
+
+def _require_rules(proto: onnx.GraphProto, opsets: Opsets) -> None:
+    """Name every operator that has no rule, in one error."""
+    missing: dict[str, list[str]] = {}
+    for node in _all_nodes(proto):
+        domain = _domain(node)
+        if node.op_type != "Constant" and not find_rule(domain, node.op_type, opsets.get(domain, 1)):
+            label = f"{domain or 'ai.onnx'}.{node.op_type} (opset {opsets.get(domain, '?')})"
+            missing.setdefault(label, []).append(node.name or next(iter(node.output), "?"))
+    if missing:
+        listed = "; ".join(f"{label} at {_some(names)}" for label, names in sorted(missing.items()))
+        raise UnsupportedModelError(
+            f"no rule for {len(missing)} of the model's operators: {listed}; register one with "
+            "xaimaps_jax.onnx.op, or export the model without them"
+        )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:3]))
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _all_nodes(proto: onnx.GraphProto) -> Iterable[NodeProto]:
+    for node in proto.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from _all_nodes(attribute.g)
+
+
+def _domain(node: NodeProto) -> str:
+    return "" if node.domain == "ai.onnx" else node.domain
+
+
+def _resolve(proto: onnx.GraphProto, opsets: Opsets) -> Graph:
+    """Turn nodes and initialisers into Python's own; Constant nodes become constants."""
+    constants: Arrays = {tensor.name: _to_array(tensor) for tensor in proto.initializer}
+    for sparse in proto.sparse_initializer:
+        constants[sparse.values.name] = _to_dense(sparse)
+    nodes = []
+    for node in proto.node:
+        if node.op_type == "Constant" and not _domain(node):
+            constants[node.output[0]] = _constant_value(node)
+        else:
+            nodes.append(_resolve_node(node, opsets))
+    inputs = tuple(value.name for value in proto.input if value.name not in constants)
+    return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output))
+
+
+def _resolve_node(node: NodeProto, opsets: Opsets) -> Node:
+    domain = _domain(node)
+    rule = find_rule(domain, node.op_type, opsets.get(domain, 1))
+    assert rule is not None, "_require_rules comes first"
+    name = node.name or next(filter(None, node.output), node.op_type)
+    _check_attributes(node, rule, name)
+    bodies = {a.name: a.g for a in node.attribute if a.type == AttributeProto.GRAPH}
+    return Node(
+        name=name,
+        operator=node.op_type,
+        rule=rule,
+        inputs=tuple(node.input),
+        outputs=tuple(node.output),
+        attributes={a.name: _attribute_value(a) for a in node.attribute if a.name not in bodies},
+        subgraphs={key: _build_body(body, opsets) for key, body in bodies.items()},
+        metadata={entry.key: entry.value for entry in node.metadata_props},
+    )
+
+
+def _build_body(proto: onnx.GraphProto, opsets: Opsets) -> Graph:
+    """A subgraph keeps its weights as constants: it has no parameters of its own."""
+    graph, params = build_graph(proto, opsets)
+    return Graph(graph.nodes, {**graph.constants, **params}, graph.inputs, graph.outputs)
+
+
+def _check_attributes(node: NodeProto, rule: Rule, name: str) -> None:
+    unknown = {a.name for a in node.attribute} - rule.attributes
+    if unknown:
+        raise UnsupportedModelError(
+            f"{node.op_type} node {name!r} has an attribute {min(unknown)!r} that its rule does not "
+            f"know (it knows {', '.join(sorted(rule.attributes)) or 'none'}); export the model again"
+        )
+
+
+def _attribute_value(attribute: AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, onnx.TensorProto):
+        return _to_array(value)
+    if attribute.type == AttributeProto.STRINGS:
+        return [item.decode("utf-8", "replace") for item in value]
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
+def _to_array(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
+    try:
+        array: np.ndarray[Any, Any] = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, MemoryError, OverflowError) as error:
+        raise ModelLoadError(
+            f"the tensor {tensor.name!r} of shape {list(tensor.dims)} does not match its data "
+            f"({error}); export the model again"
+        ) from None
+    return array
+
+
+def _to_dense(sparse: onnx.SparseTensorProto) -> np.ndarray[Any, Any]:
+    values, indices = _to_array(sparse.values), _to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return dense
+
+
+def _constant_value(node: NodeProto) -> np.ndarray[Any, Any]:
+    (attribute,) = node.attribute
+    value = onnx.helper.get_attribute_value(attribute)
+    match attribute.name:
+        case "value":
+            return _to_array(value)
+        case "sparse_value":
+            return _to_dense(value)
+        case "value_int" | "value_ints":
+            return np.asarray(value, np.int64)
+        case "value_float" | "value_floats":
+            return np.asarray(value, np.float32)
+        case _:
+            raise UnsupportedModelError(
+                f"Constant node {node.name!r} holds {attribute.name!r}, which is no number"
+            )
+
+
+def _fold(graph: Graph) -> tuple[tuple[Node, ...], Arrays]:
+    """Compute now what hangs on constants alone, so that no call ever does it again."""
+    computed: Arrays = {}
+    known = ChainMap(computed, dict(graph.constants))
+    left = []
+    for node in graph.nodes:
+        if all(name in known for name in node.reads):
+            values = {name: known[name] for name in node.reads}
+            node(values)
+            computed.update({name: np.asarray(values[name]) for name in node.outputs if name})
+        else:
+            left.append(node)
+    return tuple(left), computed

@@ -1,0 +1,174 @@
+"""The ONNX front door: `load` a file, `apply` it like any JAX function, `run` it once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+import onnx.inliner
+
+from xaimaps.errors import ArrayInputError, UnsupportedModelError, nearest
+from xaimaps_jax.onnx.building import build_graph
+from xaimaps_jax.onnx.graph import Graph
+from xaimaps_jax.onnx.loading import read_model
+
+Array = Any
+Params = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or output as the file declares it; None stands for a size that varies."""
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """A model that is a pure function of its parameters.
+
+    Attributes:
+        graph: its nodes and static values.
+        params: its weights by the file's names, a pytree that may be trained.
+        inputs: what it takes.
+        outputs: what it gives.
+        metadata: the file's own notes.
+    """
+
+    graph: Graph
+    params: Params
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    metadata: Mapping[str, str]
+
+    def apply(
+        self,
+        params: Params,
+        *inputs: Array,
+        outputs: Sequence[str] | None = None,
+        taps: Mapping[str, Array] | None = None,
+        bypass: frozenset[str] = frozenset(),
+    ) -> tuple[Array, ...]:
+        """Run the graph; `jax.jit`, `grad` and `vmap` go through.
+
+        Args:
+            params: weights, as in `self.params`.
+            inputs: arrays, one for each of `self.inputs`; a numpy array of integers is static.
+            outputs: the names of the values to return, any in the graph; None for its outputs.
+            taps: what to add to a value before the rest of the graph sees it, by name. A zero
+                changes nothing, and the gradient with respect to it is that of the value.
+            bypass: values that are taken to equal the first input of their node.
+
+        Returns:
+            One array for each of `outputs`; a tapped value comes with what was added.
+
+        Raises:
+            ArrayInputError: another number of inputs, or an unknown name.
+        """
+        wanted = self.graph.outputs if outputs is None else tuple(outputs)
+        values = {**params, **self._named(inputs)}
+        taps = dict(taps or {})
+        values.update({name: values[name] + taps.pop(name) for name in list(taps) if name in values})
+        self._check_names([*wanted, *taps, *bypass], values)
+        known = self.graph.run(values, wanted, taps, bypass)
+        return tuple(known[name] for name in wanted)
+
+    def _named(self, inputs: Sequence[Array]) -> Params:
+        names = self.graph.inputs
+        if len(inputs) != len(names):
+            raise ArrayInputError(
+                f"the model takes {len(names)} inputs ({', '.join(names)}), got {len(inputs)}"
+            )
+        return dict(zip(names, inputs, strict=True))
+
+    def _check_names(self, names: Iterable[str], values: Params) -> None:
+        known = {*self.graph.producers, *self.graph.constants, *values}
+        for name in names:
+            if name not in known:
+                raise ArrayInputError(f"no value {name!r} in the graph{nearest(name, known)}")
+
+
+def load(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
+    """Load an ONNX model as a JAX function.
+
+    Nothing in the file is executed, and no path in it leaves the file's folder.
+
+    Args:
+        model: a path, or a model in memory that holds its own weights.
+
+    Raises:
+        ModelLoadError: it is missing, damaged or inconsistent.
+        UnsupportedModelError: it uses operators that have no rule; all are named.
+
+    Example:
+        >>> model = load("squeezenet.onnx")  # doctest: +SKIP
+        >>> (logits,) = jax.jit(model.apply)(model.params, images)  # doctest: +SKIP
+    """
+    proto = read_model(model)
+    proto = onnx.inliner.inline_local_functions(proto)
+    opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
+    graph, params = build_graph(proto.graph, opsets)
+    by_name = {value.name: value for value in proto.graph.input}
+    return OnnxModel(
+        graph=graph,
+        params=params,
+        inputs=tuple(_declared(by_name[name]) for name in graph.inputs),
+        outputs=tuple(_declared(value) for value in proto.graph.output),
+        metadata={entry.key: entry.value for entry in proto.metadata_props},
+    )
+
+
+def run(model: onnx.ModelProto, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    """Run a model once, compiled, on numpy arrays.
+
+    An input whose value the graph needs while it is traced (a shape, axes, pads) is made static
+    where that is what the graph asks for.
+
+    Args:
+        model: the model.
+        inputs: one array for each input that is not an initialiser, in order.
+    """
+    loaded = load(model)
+    try:
+        return _run_jitted(loaded, inputs, static=frozenset())
+    except UnsupportedModelError:
+        integers = frozenset(i for i, x in enumerate(inputs) if np.asarray(x).dtype.kind in "iub")
+        return _run_jitted(loaded, inputs, static=integers)
+
+
+def _run_jitted(
+    model: OnnxModel, inputs: Sequence[np.ndarray[Any, Any]], static: frozenset[int]
+) -> list[np.ndarray[Any, Any]]:
+    traced = [x for i, x in enumerate(inputs) if i not in static]
+
+    @jax.jit
+    def compiled(params: Params, *arrays: Array) -> tuple[Array, ...]:
+        left = iter(arrays)
+        mixed = [np.asarray(x) if i in static else next(left) for i, x in enumerate(inputs)]
+        return model.apply(params, *mixed)
+
+    return [np.asarray(result) for result in compiled(model.params, *traced)]
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _declared(value: onnx.ValueInfoProto) -> Value:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise UnsupportedModelError(
+            f"{value.name!r} is a {value.type.WhichOneof('value')}; only tensors can be "
+            "inputs and outputs"
+        )
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    shape = tuple(dims) if tensor.HasField("shape") else None
+    return Value(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))

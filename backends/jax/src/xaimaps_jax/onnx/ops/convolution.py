@@ -1,0 +1,146 @@
+"""Convolutions, lowered to what each platform is fast at.
+
+XLA's convolution on CPU is slow where a layer is depthwise (one input channel for each output)
+or 1x1; there the first is a sum of shifted products with its own derivative, and the second a
+matrix product. Accelerators get XLA's own convolution throughout.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from xaimaps_jax.onnx.ops.windows import Pads, spatial_rank, window_pads
+from xaimaps_jax.onnx.registry import op
+
+Array = Any
+Ints = Sequence[int] | None
+
+
+@op("Conv")
+def conv(
+    xp: Any,
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints = None,
+    group: int = 1,
+    kernel_shape: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> Array:
+    """Cross-correlate `x` (N, C, *spatial) with `w` (O, C / group, *kernel)."""
+    rank = spatial_rank(x)
+    strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)
+    padding = window_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
+    x, w = jnp.asarray(x), jnp.asarray(w)
+    y = _lower(x, w, strides, padding, dilations, group)
+    return y if b is None else y + jnp.reshape(b, (1, -1, *(1,) * rank))
+
+
+def _lower(
+    x: Array, w: Array, strides: Sequence[int], pads: Pads, dilations: Sequence[int], group: int
+) -> Array:
+    if jax.default_backend() == "cpu":
+        if group == 1 and math.prod(w.shape[2:]) == 1 and not any(map(any, pads)):
+            return _pointwise(x, w, strides)
+        if group == x.shape[1] == w.shape[0] and group > 1:
+            return _depthwise(x, w[:, 0], tuple(strides), tuple(pads), tuple(dilations))
+    return lax.conv_general_dilated(
+        x, w, strides, pads, rhs_dilation=dilations, feature_group_count=group
+    )
+
+
+def _pointwise(x: Array, w: Array, strides: Sequence[int]) -> Array:
+    """A 1x1 convolution as one matrix product."""
+    if any(s > 1 for s in strides):
+        x = x[(..., *(slice(None, None, s) for s in strides))]
+    flat = x.reshape(*x.shape[:2], -1)
+    y = jnp.einsum("oc,ncp->nop", w.reshape(w.shape[:2]), flat)
+    return y.reshape(x.shape[0], w.shape[0], *x.shape[2:])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _depthwise(
+    x: Array, w: Array, strides: tuple[int, ...], pads: tuple[tuple[int, int], ...], dilations: tuple[int, ...]
+) -> Array:
+    """Convolve each channel with its own kernel `w` (C, *kernel), as a sum of shifted products."""
+    shifted = _shifts(x, w.shape[1:], strides, pads, dilations)
+    return functools.reduce(
+        jnp.add, (part * _per_channel(w[(slice(None), *at)], x) for at, part in shifted)
+    )
+
+
+def _per_channel(values: Array, like: Array) -> Array:
+    return values.reshape(1, -1, *(1,) * spatial_rank(like))
+
+
+def _shifts(
+    x: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    dilations: Sequence[int],
+) -> Any:
+    """What each place of the kernel sees: `(place, (N, C, *output))` pairs."""
+    padded = jnp.pad(x, ((0, 0), (0, 0), *pads))
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    counts = [
+        (size - e) // s + 1 for size, e, s in zip(padded.shape[2:], extents, strides, strict=True)
+    ]
+    for at in itertools.product(*map(range, kernel)):
+        starts = [i * d for i, d in zip(at, dilations, strict=True)]
+        stops = [b + (n - 1) * s + 1 for b, n, s in zip(starts, counts, strides, strict=True)]
+        yield (
+            at,
+            lax.slice(padded, (0, 0, *starts), (*padded.shape[:2], *stops), (1, 1, *strides)),
+        )
+
+
+def _depthwise_forward(
+    x: Array, w: Array, strides: tuple[int, ...], pads: tuple[tuple[int, int], ...], dilations: tuple[int, ...]
+) -> tuple[Array, tuple[Array, Array]]:
+    return _depthwise(x, w, strides, pads, dilations), (x, w)
+
+
+def _depthwise_backward(
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilations: tuple[int, ...],
+    saved: tuple[Array, Array],
+    g: Array,
+) -> tuple[Array, Array]:
+    """The transpose is a depthwise convolution too: spread out, padded, the kernel flipped."""
+    x, w = saved
+    spatial = tuple(range(2, x.ndim))
+    edges = [
+        ((k - 1) * d - lo, size + lo - 1 - (n - 1) * s)
+        for k, d, (lo, _), size, n, s in zip(
+            w.shape[1:], dilations, pads, x.shape[2:], g.shape[2:], strides, strict=True
+        )
+    ]
+    spread = lax.pad(
+        g,
+        jnp.zeros((), g.dtype),
+        ((0, 0, 0), (0, 0, 0), *((lo, hi, s - 1) for (lo, hi), s in zip(edges, strides, strict=True))),
+    )
+    ones = (1,) * len(spatial)
+    flipped = jnp.flip(w, tuple(range(1, w.ndim)))
+    dx = _depthwise(spread, flipped, ones, ((0, 0),) * len(spatial), dilations)
+    dw = [
+        jnp.sum(part * g, axis=(0, *spatial))
+        for _, part in _shifts(x, w.shape[1:], strides, pads, dilations)
+    ]
+    return dx, jnp.stack(dw, axis=1).reshape(w.shape)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -1,0 +1,35 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps_jax.onnx.registry import op
+
+Array = Any
+
+
+@op("MatMul")
+def matmul(xp: Any, a: Array, b: Array) -> Array:
+    """a @ b, with leading axes broadcast."""
+    return xp.matmul(a, b)
+
+
+@op("Gemm", since=7)
+def gemm(
+    xp: Any,
+    a: Array,
+    b: Array,
+    c: Array | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,  # noqa: N803
+    transB: int = 0,  # noqa: N803
+) -> Array:
+    """alpha * A @ B + beta * C, either matrix transposed on request."""
+    y = xp.matmul(a.T if transA else a, b.T if transB else b)
+    y = y if alpha == 1.0 else xp.asarray(alpha, dtype=y.dtype) * y
+    if c is None:
+        return y
+    return y + (c if beta == 1.0 else xp.asarray(beta, dtype=c.dtype) * c)

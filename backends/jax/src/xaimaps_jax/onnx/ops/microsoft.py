@@ -1,0 +1,1 @@
+"""Operators of the com.microsoft domain that ONNX Runtime writes."""

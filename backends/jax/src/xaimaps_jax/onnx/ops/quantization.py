@@ -1,0 +1,1 @@
+"""Quantised tensors and the integer operators on them."""

@@ -1,0 +1,69 @@
+"""Checking a user's arrays against what a model takes, before any work is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xaimaps.errors import ArrayInputError
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def as_batch(images: Any, input_shape: tuple[int | None, ...]) -> Floats:
+    """Make a batch of model inputs of what a user hands over.
+
+    Numbers of any real type are converted to float32, not scaled: they are taken to be what
+    the model takes, after preprocessing.
+
+    Args:
+        images: `(N, H, W, C)`, or `(H, W, C)` for one image; any byte order and memory layout.
+        input_shape: the model's `(H, W, C)`, None where any size will do.
+
+    Returns:
+        `(N, H, W, C)` float32 in native byte order, contiguous.
+
+    Raises:
+        ArrayInputError: another rank, shape or type, or a value that is not finite in float32.
+    """
+    array = _as_numbers(images)
+    if array.ndim == 3:
+        array = array[None]
+    _check_shape(array.shape, input_shape)
+    with np.errstate(over="ignore"):
+        batch: Floats = np.ascontiguousarray(array, np.float32)
+    finite = np.isfinite(batch).reshape(len(batch), -1).all(axis=1)
+    if not finite.all():
+        bad = np.flatnonzero(~finite).tolist()
+        raise ArrayInputError(
+            f"images must be finite in float32, but image {bad[0]} has NaN or infinity "
+            f"({len(bad)} of {len(batch)} images do); leave them out"
+        )
+    return batch
+
+
+def _as_numbers(images: Any) -> np.ndarray[Any, Any]:
+    if isinstance(images, np.ma.MaskedArray):
+        raise ArrayInputError("images must not be masked; fill the masked values first")
+    try:
+        array = np.asarray(images)
+    except ValueError:
+        raise ArrayInputError("images must be one array, got lists of unequal lengths") from None
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise ArrayInputError(f"images must be real numbers, got {array.dtype}; convert to float32")
+    return array
+
+
+def _check_shape(shape: tuple[int, ...], input_shape: tuple[int | None, ...]) -> None:
+    fits = len(shape) == 4 and all(
+        want is None or have == want for have, want in zip(shape[1:], input_shape, strict=True)
+    )
+    if fits and 0 not in shape[1:]:
+        return
+    wanted = "(N, {}, {}, {})".format(*("any" if size is None else size for size in input_shape))
+    advice = "resize or preprocess them first"
+    channels = input_shape[-1]
+    if len(shape) == 4 and shape[1] == channels and shape[3] != channels:
+        advice = "move the channels last, with numpy.moveaxis(images, 1, -1)"
+    raise ArrayInputError(f"images must have shape {wanted}, got {shape}; {advice}")

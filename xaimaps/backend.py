@@ -1,0 +1,248 @@
+"""The contract between the methods and a framework: one loaded model behind a few operations.
+
+A backend works on its framework's native arrays. Images are `(N, H, W, C)`, activations
+`(N, *spatial, C)`: channels last and batch first, whatever the model's own layout is. Token
+sequences of a transformer with a known grid are handed out as `(N, rows, columns, C)`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from xaimaps.errors import BackendError, LayerError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from xaimaps.preprocess import Preprocess
+    from xaimaps.targets import Target
+
+Array = Any
+"""An array of the backend's framework."""
+
+Capability = Literal["forward", "activations", "grad", "classifier"]
+
+CACHE_SIZE = 64
+"""How many compiled programs a backend keeps."""
+
+INPUT = "<input>"
+"""The name under which the images themselves stand as a layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A named value inside a model.
+
+    Attributes:
+        name: the name that results record.
+        shape: `(batch, *spatial, channels)`, None where a size varies.
+        operator: what computes the value, in the framework's own words.
+        aliases: other names that a user may know it by.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    operator: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether the value has a map to show: more than one place, as far as is known."""
+        spatial = self.shape[1:-1]
+        return bool(spatial) and any(size is None or size > 1 for size in spatial)
+
+
+class Gradients(NamedTuple):
+    """One forward pass and the gradients of the target's scores.
+
+    Attributes:
+        outputs: the model's outputs, `(N, ...)`.
+        scores: the target's score of each image, `(N,)`, or `(K, N)` for K targets.
+        activations: the value that was differentiated by, `(N, *spatial, C)`.
+        gradients: d scores / d activations, the shape of `activations`, behind K if there is a K.
+    """
+
+    outputs: Array
+    scores: Array
+    activations: Array
+    gradients: Array
+
+
+class Classifier(NamedTuple):
+    """A model's end, where it is global average pooling and one dense layer.
+
+    Attributes:
+        layer: the name of the layer that is pooled.
+        weights: `(channels, classes)`.
+    """
+
+    layer: str
+    weights: Array
+
+
+@dataclass
+class ModelInfo:
+    """What is known of a model beside its numbers.
+
+    Attributes:
+        name: how results call it.
+        source: the file it came from, empty for a live model.
+        sha256: of that file.
+        labels: the name of each class, if known.
+        labels_name: the name of an embedded list of labels, where the file names one.
+        preprocess: how a picture becomes an input, if known.
+        notes: what a user should know about how the model is run, a sentence each.
+    """
+
+    name: str = "model"
+    source: str = ""
+    sha256: str = ""
+    labels: tuple[str, ...] | None = None
+    labels_name: str = ""
+    preprocess: Preprocess | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class Backend(ABC):
+    """One model, loaded in one framework.
+
+    Subclasses set the two class attributes, and implement the abstract methods. All of
+    them but `layers` must be traceable by `compile`.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[frozenset[Capability]]
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+        self._compiled: dict[Hashable, Callable[..., Any]] = {}
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, model: object) -> bool:
+        """Tell, without loading anything, whether this backend can load `model`."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, model: Any, **options: Any) -> Backend:
+        """Load a file, or wrap a live model of the framework."""
+
+    @property
+    @abstractmethod
+    def xp(self) -> Any:
+        """The namespace of array functions (Array API names) for this backend's arrays."""
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int | None, ...]:
+        """`(height, width, channels)` of an image, None where any size will do."""
+
+    @abstractmethod
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that are of use to a user, in the order of computation."""
+
+    @abstractmethod
+    def default_layer(self) -> Layer:
+        """The last layer with a spatial extent before pooling or flattening."""
+
+    @abstractmethod
+    def forward(self, images: Array) -> Array:
+        """The model's outputs `(N, ...)`: logits, where the model ends in a softmax."""
+
+    @abstractmethod
+    def forward_with_activations(
+        self, images: Array, layers: tuple[str, ...]
+    ) -> tuple[Array, dict[str, Array]]:
+        """The outputs, and the value of each of `layers` by name."""
+
+    @abstractmethod
+    def grad(self, images: Array, target: Target, *, wrt: str = INPUT) -> Gradients:
+        """Differentiate the target's scores by the images, or by a layer.
+
+        The gradient of each image is that of its own score. With `wrt` a layer, the part
+        of the network before it is not differentiated.
+        """
+
+    @abstractmethod
+    def classifier(self) -> Classifier:
+        """The pooling and dense head, for `cam`.
+
+        Raises:
+            LayerError: the model does not end so.
+        """
+
+    @abstractmethod
+    def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
+        """Compile `fn(backend, *arrays)` into a function of arrays shaped like these.
+
+        The backend that `fn` is given may stand for this one with traced parameters, so
+        `fn` must use its argument and not the original.
+        """
+
+    @abstractmethod
+    def asarray(self, array: np.ndarray[Any, Any]) -> Array:
+        """Hand a numpy array to the framework."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """Bring a native array back."""
+
+    def compiled(
+        self, key: Hashable, fn: Callable[..., Any], *arrays: Array
+    ) -> Callable[..., Any]:
+        """Return `compile(fn, *arrays)`, made once for each `key` and each set of shapes."""
+        whole = (key, *((tuple(array.shape), str(array.dtype)) for array in arrays))
+        if whole not in self._compiled:
+            if len(self._compiled) >= CACHE_SIZE:  # a new lambda as the target is a new key
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[whole] = self.compile(fn, *arrays)
+        return self._compiled[whole]
+
+    def require(self, needs: frozenset[Capability], purpose: str) -> None:
+        """Raise a BackendError unless this backend can do all that `purpose` needs."""
+        missing = sorted(needs - self.capabilities)
+        if missing:
+            raise BackendError(
+                f"{purpose} needs a backend that can do {', '.join(missing)}, but {self.name!r} "
+                "cannot; `xaimaps backends` lists those that can"
+            )
+
+    def find_layer(self, name: str | None) -> Layer:
+        """Return the layer that a user means by `name`; None means the default one.
+
+        Raises:
+            LayerError: there is none, or the name stands for several.
+        """
+        if name is None:
+            return self.default_layer()
+        layers = self.layers()
+        exact = [layer for layer in layers if layer.name == name]
+        found = exact or [layer for layer in layers if name in layer.aliases]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(repr(layer.name) for layer in found)
+            raise LayerError(f"the layer name {name!r} stands for several; use one of {names}")
+        known = [alias for layer in layers for alias in (layer.name, *layer.aliases)]
+        raise LayerError(
+            f"`layer` must be one of the model's {len(layers)} layers, got {name!r}"
+            f"{nearest(name, known)}; `xaimaps layers` lists them all"
+        )
+
+    def find_map_layer(self, name: str | None) -> Layer:
+        """Return `find_layer(name)`, if it has places to show on a map.
+
+        Raises:
+            LayerError: the layer is a vector, or a map of one place.
+        """
+        layer = self.find_layer(name)
+        if not layer.is_spatial:
+            raise LayerError(
+                f"a map needs a layer with spatial extent, but {layer.name!r} has shape "
+                f"{layer.shape}; use one before the pooling, such as "
+                f"{self.default_layer().name!r}"
+            )
+        return layer

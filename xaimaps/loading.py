@@ -1,0 +1,104 @@
+"""`load`: one door for a file, a live model, a function or an embedded model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xaimaps import plugins, zoo
+from xaimaps.backend import Backend
+from xaimaps.errors import ModelLoadError, nearest
+from xaimaps.preprocess import Preprocess, get_preprocess
+
+Labels = Sequence[str] | str | os.PathLike[str]
+
+SUFFIXES = {".onnx": "jax"}
+"""Which of our backends reads a file, for the remedy when none is installed."""
+
+
+def load(
+    model: Any = "default",
+    *,
+    backend: str | None = None,
+    labels: Labels | None = None,
+    preprocess: str | Preprocess | None = None,
+    **options: Any,
+) -> Backend:
+    """Load a model into the backend that can run it.
+
+    Args:
+        model: the path of a model file, a live model, a JAX function (with `params=` and
+            `input_shape=`), or the name of an embedded model ("default").
+        backend: the name of an installed backend; None for the first that accepts the model.
+        labels: the class names, as a list, a text file with one in each line, or
+            "imagenet-1k"; None for what the model file says.
+        preprocess: how a picture becomes an input: a preset's name or a `Preprocess`; None for
+            what the model file says.
+        options: what the backend's own `load` takes.
+
+    Returns:
+        The backend, ready to be explained.
+
+    Raises:
+        ModelLoadError: the model or the labels cannot be read.
+        UnsupportedModelError: the model has a part that the backend cannot run.
+        BackendError: the backend is not installed, or none accepts the model.
+
+    Example:
+        >>> import xaimaps
+        >>> model = xaimaps.load("default")
+        >>> model.input_shape
+        (224, 224, 3)
+    """
+    loaded = plugins.load_with(_chosen(backend, model), _located(model), options)
+    if labels is not None:
+        loaded.info.labels = read_labels(labels)
+    elif loaded.info.labels_name in zoo.LABELS:
+        loaded.info.labels = read_labels(loaded.info.labels_name)
+    if preprocess is not None:
+        loaded.info.preprocess = get_preprocess(preprocess)
+    return loaded
+
+
+def _located(model: Any) -> Any:
+    """The path behind the name of an embedded model; a path that exists; or a live model."""
+    if not isinstance(model, str | os.PathLike):
+        return model
+    name = os.fspath(model)
+    if name in zoo.MODELS:
+        return zoo.MODELS[name]
+    if not os.path.lexists(name):
+        raise ModelLoadError(
+            f"no model file {name!r}, and no embedded model of that name"
+            f"{nearest(name, zoo.MODELS)}; give the path of a file"
+        )
+    return Path(name)
+
+
+def _chosen(backend: str | None, model: Any) -> str | None:
+    """Name our own backend for a known suffix, so that its absence is answered with the remedy."""
+    if backend is not None or not isinstance(model, str | os.PathLike):
+        return backend
+    suffix = Path(zoo.MODELS.get(os.fspath(model), model)).suffix.lower()
+    ours = SUFFIXES.get(suffix)
+    return None if ours in plugins.installed() else ours
+
+
+def read_labels(labels: Labels) -> tuple[str, ...]:
+    """Return class names from a list, a text file, or the name of an embedded list.
+
+    Raises:
+        ModelLoadError: the file cannot be read as text.
+    """
+    if not isinstance(labels, str | os.PathLike):
+        return tuple(labels)
+    path = zoo.LABELS.get(os.fspath(labels), Path(labels))
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelLoadError(
+            f"labels must be a text file with a name in each line, or one of "
+            f"{', '.join(zoo.LABELS)}, but {str(path)!r} cannot be read ({error})"
+        ) from None

@@ -1,0 +1,65 @@
+"""Methods that look at the gradient with respect to the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array, Backend
+from xaimaps.methods.maps import Maps, Reduce, gradients, reduce_channels
+
+
+def saliency(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    absolute: bool = True,
+    reduce: Reduce = "max",
+) -> Maps:
+    r"""How strongly each pixel can change the score, by the gradient.
+
+    $$M_{ij} = \max_c \left| \frac{\partial y}{\partial x_{ijc}} \right|$$
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        absolute: take absolute values; False keeps the sign.
+        reduce: "max" (the paper's), "sum" or "mean" over the channels; None keeps them.
+
+    Returns:
+        Maps of shape `(N, H, W)`, in units of the score for each unit of the model's input.
+
+    References:
+        Simonyan, Vedaldi, Zisserman 2014, https://arxiv.org/abs/1312.6034
+    """
+    found = gradients(backend, images, target)
+    values = backend.xp.abs(found.gradients) if absolute else found.gradients
+    return Maps(reduce_channels(backend.xp, values, reduce), found.outputs)
+
+
+def input_x_gradient(
+    backend: Backend, images: Array, target: Any = None, *, reduce: Reduce = "sum"
+) -> Maps:
+    r"""What each pixel adds to the score, to first order.
+
+    $$M_{ij} = \sum_c x_{ijc} \frac{\partial y}{\partial x_{ijc}}$$
+
+    For a network of linear layers and ReLUs without biases the maps sum to the score.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them: after preprocessing, so that zero is
+            the preprocessing's zero.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
+
+    Returns:
+        Signed maps of shape `(N, H, W)`, in units of the score.
+
+    References:
+        Shrikumar et al. 2016, https://arxiv.org/abs/1605.01713
+    """
+    found = gradients(backend, images, target)
+    values = images * found.gradients
+    return Maps(reduce_channels(backend.xp, values, reduce), found.outputs)

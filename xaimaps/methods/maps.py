@@ -1,0 +1,49 @@
+"""What every method returns, and the two steps that all of them share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from xaimaps.backend import INPUT, Array, Backend, Gradients
+from xaimaps.errors import MethodError
+from xaimaps.targets import as_target
+
+Reduce = Literal["max", "sum", "mean"] | None
+
+
+class Maps(NamedTuple):
+    """A method's result in native arrays.
+
+    Attributes:
+        maps: `(N, h, w)`; `(K, N, h, w)` for K targets; with a channel axis at the end if the
+            method was told to keep the channels.
+        outputs: the model's outputs for the same images, `(N, ...)`.
+    """
+
+    maps: Array
+    outputs: Array
+
+
+def gradients(backend: Backend, images: Array, target: Any, wrt: str = INPUT) -> Gradients:
+    """Differentiate what the user named as the target."""
+    return backend.grad(
+        images, as_target(target, images.shape[0], backend.info.labels), wrt=wrt
+    )
+
+
+def reduce_channels(xp: Any, values: Array, reduce: Reduce) -> Array:
+    """Fold the last axis; None keeps it.
+
+    Raises:
+        MethodError: `reduce` is something else.
+    """
+    if reduce is None:
+        return values
+    if reduce not in ("max", "sum", "mean"):
+        raise MethodError(f"`reduce` must be 'max', 'sum', 'mean' or None, got {reduce!r}")
+    return getattr(xp, reduce)(values, axis=-1)
+
+
+def spatial_axes(values: Array, batch_axes: int) -> tuple[int, ...]:
+    """The axes between the batch and the channels, counted from the end."""
+    return tuple(range(batch_axes - len(values.shape), -1))

@@ -1,0 +1,237 @@
+"""From a picture to a model's input, and back: five presets and what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from xaimaps.errors import ArrayInputError, nearest
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Channels = Literal["RGB", "BGR"]
+Fit = Literal["crop", "stretch", "pad"]
+Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
+
+_MOST_PADDED_PIXELS = 256_000_000
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture becomes a model's input: view (crop or pad), resize, then `values`.
+
+    Attributes:
+        name: what users call it.
+        scale: factor on the pixels (0 to 255), applied first.
+        mean: subtracted after `scale`, in the model's channel order.
+        std: divisor after `mean`, in the model's channel order.
+        channels: the model's channel order; pictures are RGB.
+        fit: how a picture of another aspect ratio gets the model's: cut, stretched or with black
+            bars.
+        crop_fraction: for "crop", the kept part of the largest centred box (0.875 is 224/256).
+        interpolation: the filter of the one resize; all but "nearest" are antialiased.
+    """
+
+    name: str
+    scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: Channels = "RGB"
+    fit: Fit = "crop"
+    crop_fraction: float = 1.0
+    interpolation: Interpolation = "bicubic"
+
+    def __post_init__(self) -> None:
+        _choice("channels", self.channels, get_args(Channels))
+        _choice("fit", self.fit, get_args(Fit))
+        _choice("interpolation", self.interpolation, get_args(Interpolation))
+        if not 0 < self.crop_fraction <= 1:
+            raise ArrayInputError(
+                f"expected `crop_fraction` above 0 and up to 1, got {self.crop_fraction}; "
+                "1 keeps the whole centred box"
+            )
+        if self.scale == 0 or 0 in self.std:
+            raise ArrayInputError(
+                f"expected `scale` and `std` without zeros, got {self.scale} and {self.std}; "
+                "1 leaves the values as they are"
+            )
+
+    def values(self, pixels: np.ndarray[Any, Any]) -> Floats:
+        """Turn RGB pixels into a model's values, `(x * scale - mean) / std` in float32.
+
+        Args:
+            pixels: `(..., 3)`, RGB, 0 to 255.
+
+        Returns:
+            `(..., 3)` float32, in the model's channel order.
+
+        Raises:
+            ArrayInputError: if the last axis is not three channels.
+        """
+        _check_channels(pixels)
+        x = self._ordered(pixels).astype(np.float32)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        result: Floats = (x * np.float32(self.scale) - mean) / std
+        return result
+
+    def inverse(self, array: np.ndarray[Any, Any]) -> Pixels:
+        """Turn a model's input back into pixels, rounded and clipped to 0 to 255.
+
+        Args:
+            array: `(..., 3)`, as `values` gives it.
+
+        Returns:
+            `(..., 3)` uint8, RGB.
+
+        Raises:
+            ArrayInputError: if the last axis is not three channels, or a value is not finite.
+        """
+        _check_channels(array)
+        x = np.asarray(array, np.float64)
+        if not np.isfinite(x).all():
+            raise ArrayInputError("expected finite input values, got NaN or infinity; mask them")
+        pixels = (x * np.asarray(self.std) + np.asarray(self.mean)) / self.scale
+        shown: Pixels = np.clip(np.rint(self._ordered(pixels)), 0, 255).astype(np.uint8)
+        return shown
+
+    def view(self, picture_pixels: Pixels, size: tuple[int, int]) -> Pixels:
+        """Show what of a picture the model gets, at the picture's own resolution.
+
+        Args:
+            picture_pixels: `(H, W, 3)` uint8.
+            size: the model's height and width.
+
+        Returns:
+            `(h, w, 3)` uint8: the crop, the whole picture ("stretch") or the padded one ("pad").
+
+        Raises:
+            ArrayInputError: if the pixels are no uint8 `(H, W, 3)`, or too elongated to be padded.
+        """
+        _check_picture(picture_pixels, size)
+        if self.fit == "stretch":
+            return picture_pixels
+        if self.fit == "pad":
+            return _padded(picture_pixels, size)
+        top, left, height, width = crop_box(picture_pixels.shape[:2], size, self.crop_fraction)
+        return picture_pixels[top : top + height, left : left + width]
+
+    def __call__(self, picture_pixels: Pixels, size: tuple[int, int]) -> Floats:
+        """Turn a picture into one input: `view`, one resize, `values`.
+
+        Args:
+            picture_pixels: `(H, W, 3)` uint8, RGB.
+            size: the model's height and width.
+
+        Returns:
+            `(height, width, 3)` float32.
+
+        Raises:
+            ArrayInputError: see `view`.
+        """
+        return self.values(_resized(self.view(picture_pixels, size), size, self.interpolation))
+
+    def _ordered(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Swap RGB and BGR where the model's order is BGR: its own inverse."""
+        return pixels[..., ::-1] if self.channels == "BGR" else pixels
+
+
+def crop_box(
+    shape: tuple[int, int], size: tuple[int, int], fraction: float
+) -> tuple[int, int, int, int]:
+    """Find the centred largest box of the target's aspect ratio, times `fraction`.
+
+    Args:
+        shape: the picture's height and width.
+        size: the target's height and width.
+        fraction: the part of the box that is kept, above 0 and up to 1.
+
+    Returns:
+        Top, left, height and width in the picture's pixels; at least 1 x 1.
+    """
+    unit = fraction * min(shape[0] / size[0], shape[1] / size[1])
+    height, width = (max(1, round(side * unit)) for side in size)
+    return (shape[0] - height) // 2, (shape[1] - width) // 2, height, width
+
+
+def get_preprocess(name: str | Preprocess) -> Preprocess:
+    """Return a preset by its name; a `Preprocess` comes back as it is.
+
+    Raises:
+        ArrayInputError: if there is no such preset; the message names all and the nearest.
+    """
+    if isinstance(name, Preprocess):
+        return name
+    _choice("preprocess", name, tuple(PRESETS))
+    return PRESETS[name]
+
+
+def _choice(what: str, got: object, names: tuple[str, ...]) -> None:
+    if isinstance(got, str) and got in names:
+        return
+    raise ArrayInputError(
+        f"expected `{what}` to be one of {', '.join(names)}, got {got!r}{nearest(str(got), names)}"
+    )
+
+
+def _check_channels(pixels: np.ndarray[Any, Any]) -> None:
+    if pixels.ndim == 0 or pixels.shape[-1] != 3:
+        raise ArrayInputError(
+            f"expected three channels on the last axis, got shape {pixels.shape}; "
+            "convert to RGB, channels last"
+        )
+
+
+def _check_picture(pixels: np.ndarray[Any, Any], size: tuple[int, int]) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ArrayInputError(
+            f"expected uint8 pixels (H, W, 3), got {pixels.dtype} {pixels.shape}; "
+            "use open_picture(...).pixels"
+        )
+    if min(size) < 1:
+        raise ArrayInputError(f"expected a height and a width of at least 1, got {size}; name both")
+
+
+def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """The picture in the middle of the smallest black one of the target's aspect ratio."""
+    unit = max(pixels.shape[0] / size[0], pixels.shape[1] / size[1])
+    height, width = (
+        max(got, round(side * unit)) for got, side in zip(pixels.shape, size, strict=False)
+    )
+    if height * width > _MOST_PADDED_PIXELS:
+        raise ArrayInputError(
+            f"expected a picture that can be padded, got {pixels.shape[:2]}, which would become "
+            f"{(height, width)}; use fit='crop' or 'stretch'"
+        )
+    top, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
+    padded = np.zeros((height, width, 3), np.uint8)
+    padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return padded
+
+
+def _resized(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    method = Image.Resampling[interpolation.upper()]
+    return np.asarray(image.resize((size[1], size[0]), method, reducing_gap=None))
+
+
+_ONES, _ZEROS = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
+
+PRESETS: Mapping[str, Preprocess] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            Preprocess("unit", 1 / 255, _ZEROS, _ONES),
+            Preprocess("tf", 1 / 127.5, _ONES, _ONES),
+            Preprocess("torch", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            Preprocess("caffe", 1.0, (103.939, 116.779, 123.68), _ONES, channels="BGR"),
+            Preprocess("raw", 1.0, _ZEROS, _ONES),
+        )
+    }
+)
+"""The presets by name: keras.applications' own modes, and "unit" (0 to 1) and "raw" (0 to 255)."""

@@ -1,0 +1,245 @@
+"""From raw maps to pictures: resize, normalise, colour, overlay, figure."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xaimaps.errors import ArrayInputError, nearest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Array = np.ndarray[Any, Any]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+COLORMAP = "inferno"
+"""The colours of positive maps: lightness grows evenly with the value."""
+SIGNED_COLORMAP = "RdBu_r"
+"""The colours of signed maps: blue below zero, white at zero, red above."""
+
+
+def linear_weights(n_in: int, n_out: int) -> Floats:
+    """Make the matrix of a linear resize with half-pixel centres and clamped edges.
+
+    The same as `align_corners=False` in PyTorch, OpenCV's `INTER_LINEAR` and, for growing sizes,
+    `jax.image.resize`. A shrinking resize takes the two nearest samples too: no antialiasing.
+
+    Args:
+        n_in: number of samples.
+        n_out: number of samples wanted.
+
+    Returns:
+        `(n_out, n_in)` float32; every row sums to 1.
+
+    Raises:
+        ArrayInputError: if a number is below 1.
+    """
+    if n_in < 1 or n_out < 1:
+        raise ArrayInputError(
+            f"expected sizes of at least 1, got {n_in} to {n_out}; give maps and sizes with pixels"
+        )
+    centre = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0, n_in - 1)
+    distance = np.abs(centre[:, None] - np.arange(n_in))
+    weights: Floats = np.maximum(0, 1 - distance).astype(np.float32)
+    return weights
+
+
+def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
+    """Resize maps bilinearly, see `linear_weights`.
+
+    Args:
+        maps: `(..., h, w)`.
+        size: the height and width wanted.
+
+    Returns:
+        `(..., H, W)` float32.
+
+    Raises:
+        ArrayInputError: if a value is not finite, or there are fewer than two axes.
+    """
+    rows = linear_weights(_finite(maps).shape[-2], size[0])
+    columns = linear_weights(maps.shape[-1], size[1])
+    result: Floats = rows @ np.asarray(maps, np.float32) @ columns.T
+    return result
+
+
+def normalize(maps: Array, *, signed: bool = False) -> Floats:
+    """Scale each map to its own maximum; a map without anything to show stays all zeros.
+
+    Args:
+        maps: `(..., h, w)`, finite; every map is scaled by itself.
+        signed: keep the negative part too.
+
+    Returns:
+        `(..., h, w)` float32: the positive part over its maximum, 0 to 1; if signed, the map over
+        its largest magnitude, -1 to 1.
+
+    Raises:
+        ArrayInputError: if a value is not finite, or there are fewer than two axes.
+    """
+    # float64, so that neither the largest nor the smallest float32 is lost in the division.
+    values = _finite(maps).astype(np.float64)
+    values = values if signed else np.maximum(values, 0)
+    most = np.abs(values).max(axis=(-2, -1), keepdims=True, initial=0)
+    return (values / np.where(most > 0, most, 1)).astype(np.float32)
+
+
+def colorize(map01: Array, *, signed: bool = False, colormap: str | None = None) -> Pixels:
+    """Colour normalised values.
+
+    Args:
+        map01: `(...)`, 0 to 1, or -1 to 1 if signed; values outside are clipped.
+        signed: put zero in the middle of the colours.
+        colormap: a matplotlib name; by default "inferno", or "RdBu_r" if signed.
+
+    Returns:
+        `(..., 3)` uint8, RGB.
+
+    Raises:
+        ArrayInputError: if a value is not finite or no colour map has the name.
+    """
+    table = _table(colormap or (SIGNED_COLORMAP if signed else COLORMAP))
+    values = np.asarray(map01, np.float64)
+    return table[_to_uint8((values + 1) * 127.5 if signed else values * 255)]
+
+
+def heatmap(
+    map: Array, size: tuple[int, int], *, signed: bool = False, colormap: str | None = None
+) -> Pixels:
+    """Colour one raw map: resize, normalise, colour, in this order.
+
+    Args:
+        map: `(h, w)`, finite.
+        size: the height and width wanted.
+        signed: show the negative part too.
+        colormap: see `colorize`.
+
+    Returns:
+        `(H, W, 3)` uint8, RGB.
+
+    Raises:
+        ArrayInputError: if the map is not finite or not 2-D, or no colour map has the name.
+    """
+    if np.ndim(map) != 2:
+        raise ArrayInputError(
+            f"expected one map (h, w), got shape {np.shape(map)}; pick one, such as maps[0]"
+        )
+    shown = normalize(resize_maps(map, size), signed=signed)
+    return colorize(shown, signed=signed, colormap=colormap)
+
+
+def overlay(
+    pixels: Pixels,
+    map: Array,
+    *,
+    alpha: float = 0.5,
+    signed: bool = False,
+    colormap: str | None = None,
+) -> Pixels:
+    """Blend a map's colours into a picture, equally everywhere.
+
+    Args:
+        pixels: `(H, W, 3)` uint8, RGB.
+        map: `(h, w)`, raw; it is resized to the picture and normalised.
+        alpha: the weight of the colours, 0 (picture only) to 1 (colours only).
+        signed: show the negative part too.
+        colormap: see `colorize`.
+
+    Returns:
+        `(H, W, 3)` uint8, RGB.
+
+    Raises:
+        ArrayInputError: if `alpha`, the pixels or the map are not as above.
+    """
+    _check_blend(pixels, alpha)
+    colours = heatmap(map, pixels.shape[:2], signed=signed, colormap=colormap)
+    weight = np.float32(alpha)
+    return _to_uint8(pixels * (1 - weight) + colours * weight)
+
+
+def figure(panels: Sequence[tuple[str, Pixels]]) -> Image.Image:
+    """Draw a row of titled pictures on white; touches no state of matplotlib.
+
+    Args:
+        panels: titles and pictures, `(H, W, 3)` uint8.
+
+    Returns:
+        One RGB picture.
+
+    Raises:
+        ArrayInputError: if there is no panel.
+    """
+    if not panels:
+        raise ArrayInputError("expected at least one panel, got none; give (title, pixels) pairs")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    drawing = Figure(figsize=(2.6 * len(panels), 2.9), dpi=150, facecolor="white", layout="tight")
+    canvas: Any = FigureCanvasAgg(drawing)
+    axes = drawing.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, pixels) in zip(axes, panels, strict=True):
+        _draw_panel(axis, title, pixels)
+    with warnings.catch_warnings():  # a label may have letters that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        canvas.draw()
+    return Image.fromarray(np.array(canvas.buffer_rgba())[..., :3])
+
+
+def _draw_panel(axis: Any, title: str, pixels: Pixels) -> None:
+    axis.imshow(pixels, interpolation="antialiased")
+    # Without parse_math a "$" in a label would be read as a formula.
+    axis.set_title(title, fontsize=9, color="black", parse_math=False)
+    axis.set_axis_off()
+
+
+def _finite(maps: Array) -> Array:
+    if np.ndim(maps) < 2:
+        raise ArrayInputError(
+            f"expected maps (..., h, w), got shape {np.shape(maps)}; a map has two axes"
+        )
+    _reject_nan(maps)
+    return np.asarray(maps)
+
+
+def _reject_nan(values: Array) -> None:
+    if not np.isfinite(values).all():
+        raise ArrayInputError(
+            "expected finite values, got NaN or infinity; check the model's input and weights"
+        )
+
+
+def _to_uint8(values: Array) -> Pixels:
+    _reject_nan(values)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _table(name: str) -> Pixels:
+    """The 256 colours of a map, `(256, 3)`."""
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        raise ArrayInputError(
+            f"expected a colour map of matplotlib, such as {COLORMAP!r}, got {name!r}"
+            f"{nearest(name, colormaps)}"
+        )
+    colours: Pixels = colormaps[name](np.linspace(0, 1, 256), bytes=True)[:, :3]
+    return colours
+
+
+def _check_blend(pixels: Array, alpha: float) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ArrayInputError(
+            f"expected uint8 pixels (H, W, 3), got {pixels.dtype} {pixels.shape}; "
+            "use open_picture(...).pixels"
+        )
+    if not (math.isfinite(alpha) and 0 <= alpha <= 1):
+        raise ArrayInputError(
+            f"expected `alpha` from 0 to 1, got {alpha}; 0.5 shows picture and map equally"
+        )

@@ -1,0 +1,22 @@
+"""What is embedded: a trained network, its labels and a few photographs, all usable offline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+FOLDER = Path(__file__).parent
+
+MODELS: Mapping[str, Path] = MappingProxyType(
+    {name: FOLDER / "efficientnet-lite0.onnx" for name in ("default", "efficientnet-lite0")}
+)
+"""The embedded models by name; see the model card in README.md beside them."""
+
+PICTURES: Mapping[str, Path] = MappingProxyType(
+    {path.stem: path for path in (FOLDER / "chelsea.png", FOLDER / "coffee.png", FOLDER / "rocket.jpg")}
+)
+"""The photographs by name, free of copyright."""
+
+LABELS: Mapping[str, Path] = MappingProxyType({"imagenet-1k": FOLDER / "imagenet-1k.txt"})
+"""Lists of class names: one in each line, in the order of the classes."""
