@@ -190,9 +190,7 @@ class Backend(ABC):
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """Bring a native array back."""
 
-    def compiled(
-        self, key: Hashable, fn: Callable[..., Any], *arrays: Array
-    ) -> Callable[..., Any]:
+    def compiled(self, key: Hashable, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
         """Return `compile(fn, *arrays)`, made once for each `key` and each set of shapes."""
         whole = (key, *((tuple(array.shape), str(array.dtype)) for array in arrays))
         if whole not in self._compiled:

@@ -69,12 +69,14 @@ def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
     return result
 
 
-def normalize(maps: Array, *, signed: bool = False) -> Floats:
+def normalize(maps: Array, *, signed: bool = False, percentile: float = 100) -> Floats:
     """Scale each map to its own maximum; a map without anything to show stays all zeros.
 
     Args:
         maps: `(..., h, w)`, finite; every map is scaled by itself.
         signed: keep the negative part too.
+        percentile: the magnitude that becomes 1, what is above is cut; 100 is the maximum. A few
+            extreme pixels would leave a noisy map dark.
 
     Returns:
         `(..., h, w)` float32: the positive part over its maximum, 0 to 1; if signed, the map over
@@ -86,8 +88,12 @@ def normalize(maps: Array, *, signed: bool = False) -> Floats:
     # float64, so that neither the largest nor the smallest float32 is lost in the division.
     values = _finite(maps).astype(np.float64)
     values = values if signed else np.maximum(values, 0)
-    most = np.abs(values).max(axis=(-2, -1), keepdims=True, initial=0)
-    return (values / np.where(most > 0, most, 1)).astype(np.float32)
+    size = np.abs(values)
+    most = size.max(axis=(-2, -1), keepdims=True, initial=0)
+    if percentile < 100 and values.size:
+        cut = np.percentile(size, percentile, axis=(-2, -1), keepdims=True)
+        most = np.where(cut > 0, cut, most)
+    return np.clip(values / np.where(most > 0, most, 1), -1, 1).astype(np.float32)
 
 
 def colorize(map01: Array, *, signed: bool = False, colormap: str | None = None) -> Pixels:
@@ -110,7 +116,12 @@ def colorize(map01: Array, *, signed: bool = False, colormap: str | None = None)
 
 
 def heatmap(
-    map: Array, size: tuple[int, int], *, signed: bool = False, colormap: str | None = None
+    map: Array,
+    size: tuple[int, int],
+    *,
+    signed: bool = False,
+    percentile: float = 100,
+    colormap: str | None = None,
 ) -> Pixels:
     """Colour one raw map: resize, normalise, colour, in this order.
 
@@ -118,6 +129,7 @@ def heatmap(
         map: `(h, w)`, finite.
         size: the height and width wanted.
         signed: show the negative part too.
+        percentile: see `normalize`.
         colormap: see `colorize`.
 
     Returns:
@@ -130,7 +142,7 @@ def heatmap(
         raise ArrayInputError(
             f"expected one map (h, w), got shape {np.shape(map)}; pick one, such as maps[0]"
         )
-    shown = normalize(resize_maps(map, size), signed=signed)
+    shown = normalize(resize_maps(map, size), signed=signed, percentile=percentile)
     return colorize(shown, signed=signed, colormap=colormap)
 
 
@@ -140,6 +152,7 @@ def overlay(
     *,
     alpha: float = 0.5,
     signed: bool = False,
+    percentile: float = 100,
     colormap: str | None = None,
 ) -> Pixels:
     """Blend a map's colours into a picture, equally everywhere.
@@ -149,6 +162,7 @@ def overlay(
         map: `(h, w)`, raw; it is resized to the picture and normalised.
         alpha: the weight of the colours, 0 (picture only) to 1 (colours only).
         signed: show the negative part too.
+        percentile: see `normalize`.
         colormap: see `colorize`.
 
     Returns:
@@ -158,7 +172,9 @@ def overlay(
         ArrayInputError: if `alpha`, the pixels or the map are not as above.
     """
     _check_blend(pixels, alpha)
-    colours = heatmap(map, pixels.shape[:2], signed=signed, colormap=colormap)
+    colours = heatmap(
+        map, pixels.shape[:2], signed=signed, percentile=percentile, colormap=colormap
+    )
     weight = np.float32(alpha)
     return _to_uint8(pixels * (1 - weight) + colours * weight)
 

@@ -33,6 +33,11 @@ class Target(ABC):
         """Equal for two targets that the same compiled program serves."""
 
     @property
+    def is_several(self) -> bool:
+        """Whether the scores have a leading axis of K targets."""
+        return False
+
+    @property
     def arrays(self) -> tuple[Array, ...]:
         """The arguments of the compiled program."""
         return ()
@@ -100,6 +105,10 @@ class Top(Target):
     def key(self) -> Hashable:
         return ("top", self.k)
 
+    @property
+    def is_several(self) -> bool:
+        return self.k > 1
+
     def indices_in(self, xp: Any, outputs: Array) -> Array:
         if self.k > outputs.shape[-1]:
             raise TargetError(
@@ -142,6 +151,10 @@ class Several(Target):
     @property
     def key(self) -> Hashable:
         return tuple(part.key for part in self.parts)
+
+    @property
+    def is_several(self) -> bool:
+        return True
 
     @property
     def arrays(self) -> tuple[Array, ...]:

@@ -19,7 +19,16 @@ from xaimaps.methods.cam import cam, grad_cam
 from xaimaps.methods.gradient import input_x_gradient, saliency
 from xaimaps.methods.maps import Maps
 
-__all__ = ["METHODS", "Maps", "Method", "cam", "get_method", "grad_cam", "input_x_gradient", "saliency"]
+__all__ = [
+    "METHODS",
+    "Maps",
+    "Method",
+    "cam",
+    "get_method",
+    "grad_cam",
+    "input_x_gradient",
+    "saliency",
+]
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,9 @@ class Method:
     def options(self) -> dict[str, object]:
         """The keyword options with their defaults."""
         parameters = inspect.signature(self.fn).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "layer"}
+        return {
+            p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "layer"
+        }
 
     @property
     def takes_layer(self) -> bool:

@@ -26,9 +26,7 @@ class Maps(NamedTuple):
 
 def gradients(backend: Backend, images: Array, target: Any, wrt: str = INPUT) -> Gradients:
     """Differentiate what the user named as the target."""
-    return backend.grad(
-        images, as_target(target, images.shape[0], backend.info.labels), wrt=wrt
-    )
+    return backend.grad(images, as_target(target, images.shape[0], backend.info.labels), wrt=wrt)
 
 
 def reduce_channels(xp: Any, values: Array, reduce: Reduce) -> Array:

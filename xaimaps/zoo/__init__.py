@@ -9,12 +9,15 @@ from types import MappingProxyType
 FOLDER = Path(__file__).parent
 
 MODELS: Mapping[str, Path] = MappingProxyType(
-    {name: FOLDER / "efficientnet-lite0.onnx" for name in ("default", "efficientnet-lite0")}
+    dict.fromkeys(("default", "efficientnet-lite0"), FOLDER / "efficientnet-lite0.onnx")
 )
 """The embedded models by name; see the model card in README.md beside them."""
 
 PICTURES: Mapping[str, Path] = MappingProxyType(
-    {path.stem: path for path in (FOLDER / "chelsea.png", FOLDER / "coffee.png", FOLDER / "rocket.jpg")}
+    {
+        path.stem: path
+        for path in (FOLDER / "chelsea.png", FOLDER / "coffee.png", FOLDER / "rocket.jpg")
+    }
 )
 """The photographs by name, free of copyright."""
 

@@ -71,7 +71,9 @@ class JaxBackend(Backend):
         """Load an ONNX model whose one input is a batch of images."""
         loaded = jax_onnx.load(model)
         analysis = Analysis(loaded, output)
-        info = _file_info(model) if isinstance(model, str | os.PathLike) else ModelInfo("onnx model")
+        info = (
+            _file_info(model) if isinstance(model, str | os.PathLike) else ModelInfo("onnx model")
+        )
         _read_metadata(info, loaded.metadata)
         if analysis.activation is not None:
             info.notes.append(
@@ -168,7 +170,7 @@ def _pull_each(pull: Callable[[Array], tuple[Array]], scores: Array) -> Array:
 
 
 def _is_function(model: object) -> bool:
-    """A function, method, partial or jitted function; a framework's model object is none of them."""
+    """A function, method, partial or jitted function, but no framework's model object."""
     return callable(model) and type(model).__module__.partition(".")[0] in (
         "builtins",
         "functools",

@@ -24,7 +24,7 @@ Visit = Callable[[str, str, Array], Array]
 
 INLINED = ("jit", "pjit")
 VIEWS = frozenset(
-    "reshape transpose broadcast_in_dim squeeze convert_element_type copy pad rev slice".split()
+    "reshape transpose broadcast_in_dim squeeze convert_element_type copy pad rev slice".split()  # noqa: SIM905
 )
 PROBE_SIZE = 224
 PROBE_BATCH = 2
@@ -50,16 +50,23 @@ class FunctionProgram:
     """
 
     def __init__(
-        self, fn: Callable[[Params, Array], Array], params: Params, input_shape: tuple[int | None, ...]
+        self,
+        fn: Callable[[Params, Array], Array],
+        params: Params,
+        input_shape: tuple[int | None, ...],
     ) -> None:
         self._fn = fn
         self._params = params
-        self.input_shape = input_shape
+        self._input_shape = input_shape
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        return self._input_shape
 
     @functools.cached_property
     def _layers(self) -> tuple[Layer, ...]:
         """Every float value that starts with the batch and is a matrix or a map."""
-        height, width, channels = (size or PROBE_SIZE for size in self.input_shape)
+        height, width, channels = (size or PROBE_SIZE for size in self._input_shape)
         image = jax.ShapeDtypeStruct((PROBE_BATCH, height, width, channels), jnp.float32)
         return tuple(
             Layer(name, (None, *seen.shape[1:]), seen.operation)
@@ -76,7 +83,9 @@ class FunctionProgram:
     def default_layer(self) -> Layer:
         spatial = [layer for layer in self._layers if layer.is_spatial]
         if not spatial:
-            raise LayerError("no value of this function has a spatial extent; use a gradient method")
+            raise LayerError(
+                "no value of this function has a spatial extent; use a gradient method"
+            )
         return spatial[-1]
 
     def classifier(self, params: Params) -> Classifier:

@@ -22,7 +22,9 @@ Params = Any
 class Program(Protocol):
     """What the backend needs of a model."""
 
-    input_shape: tuple[int | None, ...]
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """`(height, width, channels)`, None where any size will do."""
 
     def layers(self) -> tuple[Layer, ...]:
         """The useful layers in order of computation."""
@@ -44,8 +46,12 @@ class OnnxProgram:
 
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
-        sizes = dict(zip(analysis.input_layout, analysis.input.shape or (), strict=True))
-        self.input_shape = (sizes["H"], sizes["W"], sizes["C"])
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        declared = self._analysis.input.shape or ()
+        sizes = dict(zip(self._analysis.input_layout, declared, strict=True))
+        return sizes["H"], sizes["W"], sizes["C"]
 
     def layers(self) -> tuple[Layer, ...]:
         return self._analysis.layers()
@@ -65,7 +71,9 @@ class OnnxProgram:
 
         def single(image: Array, taps: Mapping[str, Array]) -> Any:
             batch_of_one = jax.tree.map(lambda a: a[None], (image, taps))
-            return jax.tree.map(lambda a: a[0], self._apply(params, batch_of_one[0], keep, batch_of_one[1]))
+            return jax.tree.map(
+                lambda a: a[0], self._apply(params, batch_of_one[0], keep, batch_of_one[1])
+            )
 
         result: tuple[Array, dict[str, Array]] = jax.vmap(single)(images, dict(taps))
         return result

@@ -123,7 +123,9 @@ class Analysis:
                 if floating and value.ndim and name not in params:
                     found[name] = value.shape
 
-        jax.eval_shape(trace, self.model.params, jax.ShapeDtypeStruct(tuple(shape), self.input.dtype))
+        jax.eval_shape(
+            trace, self.model.params, jax.ShapeDtypeStruct(tuple(shape), self.input.dtype)
+        )
         return found
 
     def _layouts(self, ranks: dict[str, int]) -> dict[str, str]:
@@ -174,7 +176,9 @@ class Analysis:
         dense = self._dense()
         pool = self.model.graph.producers.get(self._behind_views(dense.inputs[0]))
         if pool is None or not self._pools_globally(pool):
-            raise LayerError(_no_head(f"{dense.operator} {dense.name!r} does not follow the pooling"))
+            raise LayerError(
+                _no_head(f"{dense.operator} {dense.name!r} does not follow the pooling")
+            )
         pooled = self._behind_views(pool.inputs[0], VIEWS | {"Transpose"})
         return pooled, dense.inputs[1], bool(dense.attributes.get("transB", 0))
 

@@ -52,7 +52,9 @@ def _require_rules(proto: onnx.GraphProto, opsets: Opsets) -> None:
     missing: dict[str, list[str]] = {}
     for node in _all_nodes(proto):
         domain = _domain(node)
-        if node.op_type != "Constant" and not find_rule(domain, node.op_type, opsets.get(domain, 1)):
+        if node.op_type != "Constant" and not find_rule(
+            domain, node.op_type, opsets.get(domain, 1)
+        ):
             label = f"{domain or 'ai.onnx'}.{node.op_type} (opset {opsets.get(domain, '?')})"
             missing.setdefault(label, []).append(node.name or next(iter(node.output), "?"))
     if missing:

@@ -100,7 +100,11 @@ class Graph:
     @functools.cached_property
     def captured(self) -> tuple[str, ...]:
         """The values of an outer graph that a subgraph reads."""
-        own = {*self.constants, *self.inputs, *(name for node in self.nodes for name in node.outputs)}
+        own = {
+            *self.constants,
+            *self.inputs,
+            *(name for node in self.nodes for name in node.outputs),
+        }
         read = [*(name for node in self.nodes for name in node.reads), *self.outputs]
         return tuple(dict.fromkeys(name for name in read if name not in own))
 

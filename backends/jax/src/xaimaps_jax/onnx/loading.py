@@ -51,7 +51,9 @@ def _check_file(path: Path) -> None:
     except OSError as error:
         raise ModelLoadError(f"cannot read the model {str(path)!r}: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise ModelLoadError(f"a model must be a file, but {str(path)!r} is not; name the .onnx file")
+        raise ModelLoadError(
+            f"a model must be a file, but {str(path)!r} is not; name the .onnx file"
+        )
     if status.st_size == 0:
         raise ModelLoadError(f"the model {str(path)!r} is an empty file; {REMEDY} or copy it again")
 
@@ -66,7 +68,9 @@ def _parse(path: Path) -> onnx.ModelProto:
             f"{str(path)!r} is not a readable ONNX file ({error}); {REMEDY} or copy it again"
         ) from None
     if not proto.graph.node and not proto.graph.output:
-        raise ModelLoadError(f"{str(path)!r} is not a readable ONNX file (no graph in it); {REMEDY}")
+        raise ModelLoadError(
+            f"{str(path)!r} is not a readable ONNX file (no graph in it); {REMEDY}"
+        )
     return proto
 
 

@@ -76,10 +76,13 @@ class OnnxModel:
         wanted = self.graph.outputs if outputs is None else tuple(outputs)
         values = {**params, **self._named(inputs)}
         taps = dict(taps or {})
-        values.update({name: values[name] + taps.pop(name) for name in list(taps) if name in values})
+        values.update(
+            {name: values[name] + taps.pop(name) for name in list(taps) if name in values}
+        )
         self._check_names([*wanted, *taps, *bypass], values)
         known = self.graph.run(values, wanted, taps, bypass)
-        return tuple(known[name] for name in wanted)
+        declared = {value.name: value.dtype for value in self.outputs}
+        return tuple(_as_declared(known[name], declared.get(name)) for name in wanted)
 
     def _named(self, inputs: Sequence[Array]) -> Params:
         names = self.graph.inputs
@@ -126,7 +129,9 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
     )
 
 
-def run(model: onnx.ModelProto, inputs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+def run(
+    model: onnx.ModelProto, inputs: Sequence[np.ndarray[Any, Any]]
+) -> list[np.ndarray[Any, Any]]:
     """Run a model once, compiled, on numpy arrays.
 
     An input whose value the graph needs while it is traced (a shape, axes, pads) is made static
@@ -141,7 +146,15 @@ def run(model: onnx.ModelProto, inputs: Sequence[np.ndarray[Any, Any]]) -> list[
         return _run_jitted(loaded, inputs, static=frozenset())
     except UnsupportedModelError:
         integers = frozenset(i for i, x in enumerate(inputs) if np.asarray(x).dtype.kind in "iub")
-        return _run_jitted(loaded, inputs, static=integers)
+        return _run_jitted(loaded, inputs, static=integers | _asked_static(loaded.graph))
+
+
+def _asked_static(graph: Graph) -> frozenset[int]:
+    """The positions of inputs whose values some rule needs while the graph is traced."""
+    asked = {
+        node.inputs[at] for node in graph.nodes for at in node.rule.static if at < len(node.inputs)
+    }
+    return frozenset(i for i, name in enumerate(graph.inputs) if name in asked)
 
 
 def _run_jitted(
@@ -156,6 +169,13 @@ def _run_jitted(
         return model.apply(params, *mixed)
 
     return [np.asarray(result) for result in compiled(model.params, *traced)]
+
+
+def _as_declared(value: Array, dtype: np.dtype[Any] | None) -> Array:
+    """Quantised values are computed as floats that hold integers; give them their own type."""
+    if dtype is None or dtype.kind not in "iu" or value.dtype.kind not in "fV":
+        return value
+    return value.astype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 def _domain(name: str) -> str:

@@ -1,6 +1,7 @@
 """Activation functions, with the slopes at kinks that PyTorch and ONNX exporters expect.
 
-ReLU and Clip have slope 0 at their kinks.
+At a kink the slope is 0 (ReLU, Clip, HardSigmoid, Shrink) or that of the negative side (leaky
+and exponential ones); a NaN stays a NaN.
 """
 
 from __future__ import annotations
@@ -19,7 +20,25 @@ Array = Any
 @op("Relu")
 def relu(xp: Any, x: Array) -> Array:
     """max(x, 0), with slope 0 at 0."""
-    return xp.where(x > 0, x, xp.zeros_like(x))
+    return xp.where(x <= 0, xp.zeros_like(x), x)
+
+
+@op("LeakyRelu")
+def leaky_relu(xp: Any, x: Array, *, alpha: float = 0.01) -> Array:
+    """x, or alpha * x where x is not positive."""
+    return xp.where(x > 0, x, alpha * x)
+
+
+@op("PRelu", since=7)
+def prelu(xp: Any, x: Array, slope: Array) -> Array:
+    """x, or slope * x where x is not positive."""
+    return xp.where(x > 0, x, slope * x)
+
+
+@op("ThresholdedRelu")
+def thresholded_relu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
+    """x above alpha, else 0."""
+    return xp.where(x <= alpha, xp.zeros_like(x), x)
 
 
 @op("Clip")
@@ -33,11 +52,57 @@ def clip_11(xp: Any, x: Array, low: Array | None = None, high: Array | None = No
     """Bound x, with slope 0 at and beyond the bounds."""
     if low is not None:
         low = xp.asarray(low, dtype=x.dtype)
-        x = xp.where(x > low, x, low)
+        x = xp.where(x <= low, low, x)
     if high is not None:
         high = xp.asarray(high, dtype=x.dtype)
-        x = xp.where(x < high, x, high)
+        x = xp.where(x >= high, high, x)
     return x
+
+
+@op("HardSigmoid")
+def hard_sigmoid(xp: Any, x: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
+    """alpha * x + beta, between 0 and 1."""
+    return clip_11(xp, alpha * x + beta, 0.0, 1.0)
+
+
+@op("HardSwish")
+def hard_swish(xp: Any, x: Array) -> Array:
+    """x * hard_sigmoid(x), with the slopes of PyTorch's."""
+    inner = xp.where(xp.abs(x) >= 3, xp.zeros_like(x), x)
+    return xp.where(x <= -3, xp.zeros_like(x), xp.where(x >= 3, x, inner * (inner + 3) / 6))
+
+
+@op("Elu")
+def elu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
+    """x, or alpha * (exp(x) - 1) where x is not positive."""
+    return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x)))
+
+
+@op("Celu")
+def celu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
+    """x, or alpha * (exp(x / alpha) - 1) where x is not positive."""
+    return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x) / alpha))
+
+
+@op("Selu")
+def selu(
+    xp: Any, x: Array, *, alpha: float = 1.6732631921768188, gamma: float = 1.0507010221481323
+) -> Array:
+    """gamma times ELU."""
+    return gamma * elu(xp, x, alpha=alpha)
+
+
+def _unless_positive(xp: Any, x: Array) -> Array:
+    """x without its positive values, whose exponential may overflow and spoil the gradient."""
+    return xp.where(x > 0, xp.zeros_like(x), x)
+
+
+@op("Shrink")
+def shrink(xp: Any, x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Array:
+    """x moved by `bias` towards 0, and 0 between -lambd and lambd."""
+    offset = xp.asarray(bias, dtype=x.dtype)
+    moved = xp.where(x < 0, x + offset, x - offset)
+    return xp.where((x < -lambd) | (x > lambd), moved, xp.zeros_like(x))
 
 
 @op("Sigmoid")
@@ -46,10 +111,34 @@ def sigmoid(xp: Any, x: Array) -> Array:
     return jax.nn.sigmoid(jnp.asarray(x))
 
 
-@op("Softmax")
-def softmax_1(xp: Any, x: Array, *, axis: int = 1) -> Array:
-    """Softmax over all axes from `axis` on."""
-    return _over_flattened(softmax_13, x, axis)
+@op("Swish")
+def swish(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
+    """x * sigmoid(alpha * x)."""
+    return x * jax.nn.sigmoid(alpha * jnp.asarray(x))
+
+
+@op("Softplus")
+def softplus(xp: Any, x: Array) -> Array:
+    """log(1 + exp(x))."""
+    return jax.nn.softplus(jnp.asarray(x))
+
+
+@op("Softsign")
+def softsign(xp: Any, x: Array) -> Array:
+    """x / (1 + |x|)."""
+    return x / (1 + xp.abs(x))
+
+
+@op("Mish")
+def mish(xp: Any, x: Array) -> Array:
+    """x * tanh(softplus(x))."""
+    return x * jnp.tanh(jax.nn.softplus(jnp.asarray(x)))
+
+
+@op("Gelu")
+def gelu(xp: Any, x: Array, *, approximate: str = "none") -> Array:
+    """x times the normal distribution function of x, or its approximation by tanh."""
+    return jax.nn.gelu(jnp.asarray(x), approximate=approximate == "tanh")
 
 
 @op("Softmax", since=13)
@@ -58,7 +147,38 @@ def softmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
     return jax.nn.softmax(jnp.asarray(x), axis=axis)
 
 
+@op("LogSoftmax", since=13)
+def log_softmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
+    """The logarithm of the softmax."""
+    return jax.nn.log_softmax(jnp.asarray(x), axis=axis)
+
+
+@op("Hardmax", since=13)
+def hardmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
+    """1 at the first largest value along one axis, else 0."""
+    return jax.nn.one_hot(jnp.argmax(x, axis), x.shape[axis], dtype=x.dtype, axis=axis)
+
+
+@op("Softmax")
+def softmax_1(xp: Any, x: Array, *, axis: int = 1) -> Array:
+    """Softmax over all axes from `axis` on."""
+    return _over_flattened(softmax_13, x, axis)
+
+
+@op("LogSoftmax")
+def log_softmax_1(xp: Any, x: Array, *, axis: int = 1) -> Array:
+    """The logarithm of the softmax over all axes from `axis` on."""
+    return _over_flattened(log_softmax_13, x, axis)
+
+
+@op("Hardmax")
+def hardmax_1(xp: Any, x: Array, *, axis: int = 1) -> Array:
+    """1 at the first largest value over all axes from `axis` on."""
+    return _over_flattened(hardmax_13, x, axis)
+
+
 def _over_flattened(rule: Any, x: Array, axis: int) -> Array:
     """Run a rule along the last axis of x as a matrix, as these operators did before opset 13."""
-    rows = math.prod(x.shape[: axis % x.ndim if x.ndim else 0])
-    return rule(jnp, jnp.reshape(x, (rows, -1)), axis=-1).reshape(x.shape)
+    axis = axis + x.ndim if axis < 0 else axis
+    matrix = jnp.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+    return rule(jnp, matrix, axis=-1).reshape(x.shape)

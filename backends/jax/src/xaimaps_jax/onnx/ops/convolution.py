@@ -8,7 +8,6 @@ matrix product. Accelerators get XLA's own convolution throughout.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xaimaps_jax.onnx.ops.windows import Pads, spatial_rank, window_pads
+from xaimaps_jax.onnx.ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
 from xaimaps_jax.onnx.registry import op
 
 Array = Any
-Ints = Sequence[int] | None
 
 
 @op("Conv")
@@ -39,12 +37,18 @@ def conv(
     strides: Ints = None,
 ) -> Array:
     """Cross-correlate `x` (N, C, *spatial) with `w` (O, C / group, *kernel)."""
+    y = convolve(x, w, auto_pad, pads, strides, dilations, group)
+    return y if b is None else y + _per_channel(jnp.asarray(b), y)
+
+
+def convolve(
+    x: Array, w: Array, auto_pad: str, pads: Ints, strides: Ints, dilations: Ints, group: int
+) -> Array:
+    """The convolution itself, with the attributes of Conv."""
     rank = spatial_rank(x)
     strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)
     padding = window_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
-    x, w = jnp.asarray(x), jnp.asarray(w)
-    y = _lower(x, w, strides, padding, dilations, group)
-    return y if b is None else y + jnp.reshape(b, (1, -1, *(1,) * rank))
+    return _lower(jnp.asarray(x), jnp.asarray(w), strides, padding, dilations, group)
 
 
 def _lower(
@@ -71,10 +75,14 @@ def _pointwise(x: Array, w: Array, strides: Sequence[int]) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _depthwise(
-    x: Array, w: Array, strides: tuple[int, ...], pads: tuple[tuple[int, int], ...], dilations: tuple[int, ...]
+    x: Array,
+    w: Array,
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilations: tuple[int, ...],
 ) -> Array:
     """Convolve each channel with its own kernel `w` (C, *kernel), as a sum of shifted products."""
-    shifted = _shifts(x, w.shape[1:], strides, pads, dilations)
+    shifted = window_shifts(x, w.shape[1:], strides, pads, dilations)
     return functools.reduce(
         jnp.add, (part * _per_channel(w[(slice(None), *at)], x) for at, part in shifted)
     )
@@ -84,30 +92,12 @@ def _per_channel(values: Array, like: Array) -> Array:
     return values.reshape(1, -1, *(1,) * spatial_rank(like))
 
 
-def _shifts(
-    x: Array,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    pads: Sequence[tuple[int, int]],
-    dilations: Sequence[int],
-) -> Any:
-    """What each place of the kernel sees: `(place, (N, C, *output))` pairs."""
-    padded = jnp.pad(x, ((0, 0), (0, 0), *pads))
-    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    counts = [
-        (size - e) // s + 1 for size, e, s in zip(padded.shape[2:], extents, strides, strict=True)
-    ]
-    for at in itertools.product(*map(range, kernel)):
-        starts = [i * d for i, d in zip(at, dilations, strict=True)]
-        stops = [b + (n - 1) * s + 1 for b, n, s in zip(starts, counts, strides, strict=True)]
-        yield (
-            at,
-            lax.slice(padded, (0, 0, *starts), (*padded.shape[:2], *stops), (1, 1, *strides)),
-        )
-
-
 def _depthwise_forward(
-    x: Array, w: Array, strides: tuple[int, ...], pads: tuple[tuple[int, int], ...], dilations: tuple[int, ...]
+    x: Array,
+    w: Array,
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilations: tuple[int, ...],
 ) -> tuple[Array, tuple[Array, Array]]:
     return _depthwise(x, w, strides, pads, dilations), (x, w)
 
@@ -131,14 +121,18 @@ def _depthwise_backward(
     spread = lax.pad(
         g,
         jnp.zeros((), g.dtype),
-        ((0, 0, 0), (0, 0, 0), *((lo, hi, s - 1) for (lo, hi), s in zip(edges, strides, strict=True))),
+        (
+            (0, 0, 0),
+            (0, 0, 0),
+            *((lo, hi, s - 1) for (lo, hi), s in zip(edges, strides, strict=True)),
+        ),
     )
     ones = (1,) * len(spatial)
     flipped = jnp.flip(w, tuple(range(1, w.ndim)))
     dx = _depthwise(spread, flipped, ones, ((0, 0),) * len(spatial), dilations)
     dw = [
         jnp.sum(part * g, axis=(0, *spatial))
-        for _, part in _shifts(x, w.shape[1:], strides, pads, dilations)
+        for _, part in window_shifts(x, w.shape[1:], strides, pads, dilations)
     ]
     return dx, jnp.stack(dw, axis=1).reshape(w.shape)
 

@@ -33,3 +33,15 @@ def gemm(
     if c is None:
         return y
     return y + (c if beta == 1.0 else xp.asarray(beta, dtype=c.dtype) * c)
+
+
+@op("Einsum")
+def einsum(xp: Any, *operands: Array, equation: str) -> Array:
+    """Sums of products, by Einstein's convention."""
+    return xp.einsum(equation.replace(" ", ""), *operands)
+
+
+@op("Det")
+def det(xp: Any, x: Array) -> Array:
+    """The determinant of each square matrix."""
+    return xp.linalg.det(x)

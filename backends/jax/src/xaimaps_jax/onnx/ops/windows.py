@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
+from jax import lax
+
 Array = Any
+Ints = Sequence[int] | None
 Pads = list[tuple[int, int]]
 
 
@@ -16,7 +22,7 @@ def spatial_rank(x: Array) -> int:
 
 def window_pads(
     auto_pad: str,
-    pads: Sequence[int] | None,
+    pads: Ints,
     sizes: Sequence[int],
     kernel: Sequence[int],
     strides: Sequence[int],
@@ -37,3 +43,99 @@ def _same(size: int, extent: int, stride: int, *, upper: bool) -> tuple[int, int
     total = max((-(-size // stride) - 1) * stride + extent - size, 0)
     small, large = total // 2, total - total // 2
     return (small, large) if upper else (large, small)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The windows along one axis.
+
+    Attributes:
+        size: the length of the axis.
+        kernel: how many elements a window has.
+        stride: from one window to the next.
+        dilation: from one element of a window to the next.
+        before: padding in front of the axis.
+        after: padding behind it, as the model says; ceil mode may reach further.
+        count: the number of windows.
+    """
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    count: int
+
+    @property
+    def reach(self) -> int:
+        """The padding behind the axis that the last window needs."""
+        last = (self.count - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+        return max(last - self.size - self.before, 0)
+
+    def pad(self, x: Array, axis: int, fill: Any) -> Array:
+        """The axis with all that its windows see; `fill` stands for what is not there."""
+        widths = [(0, 0, 0)] * x.ndim
+        widths[axis] = (self.before, self.reach, 0)
+        return lax.pad(x, jnp.asarray(fill, x.dtype), widths)
+
+    def parts(self, x: Array, axis: int, fill: Any) -> Iterator[Array]:
+        """Yield what the first, second, ... element of every window is."""
+        padded = self.pad(x, axis, fill)
+        for start in range(0, self.kernel * self.dilation, self.dilation):
+            stop = start + (self.count - 1) * self.stride + 1
+            yield lax.slice_in_dim(padded, start, stop, self.stride, axis)
+
+
+def pooling_windows(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    *,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> tuple[Window, ...]:
+    """The windows along each spatial axis, from a pooling's attributes."""
+    ones = (1,) * len(sizes)
+    strides, dilations = strides or ones, dilations or ones
+    padding = window_pads(auto_pad, pads, sizes, kernel, strides, dilations)
+    up = bool(ceil_mode) and auto_pad == "NOTSET"
+    return tuple(
+        Window(*about, *edges, _count(*about, *edges, up=up))
+        for *about, edges in zip(sizes, kernel, strides, dilations, padding, strict=True)
+    )
+
+
+def _count(
+    size: int, kernel: int, stride: int, dilation: int, before: int, after: int, *, up: bool
+) -> int:
+    """How many windows fit; rounded up, but none may start behind the data."""
+    room = size + before + after - (kernel - 1) * dilation - 1
+    if not up:
+        return room // stride + 1
+    count = -(-room // stride) + 1
+    return count - 1 if (count - 1) * stride >= size + before else count
+
+
+def window_shifts(
+    x: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    dilations: Sequence[int],
+) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Yield what each place of the kernel sees: `(place, (N, C, *output))` pairs."""
+    padded = jnp.pad(x, ((0, 0), (0, 0), *pads))
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    counts = [
+        (size - e) // s + 1 for size, e, s in zip(padded.shape[2:], extents, strides, strict=True)
+    ]
+    for at in itertools.product(*map(range, kernel)):
+        starts = [i * d for i, d in zip(at, dilations, strict=True)]
+        stops = [b + (n - 1) * s + 1 for b, n, s in zip(starts, counts, strides, strict=True)]
+        yield (
+            at,
+            lax.slice(padded, (0, 0, *starts), (*padded.shape[:2], *stops), (1, 1, *strides)),
+        )

@@ -1,0 +1,148 @@
+"""Control flow: branches and loops are decided while the graph is traced wherever they can be.
+
+What depends on the data becomes JAX's own control flow, which needs the same shapes and types
+from both branches and in every round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from xaimaps.errors import UnsupportedModelError
+from xaimaps_jax.onnx.registry import op
+
+Array = Any
+Body = Callable[..., tuple[Array, ...]]
+Arrays = tuple[Array, ...]
+
+UNROLLED = 128
+"""Loops of up to this many rounds are written out, so that each may have its own shapes."""
+
+
+def is_static(value: Any) -> bool:
+    """Whether a value is known while the graph is traced."""
+    return value is None or isinstance(value, np.ndarray | np.generic)
+
+
+@op("If")
+def if_(xp: Any, condition: Array, *, then_branch: Body, else_branch: Body) -> Arrays:
+    """One branch; only a condition that depends on the data compiles both."""
+    if is_static(condition):
+        return then_branch() if bool(condition) else else_branch()
+    try:
+        return tuple(
+            lax.cond(
+                jnp.reshape(condition, ()),
+                lambda: tuple(map(jnp.asarray, then_branch())),
+                lambda: tuple(map(jnp.asarray, else_branch())),
+            )
+        )
+    except TypeError as error:
+        raise UnsupportedModelError(
+            "the branches of an If that depends on the data give different shapes or types "
+            f"({error}); make its condition a constant"
+        ) from None
+
+
+@op("Loop")
+def loop(
+    xp: Any, trips: Array | None, condition: Array | None, *state: Array, body: Body
+) -> Arrays:
+    """Repeat the body while its condition holds, `trips` times at most."""
+    if is_static(trips) and is_static(condition):
+        known = 2**62 if trips is None else int(trips)
+        if known <= UNROLLED or trips is None:
+            return _unroll(body, known, condition, state)
+    return _while(body, trips, condition, state)
+
+
+def _unroll(body: Body, trips: int, condition: Array | None, state: Arrays) -> Arrays:
+    """Every round traced by itself, as long as the condition is known."""
+    going, start = np.asarray(True if condition is None else bool(condition)), state
+    rounds: list[Arrays] = []
+    while bool(going) and len(rounds) < trips:
+        if len(rounds) > UNROLLED:
+            return _while(body, None, condition, start)
+        going, *results = body(np.asarray(len(rounds)), going, *state)
+        state, scanned = tuple(results[: len(state)]), tuple(results[len(state) :])
+        rounds.append(scanned)
+        if not is_static(going):
+            return _while(body, None if trips == 2**62 else trips, condition, start)
+    return (*state, *(jnp.stack(parts) for parts in zip(*rounds, strict=True)))
+
+
+def _while(body: Body, trips: Any, condition: Array | None, state: Arrays) -> Arrays:
+    """A loop whose end depends on the data, or which is long: its shapes must not change."""
+    limit = jnp.asarray(np.iinfo(np.int32).max if trips is None else trips).reshape(())
+    going = jnp.asarray(True if condition is None else condition).reshape(())
+
+    def step(carry: Any) -> Any:
+        count, on, values = carry
+        more, *results = body(count, on, *values)
+        if len(results) > len(values):
+            raise UnsupportedModelError(
+                "a Loop whose end depends on the data cannot collect an output for each round; "
+                "export it with a fixed number of rounds"
+            )
+        return count + 1, jnp.reshape(more, ()), _like(results, values)
+
+    start = (jnp.zeros((), limit.dtype), going, tuple(map(jnp.asarray, state)))
+    _, _, final = lax.while_loop(lambda c: (c[0] < limit) & c[1], step, start)
+    return tuple(final)
+
+
+def _like(results: Sequence[Array], values: Sequence[Array]) -> Arrays:
+    """Results as arrays, of the shapes that the next round expects."""
+    arrays = tuple(map(jnp.asarray, results))
+    for array, value in zip(arrays, values, strict=True):
+        if array.shape != value.shape or array.dtype != value.dtype:
+            raise UnsupportedModelError(
+                f"a value of a Loop changes from {value.dtype}{list(value.shape)} to "
+                f"{array.dtype}{list(array.shape)} while its end depends on the data; "
+                "export it with a fixed number of rounds"
+            )
+    return arrays
+
+
+@op("Scan", since=9)
+def scan(
+    xp: Any,
+    *inputs: Array,
+    body: Body,
+    num_scan_inputs: int,
+    scan_input_axes: Sequence[int] | None = None,
+    scan_input_directions: Sequence[int] | None = None,
+    scan_output_axes: Sequence[int] | None = None,
+    scan_output_directions: Sequence[int] | None = None,
+) -> Arrays:
+    """Go through slices of some inputs with a state, and stack what each round gives."""
+    n_states = len(inputs) - num_scan_inputs
+    axes = scan_input_axes or (0,) * num_scan_inputs
+    turned = scan_input_directions or (0,) * num_scan_inputs
+    slices = tuple(
+        _directed(jnp.moveaxis(x, axis, 0), backwards)
+        for x, axis, backwards in zip(inputs[n_states:], axes, turned, strict=True)
+    )
+
+    def step(state: Arrays, taken: Arrays) -> tuple[Arrays, Arrays]:
+        results = body(*state, *taken)
+        return _like(results[:n_states], state), tuple(map(jnp.asarray, results[n_states:]))
+
+    state, stacked = lax.scan(step, tuple(map(jnp.asarray, inputs[:n_states])), slices)
+    out_axes = scan_output_axes or (0,) * len(stacked)
+    out_turned = scan_output_directions or (0,) * len(stacked)
+    outputs = (
+        jnp.moveaxis(_directed(y, backwards), 0, axis)
+        for y, axis, backwards in zip(stacked, out_axes, out_turned, strict=True)
+    )
+    return (*jax.tree.leaves(state), *outputs)
+
+
+def _directed(x: Array, backwards: int) -> Array:
+    return jnp.flip(x, 0) if backwards else x

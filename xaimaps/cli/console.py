@@ -1,0 +1,143 @@
+"""What the commands share: options, tables, progress, and the end with an error."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from xaimaps.backend import Backend
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+WRONG_USE = 2
+
+
+def fail(message: str) -> NoReturn:
+    """End with one sentence on stderr."""
+    click.echo(f"xaimaps: {message}", err=True)
+    sys.exit(WRONG_USE)
+
+
+def model_options(command: Command) -> Command:
+    """The options that say which model, and how it is loaded."""
+    for option in reversed(
+        (
+            click.option(
+                "-m",
+                "--model",
+                default="default",
+                show_default=True,
+                help="A model file, or the name of an embedded model.",
+            ),
+            click.option(
+                "-b",
+                "--backend",
+                help="The backend's name, if several take the model.",
+                shell_complete=_complete_backend,
+            ),
+            click.option(
+                "--labels", help="A text file with a class name in each line, or imagenet-1k."
+            ),
+            click.option(
+                "-p",
+                "--preprocess",
+                help="How a picture becomes an input: unit, tf, torch, caffe, raw.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def load_model(
+    model: str, backend: str | None, labels: str | None, preprocess: str | None
+) -> Backend:
+    """Load what `model_options` describe."""
+    from xaimaps.loading import load
+
+    return load(model, backend=backend, labels=labels, preprocess=preprocess)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; undecodable file names stay as escapes."""
+    click.echo(json.dumps(value, indent=1))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table as wide as the terminal, or as wide as it takes in a pipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else 160)
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr for long work, gone when done; silent where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; a value is a Python literal, or else text."""
+    from xaimaps.errors import MethodError
+
+    options = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise MethodError(f"a method option must be NAME=VALUE, got {pair!r}")
+        options[name] = _literal(text)
+    return options
+
+
+def _literal(text: str) -> Any:
+    named = {"true": True, "false": False, "none": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def parse_targets(texts: Sequence[str]) -> Any:
+    """Read the values of `--target`: a number is a class index, several are explained at once."""
+    from xaimaps.targets import several
+
+    targets = [int(text) if text.isdecimal() else text for text in texts]
+    if not targets:
+        return None
+    return targets[0] if len(targets) == 1 else several(*targets)
+
+
+def _complete_backend(context: Any, parameter: Any, incomplete: str) -> list[str]:
+    from xaimaps.plugins import installed
+
+    return [name for name in installed() if name.startswith(incomplete)]
+
+
+def complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]:
+    """The names of methods for the shell."""
+    from xaimaps.methods import METHODS
+
+    return [name for name in METHODS if name.startswith(incomplete)]

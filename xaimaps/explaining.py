@@ -1,0 +1,234 @@
+"""The two ways in: `attribute` takes arrays, `explain` takes pictures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from xaimaps.arrays import Floats, as_batch
+from xaimaps.backend import Backend
+from xaimaps.errors import ArrayInputError, TargetError
+from xaimaps.images import Picture, open_picture
+from xaimaps.loading import load
+from xaimaps.methods import Maps, Method, get_method
+from xaimaps.preprocess import PRESETS
+from xaimaps.result import Attribution, Seconds
+from xaimaps.targets import Target, as_target
+
+Array = np.ndarray[Any, Any]
+
+
+def attribute(
+    model: Any,
+    images: Any,
+    method: str = "grad_cam",
+    *,
+    target: Any = None,
+    layer: str | None = None,
+    batch_size: int = 16,
+    **options: Any,
+) -> Attribution:
+    """Explain a model's outputs for arrays, in one compiled program.
+
+    Args:
+        model: what `load` returns, or takes.
+        images: `(N, H, W, C)` as the model takes them, after preprocessing.
+        method: a name of the methods table.
+        target: None for the top class of each image; a class index, a label, "top-3", a
+            function of the outputs, a list with one of them for each image, or `several(...)`.
+        layer: the name of the layer, for methods that have one; None for the last with a
+            spatial extent.
+        batch_size: how many images run at a time; a last partial batch is padded.
+        options: the method's own.
+
+    Returns:
+        Raw maps at the method's own resolution, and all that it takes to reproduce them.
+
+    Raises:
+        XaimapsError: an argument is not what it must be; the message says which and how to
+            mend it.
+
+    Example:
+        >>> import numpy as np, xaimaps
+        >>> images = np.zeros((1, 224, 224, 3), np.float32)
+        >>> xaimaps.attribute("default", images, "grad_cam", target=285).maps.shape
+        (1, 7, 7)
+    """
+    backend = model if isinstance(model, Backend) else load(model)
+    row = get_method(method)
+    row.check_options(options)
+    backend.require(row.needs, f"the method {method!r}")
+    batch = as_batch(images, backend.input_shape)
+    goal = as_target(target, len(batch), backend.info.labels)
+    name = _layer_name(backend, row, layer)
+    if batch_size < 1:
+        raise ArrayInputError(f"`batch_size` must be at least 1, got {batch_size}")
+    settings = {**options, "layer": name} if row.takes_layer else options
+    found, seconds = _run(backend, row, batch, goal, settings, batch_size)
+    return Attribution(
+        maps=np.moveaxis(found.maps, 0, 1) if goal.is_several else found.maps,
+        scores=found.outputs,
+        target=_classes(goal, found.outputs),
+        method=row.name,
+        layer=name,
+        options={**row.options, **options},
+        backend=backend.name,
+        model=backend.info,
+        seconds=seconds,
+        is_several=goal.is_several,
+    )
+
+
+def explain(
+    model: Any,
+    pictures: Any,
+    method: str = "grad_cam",
+    *,
+    target: Any = None,
+    layer: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    max_pixels: int = 64_000_000,
+    **options: Any,
+) -> Attribution:
+    """Explain a model's outputs for pictures.
+
+    Args:
+        model: what `load` returns, or takes.
+        pictures: a path, a Pillow image, an array of pixels, or a list of them.
+        method: a name of the methods table.
+        target: see `attribute`.
+        layer: see `attribute`.
+        input_size: height and width for a model that takes any.
+        max_pixels: the most pixels of a picture that are decoded.
+        options: `batch_size`, and the method's own.
+
+    Returns:
+        As `attribute`, with the pictures, so that overlays can be drawn and saved.
+
+    Raises:
+        XaimapsError: a picture cannot be read, the model's preprocessing is not known, or as
+            `attribute`.
+
+    Example:
+        >>> import xaimaps
+        >>> result = xaimaps.explain("default", xaimaps.zoo.PICTURES["chelsea"])
+        >>> result.top(1)[0].label
+        'Egyptian cat'
+    """
+    backend = model if isinstance(model, Backend) else load(model)
+    opened = [_opened(picture, max_pixels) for picture in _as_list(pictures)]
+    prepare = backend.info.preprocess
+    if prepare is None:
+        raise ArrayInputError(
+            f"the model {backend.info.name!r} does not say how a picture becomes its input; give "
+            f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
+        )
+    size = _input_size(backend, input_size)
+    images = np.stack([prepare(picture.pixels, size) for picture in opened])
+    result = attribute(backend, images, method, target=target, layer=layer, **options)
+    views = tuple(prepare.view(picture.pixels, size) for picture in opened)
+    return replace(result, pictures=tuple(opened), views=views)
+
+
+def _layer_name(backend: Backend, row: Method, layer: str | None) -> str | None:
+    """The layer that the method will look at, checked before any work."""
+    if not row.takes_layer:
+        if layer is not None:
+            raise TargetError(
+                f"the method {row.name!r} looks at the input and takes no layer, got {layer!r}"
+            )
+        return None
+    if "classifier" in row.needs:
+        return backend.classifier().layer if layer is None else layer
+    return backend.find_map_layer(layer).name
+
+
+def _run(
+    backend: Backend,
+    row: Method,
+    batch: Floats,
+    goal: Target,
+    settings: dict[str, Any],
+    batch_size: int,
+) -> tuple[Maps, Seconds]:
+    """Run a batch in chunks of one size through one compiled program."""
+
+    def program(backend: Backend, images: Any, *arrays: Any) -> Maps:
+        return row.fn(backend, images, goal.with_arrays(arrays), **settings)
+
+    key = (row.name, goal.key, tuple(sorted(settings.items())))
+    size = min(batch_size, max(len(batch), 1))
+    compiling = running = 0.0
+    parts = []
+    for start in range(0, max(len(batch), 1), size):
+        arrays = [backend.asarray(a) for a in _chunk(batch, goal.arrays, start, size)]
+        begin = time.perf_counter()
+        compiled = backend.compiled(key, program, *arrays)
+        compiling += time.perf_counter() - begin
+        begin = time.perf_counter()
+        parts.append(Maps(*map(backend.to_numpy, compiled(*arrays))))
+        running += time.perf_counter() - begin
+    return _joined(parts, len(batch), goal.is_several), Seconds(compiling, running)
+
+
+def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> list[Array]:
+    """One chunk of the images and the target's arrays, padded to `size` with zeros."""
+    parts = [batch[start : start + size], *(a[..., start : start + size] for a in arrays)]
+    short = size - len(parts[0])
+    if not short:
+        return parts
+    images = np.pad(parts[0], [(0, short), (0, 0), (0, 0), (0, 0)])
+    return [images, *(np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, short)]) for a in parts[1:])]
+
+
+def _joined(parts: list[Maps], count: int, is_several: bool) -> Maps:
+    axis = int(is_several)
+    maps = np.concatenate([part.maps for part in parts], axis=axis)
+    outputs = np.concatenate([part.outputs for part in parts])
+    return Maps(maps[:, :count] if is_several else maps[:count], outputs[:count])
+
+
+def _classes(goal: Target, outputs: Array) -> Array | None:
+    """The class of each map, `(N,)` or `(N, K)`; None where the target is a function."""
+    indices = goal.indices_in(np, outputs)
+    if indices is None:
+        return None
+    indices = np.asarray(indices)
+    if indices.max(initial=0) >= outputs.shape[-1]:
+        raise TargetError(
+            f"`target` must be a class from 0 to {outputs.shape[-1] - 1}, got {indices.max()}"
+        )
+    return np.moveaxis(indices, 0, 1) if goal.is_several else indices
+
+
+def _as_list(pictures: Any) -> list[Any]:
+    one = isinstance(pictures, str | os.PathLike | Picture) or hasattr(pictures, "__array__")
+    listed = [pictures] if one or not isinstance(pictures, Iterable) else list(pictures)
+    if not listed:
+        raise ArrayInputError("`pictures` must hold at least one picture, got an empty list")
+    return listed
+
+
+def _opened(picture: Any, max_pixels: int) -> Picture:
+    return picture if isinstance(picture, Picture) else open_picture(picture, max_pixels=max_pixels)
+
+
+def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
+    height, width, _ = backend.input_shape
+    if height is not None and width is not None:
+        if wanted not in (None, (height, width)):
+            raise ArrayInputError(
+                f"the model takes images of {height} x {width} only, got the input size {wanted}"
+            )
+        return height, width
+    if wanted is None:
+        raise ArrayInputError(
+            "the model takes images of any size; choose one with input_size=(height, width) or "
+            "--input-size"
+        )
+    return wanted

@@ -1,0 +1,155 @@
+"""Chains of a few layers in numpy, each with its derivative written out.
+
+Values have channels last. A network declares weights once; a backend under test builds its own
+native copy of them, and both must give the same maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Operation(Protocol):
+    """One layer of a chain."""
+
+    def __call__(self, x: Array) -> Array:
+        """The layer's value for a batch."""
+
+    def pull(self, x: Array, g: Array) -> Array:
+        """The gradient by `x`, given the gradient by the value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """Cross-correlation without padding, stride 1; `kernel` is (rows, columns, in, out)."""
+
+    kernel: Array
+    bias: Array
+
+    def __call__(self, x: Array) -> Array:
+        windows = np.lib.stride_tricks.sliding_window_view(x, self.kernel.shape[:2], axis=(1, 2))
+        result: Array = np.einsum("nhwcij,ijco->nhwo", windows, self.kernel) + self.bias
+        return result
+
+    def pull(self, x: Array, g: Array) -> Array:
+        rows, columns = self.kernel.shape[:2]
+        result = np.zeros_like(x)
+        for i in range(rows):
+            for j in range(columns):
+                part = result[:, i : i + g.shape[1], j : j + g.shape[2]]
+                part += g @ self.kernel[i, j].T
+        return result
+
+
+class ReLU:
+    """max(x, 0), with slope 0 at 0."""
+
+    def __call__(self, x: Array) -> Array:
+        return np.maximum(x, 0)
+
+    def pull(self, x: Array, g: Array) -> Array:
+        return np.where(x > 0, g, 0)
+
+
+class GlobalAveragePool:
+    """The mean over all places: (N, H, W, C) to (N, C)."""
+
+    def __call__(self, x: Array) -> Array:
+        result: Array = x.mean(axis=(1, 2))
+        return result
+
+    def pull(self, x: Array, g: Array) -> Array:
+        places = x.shape[1] * x.shape[2]
+        return np.broadcast_to(g[:, None, None] / places, x.shape)
+
+
+class Flatten:
+    """(N, H, W, C) to vectors in the order channel, row, column, as an NCHW framework does."""
+
+    def __call__(self, x: Array) -> Array:
+        return np.moveaxis(x, -1, 1).reshape(len(x), -1)
+
+    def pull(self, x: Array, g: Array) -> Array:
+        n, h, w, c = x.shape
+        return np.moveaxis(g.reshape(n, c, h, w), 1, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """x @ weights + bias; `weights` is (in, out)."""
+
+    weights: Array
+    bias: Array
+
+    def __call__(self, x: Array) -> Array:
+        result: Array = x @ self.weights + self.bias
+        return result
+
+    def pull(self, x: Array, g: Array) -> Array:
+        result: Array = g @ self.weights.T
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Named layers in a row.
+
+    Attributes:
+        layers: the operations by name, in order.
+        input_shape: `(H, W, C)`.
+    """
+
+    layers: dict[str, Operation]
+    input_shape: tuple[int, int, int]
+
+    def values(self, images: Array) -> dict[str, Array]:
+        """Every layer's value, by name."""
+        found = {}
+        for name, layer in self.layers.items():
+            images = found[name] = layer(images)
+        return found
+
+
+def one_conv_network() -> Network:
+    """Captum's one-convolution net, whose maps are known by hand.
+
+    A 3 x 3 convolution of ones from 1 to 2 channels with biases -50 and -75, ReLU, flatten, a
+    dense layer whose rows are five ones and three minus ones, ReLU. Its Grad-CAM for class 0
+    on 0..15 as 4 x 4 is [[11.25, 13.5], [20.25, 22.5]] at the convolution.
+    """
+    row = np.array([1.0] * 5 + [-1.0] * 3, np.float32)
+    return Network(
+        {
+            "conv": Conv(np.ones((3, 3, 1, 2), np.float32), np.array([-50, -75], np.float32)),
+            "relu1": ReLU(),
+            "flatten": Flatten(),
+            "fc": Dense(np.stack([row] * 4, axis=1), np.zeros(4, np.float32)),
+            "relu2": ReLU(),
+        },
+        (4, 4, 1),
+    )
+
+
+def pooled_network(seed: int = 0, *, size: int = 9, channels: int = 6, classes: int = 5) -> Network:
+    """Convolution, ReLU, convolution, ReLU, global average pooling, dense: what CAM is made for."""
+    draw = np.random.default_rng(seed).normal
+
+    def weights(*shape: int) -> Array:
+        return draw(size=shape, scale=np.prod(shape[:-1]) ** -0.5).astype(np.float32)
+
+    return Network(
+        {
+            "conv1": Conv(weights(3, 3, 3, channels), weights(1, channels)[0]),
+            "relu1": ReLU(),
+            "conv2": Conv(weights(3, 3, channels, channels), weights(1, channels)[0]),
+            "relu2": ReLU(),
+            "pool": GlobalAveragePool(),
+            "fc": Dense(weights(channels, classes), weights(1, classes)[0]),
+        },
+        (size, size, 3),
+    )
