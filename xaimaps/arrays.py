@@ -33,7 +33,7 @@ def as_batch(images: Any, input_shape: tuple[int | None, ...]) -> Floats:
     _check_shape(array.shape, input_shape)
     with np.errstate(over="ignore"):
         batch: Floats = np.ascontiguousarray(array, np.float32)
-    finite = np.isfinite(batch).reshape(len(batch), -1).all(axis=1)
+    finite = np.isfinite(batch).all(axis=(1, 2, 3))
     if not finite.all():
         bad = np.flatnonzero(~finite).tolist()
         raise ArrayInputError(
@@ -65,5 +65,5 @@ def _check_shape(shape: tuple[int, ...], input_shape: tuple[int | None, ...]) ->
     advice = "resize or preprocess them first"
     channels = input_shape[-1]
     if len(shape) == 4 and shape[1] == channels and shape[3] != channels:
-        advice = "move the channels last, with numpy.moveaxis(images, 1, -1)"
+        advice = "move the channels last, with numpy.moveaxis(images, -3, -1)"
     raise ArrayInputError(f"images must have shape {wanted}, got {shape}; {advice}")

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 Array = Any
 """An array of the backend's framework."""
 
-Capability = Literal["forward", "activations", "grad", "classifier"]
+Capability = Literal[
+    "forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"
+]
+
+RectifierRule = Literal["guided", "deconvnet"]
+"""How gradients pass rectifiers: where they and the inputs are positive, or where they are."""
 
 CACHE_SIZE = 64
 """How many compiled programs a backend keeps."""
@@ -159,11 +164,25 @@ class Backend(ABC):
         """The outputs, and the value of each of `layers` by name."""
 
     @abstractmethod
-    def grad(self, images: Array, target: Target, *, wrt: str = INPUT) -> Gradients:
+    def grad(
+        self,
+        images: Array,
+        target: Target,
+        *,
+        wrt: str = INPUT,
+        rectifier: RectifierRule | None = None,
+    ) -> Gradients:
         """Differentiate the target's scores by the images, or by a layer.
 
         The gradient of each image is that of its own score. With `wrt` a layer, the part
         of the network before it is not differentiated.
+
+        Args:
+            images: `(N, H, W, C)`.
+            target: what is differentiated.
+            wrt: a layer's name, or the images.
+            rectifier: another derivative for every rectifier; None for the true one. A backend
+                without the capability "rectifier_rules" is never given one.
         """
 
     @abstractmethod
@@ -172,6 +191,44 @@ class Backend(ABC):
 
         Raises:
             LayerError: the model does not end so.
+        """
+
+    @abstractmethod
+    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
+        """Cut the network at a layer.
+
+        Returns:
+            The layer's activations for these images, and the rest of the network: a function
+            from activations of that shape to outputs. Only what lies behind the layer is
+            computed again; what passes by it, as a skip connection does, stays as it was.
+        """
+
+    @abstractmethod
+    def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
+        """Split the scores into what comes from the images and what comes from biases.
+
+        A layer's bias is what it would add were it linear: `h - J x` for its value h at the
+        input x, with the Jacobian J there. Then each score is the sum of images x gradient
+        and of all the terms.
+
+        Returns:
+            The gradients by the images; and for every layer with a bias, bias x gradient at its
+            output, `(N, ..., C)`, or `(K, N, ..., C)` for K targets.
+        """
+
+    @abstractmethod
+    def scan(
+        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
+    ) -> tuple[Any, Any]:
+        """Fold `step(carry, x) -> (carry, y)` over the first axis of `xs`, one x at a time.
+
+        Args:
+            step: traced once, so shapes and types of the carry must not change.
+            carry: an array, or a tuple of them.
+            xs: an array, or a tuple of arrays of equal length.
+
+        Returns:
+            The last carry, and the ys stacked.
         """
 
     @abstractmethod

@@ -12,7 +12,7 @@ import numpy as np
 
 from xaimaps.arrays import Floats, as_batch
 from xaimaps.backend import Backend
-from xaimaps.errors import ArrayInputError, TargetError
+from xaimaps.errors import ArrayInputError, LayerError, MethodError, TargetError
 from xaimaps.images import Picture, open_picture
 from xaimaps.loading import load
 from xaimaps.methods import Maps, Method, get_method
@@ -62,6 +62,7 @@ def attribute(
     backend = model if isinstance(model, Backend) else load(model)
     row = get_method(method)
     row.check_options(options)
+    _check_values(options)
     backend.require(row.needs, f"the method {method!r}")
     batch = as_batch(images, backend.input_shape)
     goal = as_target(target, len(batch), backend.info.labels)
@@ -71,7 +72,7 @@ def attribute(
     settings = {**options, "layer": name} if row.takes_layer else options
     found, seconds = _run(backend, row, batch, goal, settings, batch_size)
     return Attribution(
-        maps=np.moveaxis(found.maps, 0, 1) if goal.is_several else found.maps,
+        maps=found.maps,
         scores=found.outputs,
         target=_classes(goal, found.outputs),
         method=row.name,
@@ -79,6 +80,7 @@ def attribute(
         options={**row.options, **options},
         backend=backend.name,
         model=backend.info,
+        details=dict(found.details),
         seconds=seconds,
         is_several=goal.is_several,
     )
@@ -135,16 +137,27 @@ def explain(
     return replace(result, pictures=tuple(opened), views=views)
 
 
+def _check_values(options: dict[str, Any]) -> None:
+    """A compiled program is kept for its options, so that they must be hashable."""
+    for name, value in options.items():
+        try:
+            hash(value)
+        except TypeError:
+            raise MethodError(
+                f"the option {name!r} must be one fixed value, got {type(value).__name__} {value!r}"
+            ) from None
+
+
 def _layer_name(backend: Backend, row: Method, layer: str | None) -> str | None:
     """The layer that the method will look at, checked before any work."""
     if not row.takes_layer:
         if layer is not None:
-            raise TargetError(
+            raise LayerError(
                 f"the method {row.name!r} looks at the input and takes no layer, got {layer!r}"
             )
         return None
     if "classifier" in row.needs:
-        return backend.classifier().layer if layer is None else layer
+        return backend.classifier().layer if layer is None else backend.find_layer(layer).name
     return backend.find_map_layer(layer).name
 
 
@@ -156,24 +169,39 @@ def _run(
     settings: dict[str, Any],
     batch_size: int,
 ) -> tuple[Maps, Seconds]:
-    """Run a batch in chunks of one size through one compiled program."""
+    """Run a batch in chunks of one size through one compiled program.
+
+    Settings that are arrays are arguments of the program, all others are fixed in it.
+    """
+    drawn = row.draws(batch.shape[1:], **settings) if row.draws else {}
+    extra = {n: v for n, v in {**drawn, **settings}.items() if isinstance(v, np.ndarray)}
+    fixed = {name: value for name, value in settings.items() if name not in extra}
+    count = len(goal.arrays)
 
     def program(backend: Backend, images: Any, *arrays: Any) -> Maps:
-        return row.fn(backend, images, goal.with_arrays(arrays), **settings)
+        given = dict(zip(extra, arrays[count:], strict=True))
+        target = goal.with_arrays(arrays[:count])
+        return row.fn(backend, images, target, **fixed, **given)
 
-    key = (row.name, goal.key, tuple(sorted(settings.items())))
+    key = (row.name, goal.key, tuple(sorted(fixed.items())), tuple(extra))
+    shared = [backend.asarray(value) for value in extra.values()]
     size = min(batch_size, max(len(batch), 1))
     compiling = running = 0.0
     parts = []
     for start in range(0, max(len(batch), 1), size):
-        arrays = [backend.asarray(a) for a in _chunk(batch, goal.arrays, start, size)]
+        own = [backend.asarray(array) for array in _chunk(batch, goal.arrays, start, size)]
         begin = time.perf_counter()
-        compiled = backend.compiled(key, program, *arrays)
+        compiled = backend.compiled(key, program, *own, *shared)
         compiling += time.perf_counter() - begin
         begin = time.perf_counter()
-        parts.append(Maps(*map(backend.to_numpy, compiled(*arrays))))
+        parts.append(_to_numpy(backend, compiled(*own, *shared)))
         running += time.perf_counter() - begin
     return _joined(parts, len(batch), goal.is_several), Seconds(compiling, running)
+
+
+def _to_numpy(backend: Backend, found: Maps) -> Maps:
+    details = {name: backend.to_numpy(value) for name, value in found.details.items()}
+    return Maps(backend.to_numpy(found.maps), backend.to_numpy(found.outputs), details)
 
 
 def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> list[Array]:
@@ -187,10 +215,15 @@ def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> lis
 
 
 def _joined(parts: list[Maps], count: int, is_several: bool) -> Maps:
-    axis = int(is_several)
-    maps = np.concatenate([part.maps for part in parts], axis=axis)
-    outputs = np.concatenate([part.outputs for part in parts])
-    return Maps(maps[:, :count] if is_several else maps[:count], outputs[:count])
+    """One batch of the chunks, without the padding; K targets come behind the batch."""
+
+    def join(arrays: list[Array]) -> Array:
+        whole = np.concatenate(arrays, axis=int(is_several))
+        return np.moveaxis(whole, 1, 0)[:count] if is_several else whole[:count]
+
+    outputs = np.concatenate([part.outputs for part in parts])[:count]
+    details = {name: join([p.details[name] for p in parts]) for name in parts[0].details}
+    return Maps(join([part.maps for part in parts]), outputs, details)
 
 
 def _classes(goal: Target, outputs: Array) -> Array | None:
@@ -199,9 +232,10 @@ def _classes(goal: Target, outputs: Array) -> Array | None:
     if indices is None:
         return None
     indices = np.asarray(indices)
-    if indices.max(initial=0) >= outputs.shape[-1]:
+    outside = indices[(indices < 0) | (indices >= outputs.shape[-1])]
+    if outside.size:
         raise TargetError(
-            f"`target` must be a class from 0 to {outputs.shape[-1] - 1}, got {indices.max()}"
+            f"`target` must be a class from 0 to {outputs.shape[-1] - 1}, got {outside[0]}"
         )
     return np.moveaxis(indices, 0, 1) if goal.is_several else indices
 

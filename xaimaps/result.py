@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,6 +53,7 @@ class Attribution:
         backend: the backend's name.
         model: what is known of the model.
         seconds: how long compilation and computation took.
+        details: what else the method found, by name, `(N, ...)` or `(N, K, ...)`.
         is_several: whether the maps have an axis of K targets.
         pictures: what was explained, if it came as pictures.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8.
@@ -67,6 +68,7 @@ class Attribution:
     backend: str
     model: ModelInfo
     seconds: Seconds
+    details: dict[str, Array] = field(default_factory=dict)
     is_several: bool = False
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from xaimaps import render
+from xaimaps import plugins, render
 from xaimaps.files import prepare_folder, safe_stem, write_atomic
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "options": found.options,
         "layer": found.layer,
         "backend": found.backend,
-        "backend_version": version(f"xaimaps-{found.backend}"),
+        "backend_version": _backend_version(found.backend),
         "model": {"name": model.name, "file": Path(model.source).name, "sha256": model.sha256},
         "preprocess": asdict(model.preprocess) if model.preprocess else None,
         "picture": _picture(found, index),
@@ -134,6 +134,12 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "notes": list(model.notes),
         "files": [path.name for path in files],
     }
+
+
+def _backend_version(name: str) -> str | None:
+    """The version of the distribution that brings a backend; None for one that is no plugin."""
+    entry = plugins.installed().get(name)
+    return entry.dist.version if entry is not None and entry.dist is not None else None
 
 
 def _picture(found: Attribution, index: int) -> dict[str, Any] | None:

@@ -19,6 +19,9 @@ from xaimaps.errors import TargetError, nearest
 Array = Any
 Labels = Sequence[str] | None
 
+MOST_CLASSES = 2**31
+"""Classes are counted in int32."""
+
 
 class Target(ABC):
     """A function from outputs to scores that can cross the border of a compiled program.
@@ -50,6 +53,14 @@ class Target(ABC):
     def indices_in(self, xp: Any, outputs: Array) -> Array | None:
         """The class of each score, shaped like the scores; None where no class is meant."""
 
+    def frozen(self, xp: Any, outputs: Array) -> Target:
+        """The target that these outputs, of the clean images, decide on.
+
+        The top class of a noisy or masked copy of an image may be another than the image's own.
+        """
+        indices = self.indices_in(xp, outputs)
+        return self if indices is None else Classes(indices)
+
     def scores(self, xp: Any, outputs: Array) -> Array:
         """The scores `(N,)` or `(K, N)` of outputs `(N, ...)`."""
         chosen = one_hot(xp, self.indices_in(xp, outputs), outputs)
@@ -72,17 +83,21 @@ def one_hot(xp: Any, indices: Array, outputs: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Classes(Target):
-    """The score of one class of each image.
+    """The score of one class of each image, or of K.
 
     Attributes:
-        indices: `(N,)` integers.
+        indices: integers `(N,)` or `(K, N)`.
     """
 
     indices: Array
 
     @property
     def key(self) -> Hashable:
-        return "classes"
+        return ("classes", self.is_several)
+
+    @property
+    def is_several(self) -> bool:
+        return len(self.indices.shape) == 2
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -166,6 +181,9 @@ class Several(Target):
             tuple(part.with_arrays(tuple(left.pop(0) for _ in part.arrays)) for part in self.parts)
         )
 
+    def frozen(self, xp: Any, outputs: Array) -> Target:
+        return Several(tuple(part.frozen(xp, outputs) for part in self.parts))
+
     def scores(self, xp: Any, outputs: Array) -> Array:
         return xp.stack([part.scores(xp, outputs) for part in self.parts])
 
@@ -192,6 +210,16 @@ def several(*values: Any) -> _Each:
     return _Each(values)
 
 
+def _one(value: Any, batch: int, labels: Labels) -> Target:
+    """A part of `several`, which has one score for each image."""
+    target = as_target(value, batch, labels)
+    if target.is_several:
+        raise TargetError(
+            f"`several` takes one class or function at a time, got {value!r}; name them one by one"
+        )
+    return target
+
+
 def as_target(value: Any, batch: int, labels: Labels = None) -> Target:
     """Make a target of what a user may write.
 
@@ -208,7 +236,7 @@ def as_target(value: Any, batch: int, labels: Labels = None) -> Target:
     if isinstance(value, Target):
         return value
     if isinstance(value, _Each):
-        return Several(tuple(as_target(one, batch, labels) for one in value.values))
+        return Several(tuple(_one(part, batch, labels) for part in value.values))
     if value is None:
         return Top()
     if isinstance(value, str) and (top := re.fullmatch(r"top-?([1-9]\d*)", value)):
@@ -234,8 +262,15 @@ def _one_per_image(value: Any, batch: int, labels: Labels) -> Classes:
             "for several targets of each image use xaimaps.several(...)"
         )
     if is_array and not isinstance(value, np.ndarray):
-        return Classes(value)
+        return Classes(_native(value))
     return Classes(np.asarray([_index(one, labels) for one in value], np.int32))
+
+
+def _native(array: Array) -> Array:
+    """A framework's own array, whose values may not be known yet, but whose type is."""
+    if "int" not in str(array.dtype):
+        raise TargetError(f"`target` must hold integers, got an array of {array.dtype}")
+    return array
 
 
 def _index(value: Any, labels: Labels) -> int:
@@ -244,7 +279,8 @@ def _index(value: Any, labels: Labels) -> int:
         return _label_index(value, labels)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TargetError(_expected(value))
-    if value < 0 or (labels is not None and value >= len(labels)):
+    most = MOST_CLASSES if labels is None else len(labels)
+    if not 0 <= value < most:
         last = "the number of classes - 1" if labels is None else len(labels) - 1
         raise TargetError(f"`target` must be a class from 0 to {last}, got {value}")
     return int(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import click
@@ -37,7 +38,7 @@ def main() -> None:
         cli(prog_name="xaimaps")
     except XaimapsError as error:
         if "--debug" in sys.argv:
-            raise
+            traceback.print_exc()
         fail(str(error))
 
 

@@ -22,7 +22,7 @@ WRONG_USE = 2
 
 def fail(message: str) -> NoReturn:
     """End with one sentence on stderr."""
-    click.echo(f"xaimaps: {message}", err=True)
+    click.echo(printable(f"xaimaps: {message}"), err=True)
     sys.exit(WRONG_USE)
 
 
@@ -69,6 +69,11 @@ def load_model(
     return load(model, backend=backend, labels=labels, preprocess=preprocess)
 
 
+def printable(text: str) -> str:
+    """The text, with an escape for each byte of a file name that is no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON; undecodable file names stay as escapes."""
     click.echo(json.dumps(value, indent=1))
@@ -81,9 +86,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(*columns, title_justify="left", box=box.SIMPLE_HEAD)
+    table.title = Text(printable(title)) if title else None  # a text is not read as markup
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(highlight=False)
     console.print(table, width=None if console.is_terminal else 160)
 
@@ -124,7 +130,7 @@ def parse_targets(texts: Sequence[str]) -> Any:
     """Read the values of `--target`: a number is a class index, several are explained at once."""
     from xaimaps.targets import several
 
-    targets = [int(text) if text.isdecimal() else text for text in texts]
+    targets = [int(text) if text.removeprefix("-").isdecimal() else text for text in texts]
     if not targets:
         return None
     return targets[0] if len(targets) == 1 else several(*targets)

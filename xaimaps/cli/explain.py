@@ -20,6 +20,7 @@ from xaimaps.cli.console import (
     parse_targets,
     print_json,
     print_table,
+    printable,
     progress_bar,
 )
 
@@ -32,7 +33,8 @@ DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
 
 method_option = click.option(
     "-M", "--method", "methods", multiple=True, shell_complete=complete_method,
-    help=f"A method's name; may be given several times.  [default: {', '.join(DEFAULT_METHODS)}]",
+    help=f"A method's name; may be given several times.  [default: {', '.join(DEFAULT_METHODS)}; "
+    "with --layer grad_cam]",
 )  # fmt: skip
 target_option = click.option(
     "-t", "--target", "targets", multiple=True,
@@ -114,7 +116,7 @@ def explain(
         **parse_options(options),
     }
     loaded = load_model(model, backend, labels, preprocess)
-    job = Job(loaded, methods or _default_methods(loaded), settings, output)
+    job = Job(loaded, methods or _default_methods(loaded, layer), settings, output)
     run(job, found, max_pixels, as_json)
 
 
@@ -131,11 +133,13 @@ def demo(output: Path, as_json: bool) -> None:
     run(job, [zoo.PICTURES["chelsea"]], 64_000_000, as_json)
 
 
-def _default_methods(model: Backend) -> Sequence[str]:
-    """The default methods that this model and backend can do."""
+def _default_methods(model: Backend, layer: str | None) -> Sequence[str]:
+    """The default methods that this model and backend can do; at a layer, the one for any layer."""
     from xaimaps.errors import XaimapsError
     from xaimaps.methods import METHODS
 
+    if layer is not None:
+        return ["grad_cam"]
     able = [name for name in DEFAULT_METHODS if METHODS[name].needs <= model.capabilities]
     try:
         model.classifier()
@@ -164,7 +168,7 @@ def run(job: Job, paths: Sequence[Path], max_pixels: int, as_json: bool) -> None
                 records.append(
                     {"picture": os.fspath(path), "status": "failed", "reason": str(error)}
                 )
-                click.echo(f"xaimaps: {error}", err=True)
+                click.echo(printable(f"xaimaps: {error}"), err=True)
             else:
                 records.append(explain_one(job, picture, stem, as_json))
             progress.advance(task)
@@ -232,6 +236,6 @@ def _report(record: dict[str, Any]) -> None:
         ],
     )
     for note in record["notes"]:
-        click.echo(f"note: {note}")
+        click.echo(printable(f"note: {note}"))
     for path in record["files"]:
-        click.echo(path)
+        click.echo(printable(path))

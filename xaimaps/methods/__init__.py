@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from xaimaps.backend import Capability
 from xaimaps.errors import MethodError, nearest
@@ -41,7 +41,8 @@ class Method:
         needs: what a backend must be able to do.
         paper: where the method is from.
         cost: forward (F) and backward (B) passes for each image; b is the part behind the layer.
-        signed: whether negative values say something that a picture should show.
+        draws: makes the random arrays, as keywords of `fn`, from `(input_shape, **options)`; they
+            are arguments of the compiled program, and the same on every backend.
     """
 
     fn: Callable[..., Maps]
@@ -49,7 +50,7 @@ class Method:
     needs: frozenset[Capability]
     paper: str
     cost: str
-    signed: bool = False
+    draws: Callable[..., dict[str, Any]] | None = None
 
     @property
     def name(self) -> str:
@@ -100,7 +101,6 @@ METHODS = _table(
         needs=frozenset({"forward", "grad"}),
         paper="Shrikumar et al. 2016, arXiv:1605.01713",
         cost="1 F + 1 B",
-        signed=True,
     ),
     Method(
         cam,

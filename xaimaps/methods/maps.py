@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from xaimaps.backend import INPUT, Array, Backend, Gradients
@@ -18,10 +19,12 @@ class Maps(NamedTuple):
         maps: `(N, h, w)`; `(K, N, h, w)` for K targets; with a channel axis at the end if the
             method was told to keep the channels.
         outputs: the model's outputs for the same images, `(N, ...)`.
+        details: other findings by name, `(N, ...)` or `(K, N, ...)`.
     """
 
     maps: Array
     outputs: Array
+    details: Mapping[str, Array] = {}  # noqa: RUF012
 
 
 def gradients(backend: Backend, images: Array, target: Any, wrt: str = INPUT) -> Gradients:

@@ -8,10 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from xaimaps.backend import INPUT, Array, Backend, Classifier, Gradients, Layer, ModelInfo
+from xaimaps.backend import (
+    INPUT,
+    Array,
+    Backend,
+    Classifier,
+    Gradients,
+    Layer,
+    ModelInfo,
+    RectifierRule,
+)
 from xaimaps.errors import LayerError, TargetError
 from xaimaps.targets import Target, one_hot
-from xaimaps.testing.networks import Dense, GlobalAveragePool, Network
+from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
 
 
 class ReferenceBackend(Backend):
@@ -22,7 +31,9 @@ class ReferenceBackend(Backend):
     """
 
     name = "reference"
-    capabilities = frozenset({"forward", "activations", "grad", "classifier"})
+    capabilities = frozenset(
+        {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
+    )
 
     def __init__(self, network: Network) -> None:
         super().__init__(ModelInfo("reference network"))
@@ -63,26 +74,68 @@ class ReferenceBackend(Backend):
         values = self._network.values(images)
         return list(values.values())[-1], {name: values[name] for name in layers}
 
-    def grad(self, images: Array, target: Target, *, wrt: str = INPUT) -> Gradients:
+    def grad(
+        self,
+        images: Array,
+        target: Target,
+        *,
+        wrt: str = INPUT,
+        rectifier: RectifierRule | None = None,
+    ) -> Gradients:
         values = {INPUT: images, **self._network.values(images)}
         outputs = list(values.values())[-1]
-        indices = target.indices_in(np, outputs)
-        if indices is None:
-            raise TargetError("the reference backend explains classes only, got a function")
-        seeds = one_hot(np, indices, outputs).astype(outputs.dtype)
-        rows = seeds if target.is_several else seeds[None]
-        pulled = np.stack([self._pull(values, row, wrt) for row in rows])
-        gradients = pulled if target.is_several else pulled[0]
-        return Gradients(outputs, target.scores(np, outputs), values[wrt], gradients)
+        pulled = self._pull(values, _seeds(target, outputs), wrt, rectifier)
+        return Gradients(outputs, target.scores(np, outputs), values[wrt], pulled)
 
-    def _pull(self, values: dict[str, Array], g: Array, wrt: str) -> Array:
-        """Go back from the outputs to the value `wrt`."""
-        names = list(values)
-        for before, name in reversed(list(itertools.pairwise(names))):
+    def _pull(
+        self, values: dict[str, Array], g: Array, wrt: str, rectifier: RectifierRule | None = None
+    ) -> Array:
+        """Go back from the outputs to the value `wrt`, with an axis of K targets or without."""
+        if g.ndim > 2:
+            return np.stack([self._pull(values, row, wrt, rectifier) for row in g])
+        for before, name in reversed(list(itertools.pairwise(values))):
             if name == wrt:
                 break
-            g = self._network.layers[name].pull(values[before], g)
+            layer = self._network.layers[name]
+            if rectifier is not None and isinstance(layer, ReLU):
+                g = np.maximum(g, 0)
+            if not (rectifier == "deconvnet" and isinstance(layer, ReLU)):
+                g = layer.pull(values[before], g)
         return g
+
+    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
+        names = list(self._network.layers)
+        behind = names[names.index(layer) + 1 :]
+
+        def rest(activations: Array) -> Array:
+            for name in behind:
+                activations = self._network.layers[name](activations)
+            return activations
+
+        return self._network.values(images)[layer], rest
+
+    def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
+        values = {INPUT: images, **self._network.values(images)}
+        outputs = list(values.values())[-1]
+        seeds = _seeds(target, outputs)
+        terms = tuple(
+            layer.bias * self._pull(values, seeds, name)
+            for name, layer in self._network.layers.items()
+            if isinstance(layer, Conv | Dense)
+        )
+        return self.grad(images, target), terms
+
+    def scan(
+        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
+    ) -> tuple[Any, Any]:
+        rows = zip(*xs, strict=True) if isinstance(xs, tuple) else iter(xs)
+        ys = []
+        for row in rows:
+            carry, y = step(carry, row)
+            ys.append(y)
+        if ys and isinstance(ys[0], tuple):
+            return carry, tuple(np.stack(part) for part in zip(*ys, strict=True))
+        return carry, None if not ys or ys[0] is None else np.stack(ys)
 
     def classifier(self) -> Classifier:
         names = list(self._network.layers)
@@ -101,3 +154,11 @@ class ReferenceBackend(Backend):
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
+
+
+def _seeds(target: Target, outputs: Array) -> Array:
+    """The gradient of the target's scores by the outputs: `(N, classes)`, or `(K, N, classes)`."""
+    indices = target.indices_in(np, outputs)
+    if indices is None:
+        raise TargetError("the reference backend explains classes only, got a function")
+    return one_hot(np, indices, outputs).astype(outputs.dtype)

@@ -14,7 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 
-from xaimaps.backend import INPUT, Array, Backend, Classifier, Gradients, Layer, ModelInfo
+from xaimaps.backend import (
+    INPUT,
+    Array,
+    Backend,
+    Classifier,
+    Gradients,
+    Layer,
+    ModelInfo,
+    RectifierRule,
+)
 from xaimaps.preprocess import get_preprocess
 from xaimaps.targets import Target
 from xaimaps_jax import onnx as jax_onnx
@@ -38,7 +47,9 @@ class JaxBackend(Backend):
     """
 
     name = "jax"
-    capabilities = frozenset({"forward", "activations", "grad", "classifier"})
+    capabilities = frozenset(
+        {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
+    )
 
     def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
         super().__init__(info)
@@ -109,37 +120,58 @@ class JaxBackend(Backend):
         return self._program.default_layer()
 
     def forward(self, images: Array) -> Array:
-        return self._program.apply(self.params, images, (), {})[0]
+        return self._program.apply(self.params, images, (), None)[0]
 
     def forward_with_activations(
         self, images: Array, layers: tuple[str, ...]
     ) -> tuple[Array, dict[str, Array]]:
-        return self._program.apply(self.params, images, layers, {})
+        return self._program.apply(self.params, images, layers, None)
 
-    def grad(self, images: Array, target: Target, *, wrt: str = INPUT) -> Gradients:
-        point, run = self._from_image(images) if wrt == INPUT else self._from_layer(images, wrt)
+    def grad(
+        self,
+        images: Array,
+        target: Target,
+        *,
+        wrt: str = INPUT,
+        rectifier: RectifierRule | None = None,
+    ) -> Gradients:
+        point, run = self._as_function_of(wrt, images, rectifier)
 
-        def score(point: Array) -> tuple[Array, tuple[Array, Array]]:
-            outputs, value = run(point)
-            return target.scores(jnp, outputs), (outputs, value)
+        def score(point: Array) -> tuple[Array, Array]:
+            outputs = run(point)
+            return target.scores(jnp, outputs), outputs
 
-        scores, pull, (outputs, value) = jax.vjp(score, point, has_aux=True)
-        return Gradients(outputs, scores, value, _pull_each(pull, scores))
+        scores, pull, outputs = jax.vjp(score, point, has_aux=True)
+        (gradients,) = _pull_each(pull, scores)
+        return Gradients(outputs, scores, point, gradients)
 
-    def _from_image(self, images: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
-        return images, lambda x: (self.forward(x), x)
+    def _as_function_of(
+        self, wrt: str, images: Array, rectifier: RectifierRule | None
+    ) -> tuple[Array, Callable[[Array], Array]]:
+        if wrt != INPUT:
+            return self._program.split(self.params, images, wrt, rectifier)
+        return images, lambda x: self._program.apply(self.params, x, (), rectifier)[0]
 
-    def _from_layer(
-        self, images: Array, layer: str
-    ) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
-        """A tap of zeros, and the network as a function of it."""
+    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
+        return self._program.split(self.params, images, layer, None)
 
-        def run(tap: Array) -> tuple[Array, Array]:
-            outputs, kept = self._program.apply(self.params, images, (layer,), {layer: tap})
-            return outputs, kept[layer]
+    def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
+        biases, run = self._program.biases(self.params, images)
+        taps = {name: jnp.zeros_like(bias) for name, bias in biases.items()}
 
-        _, kept = jax.eval_shape(lambda x: self.forward_with_activations(x, (layer,)), images)
-        return jnp.zeros(kept[layer].shape, kept[layer].dtype), run
+        def score(images: Array, taps: dict[str, Array]) -> tuple[Array, Array]:
+            outputs = run(images, taps)
+            return target.scores(jnp, outputs), outputs
+
+        scores, pull, outputs = jax.vjp(score, images, taps, has_aux=True)
+        by_images, by_taps = _pull_each(pull, scores)
+        terms = tuple(by_taps[name] * bias for name, bias in biases.items())
+        return Gradients(outputs, scores, images, by_images), terms
+
+    def scan(
+        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
+    ) -> tuple[Any, Any]:
+        return jax.lax.scan(step, carry, xs)
 
     def classifier(self) -> Classifier:
         return self._program.classifier(self.params)
@@ -161,12 +193,12 @@ class JaxBackend(Backend):
         return np.asarray(array)
 
 
-def _pull_each(pull: Callable[[Array], tuple[Array]], scores: Array) -> Array:
-    """The gradient of each image's score; for scores (K, N), K gradients from one forward pass."""
+def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple[Any, ...]:
+    """The gradients of each image's score; of scores (K, N), K from one forward pass."""
     if scores.ndim == 1:
-        return pull(jnp.ones_like(scores))[0]
+        return pull(jnp.ones_like(scores))
     seeds = jnp.eye(scores.shape[0], dtype=scores.dtype)[:, :, None] * jnp.ones_like(scores)
-    return jax.vmap(pull)(seeds)[0]
+    return jax.vmap(pull)(seeds)
 
 
 def _is_function(model: object) -> bool:

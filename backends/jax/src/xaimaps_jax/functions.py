@@ -7,22 +7,23 @@ the `jax.named_scope` (or Flax module path) whose result it is; its scope and op
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from xaimaps.backend import Array, Classifier, Layer
-from xaimaps.errors import LayerError
+from xaimaps.backend import Array, Classifier, Layer, RectifierRule
+from xaimaps.errors import LayerError, UnsupportedModelError
+from xaimaps_jax.onnx.graph import Graph, Step, Values, plainly
+from xaimaps_jax.onnx.steps import rectifying
+from xaimaps_jax.programs import Params, Rest, Tapped
 
-Params = Any
-Visit = Callable[[str, str, Array], Array]
-
-INLINED = ("jit", "pjit")
+RECTIFIERS = frozenset({"relu", "relu6", "leaky_relu", "elu", "selu", "celu"})
 VIEWS = frozenset(
     "reshape transpose broadcast_in_dim squeeze convert_element_type copy pad rev slice".split()  # noqa: SIM905
 )
@@ -30,14 +31,52 @@ PROBE_SIZE = 224
 PROBE_BATCH = 2
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """One value of the traced function."""
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """One step of a traced function, as a node of a graph of named values."""
 
     scope: str
-    operation: str
-    shape: tuple[int, ...]
-    is_float: bool
+    operator: str
+    equation: Any
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it needs."""
+        return self.inputs
+
+    def __call__(self, values: Values) -> None:
+        """Compute the outputs into `values`."""
+        primitive = self.equation.primitive
+        params = primitive.get_bind_params(self.equation.params)
+        results = primitive.bind(*(values[name] for name in self.inputs), **params)
+        results = results if primitive.multiple_results else [results]
+        values.update(zip(self.outputs, results, strict=True))
+
+    @property
+    def aval(self) -> Any:
+        """The shape and type of its first output."""
+        return self.equation.outvars[0].aval
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A function at one input shape.
+
+    Attributes:
+        graph: its equations, of nested compiled functions too.
+        layers: the graph's own name for the value behind each user's name.
+        outputs: how the graph's outputs make the function's.
+    """
+
+    graph: Graph
+    layers: dict[str, Equation]
+    outputs: Any
+
+    def value(self, layer: str) -> str:
+        """The graph's name of a layer's value."""
+        return self.layers[layer].outputs[0]
 
 
 class FunctionProgram:
@@ -69,12 +108,9 @@ class FunctionProgram:
         height, width, channels = (size or PROBE_SIZE for size in self._input_shape)
         image = jax.ShapeDtypeStruct((PROBE_BATCH, height, width, channels), jnp.float32)
         return tuple(
-            Layer(name, (None, *seen.shape[1:]), seen.operation)
-            for name, seen in self._named(self._params, image)
-            if seen.is_float
-            and len(seen.shape) in (2, 4)
-            and seen.shape[0] == PROBE_BATCH
-            and seen.operation not in VIEWS
+            Layer(name, (None, *equation.aval.shape[1:]), equation.operator)
+            for name, equation in self._trace(self._params, image).layers.items()
+            if _is_layer(equation)
         )
 
     def layers(self) -> tuple[Layer, ...]:
@@ -95,76 +131,143 @@ class FunctionProgram:
         )
 
     def apply(
-        self, params: Params, images: Array, keep: Sequence[str], taps: Mapping[str, Array]
+        self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
     ) -> tuple[Array, dict[str, Array]]:
-        names = iter([name for name, _ in self._named(params, images)] if keep or taps else ())
-        kept: dict[str, Array] = {}
+        traced, known = self._run(params, images, rectifier)
+        return _outputs(traced, known), {name: known[traced.value(name)] for name in keep}
 
-        def visit(scope: str, operation: str, value: Array) -> Array:
-            name = next(names, "")
-            value = value + taps[name] if name in taps else value
-            if name in keep:
-                kept[name] = value
-            return value
+    def split(
+        self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
+    ) -> tuple[Array, Rest]:
+        traced, known = self._run(params, images, rectifier)
+        cut = traced.value(layer)
+        behind = traced.graph.depending_on(cut)
+        before = {name: value for name, value in known.items() if name not in behind}
 
-        return self._run(params, images, visit), kept
+        def rest(activations: Array) -> Array:
+            values = {**before, cut: activations}
+            step = _step(rectifier)
+            return _outputs(traced, traced.graph.run(values, traced.graph.outputs, step))
 
-    def _run(self, params: Params, images: Array, visit: Visit) -> Array:
+        return known[cut], rest
+
+    def biases(self, params: Params, images: Array) -> tuple[dict[str, Array], Tapped]:
+        raise UnsupportedModelError(
+            "the biases of a plain JAX function cannot be told from its other values; explain the "
+            "model's ONNX file, or use another method"
+        )
+
+    def _run(
+        self, params: Params, images: Array, rectifier: RectifierRule | None
+    ) -> tuple[Traced, Values]:
+        traced = self._trace(params, images)
+        leaves = jax.tree.leaves((params, images))
+        values = dict(zip(traced.graph.inputs, leaves, strict=True))
+        wanted = [*traced.graph.outputs, *map(traced.value, traced.layers)]
+        return traced, traced.graph.run(values, wanted, _step(rectifier))
+
+    def _trace(self, params: Params, images: Array) -> Traced:
         closed, shape = jax.make_jaxpr(self._fn, return_shape=True)(params, images)
-        arguments = jax.tree.leaves((params, images))
-        results = _evaluate(closed.jaxpr, closed.consts, arguments, "", visit)
-        outputs: Array = jax.tree.unflatten(jax.tree.structure(shape), results)
-        return outputs
-
-    def _named(self, params: Params, images: Array) -> list[tuple[str, _Seen]]:
-        """A name for each value in the order of computation, from a dry run."""
-        seen: list[_Seen] = []
-
-        def visit(scope: str, operation: str, value: Array) -> Array:
-            is_float = jnp.issubdtype(value.dtype, jnp.floating)
-            seen.append(_Seen(scope, operation, tuple(value.shape), bool(is_float)))
-            return value
-
-        jax.eval_shape(lambda p, x: self._run(p, x, visit), params, images)
-        return list(zip(_names(seen), seen, strict=True))
+        return _flattened(closed, jax.tree.structure(shape))
 
 
-def _names(seen: Sequence[_Seen]) -> Iterator[str]:
+def _step(rectifier: RectifierRule | None) -> Step:
+    return plainly if rectifier is None else rectifying(rectifier)
+
+
+def _outputs(traced: Traced, known: Values) -> Array:
+    outputs: Array = jax.tree.unflatten(
+        traced.outputs, [known[name] for name in traced.graph.outputs]
+    )
+    return outputs
+
+
+def _is_layer(equation: Equation) -> bool:
+    aval = equation.aval
+    return bool(
+        jnp.issubdtype(aval.dtype, jnp.floating)
+        and len(aval.shape) in (2, 4)
+        and aval.shape[0] == PROBE_BATCH
+        and equation.operator not in VIEWS
+    )
+
+
+def _flattened(closed: Any, outputs: Any) -> Traced:
+    """Write a traced function as one list of equations over named values."""
+    flat = _Flattener()
+    inputs = tuple(flat.new() for _ in closed.jaxpr.invars)
+    results = flat.add(closed, inputs, "")
+    graph = Graph(cast("Any", tuple(flat.equations)), flat.constants, inputs, tuple(results))
+    return Traced(graph, dict(zip(_names(flat.equations), flat.equations, strict=True)), outputs)
+
+
+class _Flattener:
+    """Collects the equations of a traced function and of the compiled functions that it calls."""
+
+    def __init__(self) -> None:
+        self.equations: list[Equation] = []
+        self.constants: dict[str, Array] = {}
+        self._numbers = itertools.count()
+
+    def new(self) -> str:
+        """A name that no value has yet."""
+        return f"v{next(self._numbers)}"
+
+    def constant(self, value: Array) -> str:
+        name = self.new()
+        self.constants[name] = value
+        return name
+
+    def add(self, closed: Any, inputs: Sequence[str], scope: str) -> list[str]:
+        """Add a function's equations; return the names of its results."""
+        names = dict(zip(closed.jaxpr.invars, inputs, strict=True))
+        names.update(
+            (var, self.constant(value))
+            for var, value in zip(closed.jaxpr.constvars, closed.consts, strict=True)
+        )
+
+        def name_of(atom: Any) -> str:
+            return self.constant(atom.val) if isinstance(atom, core.Literal) else names[atom]
+
+        for equation in closed.jaxpr.eqns:
+            path = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
+            results = self._add_equation(equation, tuple(map(name_of, equation.invars)), path)
+            names.update(zip(equation.outvars, results, strict=True))
+        return [name_of(atom) for atom in closed.jaxpr.outvars]
+
+    def _add_equation(self, equation: Any, inputs: tuple[str, ...], path: str) -> Sequence[str]:
+        operator = _operator(equation)
+        if operator in ("jit", "pjit"):
+            return self.add(equation.params["jaxpr"], inputs, path)
+        results = tuple(self.new() for _ in equation.outvars)
+        scope, operator = (equation.params["name"], "") if operator == "name" else (path, operator)
+        self.equations.append(Equation(scope, operator, equation, inputs, results))
+        return results
+
+
+def _operator(equation: Any) -> str:
+    """What an equation does: the name of a known activation, or else of its primitive."""
+    name: str = equation.primitive.name
+    if name == "custom_jvp_call":
+        inner = equation.params["call_jaxpr"].jaxpr.eqns
+        return _operator(inner[0]) if len(inner) == 1 else name
+    if name in ("jit", "pjit") and equation.params["name"] in RECTIFIERS:
+        return str(equation.params["name"])
+    if name == "max" and any(_is_zero(atom) for atom in equation.invars):
+        return "relu"
+    return name
+
+
+def _is_zero(atom: Any) -> bool:
+    return isinstance(atom, core.Literal) and not jnp.any(atom.val)
+
+
+def _names(equations: Sequence[Equation]) -> Iterator[str]:
     """A scope's last value has the scope's name, any other its operation's and a number."""
-    last = {value.scope: index for index, value in enumerate(seen)}
+    last = {equation.scope: index for index, equation in enumerate(equations)}
     count: Counter[str] = Counter()
-    for index, value in enumerate(seen):
-        path = "/".join(filter(None, (value.scope, value.operation)))
-        is_result = value.scope and last[value.scope] == index
-        yield value.scope if is_result else f"{path}_{count[path]}" if count[path] else path
+    for index, equation in enumerate(equations):
+        path = "/".join(filter(None, (equation.scope, equation.operator)))
+        is_result = equation.scope and last[equation.scope] == index
+        yield equation.scope if is_result else f"{path}_{count[path]}" if count[path] else path
         count[path] += not is_result
-
-
-def _evaluate(
-    jaxpr: Any, consts: Sequence[Array], arguments: Sequence[Array], scope: str, visit: Visit
-) -> list[Array]:
-    """Run a jaxpr equation by equation, showing each value to `visit`."""
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
-
-    def read(atom: Any) -> Array:
-        return atom.val if isinstance(atom, core.Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        inputs = [read(atom) for atom in equation.invars]
-        path = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
-        results = _apply_equation(equation, inputs, path, visit)
-        known.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _apply_equation(equation: Any, inputs: list[Array], path: str, visit: Visit) -> list[Array]:
-    name = equation.primitive.name
-    if name in INLINED:
-        inner = equation.params["jaxpr"]
-        return _evaluate(inner.jaxpr, inner.consts, inputs, path, visit)
-    if name == "name":
-        return [visit(equation.params["name"], "", inputs[0])]
-    params = equation.primitive.get_bind_params(equation.params)
-    results = equation.primitive.bind(*inputs, **params)
-    results = results if equation.primitive.multiple_results else [results]
-    return [visit(path, equation.params.get("name", name), value) for value in results]

@@ -12,11 +12,16 @@ from onnx import AttributeProto, NodeProto, numpy_helper
 
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
 from xaimaps_jax.onnx import ops  # noqa: F401  (registers the rules)
-from xaimaps_jax.onnx.graph import STATIC_SIZE, Graph, Node
+from xaimaps_jax.onnx.arrays import STATIC_SIZE
+from xaimaps_jax.onnx.functions import body_rule
+from xaimaps_jax.onnx.graph import Graph, Node
 from xaimaps_jax.onnx.registry import Rule, find_rule
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Opsets = Mapping[str, int]
+
+IN_PLACE = "consumed_inputs"
+"""Below opset 6 any operator may have this attribute, about memory only."""
 
 
 def build_graph(proto: onnx.GraphProto, opsets: Opsets) -> tuple[Graph, Arrays]:
@@ -52,9 +57,7 @@ def _require_rules(proto: onnx.GraphProto, opsets: Opsets) -> None:
     missing: dict[str, list[str]] = {}
     for node in _all_nodes(proto):
         domain = _domain(node)
-        if node.op_type != "Constant" and not find_rule(
-            domain, node.op_type, opsets.get(domain, 1)
-        ):
+        if node.op_type != "Constant" and not _rule_for(domain, node.op_type, opsets):
             label = f"{domain or 'ai.onnx'}.{node.op_type} (opset {opsets.get(domain, '?')})"
             missing.setdefault(label, []).append(node.name or next(iter(node.output), "?"))
     if missing:
@@ -63,6 +66,13 @@ def _require_rules(proto: onnx.GraphProto, opsets: Opsets) -> None:
             f"no rule for {len(missing)} of the model's operators: {listed}; register one with "
             "xaimaps_jax.onnx.op, or export the model without them"
         )
+
+
+def _rule_for(domain: str, operator: str, opsets: Opsets) -> Rule | None:
+    """The operator's own rule, else one that runs the function body of its schema."""
+    opset = opsets.get(domain, 1)
+    own = find_rule(domain, operator, opset)
+    return own or body_rule(domain, operator, opset, build_graph, _rule_for)
 
 
 def _some(names: list[str]) -> str:
@@ -99,7 +109,7 @@ def _resolve(proto: onnx.GraphProto, opsets: Opsets) -> Graph:
 
 def _resolve_node(node: NodeProto, opsets: Opsets) -> Node:
     domain = _domain(node)
-    rule = find_rule(domain, node.op_type, opsets.get(domain, 1))
+    rule = _rule_for(domain, node.op_type, opsets)
     assert rule is not None, "_require_rules comes first"
     name = node.name or next(filter(None, node.output), node.op_type)
     _check_attributes(node, rule, name)
@@ -110,7 +120,9 @@ def _resolve_node(node: NodeProto, opsets: Opsets) -> Node:
         rule=rule,
         inputs=tuple(node.input),
         outputs=tuple(node.output),
-        attributes={a.name: _attribute_value(a) for a in node.attribute if a.name not in bodies},
+        attributes={
+            a.name: _attribute_value(a) for a in node.attribute if a.name not in {IN_PLACE, *bodies}
+        },
         subgraphs={key: _build_body(body, opsets) for key, body in bodies.items()},
         metadata={entry.key: entry.value for entry in node.metadata_props},
     )
@@ -123,11 +135,12 @@ def _build_body(proto: onnx.GraphProto, opsets: Opsets) -> Graph:
 
 
 def _check_attributes(node: NodeProto, rule: Rule, name: str) -> None:
-    unknown = {a.name for a in node.attribute} - rule.attributes
+    unknown = {a.name for a in node.attribute} - rule.attributes - {IN_PLACE}
     if unknown:
         raise UnsupportedModelError(
-            f"{node.op_type} node {name!r} has an attribute {min(unknown)!r} that its rule does not "
-            f"know (it knows {', '.join(sorted(rule.attributes)) or 'none'}); export the model again"
+            f"{node.op_type} node {name!r} has an attribute {min(unknown)!r} that its rule does "
+            f"not know (it knows {', '.join(sorted(rule.attributes)) or 'none'}); export the "
+            "model again"
         )
 
 
@@ -188,9 +201,22 @@ def _fold(graph: Graph) -> tuple[tuple[Node, ...], Arrays]:
     left = []
     for node in graph.nodes:
         if all(name in known for name in node.reads):
-            values = {name: known[name] for name in node.reads}
-            node(values)
-            computed.update({name: np.asarray(values[name]) for name in node.outputs if name})
+            computed.update(_evaluate(node, known))
         else:
             left.append(node)
     return tuple(left), computed
+
+
+def _evaluate(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+    values = {name: known[name] for name in node.reads}
+    try:
+        node(values)
+    except UnsupportedModelError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelLoadError(
+            f"{node.operator} node {node.name!r} cannot be computed from its constants ({reason}); "
+            "export the model again"
+        ) from error
+    return {name: np.asarray(values[name]) for name in node.outputs if name}

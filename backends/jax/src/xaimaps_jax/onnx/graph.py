@@ -8,7 +8,7 @@ that one graph serves every batch size and image size.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from xaimaps.errors import UnsupportedModelError
+from xaimaps_jax.onnx.arrays import enter, is_static
 from xaimaps_jax.onnx.registry import Rule
 
 Array = Any
 Values = dict[str, Array]
-
-STATIC_SIZE = 32
-"""Floats of up to this many elements stay in numpy: scales, bounds and sizes, not weights."""
 
 
 @dataclass(frozen=True)
@@ -56,29 +54,63 @@ class Node:
         return (*(name for name in self.inputs if name), *captured)
 
     def __call__(self, values: Values) -> None:
-        """Compute the outputs into `values`."""
+        """Compute the outputs into `values`.
+
+        Raises:
+            UnsupportedModelError: the rule needs a static value that depends on the data, or
+                finds something that it cannot do.
+        """
         inputs = [values[name] if name else None for name in self.inputs]
-        for position in self.rule.static:
-            if position < len(inputs) and not _is_static(inputs[position]):
-                raise UnsupportedModelError(
-                    f"{self.operator} node {self.name!r} needs the value of its input "
-                    f"{self.inputs[position]!r} when the graph is traced, but it depends on the "
-                    "data; make it a constant, or name it in `static`"
-                )
+        self._require_static(inputs)
+        try:
+            results = self._compute(inputs, values)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{self._label}: {error}") from None
+        except Exception as error:
+            error.add_note(f"in the ONNX graph at {self._label}")
+            raise
+        if any(self.outputs[len(results) :]):
+            raise UnsupportedModelError(
+                f"{self._label} has {len(self.outputs)} outputs, but its rule gives "
+                f"{len(results)}; export the model again, for inference"
+            )
+        values.update(
+            (name, value) for name, value in zip(self.outputs, results, strict=False) if name
+        )
+
+    def _compute(self, inputs: list[Array], values: Values) -> tuple[Array, ...]:
         bodies = {
             name: functools.partial(graph.as_body, values) for name, graph in self.subgraphs.items()
         }
         counted = {"n_outputs": len(self.outputs)} if self.rule.counts_outputs else {}
-        xp = np if not bodies and all(map(_is_static, inputs)) else jnp
+        xp = np if not bodies and all(map(is_static, inputs)) else jnp
+        if xp is jnp and not bodies:
+            inputs = [x if i in self.rule.static else enter(x) for i, x in enumerate(inputs)]
         with np.errstate(all="ignore"):  # constants may hold what numpy warns of, as JAX does not
             results = self.rule.fn(xp, *inputs, **self.attributes, **bodies, **counted)
-        if not isinstance(results, tuple):
-            results = (results,)
-        values.update((name, value) for name, value in zip(self.outputs, results) if name)
+        return results if isinstance(results, tuple) else (results,)
+
+    def _require_static(self, inputs: Sequence[Array]) -> None:
+        for position in self.rule.static:
+            if position < len(inputs) and not is_static(inputs[position]):
+                raise UnsupportedModelError(
+                    f"{self._label} needs the value of its input {self.inputs[position]!r} when "
+                    "the graph is traced, but it depends on the data; make it a constant, or "
+                    "give the graph's input that it comes from as a numpy array"
+                )
+
+    @property
+    def _label(self) -> str:
+        return f"{self.operator} node {self.name!r}"
 
 
-def _is_static(value: Array) -> bool:
-    return value is None or isinstance(value, np.ndarray | np.generic)
+Step = Callable[[Node, Values], None]
+"""How a node is run: it computes the node's outputs into the values."""
+
+
+def plainly(node: Node, values: Values) -> None:
+    """Run a node by its rule."""
+    node(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,51 +145,39 @@ class Graph:
         """The node that computes each value."""
         return {name: node for node in self.nodes for name in node.outputs if name}
 
-    @functools.cached_property
-    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
-        """The nodes that read each value."""
-        found: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for name in dict.fromkeys(node.reads):
-                found.setdefault(name, []).append(node)
-        return {name: tuple(nodes) for name, nodes in found.items()}
-
-    def needed_for(self, names: Iterable[str]) -> tuple[Node, ...]:
-        """The nodes that `names` depend on, in order."""
-        wanted, kept = set(names), []
+    def needed_for(self, names: Iterable[str], given: Container[str] = ()) -> tuple[Node, ...]:
+        """The nodes that `names` depend on where the values `given` are known, in order."""
+        wanted, kept = {name for name in names if name not in given}, []
         for node in reversed(self.nodes):
             if wanted.intersection(node.outputs):
                 kept.append(node)
-                wanted.update(node.reads)
+                wanted.update(name for name in node.reads if name not in given)
         return tuple(reversed(kept))
 
-    def run(
-        self,
-        values: Values,
-        wanted: Sequence[str],
-        taps: Mapping[str, Array] | None = None,
-        bypass: frozenset[str] = frozenset(),
-    ) -> Values:
+    def run(self, values: Values, wanted: Sequence[str], step: Step = plainly) -> Values:
         """Compute what `wanted` depends on, and return all values by name.
 
         Args:
-            values: the parameters and inputs by name.
+            values: the parameters and inputs by name; and values from inside the graph, which
+                are then taken as they are.
             wanted: the names of values to compute.
-            taps: what is added to a value before another node sees it.
-            bypass: values that are taken to equal the first input of their node.
+            step: how a node is run, given the values so far.
         """
         known = {**self.constants, **values}
-        for node in self.needed_for(wanted):
-            if bypass.intersection(node.outputs):
-                known[node.outputs[0]] = known[node.inputs[0]]
-            else:
-                node(known)
-            for name in (taps or {}).keys() & set(node.outputs):
-                known[name] = known[name] + taps[name]
+        for node in self.needed_for(wanted, given=values):
+            step(node, known)
         return known
+
+    def depending_on(self, name: str) -> frozenset[str]:
+        """The values that change with the value `name`, itself included."""
+        changed = {name}
+        for node in self.nodes:
+            if changed.intersection(node.reads):
+                changed.update(filter(None, node.outputs))
+        return frozenset(changed)
 
     def as_body(self, outer: Values, *inputs: Array) -> tuple[Array, ...]:
         """Run as the body of a control-flow operator that sees the outer graph's values."""
         captured = {name: outer[name] for name in self.captured}
-        known = self.run({**captured, **dict(zip(self.inputs, inputs))}, self.outputs)
+        known = self.run({**captured, **dict(zip(self.inputs, inputs, strict=True))}, self.outputs)
         return tuple(known[name] for name in self.outputs)

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnx.inliner
 
 from xaimaps.errors import ArrayInputError, UnsupportedModelError, nearest
+from xaimaps_jax.onnx.arrays import enter, may_be_static
 from xaimaps_jax.onnx.building import build_graph
 from xaimaps_jax.onnx.graph import Graph
 from xaimaps_jax.onnx.loading import read_model
+from xaimaps_jax.onnx.steps import bypassing, tapping
 
 Array = Any
 Params = dict[str, Array]
@@ -61,7 +64,8 @@ class OnnxModel:
 
         Args:
             params: weights, as in `self.params`.
-            inputs: arrays, one for each of `self.inputs`; a numpy array of integers is static.
+            inputs: arrays, one for each of `self.inputs`; a small numpy array of integers, or of
+                a few numbers, is static: the graph may take shapes, axes and scales from it.
             outputs: the names of the values to return, any in the graph; None for its outputs.
             taps: what to add to a value before the rest of the graph sees it, by name. A zero
                 changes nothing, and the gradient with respect to it is that of the value.
@@ -80,7 +84,7 @@ class OnnxModel:
             {name: values[name] + taps.pop(name) for name in list(taps) if name in values}
         )
         self._check_names([*wanted, *taps, *bypass], values)
-        known = self.graph.run(values, wanted, taps, bypass)
+        known = self.graph.run(values, wanted, bypassing(bypass, tapping(taps)))
         declared = {value.name: value.dtype for value in self.outputs}
         return tuple(_as_declared(known[name], declared.get(name)) for name in wanted)
 
@@ -90,7 +94,8 @@ class OnnxModel:
             raise ArrayInputError(
                 f"the model takes {len(names)} inputs ({', '.join(names)}), got {len(inputs)}"
             )
-        return dict(zip(names, inputs, strict=True))
+        arrays = [x if may_be_static(x) else jnp.asarray(enter(x)) for x in inputs]
+        return dict(zip(names, arrays, strict=True))
 
     def _check_names(self, names: Iterable[str], values: Params) -> None:
         known = {*self.graph.producers, *self.graph.constants, *values}

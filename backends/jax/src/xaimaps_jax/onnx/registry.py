@@ -13,6 +13,8 @@ To add an operator, write its function in the file of its family in `ops/`:
         return xp.where(x >= 0, x, alpha * x)
 
 When a later opset changes an operator's meaning, its rule is a second function with `since`.
+The last function that is registered for an operator and a `since` wins, so that a user's own
+replaces ours.
 A parameter `n_outputs` is filled with the number of outputs that the node names.
 """
 
@@ -21,10 +23,11 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 RuleFunction = Callable[..., Any]
+Function = TypeVar("Function", bound=RuleFunction)
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,16 @@ class Rule:
     fn: RuleFunction
     since: int
     static: frozenset[int]
-    attributes: frozenset[str] = field(init=False)
-    counts_outputs: bool = field(init=False)
+    attributes: frozenset[str]
+    counts_outputs: bool
 
-    def __post_init__(self) -> None:
-        parameters = inspect.signature(self.fn).parameters.values()
+    @classmethod
+    def of(cls, fn: RuleFunction, since: int = 1, static: Sequence[int] = ()) -> Rule:
+        """The rule that a function's own signature describes."""
+        parameters = inspect.signature(fn).parameters.values()
         names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-        object.__setattr__(self, "counts_outputs", "n_outputs" in names)
-        object.__setattr__(self, "attributes", frozenset(names - {"n_outputs"}))
+        attributes = frozenset(names - {"n_outputs"})
+        return cls(fn, since, frozenset(static), attributes, "n_outputs" in names)
 
 
 _RULES: defaultdict[tuple[str, str], list[Rule]] = defaultdict(list)
@@ -57,7 +62,7 @@ _RULES: defaultdict[tuple[str, str], list[Rule]] = defaultdict(list)
 
 def op(
     *names: str, since: int = 1, static: Sequence[int] = (), domain: str = ""
-) -> Callable[[RuleFunction], RuleFunction]:
+) -> Callable[[Function], Function]:
     """Register the decorated function as the rule of the operators `names`.
 
     Args:
@@ -67,10 +72,10 @@ def op(
         domain: the operator set; "" is ONNX's own.
     """
 
-    def register(fn: RuleFunction) -> RuleFunction:
+    def register(fn: Function) -> Function:
         for name in names:
-            rules = _RULES[domain, name]
-            rules.append(Rule(fn, since, frozenset(static)))
+            rules = _RULES["" if domain == "ai.onnx" else domain, name]
+            rules.append(Rule.of(fn, since, static))
             rules.sort(key=lambda rule: rule.since)
         return fn
 

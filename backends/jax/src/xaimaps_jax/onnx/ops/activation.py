@@ -25,19 +25,19 @@ def relu(xp: Any, x: Array) -> Array:
 
 @op("LeakyRelu")
 def leaky_relu(xp: Any, x: Array, *, alpha: float = 0.01) -> Array:
-    """x, or alpha * x where x is not positive."""
+    """The input, or alpha times it where it is not positive."""
     return xp.where(x > 0, x, alpha * x)
 
 
 @op("PRelu", since=7)
 def prelu(xp: Any, x: Array, slope: Array) -> Array:
-    """x, or slope * x where x is not positive."""
+    """The input, or slope times it where it is not positive."""
     return xp.where(x > 0, x, slope * x)
 
 
 @op("ThresholdedRelu")
 def thresholded_relu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
-    """x above alpha, else 0."""
+    """The input above alpha, else 0."""
     return xp.where(x <= alpha, xp.zeros_like(x), x)
 
 
@@ -61,45 +61,45 @@ def clip_11(xp: Any, x: Array, low: Array | None = None, high: Array | None = No
 
 @op("HardSigmoid")
 def hard_sigmoid(xp: Any, x: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
-    """alpha * x + beta, between 0 and 1."""
+    """A straight line, alpha * x + beta, between 0 and 1."""
     return clip_11(xp, alpha * x + beta, 0.0, 1.0)
 
 
 @op("HardSwish")
 def hard_swish(xp: Any, x: Array) -> Array:
-    """x * hard_sigmoid(x), with the slopes of PyTorch's."""
+    """The input times its hard sigmoid, with the slopes of PyTorch's."""
     inner = xp.where(xp.abs(x) >= 3, xp.zeros_like(x), x)
     return xp.where(x <= -3, xp.zeros_like(x), xp.where(x >= 3, x, inner * (inner + 3) / 6))
 
 
 @op("Elu")
 def elu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
-    """x, or alpha * (exp(x) - 1) where x is not positive."""
+    """The input, or alpha * (exp(x) - 1) where it is not positive."""
     return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x)))
 
 
 @op("Celu")
 def celu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
-    """x, or alpha * (exp(x / alpha) - 1) where x is not positive."""
+    """The input, or alpha * (exp(x / alpha) - 1) where it is not positive."""
     return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x) / alpha))
 
 
-@op("Selu")
+@op("Selu", since=6)
 def selu(
     xp: Any, x: Array, *, alpha: float = 1.6732631921768188, gamma: float = 1.0507010221481323
 ) -> Array:
-    """gamma times ELU."""
+    """The ELU times gamma."""
     return gamma * elu(xp, x, alpha=alpha)
 
 
 def _unless_positive(xp: Any, x: Array) -> Array:
-    """x without its positive values, whose exponential may overflow and spoil the gradient."""
+    """The input, or alpha * (exp(x / alpha) - 1) where not positive."""
     return xp.where(x > 0, xp.zeros_like(x), x)
 
 
 @op("Shrink")
 def shrink(xp: Any, x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Array:
-    """x moved by `bias` towards 0, and 0 between -lambd and lambd."""
+    """The input moved by `bias` towards 0, and 0 between -lambd and lambd."""
     offset = xp.asarray(bias, dtype=x.dtype)
     moved = xp.where(x < 0, x + offset, x - offset)
     return xp.where((x < -lambd) | (x > lambd), moved, xp.zeros_like(x))
@@ -113,7 +113,7 @@ def sigmoid(xp: Any, x: Array) -> Array:
 
 @op("Swish")
 def swish(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
-    """x * sigmoid(alpha * x)."""
+    """The input times sigmoid(alpha * x)."""
     return x * jax.nn.sigmoid(alpha * jnp.asarray(x))
 
 
@@ -125,19 +125,19 @@ def softplus(xp: Any, x: Array) -> Array:
 
 @op("Softsign")
 def softsign(xp: Any, x: Array) -> Array:
-    """x / (1 + |x|)."""
+    """The ratio x / (1 + |x|)."""
     return x / (1 + xp.abs(x))
 
 
 @op("Mish")
 def mish(xp: Any, x: Array) -> Array:
-    """x * tanh(softplus(x))."""
+    """The input times tanh(softplus(x))."""
     return x * jnp.tanh(jax.nn.softplus(jnp.asarray(x)))
 
 
 @op("Gelu")
 def gelu(xp: Any, x: Array, *, approximate: str = "none") -> Array:
-    """x times the normal distribution function of x, or its approximation by tanh."""
+    """The input times the normal distribution function of x, or its approximation by tanh."""
     return jax.nn.gelu(jnp.asarray(x), approximate=approximate == "tanh")
 
 

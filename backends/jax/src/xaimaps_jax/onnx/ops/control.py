@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from xaimaps.errors import UnsupportedModelError
+from xaimaps_jax.onnx.arrays import enter, is_static
 from xaimaps_jax.onnx.registry import op
 
 Array = Any
@@ -23,11 +24,6 @@ Arrays = tuple[Array, ...]
 
 UNROLLED = 128
 """Loops of up to this many rounds are written out, so that each may have its own shapes."""
-
-
-def is_static(value: Any) -> bool:
-    """Whether a value is known while the graph is traced."""
-    return value is None or isinstance(value, np.ndarray | np.generic)
 
 
 @op("If")
@@ -39,8 +35,8 @@ def if_(xp: Any, condition: Array, *, then_branch: Body, else_branch: Body) -> A
         return tuple(
             lax.cond(
                 jnp.reshape(condition, ()),
-                lambda: tuple(map(jnp.asarray, then_branch())),
-                lambda: tuple(map(jnp.asarray, else_branch())),
+                lambda: tuple(map(_array, then_branch())),
+                lambda: tuple(map(_array, else_branch())),
             )
         )
     except TypeError as error:
@@ -79,7 +75,10 @@ def _unroll(body: Body, trips: int, condition: Array | None, state: Arrays) -> A
 
 def _while(body: Body, trips: Any, condition: Array | None, state: Arrays) -> Arrays:
     """A loop whose end depends on the data, or which is long: its shapes must not change."""
-    limit = jnp.asarray(np.iinfo(np.int32).max if trips is None else trips).reshape(())
+    longest = np.iinfo(np.int32).max
+    if is_static(trips):
+        trips = longest if trips is None else min(int(trips), longest)
+    limit = jnp.asarray(trips).reshape(())
     going = jnp.asarray(True if condition is None else condition).reshape(())
 
     def step(carry: Any) -> Any:
@@ -92,14 +91,14 @@ def _while(body: Body, trips: Any, condition: Array | None, state: Arrays) -> Ar
             )
         return count + 1, jnp.reshape(more, ()), _like(results, values)
 
-    start = (jnp.zeros((), limit.dtype), going, tuple(map(jnp.asarray, state)))
+    start = (jnp.zeros((), limit.dtype), going, tuple(map(_array, state)))
     _, _, final = lax.while_loop(lambda c: (c[0] < limit) & c[1], step, start)
     return tuple(final)
 
 
 def _like(results: Sequence[Array], values: Sequence[Array]) -> Arrays:
     """Results as arrays, of the shapes that the next round expects."""
-    arrays = tuple(map(jnp.asarray, results))
+    arrays = tuple(map(_array, results))
     for array, value in zip(arrays, values, strict=True):
         if array.shape != value.shape or array.dtype != value.dtype:
             raise UnsupportedModelError(
@@ -132,9 +131,9 @@ def scan(
 
     def step(state: Arrays, taken: Arrays) -> tuple[Arrays, Arrays]:
         results = body(*state, *taken)
-        return _like(results[:n_states], state), tuple(map(jnp.asarray, results[n_states:]))
+        return _like(results[:n_states], state), tuple(map(_array, results[n_states:]))
 
-    state, stacked = lax.scan(step, tuple(map(jnp.asarray, inputs[:n_states])), slices)
+    state, stacked = lax.scan(step, tuple(map(_array, inputs[:n_states])), slices)
     out_axes = scan_output_axes or (0,) * len(stacked)
     out_turned = scan_output_directions or (0,) * len(stacked)
     outputs = (
@@ -142,6 +141,10 @@ def scan(
         for y, axis, backwards in zip(stacked, out_axes, out_turned, strict=True)
     )
     return (*jax.tree.leaves(state), *outputs)
+
+
+def _array(value: Array) -> Array:
+    return jnp.asarray(enter(value))
 
 
 def _directed(x: Array, backwards: int) -> Array:

@@ -81,7 +81,7 @@ for _operator, _function in BINARY.items():
 
 @op("Div", since=7)
 def div(xp: Any, a: Array, b: Array) -> Array:
-    """a / b; integers are cut towards zero."""
+    """The quotient; integers are cut towards zero."""
     if a.dtype.kind not in "iu":
         return xp.divide(a, b)
     quotient = xp.floor_divide(a, b)
@@ -97,7 +97,7 @@ def mod(xp: Any, a: Array, b: Array, *, fmod: int = 0) -> Array:
 
 @op("Pow", since=7)
 def power(xp: Any, x: Array, y: Array) -> Array:
-    """x to the power of y, in the type of x."""
+    """The power x ** y, in the type of x."""
     if isinstance(y, np.ndarray | np.generic) and y.size == 1 and y.ndim <= x.ndim:
         exponent = float(np.asarray(y).item())
         if x.dtype.kind == "f" and exponent.is_integer() and abs(exponent) <= 64:
@@ -181,7 +181,7 @@ def dropout(
     return (x, np.ones(x.shape, bool))[:n_outputs]
 
 
-@op("Cast")
+@op("Cast", since=6)
 def cast_(xp: Any, x: Array, *, to: int, saturate: int = 1, round_mode: str = "up") -> Array:
     """Convert to the ONNX type number `to`."""
     if to == onnx.TensorProto.STRING or x.dtype.kind in "OSU":

@@ -60,7 +60,7 @@ def _places(indices: Array, axis: int) -> tuple[Array, ...]:
 def scatter_elements(
     xp: Any, x: Array, indices: Array, updates: Array, *, axis: int = 0, reduction: str = "none"
 ) -> Array:
-    """x with one update at each index, which replaces its own place along an axis."""
+    """The data with one update at each index, which replaces its own place along an axis."""
     return _update(xp, x, _places(indices, axis), updates, reduction)
 
 
@@ -68,7 +68,7 @@ def scatter_elements(
 def scatter_nd(
     xp: Any, x: Array, indices: Array, updates: Array, *, reduction: str = "none"
 ) -> Array:
-    """x with an update at each slice that the last axis of `indices` addresses."""
+    """The data with an update at each slice that the last axis of `indices` addresses."""
     at = tuple(indices[..., i] for i in range(indices.shape[-1]))
     return _update(xp, x, at, updates, reduction)
 

@@ -54,8 +54,8 @@ def gemm_1(
     alpha: float = 1.0,
     beta: float = 1.0,
     broadcast: int = 0,
-    transA: int = 0,  # noqa: N803
-    transB: int = 0,  # noqa: N803
+    transA: int = 0,
+    transB: int = 0,
 ) -> Array:
     """C is broadcast on request, which does no harm without one."""
     return linear.gemm(xp, a, b, c, alpha=alpha, beta=beta, transA=transA, transB=transB)

@@ -11,7 +11,7 @@ Array = Any
 
 @op("MatMul")
 def matmul(xp: Any, a: Array, b: Array) -> Array:
-    """a @ b, with leading axes broadcast."""
+    """The product a @ b, with leading axes broadcast."""
     return xp.matmul(a, b)
 
 
@@ -24,10 +24,10 @@ def gemm(
     *,
     alpha: float = 1.0,
     beta: float = 1.0,
-    transA: int = 0,  # noqa: N803
-    transB: int = 0,  # noqa: N803
+    transA: int = 0,
+    transB: int = 0,
 ) -> Array:
-    """alpha * A @ B + beta * C, either matrix transposed on request."""
+    """The sum alpha * A @ B + beta * C, either matrix transposed on request."""
     y = xp.matmul(a.T if transA else a, b.T if transB else b)
     y = y if alpha == 1.0 else xp.asarray(alpha, dtype=y.dtype) * y
     if c is None:

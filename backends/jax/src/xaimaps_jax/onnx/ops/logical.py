@@ -14,7 +14,7 @@ Array = Any
 
 @op("Where")
 def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
-    """x where the condition holds, y elsewhere."""
+    """Elements of x where the condition holds, of y elsewhere."""
     return xp.where(condition, x, y)
 
 

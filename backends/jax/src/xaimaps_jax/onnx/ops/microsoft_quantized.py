@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xaimaps_jax.onnx.ops.microsoft import DOMAIN
-from xaimaps_jax.onnx.ops.pooling import average_pool, max_pool
+from xaimaps_jax.onnx.ops.pooling import max_pool, window_counts
 from xaimaps_jax.onnx.ops.quantization import (
     as_integers,
     carried,
@@ -24,13 +24,14 @@ from xaimaps_jax.onnx.ops.quantization import (
     dequantize,
     dequantize_linear,
     dynamic_quantize_linear,
+    exact_quotient,
     integer_product,
     qlinear_conv,
     quantize,
     quantize_linear,
     saturated,
 )
-from xaimaps_jax.onnx.ops.windows import Ints
+from xaimaps_jax.onnx.ops.windows import Ints, Window, pooling_windows
 from xaimaps_jax.onnx.registry import op
 
 Array = Any
@@ -66,9 +67,16 @@ def qlinear_add(
     y_scale: Array,
     y_zero: Array | None = None,
 ) -> Array:
-    """The sum of two quantised tensors."""
-    total = centred(a, a_zero) * (a_scale / y_scale) + centred(b, b_zero) * (b_scale / y_scale)
-    return _finish(xp, total, y_zero, a)
+    """The sum of two quantised tensors; the zero points come together before the rounding."""
+    a_ratio, b_ratio = a_scale / y_scale, b_scale / y_scale
+    fixed = _or_zero(y_zero) - (a_ratio * _or_zero(a_zero) + b_ratio * _or_zero(b_zero))
+    total = carried(a) * a_ratio + (carried(b) * b_ratio + fixed)
+    dtype = a.dtype if y_zero is None else y_zero.dtype
+    return as_integers(xp, saturated(total, None, dtype), dtype)
+
+
+def _or_zero(zero: Array | None) -> Array:
+    return jnp.float32(0) if zero is None else carried(zero)
 
 
 @_microsoft("QLinearMul")
@@ -179,21 +187,30 @@ def qlinear_average_pool(
     strides: Ints = None,
 ) -> Array:
     """The mean of each window of a quantised tensor."""
+    real = _to_front(dequantize(x, x_scale, x_zero), channels_last)
+    windows = pooling_windows(
+        real.shape[2:],
+        kernel_shape,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+        pads=pads,
+        strides=strides,
+    )
+    counts = window_counts(windows, include_pad=bool(count_include_pad))
+    total = functools.reduce(jnp.add, _elements(real, windows))
+    mean = exact_quotient(total, jnp.asarray(counts, total.dtype))
+    dtype = x.dtype if y_zero is None else y_zero.dtype
+    y = saturated(exact_quotient(mean, y_scale) + _or_zero(y_zero), None, dtype)
+    return _to_back(xp, as_integers(xp, y, dtype), channels_last)
 
-    def pool(real: Array) -> Array:
-        return average_pool(
-            jnp,
-            _to_front(real, channels_last),
-            auto_pad=auto_pad,
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
-            kernel_shape=kernel_shape,
-            pads=pads,
-            strides=strides,
-        )
 
-    y = _through_reals(xp, pool, x, x_scale, x_zero, y_scale, y_zero)
-    return _to_back(xp, y, channels_last)
+def _elements(x: Array, windows: Sequence[Window], axis: int = 2) -> Iterator[Array]:
+    """The elements of all windows, in the order of rows in which the runtime adds them."""
+    if not windows:
+        yield x
+        return
+    for part in windows[0].parts(x, axis, 0):
+        yield from _elements(part, windows[1:], axis + 1)
 
 
 def _to_front(x: Array, channels_last: int) -> Array:

@@ -130,7 +130,7 @@ def average_pool(
         strides=strides,
     )
     total = sum_of(x.astype(_wide(x.dtype)), windows)
-    counts = _counts(windows, include_pad=bool(count_include_pad))
+    counts = window_counts(windows, include_pad=bool(count_include_pad))
     return (total / jnp.asarray(counts, total.dtype)).astype(x.dtype)
 
 
@@ -146,7 +146,7 @@ def _wide(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def _counts(windows: Sequence[Window], *, include_pad: bool) -> Array:
+def window_counts(windows: Sequence[Window], *, include_pad: bool) -> Array:
     """The number of elements that each window counts."""
     each = [_axis_counts(window, include_pad) for window in windows]
     return functools.reduce(np.multiply.outer, each)

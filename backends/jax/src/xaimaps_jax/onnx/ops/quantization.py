@@ -98,7 +98,16 @@ def dequantize(x: Array, scale: Array, zero: Array | None) -> Array:
 
 def quantize(x: Array, scale: Array, zero: Array | None, dtype: Any) -> Array:
     """The floats that stand for the integers of real values."""
-    return saturated(x / scale, zero, dtype)
+    return saturated(exact_quotient(x, scale), zero, dtype)
+
+
+def exact_quotient(x: Array, divisor: Array) -> Array:
+    """Divide as numpy does.
+
+    XLA would multiply by the inverse of a divisor that it sees broadcast, which rounds some ties
+    to another integer; it cannot see through the choice.
+    """
+    return x / jnp.where(jnp.isnan(x), 1, divisor)
 
 
 def saturated(x: Array, zero: Array | None, dtype: Any) -> Array:

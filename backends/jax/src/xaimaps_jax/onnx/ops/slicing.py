@@ -25,7 +25,7 @@ def slice_10(
     axes: Array | None = None,
     steps: Array | None = None,
 ) -> Array:
-    """x from `starts` to before `ends` along some axes; what lies outside is left out."""
+    """The part from `starts` to before `ends` along some axes; what lies outside is left out."""
     firsts, lasts = to_ints(starts), to_ints(ends)
     chosen = to_ints(range(len(firsts)) if axes is None else axes)
     strides = (1,) * len(firsts) if steps is None else to_ints(steps)
@@ -97,4 +97,6 @@ def _widths(pads: Sequence[int], rank: int, axes: Sequence[int] | None) -> list[
 
 def _crop(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
     ends = np.asarray(x.shape) + np.minimum([high for _, high in widths], 0)
-    return x[tuple(slice(max(-low, 0), int(end)) for (low, _), end in zip(widths, ends))]
+    return x[
+        tuple(slice(max(-low, 0), int(end)) for (low, _), end in zip(widths, ends, strict=True))
+    ]

@@ -1,0 +1,30 @@
+"""What the core's tests share: reference backends, whose every number is known."""
+
+import numpy as np
+import pytest
+
+from xaimaps.preprocess import PRESETS
+from xaimaps.testing import ReferenceBackend, one_conv_network, pooled_network
+
+LABELS = ("tench", "goldfish", "great white shark", "tiger shark", "hammerhead")
+
+
+@pytest.fixture
+def captum():
+    """Captum's network with one convolution."""
+    return ReferenceBackend(one_conv_network())
+
+
+@pytest.fixture
+def pooled():
+    """Two convolutions, global average pooling and a dense layer; takes 9 x 9 pixels."""
+    backend = ReferenceBackend(pooled_network())
+    backend.info.labels = LABELS
+    backend.info.preprocess = PRESETS["unit"]
+    return backend
+
+
+@pytest.fixture
+def images():
+    """Seven images for `pooled`."""
+    return np.random.default_rng(1).normal(size=(7, 9, 9, 3)).astype(np.float32)
