@@ -10,7 +10,23 @@ from xaimaps.errors import ArrayInputError
 
 SHAPE = (4, 5, 3)
 PLAIN = np.random.default_rng(0).integers(0, 2, (2, *SHAPE)).astype(np.float32)
-DTYPES = ["f8", "f2", "u1", "u2", "u8", "i1", "i2", "i4", "i8", "?", ">f4", ">f8", ">f2", ">i4", ">u2"]
+DTYPES = [
+    "f8",
+    "f2",
+    "u1",
+    "u2",
+    "u8",
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "?",
+    ">f4",
+    ">f8",
+    ">f2",
+    ">i4",
+    ">u2",
+]
 
 
 def every_other(array):
@@ -102,7 +118,7 @@ NOT_NUMBERS = {
 
 @pytest.mark.parametrize("given", NOT_NUMBERS.values(), ids=NOT_NUMBERS)
 def test_what_is_no_number_is_refused(given):
-    with pytest.raises(ArrayInputError, match="real numbers, got .*; convert to float32"):
+    with pytest.raises(ArrayInputError, match=r"real numbers, got .*; convert to float32"):
         as_batch(given, SHAPE)
 
 

@@ -72,7 +72,9 @@ def test_several_scores_have_a_leading_axis(value, expected, xp):
 
 def test_functions_of_the_outputs():
     np.testing.assert_array_equal(scores(row_sum), [11, 20, 13])
-    np.testing.assert_array_equal(scores(several(row_sum, first, 4)), [[11, 20, 13], [1, 9, 0], [3, 8, 6]])
+    np.testing.assert_array_equal(
+        scores(several(row_sum, first, 4)), [[11, 20, 13], [1, 9, 0], [3, 8, 6]]
+    )
     assert as_target(row_sum, 3).indices_in(np, OUTPUTS) is None
     assert as_target(several(row_sum, 4), 3).indices_in(np, OUTPUTS) is None
 
@@ -96,7 +98,7 @@ UNKNOWN = ["3", "top-0", "top--1", "top-", "top-1.5", "", "fish"]
 
 @pytest.mark.parametrize("value", OUT_OF_RANGE, ids=repr)
 def test_a_class_out_of_range_names_the_range(value):
-    with pytest.raises(TargetError, match="a class from 0 to 4, got -?[0-9]+$"):
+    with pytest.raises(TargetError, match=r"a class from 0 to 4, got -?[0-9]+$"):
         as_target(value, 3, LABELS)
 
 
@@ -190,7 +192,8 @@ def test_one_compiled_program_serves_both(one, other):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(0, None), (None, "top-2"), (0, several(0)), (several(0), several(0, 1)), (first, row_sum)]
+    ("one", "other"),
+    [(0, None), (None, "top-2"), (0, several(0)), (several(0), several(0, 1)), (first, row_sum)],
 )
 def test_different_programs_have_different_keys(one, other):
     assert as_target(one, 3).key != as_target(other, 3).key

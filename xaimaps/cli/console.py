@@ -19,6 +19,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 WRONG_USE = 2
 
+TAKEN = {"model", "pictures", "images", "method", "target", "layer"}
+TAKEN |= {"input_size", "max_pixels", "batch_size"}
+"""What is no method's option: it has an option of its own, or none."""
+
 
 def fail(message: str) -> NoReturn:
     """End with one sentence on stderr."""
@@ -86,8 +90,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, title_justify="left", box=box.SIMPLE_HEAD)
-    table.title = Text(printable(title)) if title else None  # a text is not read as markup
+    if title:
+        click.echo(printable(title))
+    table = Table(*columns, box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(highlight=False)
@@ -112,6 +117,8 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         name, separator, text = pair.partition("=")
         if not separator:
             raise MethodError(f"a method option must be NAME=VALUE, got {pair!r}")
+        if name in TAKEN:
+            raise MethodError(f"{name!r} is no method's option; see `xaimaps explain --help`")
         options[name] = _literal(text)
     return options
 
@@ -122,7 +129,7 @@ def _literal(text: str) -> Any:
         return named[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return text
 
 

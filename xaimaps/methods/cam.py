@@ -7,6 +7,7 @@ from typing import Any
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import LayerError, TargetError
 from xaimaps.methods.maps import Maps, gradients, spatial_axes
+from xaimaps.methods.table import Method
 from xaimaps.targets import as_target, one_hot
 
 
@@ -96,3 +97,22 @@ def _class_weights(backend: Backend, weights: Array, outputs: Array, target: Any
         raise TargetError("CAM explains classes only, got a function; use grad_cam for it")
     chosen = backend.xp.astype(one_hot(backend.xp, indices, outputs), weights.dtype)
     return backend.xp.matmul(chosen, backend.xp.matrix_transpose(weights))
+
+
+ROWS = (
+    Method(
+        cam,
+        family="cam",
+        needs=frozenset({"forward", "activations", "classifier"}),
+        paper="Zhou et al. 2016, arXiv:1512.04150",
+        cost="1 F",
+    ),
+    Method(
+        grad_cam,
+        family="cam",
+        needs=frozenset({"forward", "activations", "grad"}),
+        paper="Selvaraju et al. 2017, arXiv:1610.02391",
+        cost="1 F + 1 b",
+    ),
+)
+"""These methods in the table."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from xaimaps.backend import Array, Backend
 from xaimaps.methods.maps import Maps, Reduce, gradients, reduce_channels
+from xaimaps.methods.table import Method
 
 
 def saliency(
@@ -63,3 +64,22 @@ def input_x_gradient(
     found = gradients(backend, images, target)
     values = images * found.gradients
     return Maps(reduce_channels(backend.xp, values, reduce), found.outputs)
+
+
+ROWS = (
+    Method(
+        saliency,
+        family="gradient",
+        needs=frozenset({"forward", "grad"}),
+        paper="Simonyan et al. 2014, arXiv:1312.6034",
+        cost="1 F + 1 B",
+    ),
+    Method(
+        input_x_gradient,
+        family="gradient",
+        needs=frozenset({"forward", "grad"}),
+        paper="Shrikumar et al. 2016, arXiv:1605.01713",
+        cost="1 F + 1 B",
+    ),
+)
+"""These methods in the table."""

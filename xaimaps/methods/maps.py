@@ -24,7 +24,7 @@ class Maps(NamedTuple):
 
     maps: Array
     outputs: Array
-    details: Mapping[str, Array] = {}  # noqa: RUF012
+    details: Mapping[str, Array] = {}
 
 
 def gradients(backend: Backend, images: Array, target: Any, wrt: str = INPUT) -> Gradients:

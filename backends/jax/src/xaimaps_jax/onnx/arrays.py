@@ -16,7 +16,7 @@ STATIC_SIZE = 32
 """Floats of up to this many elements stay in numpy: scales, bounds and sizes, not weights."""
 
 STATIC_INPUT_SIZE = 1024
-"""Integer inputs of up to this many elements may be static: axes, shapes and indices, no images."""
+"""Integer inputs of up to this many elements may be static: shapes and indices, not images."""
 
 
 def is_static(value: Array) -> bool:
@@ -28,9 +28,7 @@ def may_be_static(value: Array) -> bool:
     """Whether a numpy array given as an input can be a shape, an index or a scale."""
     if not isinstance(value, np.ndarray | np.generic):
         return False
-    if value.dtype.kind in "iub":
-        return value.size <= STATIC_INPUT_SIZE
-    return value.ndim <= 1 and value.size <= STATIC_SIZE
+    return value.size <= (STATIC_INPUT_SIZE if value.dtype.kind in "iub" else STATIC_SIZE)
 
 
 def enter(value: Array) -> Array:

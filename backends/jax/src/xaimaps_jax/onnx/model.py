@@ -86,7 +86,7 @@ class OnnxModel:
         self._check_names([*wanted, *taps, *bypass], values)
         known = self.graph.run(values, wanted, bypassing(bypass, tapping(taps)))
         declared = {value.name: value.dtype for value in self.outputs}
-        return tuple(_as_declared(known[name], declared.get(name)) for name in wanted)
+        return tuple(enter(_as_declared(known[name], declared.get(name))) for name in wanted)
 
     def _named(self, inputs: Sequence[Array]) -> Params:
         names = self.graph.inputs
@@ -139,8 +139,8 @@ def run(
 ) -> list[np.ndarray[Any, Any]]:
     """Run a model once, compiled, on numpy arrays.
 
-    An input whose value the graph needs while it is traced (a shape, axes, pads) is made static
-    where that is what the graph asks for.
+    Where the graph needs values while it is traced (a shape, axes, pads), small inputs are made
+    static.
 
     Args:
         model: the model.
@@ -150,16 +150,10 @@ def run(
     try:
         return _run_jitted(loaded, inputs, static=frozenset())
     except UnsupportedModelError:
-        integers = frozenset(i for i, x in enumerate(inputs) if np.asarray(x).dtype.kind in "iub")
-        return _run_jitted(loaded, inputs, static=integers | _asked_static(loaded.graph))
-
-
-def _asked_static(graph: Graph) -> frozenset[int]:
-    """The positions of inputs whose values some rule needs while the graph is traced."""
-    asked = {
-        node.inputs[at] for node in graph.nodes for at in node.rule.static if at < len(node.inputs)
-    }
-    return frozenset(i for i, name in enumerate(graph.inputs) if name in asked)
+        small = frozenset(i for i, x in enumerate(inputs) if may_be_static(x))
+        if not small:
+            raise
+        return _run_jitted(loaded, inputs, static=small)
 
 
 def _run_jitted(

@@ -93,7 +93,7 @@ def selu(
 
 
 def _unless_positive(xp: Any, x: Array) -> Array:
-    """The input, or alpha * (exp(x / alpha) - 1) where not positive."""
+    """The input without positive values, whose exponential may overflow and spoil the slope."""
     return xp.where(x > 0, xp.zeros_like(x), x)
 
 

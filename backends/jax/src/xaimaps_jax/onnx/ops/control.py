@@ -143,6 +143,31 @@ def scan(
     return (*jax.tree.leaves(state), *outputs)
 
 
+@op("Scan", since=8)
+def scan_8(
+    xp: Any,
+    lengths: Array | None,
+    *inputs: Array,
+    body: Body,
+    num_scan_inputs: int,
+    directions: Sequence[int] | None = None,
+) -> Arrays:
+    """The same for each element of a batch, without axes to choose."""
+    if lengths is not None:
+        raise UnsupportedModelError("a Scan of opset 8 cannot take lengths here; use opset 9")
+
+    def single(*parts: Array) -> Arrays:
+        return scan(
+            xp,
+            *parts,
+            body=body,
+            num_scan_inputs=num_scan_inputs,
+            scan_input_directions=directions,
+        )
+
+    return tuple(jax.vmap(single)(*map(_array, inputs)))
+
+
 def _array(value: Array) -> Array:
     return jnp.asarray(enter(value))
 

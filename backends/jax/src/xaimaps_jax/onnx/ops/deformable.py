@@ -136,7 +136,7 @@ def deform_conv(
         still, x.dtype
     )
     images = x.reshape(n * offset_group, -1, *x.shape[2:])
-    seen = interpolate(images, jnp.moveaxis(moved, 2, 0), "linear", "zeros")
+    seen = interpolate(images, [moved[:, :, 0], moved[:, :, 1]], "linear", "zeros")
     if mask is not None:
         seen = seen * jnp.reshape(mask, (n * offset_group, 1, *seen.shape[2:]))
     seen = seen.reshape(n, group, x.shape[1] // group, math.prod(kernel), *out)

@@ -18,7 +18,6 @@ from xaimaps_jax.onnx.registry import RuleFunction, op
 Array = Any
 
 UNARY = {
-    "Abs": "absolute",
     "Acos": "arccos",
     "Acosh": "arccosh",
     "Asin": "arcsin",
@@ -77,6 +76,12 @@ for _operator, _function in UNARY.items():
     op(_operator)(_named(_function))
 for _operator, _function in BINARY.items():
     op(_operator, since=7)(_named(_function))
+
+
+@op("Abs")
+def absolute(xp: Any, x: Array) -> Array:
+    """Without the sign, and with slope 0 at 0, where JAX's own has 1."""
+    return x * xp.sign(x)
 
 
 @op("Div", since=7)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xaimaps.errors import UnsupportedModelError
+from xaimaps_jax.onnx.arrays import is_static
 from xaimaps_jax.onnx.ops.common import cast, require_size, to_int
 from xaimaps_jax.onnx.registry import op
 
@@ -78,13 +79,22 @@ def _update(xp: Any, x: Array, at: tuple[Array, ...], updates: Array, reduction:
         raise UnsupportedModelError(f"no scatter by {reduction!r}; there is {', '.join(UPDATES)}")
     method, function = UPDATES[reduction]
     if xp is not np:
-        return getattr(jnp.asarray(x).at[at], method)(updates)
+        unique = reduction == "mul" and _all_different(at)  # else JAX has no derivative
+        return getattr(jnp.asarray(x).at[at], method)(updates, unique_indices=unique)
     result = np.array(x)
     if function is None:
         result[at] = updates
     else:
         function.at(result, at, updates)
     return result
+
+
+def _all_different(at: tuple[Array, ...]) -> bool:
+    """Whether it is known while the graph is traced that no place is addressed twice."""
+    if not all(map(is_static, at)):
+        return False
+    places = np.stack([np.ravel(index) for index in np.broadcast_arrays(*at)])
+    return len(np.unique(places, axis=1).T) == places.shape[1]
 
 
 @op("TopK", since=11, static=[1])

@@ -95,8 +95,7 @@ def _lowest(dtype: Any) -> Any:
 def _places(x: Array, windows: Sequence[Window], column_major: int) -> Array:
     """Where each maximum lies in the whole flattened input."""
     spatial = x.shape[2:]
-    order = "F" if column_major else "C"
-    flat = np.arange(math.prod(spatial)).reshape(spatial, order=order)
+    flat = np.arange(math.prod(spatial)).reshape(spatial, order="F" if column_major else "C")
     planes = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *(1,) * len(spatial))
     places = jnp.asarray(planes * flat.size + flat, jnp.result_type(int))
     for axis, window in reversed(list(enumerate(windows, 2))):

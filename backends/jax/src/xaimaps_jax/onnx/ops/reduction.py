@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xaimaps_jax.onnx.ops.common import cast, to_int, to_ints
+from xaimaps_jax.onnx.ops.elementwise import absolute
 from xaimaps_jax.onnx.registry import op
 
 Array = Any
@@ -48,7 +49,7 @@ def _start(x: Array, *, lowest: bool) -> dict[str, Any]:
 
 
 def _l1(xp: Any, x: Array, axes: tuple[int, ...], keep: bool) -> Array:
-    return _sum(xp, xp.abs(x), axes, keep)
+    return _sum(xp, absolute(xp, x), axes, keep)
 
 
 def _l2(xp: Any, x: Array, axes: tuple[int, ...], keep: bool) -> Array:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,8 @@ def resize(
     lengths = [x.shape[a] for a in axes]
     plans = _plans(lengths, roi, scales, sizes, keep_aspect_ratio_policy)
     for axis, plan in zip(axes, plans, strict=True):
-        at = plan.coordinates(coordinate_transformation_mode)
+        kind = np.dtype(np.float32 if mode == "nearest" else np.float64)
+        at = plan.coordinates(coordinate_transformation_mode, kind)
         if not plan.is_identity:
             if mode == "nearest":
                 x = xp.take(x, _nearest(at, plan.length, nearest_mode), axis=axis)
@@ -83,7 +84,7 @@ def resize(
     return x
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Plan:
     """How one axis changes: from `length` to `size` elements, by `scale`, within a region."""
 
@@ -97,13 +98,17 @@ class _Plan:
     def is_identity(self) -> bool:
         return self.size == self.length and (self.scale, self.start, self.stop) == (1, 0, 1)
 
-    def coordinates(self, mode: str) -> Array:
-        """Where in the input each output element lies."""
+    def coordinates(self, mode: str, kind: np.dtype[Any]) -> Array:
+        """Where in the input each output element lies.
+
+        Every runtime computes them in float32, whose errors decide what the nearest element is.
+        """
         if mode not in _COORDINATES:
             raise UnsupportedModelError(
                 f"Resize has no coordinate mode {mode!r}, only {', '.join(_COORDINATES)}"
             )
-        return _COORDINATES[mode](self, np.arange(self.size, dtype=np.float64))
+        about = dataclasses.replace(self, scale=kind.type(self.scale))
+        return _COORDINATES[mode](about, np.arange(self.size, dtype=kind))
 
 
 def _plans(
@@ -147,7 +152,7 @@ def _half_pixel(plan: _Plan, at: Array) -> Array:
 
 
 def _pytorch_half_pixel(plan: _Plan, at: Array) -> Array:
-    return _half_pixel(plan, at) if plan.size > 1 else np.full_like(at, -0.5)
+    return _half_pixel(plan, at) if plan.size > 1 else np.zeros_like(at)
 
 
 def _half_pixel_symmetric(plan: _Plan, at: Array) -> Array:

@@ -70,9 +70,9 @@ def interpolate(
 
 def _pick(x: Array, index: Sequence[Array]) -> Array:
     """Elements of `x` (N, C, *spatial) at whole places, as (N, C, *out)."""
-    flat = functools.reduce(
-        lambda known, new: known * new[1] + new[0], zip(index, x.shape[2:], strict=True), 0
-    )
+    flat = jnp.zeros_like(index[0])
+    for at, n in zip(index, x.shape[2:], strict=True):
+        flat = flat * n + at
     found = jnp.take_along_axis(x.reshape(*x.shape[:2], -1), flat.reshape(len(flat), 1, -1), axis=2)
     return found.reshape(*x.shape[:2], *flat.shape[1:])
 

@@ -103,20 +103,22 @@ def pooling_windows(
     padding = window_pads(auto_pad, pads, sizes, kernel, strides, dilations)
     up = bool(ceil_mode) and auto_pad == "NOTSET"
     return tuple(
-        Window(*about, *edges, _count(*about, *edges, up=up))
-        for *about, edges in zip(sizes, kernel, strides, dilations, padding, strict=True)
+        Window(
+            size, k, s, d, before, after, _count(size + before, after, (k - 1) * d + 1, s, up=up)
+        )
+        for size, k, s, d, (before, after) in zip(
+            sizes, kernel, strides, dilations, padding, strict=True
+        )
     )
 
 
-def _count(
-    size: int, kernel: int, stride: int, dilation: int, before: int, after: int, *, up: bool
-) -> int:
+def _count(size: int, after: int, extent: int, stride: int, *, up: bool) -> int:
     """How many windows fit; rounded up, but none may start behind the data."""
-    room = size + before + after - (kernel - 1) * dilation - 1
+    room = size + after - extent
     if not up:
         return room // stride + 1
     count = -(-room // stride) + 1
-    return count - 1 if (count - 1) * stride >= size + before else count
+    return count - 1 if (count - 1) * stride >= size else count
 
 
 def window_shifts(

@@ -1,0 +1,409 @@
+"""The command line: what it prints, what it writes, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import skimage
+from PIL import Image
+
+from xaimaps import cli, plugins, zoo
+from xaimaps.cli.console import parse_options, parse_targets
+from xaimaps.errors import MethodError
+from xaimaps.methods import METHODS
+from xaimaps.targets import several
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("xaimaps_jax")
+
+MOTORCYCLE = Path(skimage.__file__).parent / "data" / "motorcycle_left.png"
+PIXELS = np.random.default_rng(3).integers(0, 256, (30, 40, 3), np.uint8)
+LABELS = ["tench", "goldfish", "great white shark", "tiger shark", "hammerhead"]
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def xaimaps(monkeypatch, capsys, tmp_path):
+    """Run `main` as the shell would, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["xaimaps", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Ended(end.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def small_model():
+    """A convolution, ReLU, pooling and dense weights; it says how it wants its pictures."""
+    draw = np.random.default_rng(0).normal
+    weights = {"kernel": draw(size=(4, 3, 3, 3)), "weights": draw(size=(4, 5))}
+    node = onnx.helper.make_node
+    graph = onnx.helper.make_graph(
+        [
+            node("Conv", ["images", "kernel"], ["conv"]),
+            node("Relu", ["conv"], ["relu"]),
+            node("GlobalAveragePool", ["relu"], ["pool"]),
+            node("Flatten", ["pool"], ["flat"]),
+            node("Gemm", ["flat", "weights"], ["logits"]),
+        ],
+        "small",
+        [onnx.helper.make_tensor_value_info("images", 1, ["N", 3, 12, 12])],
+        [onnx.helper.make_tensor_value_info("logits", 1, ["N", 5])],
+        [onnx.numpy_helper.from_array(w.astype("f4"), name) for name, w in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    model.ir_version = 10
+    onnx.helper.set_model_props(model, {"xaimaps.preprocess": "unit"})
+    return model.SerializeToString()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Models, labels and pictures, good ones and bad ones."""
+    model = small_model()
+    for name, data in {
+        "small.onnx": model,
+        "cut.onnx": model[: len(model) // 2],
+        "empty.onnx": b"",
+        "text.onnx": b"this is no model",
+        "net.keras": b"PK",
+        "labels.txt": "\n".join(LABELS).encode(),
+        "text.png": b"this is no picture",
+        "cut.png": zoo.PICTURES["chelsea"].read_bytes()[:5000],
+        "empty.png": b"",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    Image.fromarray(PIXELS).save(tmp_path / "good.png")
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+SMALL = ("-m", "small.onnx", "--labels", "labels.txt")
+
+
+# What it says of real photographs
+
+
+def test_the_three_photographs(xaimaps, tmp_path):
+    pictures = [zoo.PICTURES["chelsea"], zoo.PICTURES["coffee"], MOTORCYCLE]
+    ended = xaimaps("explain", *pictures, "-M", "cam", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    results = json.loads(ended.out)["results"]
+    expected = [("Egyptian cat", 285, 0.386), ("espresso", 967, 0.940), ("moped", 665, 0.718)]
+    for result, picture, (label, index, probability) in zip(
+        results, pictures, expected, strict=True
+    ):
+        top = result["top"]
+        assert (result["picture"], result["status"]) == (str(picture), "ok")
+        assert (top[0]["label"], top[0]["index"]) == (label, index)
+        assert top[0]["probability"] == pytest.approx(probability, abs=0.01)
+        assert len(top) == 5
+        assert result["methods"][0]["layer"] == "head/relu6"
+        assert result["methods"][0]["target"] == index
+    assert len(list((tmp_path / "xaimaps-output").iterdir())) == 12
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The README's first command, in a process of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "160"}
+    command = [sys.executable, "-W", "error", "-c", "from xaimaps.cli import main; main()", "demo"]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    return done, folder
+
+
+def test_the_demo_tells_the_classes_the_layer_and_the_time(demo):
+    done, _ = demo
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["285", "Egyptian", "cat", "9.014", "0.386"] in rows
+    assert len([row for row in rows if row and row[0].isdecimal()]) == 5
+    layers = {row[0]: row[1] for row in rows if row and row[0] in METHODS}
+    assert layers == {"saliency": "(input)", "cam": "head/relu6", "grad_cam": "head/relu6"}
+    times = [row[2:] for row in rows if row and row[0] in METHODS]
+    assert all((ms, s) == ("ms", "s") for _, ms, _, s in times)
+
+
+def test_the_demo_writes_what_it_lists(demo):
+    done, folder = demo
+    written = {str(path.relative_to(folder)) for path in (folder / "xaimaps-output").iterdir()}
+    listed = {line for line in done.stdout.splitlines() if line.startswith("xaimaps-output")}
+    assert written == listed
+    kinds = ("overlay.png", "heatmap.png", "maps.npz", "manifest.json")
+    names = {f"chelsea-{m}-{kind}" for m in ("saliency", "cam", "grad_cam") for kind in kinds}
+    assert {Path(name).name for name in written} == {*names, "chelsea-figure.png"}
+    with Image.open(folder / "xaimaps-output" / "chelsea-cam-overlay.png") as overlay:
+        assert overlay.size == (300, 300)
+
+
+def test_the_demo_keeps_what_it_compiled(demo):
+    assert list((demo[1] / "cache" / "xaimaps" / "jax").iterdir())
+
+
+# Explaining
+
+
+def test_explain_small_model_by_label_at_a_layer(xaimaps, folder):
+    ended = xaimaps(
+        "explain", "good.png", *SMALL, "-M", "grad_cam", "-t", "Goldfish", "-t", "4", "-l", "conv",
+        "-O", "relu=false", "-o", "out", "--json",
+    )  # fmt: skip
+    assert (ended.status, ended.err) == (0, "")
+    manifest = json.loads((folder / "out" / "good-grad_cam-manifest.json").read_text())
+    assert [one["label"] for one in manifest["targets"]] == ["goldfish", "hammerhead"]
+    assert (manifest["layer"], manifest["options"]["relu"]) == ("conv", False)
+    with np.load(folder / "out" / "good-grad_cam-maps.npz") as arrays:
+        assert arrays["maps"].shape == (2, 10, 10)
+        assert (arrays["maps"] < 0).any()
+
+
+def test_default_methods(xaimaps, folder):
+    ended = xaimaps("explain", "good.png", *SMALL, "--json")
+    methods = [one["method"] for one in json.loads(ended.out)["results"][0]["methods"]]
+    assert methods == ["saliency", "cam", "grad_cam"]
+    ended = xaimaps("explain", "good.png", *SMALL, "-l", "conv", "--json")
+    methods = json.loads(ended.out)["results"][0]["methods"]
+    assert [(one["method"], one["layer"]) for one in methods] == [("grad_cam", "conv")]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_batch_goes_on_and_ends_with_1(xaimaps, folder, as_json):
+    pictures = ["good.png", "cut.png", "missing.png", "good.png"]
+    ended = xaimaps("explain", *pictures, *SMALL, "-M", "cam", "-o", "out", *["--json"] * as_json)
+    assert ended.status == 1
+    lines = ended.err.splitlines()
+    assert len(lines) == 2
+    assert "cut.png" in lines[0]
+    assert "missing.png" in lines[1]
+    assert {path.name.split("-")[0] for path in (folder / "out").iterdir()} == {"good"}
+    if as_json:
+        records = json.loads(ended.out)["results"]
+        assert [one["picture"] for one in records] == pictures[:3]
+        assert [one["status"] for one in records] == ["ok", "failed", "failed"]
+        assert "truncated" in records[1]["reason"]
+
+
+def test_a_folder_stands_for_its_pictures(xaimaps, folder):
+    for name in ("b.png", "a.png", "a.bmp"):
+        Image.fromarray(PIXELS).save(folder / "folder" / name)
+    ended = xaimaps("explain", "folder", *SMALL, "-M", "cam", "-o", "out", "--json")
+    records = json.loads(ended.out)["results"]
+    assert [Path(one["picture"]).name for one in records] == ["a.bmp", "a.png", "b.png"]
+    assert len(list((folder / "out").iterdir())) == 12
+
+
+@pytest.mark.parametrize(
+    "name", ["[bold]x.png", "[/x].png", b"\xff\xfe.png", "-dash.png", "Ω 猫.png"]
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_odd_names_are_printed(xaimaps, folder, name, as_json):
+    name = os.fsdecode(name)
+    (folder / "folder" / Path(name).name).parent.mkdir(exist_ok=True)
+    path = folder / "folder" / name.replace("/", "")
+    path.write_bytes((folder / "good.png").read_bytes())
+    ended = xaimaps("explain", path, *SMALL, "-M", "cam", *["--json"] * as_json)
+    assert (ended.status, ended.err) == (0, "")
+    shown = path.name.encode("utf-8", "backslashreplace").decode()
+    if as_json:
+        assert json.loads(ended.out)["results"][0]["picture"] == str(path)
+    else:
+        assert shown in ended.out.replace("\n", "")
+
+
+# Wrong use: one sentence, exit status 2
+
+GOOD = ("explain", "good.png", *SMALL)
+WRONG = {
+    "missing file": (("explain", "missing.png", *SMALL), ["missing.png"]),
+    "missing folder": (("explain", "none/x.png", *SMALL), ["none/x.png"]),
+    "not an image": (("explain", "text.png", *SMALL), ["text.png", "PNG, JPEG"]),
+    "an empty image": (("explain", "empty.png", *SMALL), ["empty.png", "empty"]),
+    "a truncated image": (("explain", "cut.png", *SMALL), ["cut.png", "truncated"]),
+    "NaN": (("explain", "nan.tif", *SMALL), ["nan.tif", "NaN"]),
+    "a folder without images": (("explain", "folder", *SMALL), ["no images found", "folder"]),
+    "a bomb": ((*GOOD, "--max-pixels", 100), ["good.png", "--max-pixels"]),
+    "unknown model": (("explain", "good.png", "-m", "defualt"), ["'defualt'", "'default'"]),
+    "missing model": (("layers", "-m", "none.onnx"), ["'none.onnx'"]),
+    "corrupt model": (("layers", "-m", "cut.onnx"), ["cut.onnx", "not a readable ONNX file"]),
+    "empty model": (("layers", "-m", "empty.onnx"), ["empty.onnx", "empty file"]),
+    "text as a model": (("layers", "-m", "text.onnx"), ["text.onnx", "not a readable ONNX file"]),
+    "a model for nobody": (("layers", "-m", "net.keras"), ["net.keras", "no backend takes"]),
+    "unknown layer": ((*GOOD, "-M", "grad_cam", "-l", "rely"), ["'rely'", "'relu'"]),
+    "vector as a layer": ((*GOOD, "-M", "grad_cam", "-l", "pool"), ["'pool'", "'relu'"]),
+    "not the pooled layer": ((*GOOD, "-M", "cam", "-l", "conv"), ["'relu' only", "grad_cam"]),
+    "no layer for it": ((*GOOD, "-M", "saliency", "-l", "relu"), ["takes no layer"]),
+    "class out of range": ((*GOOD, "-t", 5), ["from 0 to 4, got 5"]),
+    "class below zero": ((*GOOD, "-t", "-1"), ["from 0 to 4, got -1"]),
+    "no labels": (("explain", "good.png", "-m", "small.onnx", "-t", 5000), ["got 5000"]),
+    "label unknown": ((*GOOD, "-t", "goldfisch"), ["'goldfisch'", "nearest: 'goldfish'"]),
+    "label for no labels": (
+        ("explain", "good.png", "-m", "small.onnx", "-t", "tench"),
+        ["labels are not known", "index"],
+    ),
+    "too many": ((*GOOD, "-t", "top-6"), ["top 6", "5 classes"]),
+    "top among several": ((*GOOD, "-t", "top-2", "-t", 1), ["'top-2'", "one by one"]),
+    "unknown method": ((*GOOD, "-M", "gradcam"), ["'gradcam'", "nearest: 'grad_cam'"]),
+    "unknown option": ((*GOOD, "-M", "cam", "-O", "relu=1"), ["'cam'", "'relu'"]),
+    "half an option": ((*GOOD, "-O", "relu"), ["NAME=VALUE", "'relu'"]),
+    "an option with a value of its own": ((*GOOD, "-O", "target=3"), ["'target'", "--help"]),
+    "a list as an option": ((*GOOD, "-M", "grad_cam", "-O", "relu=[1]"), ["'relu'", "[1]"]),
+    "a wrong reduction": ((*GOOD, "-M", "saliency", "-O", "reduce=median"), ["'median'", "'max'"]),
+    "unknown preset": ((*GOOD, "-p", "imagenet"), ["'imagenet'", "torch"]),
+    "unknown labels": (("layers", "--labels", "none.txt"), ["none.txt", "imagenet-1k"]),
+    "another size": ((*GOOD, "--input-size", 10, 10), ["12 x 12 only", "(10, 10)"]),
+    "a file as the folder": ((*GOOD, "-o", "good.png"), ["good.png", "not a folder"]),
+    "backend unknown": (("layers", "-b", "jaxx"), ["'jaxx'", "nearest: 'jax'"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_gets_one_sentence(xaimaps, folder, case):
+    words, parts = WRONG[case]
+    before = sorted(folder.rglob("*"))
+    ended = xaimaps(*words)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("xaimaps: ")
+    assert ended.err.count("\n") == 1
+    assert [part for part in parts if part not in ended.err] == []
+    added = set(folder.rglob("*")) - set(before)
+    assert not [path for path in added if path.is_file() and "cache" not in path.parts]
+
+
+def test_a_backend_that_is_not_installed(xaimaps, folder, monkeypatch):
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
+    plugins.refresh()
+    ended = xaimaps(*GOOD)
+    listed = xaimaps("backends")
+    monkeypatch.undo()
+    plugins.refresh()
+    assert ended.status == 2
+    assert ended.err == "xaimaps: the backend 'jax' is not installed; pip install xaimaps-jax\n"
+    assert "No backend is installed; pip install 'xaimaps[jax]'" in listed.out
+
+
+@pytest.mark.parametrize("words", [("explain",), ("explain", "x.png", "--nope"), ("xplain",)])
+def test_click_refuses_the_rest(xaimaps, words):
+    ended = xaimaps(*words)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1].startswith("Error: ")
+
+
+def test_debug_shows_where(xaimaps, folder):
+    ended = xaimaps("--debug", "layers", "-m", "cut.onnx")
+    assert ended.status == 2
+    assert ended.err.startswith("Traceback (most recent call last):")
+    assert ended.err.splitlines()[-1].startswith("xaimaps: 'cut.onnx' is not")
+
+
+# Listing
+
+
+def test_layers_in_text(xaimaps, folder):
+    ended = xaimaps("layers", *SMALL)
+    assert (ended.status, ended.err) == (0, "")
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert ["*", "relu", "Relu", "10", "x", "10", "x", "4"] in rows
+    assert ["pool", "GlobalAveragePool", "1", "x", "1", "x", "4"] in rows
+    assert "layers of small" in ended.out
+
+
+def test_layers_in_json(xaimaps, folder):
+    rows = json.loads(xaimaps("layers", *SMALL, "--json").out)
+    assert [row["name"] for row in rows if row["spatial"]] == ["conv", "relu"]
+    assert [row["name"] for row in rows if row["default"]] == ["relu"]
+    assert rows[0]["shape"] == [None, 10, 10, 4]
+
+
+def test_methods(xaimaps):
+    rows = json.loads(xaimaps("methods", "--json").out)
+    assert [row["name"] for row in rows] == list(METHODS)
+    assert rows[0]["options"]["reduce"] == METHODS[rows[0]["name"]].options["reduce"]
+    text = xaimaps("methods").out
+    assert all(name in text for name in METHODS)
+
+
+def test_backends(xaimaps, monkeypatch):
+    (row,) = json.loads(xaimaps("backends", "--json").out)
+    assert (row["name"], row["status"]) == ("jax", "ok")
+    assert row["distribution"].startswith("xaimaps-jax ")
+    assert {"forward", "grad"} <= set(row["capabilities"])
+    assert "jax" in xaimaps("backends").out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(xaimaps, shell):
+    ended = xaimaps("completion", shell)
+    assert (ended.status, ended.err) == (0, "")
+    assert f"_XAIMAPS_COMPLETE={shell}_complete" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("xaimaps expl", "explain"),
+        ("xaimaps explain -M grad_c", "grad_cam"),
+        ("xaimaps layers -b j", "jax"),
+        ("xaimaps completion z", "zsh"),
+    ],
+)
+def test_completion_offers(xaimaps, monkeypatch, words, offered):
+    monkeypatch.setenv("_XAIMAPS_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert f"plain,{offered}" in xaimaps().out.splitlines()
+
+
+def test_version_and_help(xaimaps):
+    assert xaimaps("--version").out.startswith("xaimaps, version ")
+    assert "Exit status: 0 done" in xaimaps("-h").out
+
+
+# Reading options
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1), ("-1.5", -1.5), ("true", True), ("False", False), ("none", None), ("max", "max"),
+        ("'max'", "max"), ("(1, 2)", (1, 2)), ("a=b", "a=b"), ("", ""), ("{[]: 1}", "{[]: 1}"),
+    ],
+)  # fmt: skip
+def test_option_values(text, value):
+    found = parse_options([f"name={text}"])
+    assert found == {"name": value}
+    assert type(found["name"]) is type(value)
+
+
+def test_options_without_a_value():
+    with pytest.raises(MethodError, match="NAME=VALUE"):
+        parse_options(["name"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "target"),
+    [
+        ([], None), (["3"], 3), (["-1"], -1), (["cat"], "cat"), (["top-3"], "top-3"),
+        (["-"], "-"), (["²"], "²"), (["3", "cat"], several(3, "cat")),
+    ],
+)  # fmt: skip
+def test_targets(texts, target):
+    assert parse_targets(texts) == target

@@ -1,0 +1,62 @@
+"""Every snippet of the README and the guides runs, page by page."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from xaimaps import zoo
+from xaimaps.cli import cli
+from xaimaps.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def snippets(page: Path, *languages: str) -> list[str]:
+    return [code for language, code in FENCE.findall(page.read_text()) if language in languages]
+
+
+def commands(page: Path) -> list[str]:
+    lines = "\n".join(snippets(page, "sh", "console")).splitlines()
+    lines = [line.removeprefix("$ ").partition("  #")[0].strip() for line in lines]
+    return [line for line in lines if line.startswith("xaimaps ")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A user's folder, with the files that the snippets name."""
+    shutil.copy(zoo.PICTURES["coffee"], tmp_path / "coffee.png")
+    shutil.copy(zoo.PICTURES["chelsea"], tmp_path / "cat.jpg")
+    shutil.copy(zoo.MODELS["default"], tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if snippets(p, "python")], ids=lambda p: p.stem)
+def test_python_snippets_run(page, folder):
+    namespace: dict[str, object] = {}
+    for code in snippets(page, "python"):
+        exec(compile(code, page.name, "exec"), namespace)
+    assert namespace
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.stem)
+def test_commands_run(page, folder):
+    for command in commands(page):
+        result = CliRunner().invoke(cli, shlex.split(command)[1:])
+        assert result.exit_code == 0, (command, result.output, result.exception)
+
+
+def test_readme_lists_every_method():
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert rows == list(METHODS)
+
+
+def test_fences_are_of_a_known_language():
+    found = {language for page in PAGES for language, _ in FENCE.findall(page.read_text())}
+    assert found <= {"python", "sh", "console", "py", "toml"}  # the last two are not run

@@ -1,0 +1,251 @@
+"""`attribute` and `explain` from end to end on the reference backend."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import xaimaps
+from xaimaps.errors import (
+    ArrayInputError,
+    BackendError,
+    InputImageError,
+    LayerError,
+    MethodError,
+    TargetError,
+)
+from xaimaps.methods import METHODS
+from xaimaps.preprocess import PRESETS
+from xaimaps.targets import several
+from xaimaps.testing import ReferenceBackend, pooled_network
+
+PICTURE = np.random.default_rng(2).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+class Counting(ReferenceBackend):
+    """Counts what is compiled and what is run, with the shapes."""
+
+    def __init__(self):
+        super().__init__(pooled_network())
+        self.compilations = []
+        self.runs = []
+
+    def compile(self, fn, *arrays):
+        self.compilations.append([array.shape for array in arrays])
+        compiled = super().compile(fn, *arrays)
+
+        def run(*arrays):
+            self.runs.append([array.shape for array in arrays])
+            return compiled(*arrays)
+
+        return run
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_attribute_is_the_method_and_what_it_took(pooled, images, name):
+    result = xaimaps.attribute(pooled, images, name, target=2)
+    expected = METHODS[name].fn(pooled, images, 2)
+    np.testing.assert_allclose(result.maps, expected.maps, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.scores, expected.outputs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(result.target, [2] * 7)
+    assert (result.method, result.backend) == (name, "reference")
+    assert result.options == METHODS[name].options
+    assert result.model is pooled.info
+    assert not result.is_several
+    assert len(result) == 7
+
+
+def test_layers_are_recorded_by_their_own_name(pooled, images):
+    layers = {name: xaimaps.attribute(pooled, images, name).layer for name in ("cam", "saliency")}
+    assert layers == {"cam": "relu2", "saliency": None}
+    assert xaimaps.attribute(pooled, images).layer == "relu2"
+    assert xaimaps.attribute(pooled, images, layer="conv1").layer == "conv1"
+    assert xaimaps.attribute(pooled, images, layer="conv1").maps.shape == (7, 7, 7)
+
+
+def test_options_reach_the_method_and_are_recorded(pooled, images):
+    result = xaimaps.attribute(pooled, images, "saliency", absolute=False)
+    assert result.options == {"absolute": False, "reduce": "max"}
+    assert (result.maps < 0).any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 6, 7, 100])
+@pytest.mark.parametrize("target", [None, [0, 1, 2, 3, 4, 0, 1], "top-2", several(3, None)])
+def test_chunks_give_what_the_whole_batch_gives(pooled, images, batch_size, target):
+    whole = xaimaps.attribute(pooled, images, target=target)
+    parts = xaimaps.attribute(pooled, images, target=target, batch_size=batch_size)
+    np.testing.assert_allclose(parts.maps, whole.maps, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(parts.target, whole.target)
+
+
+def test_a_last_partial_batch_is_padded_and_not_compiled_again(images):
+    backend = Counting()
+    xaimaps.attribute(backend, images, target=[0, 1, 2, 3, 4, 0, 1], batch_size=3)
+    assert backend.compilations == [[(3, 9, 9, 3), (3,)]]
+    assert backend.runs == [[(3, 9, 9, 3), (3,)]] * 3
+    xaimaps.attribute(backend, images, target=1, batch_size=3)
+    assert len(backend.compilations) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "cam"},
+        {"layer": "conv1"},
+        {"relu": False},
+        {"target": "top-2"},
+        {"target": several(1)},
+        {"batch_size": 2},
+    ],
+)
+def test_what_changes_the_program_compiles_another(images, change):
+    backend = Counting()
+    xaimaps.attribute(backend, images, target=1)
+    xaimaps.attribute(backend, images, **{"target": 1, **change})
+    assert len(backend.compilations) == 2
+
+
+def test_the_cache_of_programs_is_bounded(images):
+    backend = Counting()
+    for batch_size in range(1, 8):
+        for k in range(1, 6):
+            for method in ("saliency", "cam"):
+                xaimaps.attribute(backend, images, method, target=f"top-{k}", batch_size=batch_size)
+    assert len(backend.compilations) == 70
+    assert len(backend._compiled) == xaimaps.backend.CACHE_SIZE
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("target", [None, 2, [], "top-2", several(1, 2)])
+def test_an_empty_batch_gives_an_empty_result(pooled, images, name, target):
+    result = xaimaps.attribute(pooled, images[:0], name, target=target)
+    like = xaimaps.attribute(pooled, images[:1], name, target=target or None)
+    assert result.maps.shape == (0, *like.maps.shape[1:])
+    assert result.maps.dtype == like.maps.dtype
+    assert result.scores.shape == (0, 5)
+    assert result.target.shape == (0, *like.target.shape[1:])
+
+
+def test_maps_of_several_targets_have_the_batch_first(pooled, images):
+    result = xaimaps.attribute(pooled, images, target=several(4, "goldfish", None))
+    assert result.is_several
+    assert result.maps.shape == (7, 3, 5, 5)
+    np.testing.assert_array_equal(result.target[:, :2], [[4, 1]] * 7)
+    np.testing.assert_array_equal(result.target[:, 2], result.scores.argmax(axis=1))
+    single = xaimaps.attribute(pooled, images, target=1)
+    np.testing.assert_allclose(result.maps[:, 1], single.maps, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", ["big-endian", "channels reversed in memory", "float64"])
+def test_layouts_and_types_give_the_same_bits(pooled, images, given):
+    other = {
+        "big-endian": images.astype(">f4"),
+        "channels reversed in memory": images[..., ::-1].copy()[..., ::-1],
+        "float64": images.astype(np.float64),
+    }[given]
+    plain = xaimaps.attribute(pooled, images)
+    np.testing.assert_array_equal(xaimaps.attribute(pooled, other).maps, plain.maps)
+
+
+WRONG_CALLS = [
+    ({"method": "gradcam"}, MethodError, "nearest: 'grad_cam'"),
+    ({"method": "saliency", "relu": False}, MethodError, "'saliency' has no option 'relu'; its"),
+    ({"relu": [True]}, MethodError, r"'relu' must be one fixed value, got list \[True\]"),
+    ({"layer": "relu3"}, LayerError, "nearest: 'relu[12]'"),
+    ({"layer": "pool"}, LayerError, "such as 'relu2'"),
+    ({"method": "cam", "layer": "conv1"}, LayerError, "'relu2' only, got 'conv1'"),
+    ({"method": "cam", "layer": "conv3"}, LayerError, "nearest: 'conv[12]'"),
+    ({"method": "saliency", "layer": "relu2"}, LayerError, "takes no layer, got 'relu2'"),
+    ({"target": 5}, TargetError, "from 0 to 4, got 5$"),
+    ({"target": -1}, TargetError, "from 0 to 4, got -1$"),
+    ({"target": "goldfisch"}, TargetError, "nearest: 'goldfish'"),
+    ({"target": [0, 1]}, TargetError, "each of the 7 images"),
+    ({"target": "top-6"}, TargetError, "top 6"),
+    ({"method": "cam", "target": np.sum}, TargetError, "classes only"),
+    ({"batch_size": 0}, ArrayInputError, "at least 1, got 0"),
+    ({"images": np.zeros((1, 3, 9, 9))}, ArrayInputError, "moveaxis"),
+    ({"images": np.full((2, 9, 9, 3), np.nan)}, ArrayInputError, "image 0 has NaN"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), WRONG_CALLS)
+def test_wrong_calls(pooled, images, call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        xaimaps.attribute(pooled, **{"images": images, **call})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", [5, 5000, np.array([0, 0, 0, 9, 0, 0, 0])])
+def test_a_class_out_of_range_without_labels(pooled, images, target):
+    pooled.info.labels = None
+    with pytest.raises(TargetError, match="from 0 to 4, got"):
+        xaimaps.attribute(pooled, images, target=target)
+
+
+@pytest.mark.parametrize("bad", [-1, 5])
+def test_a_native_array_out_of_range(pooled, images, bad):
+    jnp = pytest.importorskip("jax.numpy")
+    with pytest.raises(TargetError, match=f"from 0 to 4, got {bad}$"):
+        xaimaps.attribute(pooled, images, target=jnp.array([0, bad, 0, 0, 0, 0, 0]))
+
+
+def test_capabilities_are_checked_before_work(pooled, images, monkeypatch):
+    monkeypatch.setattr(ReferenceBackend, "capabilities", frozenset({"forward"}))
+    with pytest.raises(BackendError, match=r"needs .* activations, grad, but 'reference' c"):
+        xaimaps.attribute(pooled, images)
+
+
+# Pictures
+
+
+def test_explain_is_attribute_of_what_the_preset_makes(pooled):
+    result = xaimaps.explain(pooled, PICTURE, target=1)
+    prepared = PRESETS["unit"](PICTURE, (9, 9))
+    np.testing.assert_array_equal(result.maps, xaimaps.attribute(pooled, prepared, target=1).maps)
+    np.testing.assert_array_equal(result.pictures[0].pixels, PICTURE)
+    np.testing.assert_array_equal(result.views[0], PICTURE[:, 5:25])
+
+
+def test_explain_takes_paths_images_arrays_and_lists(pooled, tmp_path):
+    image = Image.fromarray(PICTURE)
+    path = tmp_path / "a.png"
+    image.save(path)
+    singles = [xaimaps.explain(pooled, one).maps for one in (path, str(path), image, PICTURE)]
+    np.testing.assert_array_equal(np.concatenate(singles), np.repeat(singles[0], 4, axis=0))
+    listed = xaimaps.explain(pooled, [path, image, PICTURE, str(path)])
+    np.testing.assert_allclose(listed.maps, np.concatenate(singles), rtol=1e-5, atol=1e-6)
+    assert [picture.source for picture in listed.pictures][::3] == [str(path)] * 2
+
+
+def test_explain_passes_everything_on(pooled):
+    result = xaimaps.explain(
+        pooled, PICTURE, "grad_cam", target=3, layer="conv1", batch_size=1, relu=False
+    )
+    assert (result.layer, result.options["relu"], result.target.tolist()) == ("conv1", False, [3])
+
+
+def test_an_input_of_any_size_must_be_chosen(monkeypatch, pooled):
+    monkeypatch.setattr(ReferenceBackend, "input_shape", (None, None, 3))
+    with pytest.raises(ArrayInputError, match=r"input_size=\(height, width\)"):
+        xaimaps.explain(pooled, PICTURE)
+    assert xaimaps.explain(pooled, PICTURE, input_size=(12, 9)).maps.shape == (1, 8, 5)
+
+
+def test_wrong_pictures(pooled, tmp_path):
+    with pytest.raises(ArrayInputError, match="9 x 9 only, got the input size"):
+        xaimaps.explain(pooled, PICTURE, input_size=(12, 9))
+    with pytest.raises(ArrayInputError, match="at least one picture"):
+        xaimaps.explain(pooled, [])
+    with pytest.raises(InputImageError, match=r"missing\.png"):
+        xaimaps.explain(pooled, tmp_path / "missing.png")
+    with pytest.raises(InputImageError, match=r"at most 0\.000599 megapixels"):
+        xaimaps.explain(pooled, Image.fromarray(PICTURE), max_pixels=599)
+
+
+def test_unknown_preprocessing(pooled):
+    pooled.info.preprocess = None
+    with pytest.raises(ArrayInputError, match="one of unit, tf, torch, caffe, raw"):
+        xaimaps.explain(pooled, PICTURE)

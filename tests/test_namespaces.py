@@ -1,0 +1,108 @@
+"""The methods use nothing but what every array namespace has."""
+
+import ast
+import operator
+import re
+from pathlib import Path
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import xaimaps
+from xaimaps.backend import Classifier, Gradients
+from xaimaps.explaining import attribute
+from xaimaps.methods import METHODS
+from xaimaps.targets import several
+from xaimaps.testing import ReferenceBackend, pooled_network
+
+ROOT = Path(xaimaps.__file__).parent
+
+
+def convert(to, value):
+    """Turn every array inside of tuples and dictionaries."""
+    if isinstance(value, dict):
+        return {key: convert(to, one) for key, one in value.items()}
+    if isinstance(value, Gradients | Classifier):
+        return type(value)(*(convert(to, one) for one in value))
+    if isinstance(value, tuple | list):
+        return type(value)(convert(to, one) for one in value)
+    return to(value) if hasattr(value, "shape") else value
+
+
+class StrictBackend(ReferenceBackend):
+    """The reference, on arrays that do what the Array API standard says and nothing else."""
+
+    xp = array_api_strict
+
+    def asarray(self, array):
+        return array_api_strict.asarray(array)
+
+    def classifier(self):
+        return convert(self.asarray, super().classifier())
+
+    def forward(self, images):
+        return self.asarray(super().forward(np.asarray(images)))
+
+    def forward_with_activations(self, images, layers):
+        found = super().forward_with_activations(np.asarray(images), layers)
+        return convert(self.asarray, found)
+
+    def grad(self, images, target, **options):
+        images, target = self._plain(images, target)
+        return convert(self.asarray, super().grad(images, target, **options))
+
+    def biases(self, images, target):
+        images, target = self._plain(images, target)
+        values = ReferenceBackend(self._network).biases(images, target)
+        return convert(self.asarray, values)
+
+    def split(self, images, layer):
+        value, rest = super().split(np.asarray(images), layer)
+        return self.asarray(value), lambda point: self.asarray(rest(np.asarray(point)))
+
+    def scan(self, step, carry, xs):
+        rows = list(zip(*xs, strict=True)) if isinstance(xs, tuple) else list(xs)
+        ys = []
+        for row in rows:
+            carry, y = step(carry, row)
+            ys.append(convert(np.asarray, y))
+        stacked = tuple(map(np.stack, zip(*ys, strict=True))) if isinstance(ys[0], tuple) else ys
+        return carry, None if ys[0] is None else convert(self.asarray, np.asarray(stacked))
+
+    def _plain(self, images, target):
+        arrays = tuple(map(np.asarray, target.arrays))
+        return np.asarray(images), target.with_arrays(arrays)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("target", [None, 3, [0, 1, 2, 3, 4, 0, 1], "top-3", several(1, None)])
+def test_methods_run_on_strict_arrays(images, name, target):
+    strict = attribute(StrictBackend(pooled_network()), images, name, target=target)
+    plain = attribute(ReferenceBackend(pooled_network()), images, name, target=target)
+    np.testing.assert_allclose(strict.maps, plain.maps, rtol=1e-5, atol=1e-6)
+
+
+def names_of_the_namespace(path):
+    """Each `xp.name` or `xp.part.name` that a file writes."""
+    chains = (ast.unparse(n) for n in ast.walk(ast.parse(path.read_text())) if is_chain(n))
+    yield from (name for chain in chains for name in re.findall(r"^(?:\w+\.)?xp\.([\w.]+)$", chain))
+
+
+def is_chain(node):
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name)
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted((ROOT / "methods").glob("*.py")), ROOT / "targets.py"], ids=lambda p: p.name
+)
+@pytest.mark.parametrize("xp", [np, array_api_strict, pytest.importorskip("jax.numpy")])
+def test_every_namespace_has_the_names(path, xp):
+    for name in names_of_the_namespace(path):
+        assert operator.attrgetter(name)(xp) is not None
+
+
+def test_the_names_are_found():
+    assert {"sum", "where", "zeros_like"} <= set(names_of_the_namespace(ROOT / "targets.py"))

@@ -1,0 +1,129 @@
+"""Finding backends: none, two of one name, broken ones, and what the message tells to do."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+import xaimaps
+from xaimaps import plugins
+from xaimaps.errors import BackendError, ModelLoadError
+from xaimaps.testing import ReferenceBackend, pooled_network
+
+REFERENCE = "xaimaps.testing:ReferenceBackend"
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Pretend that the given backends, and no others, are installed."""
+
+    def pretend(*pairs):
+        entries = [EntryPoint(name, value, plugins.GROUP) for name, value in pairs]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
+        plugins.refresh()
+
+    yield pretend
+    monkeypatch.undo()
+    plugins.refresh()
+
+
+def test_our_own_backend_is_found():
+    assert plugins.get_backend("jax").__name__ == "JaxBackend"
+    assert plugins.installed()["jax"].dist.name == "xaimaps-jax"
+
+
+def test_the_first_that_accepts_the_model_loads_it(install):
+    install(("jax", "xaimaps_jax:JaxBackend"), ("mine", REFERENCE))
+    assert isinstance(xaimaps.load(pooled_network()), ReferenceBackend)
+    assert list(plugins.installed()) == ["jax", "mine"]
+
+
+def test_a_backend_may_be_named(install):
+    install(("mine", REFERENCE))
+    loaded = xaimaps.load(pooled_network(), backend="mine", labels=["a", "b"], preprocess="tf")
+    assert loaded.info.labels == ("a", "b")
+    assert loaded.info.preprocess.name == "tf"
+
+
+@pytest.mark.parametrize("model", ["default", "efficientnet-lite0"])
+def test_without_the_backend_of_a_file_the_message_says_how_to_get_it(install, model):
+    install()
+    with pytest.raises(BackendError, match="'jax' is not installed; pip install xaimaps-jax"):
+        xaimaps.load(model)
+    with pytest.raises(BackendError, match="pip install xaimaps-jax"):
+        xaimaps.load(model, backend="jax")
+
+
+def test_without_any_backend_a_live_model_says_so(install):
+    install()
+    with pytest.raises(BackendError, match=r"model Network \(no backend is installed; pip install"):
+        xaimaps.load(pooled_network())
+    with pytest.raises(BackendError, match=r"installed one \(none: pip install 'xaimaps\[jax\]'\)"):
+        plugins.get_backend("mine")
+
+
+def test_an_unknown_name_offers_the_nearest(install):
+    install(("mine", REFERENCE), ("other", REFERENCE))
+    with pytest.raises(BackendError, match=r"\(mine, other\), got 'mime'; nearest: 'mine'"):
+        plugins.get_backend("mime")
+
+
+def test_of_two_with_one_name_the_first_counts_with_a_warning(install):
+    install(("mine", REFERENCE), ("mine", "elsewhere:Backend"))
+    with pytest.warns(RuntimeWarning, match=f"{REFERENCE} is used, elsewhere:Backend is not"):
+        assert list(plugins.installed()) == ["mine"]
+    assert plugins.get_backend("mine") is ReferenceBackend
+
+
+BROKEN = [
+    ("no_such_module_of_ours:Backend", "does not import.*ModuleNotFoundError.*reinstall"),
+    ("xaimaps.testing:NoSuchBackend", "does not import.*AttributeError"),
+    ("xaimaps.testing:pooled_network", "must be a Backend class, got xaimaps.testing:pooled_n"),
+    ("xaimaps.testing:Network", "must be a Backend class"),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), BROKEN)
+def test_a_broken_backend_says_what_is_wrong(install, value, message):
+    install(("mine", value))
+    with pytest.raises(BackendError, match=message):
+        plugins.get_backend("mine")
+
+
+@pytest.mark.parametrize("value", [value for value, _ in BROKEN])
+def test_a_broken_backend_does_not_hide_the_others(install, value):
+    install(("a", value), ("b", REFERENCE))
+    assert plugins.find_backend(pooled_network()) is ReferenceBackend
+
+
+def test_when_no_backend_takes_it_the_broken_ones_are_told(install, tmp_path):
+    install(("broken", BROKEN[0][0]), ("mine", REFERENCE))
+    model = tmp_path / "net.keras"
+    model.touch()
+    message = r"no backend takes the model '.*net\.keras' \(broken, mine\); .*'broken' is installed"
+    with pytest.raises(BackendError, match=message):
+        xaimaps.load(model)
+
+
+@pytest.mark.parametrize("model", ["resnet.onnx", "folder/net.keras", "defualt"])
+def test_a_missing_file_comes_before_the_question_which_backend(install, model):
+    install(("mine", REFERENCE))
+    with pytest.raises(ModelLoadError, match=f"no model file {model!r}"):
+        xaimaps.load(model, backend="mine")
+
+
+def test_a_misspelt_embedded_model_offers_the_nearest():
+    with pytest.raises(ModelLoadError, match="nearest: 'default'"):
+        xaimaps.load("defualt")
+
+
+def test_labels_come_from_lists_files_and_names(install, tmp_path):
+    install(("mine", REFERENCE))
+    (tmp_path / "labels.txt").write_text("Katze\nHund\nBär\n", encoding="utf-8")
+    load = lambda labels: xaimaps.load(pooled_network(), labels=labels).info.labels  # noqa: E731
+    assert load(tmp_path / "labels.txt") == ("Katze", "Hund", "Bär")
+    assert load("imagenet-1k")[285] == "Egyptian cat"
+    assert load(["a"]) == ("a",)
+    (tmp_path / "labels.bin").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "labels.bin", tmp_path / "none.txt", tmp_path):
+        with pytest.raises(ModelLoadError, match="labels must be a text file"):
+            load(path)
