@@ -51,7 +51,7 @@ def xaimaps(monkeypatch, capsys, tmp_path):
 def small_model():
     """A convolution, ReLU, pooling and dense weights; it says how it wants its pictures."""
     draw = np.random.default_rng(0).normal
-    weights = {"kernel": draw(size=(4, 3, 3, 3)), "weights": draw(size=(4, 5))}
+    weights = {"kernel": draw(size=(8, 3, 3, 3)), "weights": draw(size=(8, 5))}
     node = onnx.helper.make_node
     graph = onnx.helper.make_graph(
         [
@@ -211,22 +211,19 @@ def test_a_folder_stands_for_its_pictures(xaimaps, folder):
     assert len(list((folder / "out").iterdir())) == 12
 
 
-@pytest.mark.parametrize(
-    "name", ["[bold]x.png", "[/x].png", b"\xff\xfe.png", "-dash.png", "Ω 猫.png"]
-)
+@pytest.mark.parametrize("name", ["[b]x.png", "[/x].png", b"\xff\xfe.png", "-dash.png", "Ω 猫.png"])
 @pytest.mark.parametrize("as_json", [True, False])
 def test_odd_names_are_printed(xaimaps, folder, name, as_json):
-    name = os.fsdecode(name)
-    (folder / "folder" / Path(name).name).parent.mkdir(exist_ok=True)
-    path = folder / "folder" / name.replace("/", "")
+    path = folder / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes((folder / "good.png").read_bytes())
     ended = xaimaps("explain", path, *SMALL, "-M", "cam", *["--json"] * as_json)
     assert (ended.status, ended.err) == (0, "")
-    shown = path.name.encode("utf-8", "backslashreplace").decode()
+    shown = str(path).encode("utf-8", "backslashreplace").decode()
     if as_json:
         assert json.loads(ended.out)["results"][0]["picture"] == str(path)
     else:
-        assert shown in ended.out.replace("\n", "")
+        assert ended.out.startswith(f"{shown}\n")
 
 
 # Wrong use: one sentence, exit status 2
@@ -238,7 +235,7 @@ WRONG = {
     "not an image": (("explain", "text.png", *SMALL), ["text.png", "PNG, JPEG"]),
     "an empty image": (("explain", "empty.png", *SMALL), ["empty.png", "empty"]),
     "a truncated image": (("explain", "cut.png", *SMALL), ["cut.png", "truncated"]),
-    "NaN": (("explain", "nan.tif", *SMALL), ["nan.tif", "NaN"]),
+    "NaN": (("explain", "nan.tif", *SMALL), ["nan.tif", "from nan to nan"]),
     "a folder without images": (("explain", "folder", *SMALL), ["no images found", "folder"]),
     "a bomb": ((*GOOD, "--max-pixels", 100), ["good.png", "--max-pixels"]),
     "unknown model": (("explain", "good.png", "-m", "defualt"), ["'defualt'", "'default'"]),
@@ -321,8 +318,8 @@ def test_layers_in_text(xaimaps, folder):
     ended = xaimaps("layers", *SMALL)
     assert (ended.status, ended.err) == (0, "")
     rows = [line.split() for line in ended.out.splitlines()]
-    assert ["*", "relu", "Relu", "10", "x", "10", "x", "4"] in rows
-    assert ["pool", "GlobalAveragePool", "1", "x", "1", "x", "4"] in rows
+    assert ["*", "relu", "Relu", "10", "x", "10", "x", "8"] in rows
+    assert ["pool", "GlobalAveragePool", "1", "x", "1", "x", "8"] in rows
     assert "layers of small" in ended.out
 
 
@@ -330,7 +327,7 @@ def test_layers_in_json(xaimaps, folder):
     rows = json.loads(xaimaps("layers", *SMALL, "--json").out)
     assert [row["name"] for row in rows if row["spatial"]] == ["conv", "relu"]
     assert [row["name"] for row in rows if row["default"]] == ["relu"]
-    assert rows[0]["shape"] == [None, 10, 10, 4]
+    assert rows[0]["shape"] == [None, 10, 10, 8]
 
 
 def test_methods(xaimaps):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,11 +180,12 @@ def overlay(
     return _to_uint8(pixels * (1 - weight) + colours * weight)
 
 
-def figure(panels: Sequence[tuple[str, Pixels]]) -> Image.Image:
-    """Draw a row of titled pictures on white; touches no state of matplotlib.
+def figure(panels: Sequence[tuple[str, Pixels]], *, columns: int = 5) -> Image.Image:
+    """Draw rows of titled pictures on white; touches no state of matplotlib.
 
     Args:
         panels: titles and pictures, `(H, W, 3)` uint8.
+        columns: how many pictures a row holds.
 
     Returns:
         One RGB picture.
@@ -197,19 +199,24 @@ def figure(panels: Sequence[tuple[str, Pixels]]) -> Image.Image:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    drawing = Figure(figsize=(2.6 * len(panels), 2.9), dpi=150, facecolor="white", layout="tight")
+    width, height = min(columns, len(panels)), math.ceil(len(panels) / columns)
+    drawing = Figure(
+        figsize=(2.6 * width, 2.9 * height), dpi=150, facecolor="white", layout="tight"
+    )
     canvas: Any = FigureCanvasAgg(drawing)
-    axes = drawing.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (title, pixels) in zip(axes, panels, strict=True):
-        _draw_panel(axis, title, pixels)
+    axes = drawing.subplots(height, width, squeeze=False).flat
+    for axis, panel in zip_longest(axes, panels):
+        _draw_panel(axis, *(panel or ("", None)))
     with warnings.catch_warnings():  # a label may have letters that the font lacks
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         canvas.draw()
     return Image.fromarray(np.array(canvas.buffer_rgba())[..., :3])
 
 
-def _draw_panel(axis: Any, title: str, pixels: Pixels) -> None:
-    axis.imshow(pixels, interpolation="antialiased")
+def _draw_panel(axis: Any, title: str, pixels: Pixels | None) -> None:
+    """Draw a picture with its title; None leaves the place of a last, short row empty."""
+    if pixels is not None:
+        axis.imshow(pixels, interpolation="antialiased")
     # Without parse_math a "$" in a label would be read as a formula.
     axis.set_title(title, fontsize=9, color="black", parse_math=False)
     axis.set_axis_off()

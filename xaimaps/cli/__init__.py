@@ -1,4 +1,4 @@
-"""The command line: `xaimaps demo | explain | layers | methods | backends | completion`."""
+"""The command line of xaimaps, one file for each kind of command."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from xaimaps.cli.compare import compare
 from xaimaps.cli.console import fail
 from xaimaps.cli.explain import demo, explain
 from xaimaps.cli.listing import backends, completion, layers, methods
@@ -25,7 +26,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (demo, explain, layers, methods, backends, completion):
+for command in (demo, explain, compare, layers, methods, backends, completion):
     cli.add_command(command)
 
 

@@ -154,3 +154,16 @@ def complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]:
     from xaimaps.methods import METHODS
 
     return [name for name in METHODS if name.startswith(incomplete)]
+
+
+def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
+    """Those of the methods `names` that this model and backend can do."""
+    from xaimaps.errors import XaimapsError
+    from xaimaps.methods import METHODS
+
+    able = [name for name in names if METHODS[name].needs <= model.capabilities]
+    try:
+        model.classifier()
+    except XaimapsError:
+        return [name for name in able if "classifier" not in METHODS[name].needs]
+    return able

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps.cli.console import (
+    able_methods,
     complete_method,
     json_option,
     load_model,
@@ -135,17 +136,7 @@ def demo(output: Path, as_json: bool) -> None:
 
 def _default_methods(model: Backend, layer: str | None) -> Sequence[str]:
     """The default methods that this model and backend can do; at a layer, the one for any layer."""
-    from xaimaps.errors import XaimapsError
-    from xaimaps.methods import METHODS
-
-    if layer is not None:
-        return ["grad_cam"]
-    able = [name for name in DEFAULT_METHODS if METHODS[name].needs <= model.capabilities]
-    try:
-        model.classifier()
-    except XaimapsError:
-        return [name for name in able if name != "cam"]
-    return able
+    return ["grad_cam"] if layer is not None else able_methods(model, DEFAULT_METHODS)
 
 
 def run(job: Job, paths: Sequence[Path], max_pixels: int, as_json: bool) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from xaimaps.errors import MethodError, nearest
-from xaimaps.methods import cam as cams
-from xaimaps.methods import gradient
+from xaimaps.methods.cam import ROWS as CAM
 from xaimaps.methods.cam import cam, grad_cam
+from xaimaps.methods.gradient import ROWS as GRADIENT
 from xaimaps.methods.gradient import input_x_gradient, saliency
 from xaimaps.methods.maps import Maps
 from xaimaps.methods.table import Method
@@ -34,7 +34,7 @@ def _table(*families: tuple[Method, ...]) -> Mapping[str, Method]:
     return MappingProxyType({method.name: method for rows in families for method in rows})
 
 
-METHODS = _table(gradient.ROWS, cams.ROWS)
+METHODS = _table(GRADIENT, CAM)
 
 
 def get_method(name: str) -> Method:

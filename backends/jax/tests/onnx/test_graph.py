@@ -421,6 +421,13 @@ def test_loop_of_known_length_is_written_out_and_collects():
     assert jax.grad(lambda x: loop_model(3).apply({}, x)[0])(1.0) == 8
 
 
+def test_long_loop_of_known_length_collects_and_differentiates():
+    rounds = control.UNROLLED + 1
+    model = loop_model(rounds, collect=True)
+    assert model.apply({}, 2.0**-rounds)[1].shape == (rounds,)
+    assert jax.grad(lambda x: model.apply({}, x)[1][6])(1.0) == 2**6
+
+
 def test_loop_that_is_long_or_ends_with_the_data():
     assert loop_model(control.UNROLLED + 1).apply({}, 0.0)[0] == 0
     largest = np.iinfo(np.int64).max

@@ -16,6 +16,7 @@ from jax import lax
 
 from xaimaps.errors import UnsupportedModelError
 from xaimaps_jax.onnx.arrays import enter, is_static
+from xaimaps_jax.onnx.ops.common import require_size
 from xaimaps_jax.onnx.registry import op
 
 Array = Any
@@ -55,6 +56,8 @@ def loop(
         known = 2**62 if trips is None else int(trips)
         if known <= UNROLLED or trips is None:
             return _unroll(body, known, condition, state)
+        if (condition is None or bool(condition)) and _goes_on(body, state):
+            return _repeat(body, known, state)
     return _while(body, trips, condition, state)
 
 
@@ -71,6 +74,31 @@ def _unroll(body: Body, trips: int, condition: Array | None, state: Arrays) -> A
         if not is_static(going):
             return _while(body, None if trips == 2**62 else trips, condition, start)
     return (*state, *(jnp.stack(parts) for parts in zip(*rounds, strict=True)))
+
+
+def _goes_on(body: Body, state: Arrays) -> bool:
+    """Whether the body's own condition always holds, whatever the data."""
+    found = []
+
+    def once(*values: Array) -> None:
+        more, *_ = body(np.asarray(0), np.asarray(True), *values)
+        found.append(is_static(more) and bool(more))
+
+    jax.eval_shape(once, *map(_array, state))
+    return found[0]
+
+
+def _repeat(body: Body, trips: int, state: Arrays) -> Arrays:
+    """A fixed number of rounds that is too large to be written out."""
+    require_size([trips], "Loop")
+
+    def step(values: Arrays, count: Array) -> tuple[Arrays, Arrays]:
+        _, *results = body(count, np.asarray(True), *values)
+        scanned = tuple(map(_array, results[len(values) :]))
+        return _like(results[: len(values)], values), scanned
+
+    final, stacked = lax.scan(step, tuple(map(_array, state)), jnp.arange(trips))
+    return (*final, *stacked)
 
 
 def _while(body: Body, trips: Any, condition: Array | None, state: Arrays) -> Arrays:
@@ -103,8 +131,8 @@ def _like(results: Sequence[Array], values: Sequence[Array]) -> Arrays:
         if array.shape != value.shape or array.dtype != value.dtype:
             raise UnsupportedModelError(
                 f"a value of a Loop changes from {value.dtype}{list(value.shape)} to "
-                f"{array.dtype}{list(array.shape)} while its end depends on the data; "
-                "export it with a fixed number of rounds"
+                f"{array.dtype}{list(array.shape)} in a loop that is not written out; export it "
+                f"with a fixed number of rounds, up to {UNROLLED}"
             )
     return arrays
 

@@ -21,6 +21,12 @@ from xaimaps_jax.onnx.registry import op
 
 Array = Any
 
+FEW_PRODUCTS = 32
+"""Up to so many products for an output, a strided convolution is fastest by its patches."""
+
+BIG_IMAGE = 128
+"""From so many places on, a matrix product for each image is faster than one for all."""
+
 
 @op("Conv")
 def conv(
@@ -52,13 +58,20 @@ def convolve(
 
 
 def _lower(
-    x: Array, w: Array, strides: Sequence[int], pads: Pads, dilations: Sequence[int], group: int
+    x: Array,
+    w: Array,
+    strides: tuple[int, ...],
+    pads: Pads,
+    dilations: tuple[int, ...],
+    group: int,
 ) -> Array:
     if jax.default_backend() == "cpu":
         if group == 1 and math.prod(w.shape[2:]) == 1 and not any(map(any, pads)):
             return _pointwise(x, w, strides)
+        if group == 1 and max(strides) > 1 and math.prod(w.shape[1:]) <= FEW_PRODUCTS:
+            return _by_patches(x, w, strides, pads, dilations)
         if group == x.shape[1] == w.shape[0] and group > 1:
-            return _depthwise(x, w[:, 0], tuple(strides), tuple(pads), tuple(dilations))
+            return _depthwise(x, w[:, 0], strides, tuple(pads), dilations)
     return lax.conv_general_dilated(
         x, w, strides, pads, rhs_dilation=dilations, feature_group_count=group
     )
@@ -68,9 +81,30 @@ def _pointwise(x: Array, w: Array, strides: Sequence[int]) -> Array:
     """A 1x1 convolution as one matrix product."""
     if any(s > 1 for s in strides):
         x = x[(..., *(slice(None, None, s) for s in strides))]
-    flat = x.reshape(*x.shape[:2], -1)
-    y = jnp.einsum("oc,ncp->nop", w.reshape(w.shape[:2]), flat)
+    y = _mix(w.reshape(w.shape[:2]), x.reshape(*x.shape[:2], -1))
     return y.reshape(x.shape[0], w.shape[0], *x.shape[2:])
+
+
+def _mix(w: Array, x: Array) -> Array:
+    """Multiply each image of `x` (N, C, places) by `w` (O, C).
+
+    A matrix that is repeated for each image keeps the layout of big images; one product with all
+    images, which XLA transposes before and after, is faster for small ones.
+    """
+    n, _, places = x.shape
+    if n > 1 and places < BIG_IMAGE:
+        return jnp.einsum("oc,ncp->nop", w, x)
+    return jnp.matmul(jnp.broadcast_to(w, (n, *w.shape)), x)
+
+
+def _by_patches(
+    x: Array, w: Array, strides: Sequence[int], pads: Pads, dilations: Sequence[int]
+) -> Array:
+    """A convolution of few channels as one matrix product with all that its kernel sees."""
+    parts = [part for _, part in window_shifts(x, w.shape[2:], strides, pads, dilations)]
+    patches = jnp.stack(parts, axis=2)
+    y = _mix(w.reshape(len(w), -1), patches.reshape(len(x), math.prod(w.shape[1:]), -1))
+    return y.reshape(len(x), len(w), *parts[0].shape[2:])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -94,7 +94,7 @@ def _all_different(at: tuple[Array, ...]) -> bool:
     if not all(map(is_static, at)):
         return False
     places = np.stack([np.ravel(index) for index in np.broadcast_arrays(*at)])
-    return len(np.unique(places, axis=1).T) == places.shape[1]
+    return bool(np.unique(places, axis=1).shape == places.shape)
 
 
 @op("TopK", since=11, static=[1])
