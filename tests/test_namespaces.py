@@ -13,6 +13,7 @@ import xaimaps
 from xaimaps.backend import Classifier, Gradients
 from xaimaps.explaining import attribute
 from xaimaps.methods import METHODS
+from xaimaps.preprocess import PRESETS
 from xaimaps.targets import several
 from xaimaps.testing import ReferenceBackend, pooled_network
 
@@ -62,13 +63,14 @@ class StrictBackend(ReferenceBackend):
         return self.asarray(value), lambda point: self.asarray(rest(np.asarray(point)))
 
     def scan(self, step, carry, xs):
-        rows = list(zip(*xs, strict=True)) if isinstance(xs, tuple) else list(xs)
+        count = (xs[0] if isinstance(xs, tuple) else xs).shape[0]
         ys = []
-        for row in rows:
-            carry, y = step(carry, row)
-            ys.append(convert(np.asarray, y))
-        stacked = tuple(map(np.stack, zip(*ys, strict=True))) if isinstance(ys[0], tuple) else ys
-        return carry, None if ys[0] is None else convert(self.asarray, np.asarray(stacked))
+        for i in range(count):
+            carry, y = step(carry, convert(lambda x, i=i: x[i, ...], xs))
+            ys.append(y)
+        if isinstance(ys[0], tuple):
+            return carry, tuple(array_api_strict.stack(part) for part in zip(*ys, strict=True))
+        return carry, None if ys[0] is None else array_api_strict.stack(ys)
 
     def _plain(self, images, target):
         arrays = tuple(map(np.asarray, target.arrays))
@@ -76,11 +78,14 @@ class StrictBackend(ReferenceBackend):
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("target", [None, 3, [0, 1, 2, 3, 4, 0, 1], "top-3", several(1, None)])
+@pytest.mark.parametrize("target", [None, [0, 1, 2], several(1, None)], ids=repr)
 def test_methods_run_on_strict_arrays(images, name, target):
-    strict = attribute(StrictBackend(pooled_network()), images, name, target=target)
-    plain = attribute(ReferenceBackend(pooled_network()), images, name, target=target)
-    np.testing.assert_allclose(strict.maps, plain.maps, rtol=1e-5, atol=1e-6)
+    maps = []
+    for kind in (StrictBackend, ReferenceBackend):
+        backend = kind(pooled_network())
+        backend.info.preprocess = PRESETS["unit"]
+        maps.append(attribute(backend, images[:3], name, target=target).maps)
+    np.testing.assert_allclose(*maps, rtol=1e-5, atol=1e-6)
 
 
 def names_of_the_namespace(path):

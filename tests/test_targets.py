@@ -155,6 +155,8 @@ def test_more_than_there_are_classes():
 def test_a_function_must_give_one_score_for_each_image():
     with pytest.raises(TargetError, match=r"each of the 3 images, got shape \(3, 5\)"):
         scores(lambda outputs: outputs)
+    with pytest.raises(TargetError, match=r"each of the 3 images, got shape \(\)"):
+        scores(lambda outputs: 1.0)
 
 
 def test_a_class_needs_a_row_of_classes():

@@ -153,6 +153,11 @@ class Backend(ABC):
     def default_layer(self) -> Layer:
         """The last layer with a spatial extent before pooling or flattening."""
 
+    @property
+    def has_rectifiers(self) -> bool:
+        """Whether the model has any activation that a `rectifier` rule would change."""
+        return True
+
     @abstractmethod
     def forward(self, images: Array) -> Array:
         """The model's outputs `(N, ...)`: logits, where the model ends in a softmax."""
@@ -201,6 +206,8 @@ class Backend(ABC):
             The layer's activations for these images, and the rest of the network: a function
             from activations of that shape to outputs. Only what lies behind the layer is
             computed again; what passes by it, as a skip connection does, stays as it was.
+            Activations with further axes in front, `(..., N, *spatial, C)`, are as many variants
+            of these images, and give outputs `(..., N, ...)`.
         """
 
     @abstractmethod

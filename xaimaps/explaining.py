@@ -16,6 +16,8 @@ from xaimaps.errors import ArrayInputError, LayerError, MethodError, TargetError
 from xaimaps.images import Picture, open_picture
 from xaimaps.loading import load
 from xaimaps.methods import Maps, Method, get_method
+from xaimaps.methods.around import wrapped
+from xaimaps.methods.chunks import images_within
 from xaimaps.preprocess import PRESETS
 from xaimaps.result import Attribution, Seconds
 from xaimaps.targets import Target, as_target
@@ -29,8 +31,10 @@ def attribute(
     method: str = "grad_cam",
     *,
     target: Any = None,
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     batch_size: int = 16,
+    augment: str | None = None,
+    low_pass: float | None = None,
     **options: Any,
 ) -> Attribution:
     """Explain a model's outputs for arrays, in one compiled program.
@@ -42,8 +46,10 @@ def attribute(
         target: None for the top class of each image; a class index, a label, "top-3", a
             function of the outputs, a list with one of them for each image, or `several(...)`.
         layer: the name of the layer, for methods that have one; None for the last with a
-            spatial extent.
+            spatial extent; several names for the CAM methods that fuse their maps.
         batch_size: how many images run at a time; a last partial batch is padded.
+        augment: "flip" takes the mean with the map of the mirrored image, mirrored back.
+        low_pass: keeps frequencies of the map up to so many cycles across it (FORGrad).
         options: the method's own.
 
     Returns:
@@ -64,20 +70,24 @@ def attribute(
     row.check_options(options)
     _check_values(options)
     backend.require(row.needs, f"the method {method!r}")
+    options = row.completed(options, backend)
+    around = {"augment": augment, "low_pass": low_pass}
+    around = {name: value for name, value in around.items() if value is not None}
     batch = as_batch(images, backend.input_shape)
     goal = as_target(target, len(batch), backend.info.labels)
     name = _layer_name(backend, row, layer)
     if batch_size < 1:
         raise ArrayInputError(f"`batch_size` must be at least 1, got {batch_size}")
     settings = {**options, "layer": name} if row.takes_layer else options
-    found, seconds = _run(backend, row, batch, goal, settings, batch_size)
+    size = min(batch_size, _most_images(backend, row, batch, options))
+    found, seconds = _run(backend, row, batch, goal, settings, around, size)
     return Attribution(
         maps=found.maps,
         scores=found.outputs,
         target=_classes(goal, found.outputs),
         method=row.name,
-        layer=name,
-        options={**row.options, **options},
+        layer=name if name is None or isinstance(name, str) else " + ".join(name),
+        options={**row.options, **options, **around},
         backend=backend.name,
         model=backend.info,
         details=dict(found.details),
@@ -92,7 +102,7 @@ def explain(
     method: str = "grad_cam",
     *,
     target: Any = None,
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     input_size: tuple[int, int] | None = None,
     max_pixels: int = 64_000_000,
     **options: Any,
@@ -107,7 +117,7 @@ def explain(
         layer: see `attribute`.
         input_size: height and width for a model that takes any.
         max_pixels: the most pixels of a picture that are decoded.
-        options: `batch_size`, and the method's own.
+        options: `batch_size`, `augment`, `low_pass`, and the method's own.
 
     Returns:
         As `attribute`, with the pictures, so that overlays can be drawn and saved.
@@ -138,8 +148,10 @@ def explain(
 
 
 def _check_values(options: dict[str, Any]) -> None:
-    """A compiled program is kept for its options, so that they must be hashable."""
+    """A compiled program is kept for its options, so that all but arrays must be hashable."""
     for name, value in options.items():
+        if isinstance(value, np.ndarray):
+            continue
         try:
             hash(value)
         except TypeError:
@@ -148,17 +160,35 @@ def _check_values(options: dict[str, Any]) -> None:
             ) from None
 
 
-def _layer_name(backend: Backend, row: Method, layer: str | None) -> str | None:
-    """The layer that the method will look at, checked before any work."""
+def _layer_name(
+    backend: Backend, row: Method, layer: str | Sequence[str] | None
+) -> str | tuple[str, ...] | None:
+    """The layer that the method will look at, or several, checked before any work."""
     if not row.takes_layer:
         if layer is not None:
             raise LayerError(
                 f"the method {row.name!r} looks at the input and takes no layer, got {layer!r}"
             )
         return None
+    if layer is None or isinstance(layer, str):
+        return _one_layer_name(backend, row, layer)
+    if "fuse" not in row.options or not layer:
+        raise LayerError(f"the method {row.name!r} takes one layer, got {len(layer)}: {layer!r}")
+    return tuple(_one_layer_name(backend, row, name) for name in layer)
+
+
+def _one_layer_name(backend: Backend, row: Method, layer: str | None) -> str:
     if "classifier" in row.needs:
         return backend.classifier().layer if layer is None else backend.find_layer(layer).name
     return backend.find_map_layer(layer).name
+
+
+def _most_images(backend: Backend, row: Method, batch: Floats, options: dict[str, Any]) -> int:
+    """How many images a method with a bound on its memory takes at a time."""
+    if "memory" not in row.options:
+        return max(len(batch), 1)
+    memory = options.get("memory", row.options["memory"])
+    return images_within(backend, batch.shape[1:], memory, gradient="grad" in row.needs)
 
 
 def _run(
@@ -167,6 +197,7 @@ def _run(
     batch: Floats,
     goal: Target,
     settings: dict[str, Any],
+    around: dict[str, Any],
     batch_size: int,
 ) -> tuple[Maps, Seconds]:
     """Run a batch in chunks of one size through one compiled program.
@@ -176,14 +207,15 @@ def _run(
     drawn = row.draws(batch.shape[1:], **settings) if row.draws else {}
     extra = {n: v for n, v in {**drawn, **settings}.items() if isinstance(v, np.ndarray)}
     fixed = {name: value for name, value in settings.items() if name not in extra}
-    count = len(goal.arrays)
+    count, explain = len(goal.arrays), wrapped(row.fn, **around)
 
     def program(backend: Backend, images: Any, *arrays: Any) -> Maps:
         given = dict(zip(extra, arrays[count:], strict=True))
         target = goal.with_arrays(arrays[:count])
-        return row.fn(backend, images, target, **fixed, **given)
+        return explain(backend, images, target, **fixed, **given)
 
-    key = (row.name, goal.key, tuple(sorted(fixed.items())), tuple(extra))
+    named = tuple(sorted(fixed.items())), tuple(sorted(around.items()))
+    key = (row.name, goal.key, named, tuple(extra))
     shared = [backend.asarray(value) for value in extra.values()]
     size = min(batch_size, max(len(batch), 1))
     compiling = running = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -120,7 +121,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
     return {
         "xaimaps": version("xaimaps"),
         "method": found.method,
-        "options": found.options,
+        "options": {name: _recorded(value) for name, value in found.options.items()},
         "layer": found.layer,
         "backend": found.backend,
         "backend_version": _backend_version(found.backend),
@@ -134,6 +135,14 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "notes": list(model.notes),
         "files": [path.name for path in files],
     }
+
+
+def _recorded(value: Any) -> Any:
+    """An option as a JSON value; an array by its shape and digest."""
+    if not isinstance(value, np.ndarray):
+        return value
+    digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    return {"shape": list(value.shape), "dtype": str(value.dtype), "sha256": digest}
 
 
 def _backend_version(name: str) -> str | None:

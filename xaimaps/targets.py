@@ -41,6 +41,16 @@ class Target(ABC):
         return False
 
     @property
+    def has_place(self) -> bool:
+        """Whether it names a part of the image, which is elsewhere if the image is mirrored."""
+        return any(part.has_place for part in self.parts if part is not self)
+
+    @property
+    def parts(self) -> tuple[Target, ...]:
+        """The K targets by themselves; of a single one, that one."""
+        return (self,)
+
+    @property
     def arrays(self) -> tuple[Array, ...]:
         """The arguments of the compiled program."""
         return ()
@@ -100,6 +110,12 @@ class Classes(Target):
         return len(self.indices.shape) == 2
 
     @property
+    def parts(self) -> tuple[Target, ...]:
+        if not self.is_several:
+            return (self,)
+        return tuple(Classes(self.indices[k, ...]) for k in range(self.indices.shape[0]))
+
+    @property
     def arrays(self) -> tuple[Array, ...]:
         return (self.indices,)
 
@@ -146,10 +162,11 @@ class Function(Target):
 
     def scores(self, xp: Any, outputs: Array) -> Array:
         scores = self.fn(outputs)
-        if tuple(scores.shape) != tuple(outputs.shape[:1]):
+        shape = tuple(getattr(scores, "shape", ()))
+        if shape != tuple(outputs.shape[:1]):
             raise TargetError(
                 f"a target function must give one score for each of the {outputs.shape[0]} images, "
-                f"got shape {tuple(scores.shape)}; sum over the other axes"
+                f"got shape {shape}; sum over the other axes"
             )
         return scores
 
@@ -161,7 +178,11 @@ class Function(Target):
 class Several(Target):
     """K targets of every image at once, `(K, N)`, from one forward pass."""
 
-    parts: tuple[Target, ...]
+    members: tuple[Target, ...]
+
+    @property
+    def parts(self) -> tuple[Target, ...]:
+        return self.members
 
     @property
     def key(self) -> Hashable:
@@ -192,14 +213,25 @@ class Several(Target):
         return None if any(one is None for one in indices) else xp.stack(indices)
 
 
+class Wish(ABC):
+    """What a user asked for, until the batch and the labels are known."""
+
+    @abstractmethod
+    def target(self, batch: int, labels: Labels) -> Target:
+        """The target for a batch of so many images."""
+
+
 @dataclass(frozen=True)
-class _Each:
-    """What `several` was given, until the batch and the labels are known."""
+class _Each(Wish):
+    """What `several` was given."""
 
     values: tuple[Any, ...]
 
+    def target(self, batch: int, labels: Labels) -> Several:
+        return Several(tuple(as_single(value, batch, labels) for value in self.values))
 
-def several(*values: Any) -> _Each:
+
+def several(*values: Any) -> Wish:
     """Explain several targets of every image at once: `several("tabby", 285)`.
 
     Args:
@@ -210,7 +242,7 @@ def several(*values: Any) -> _Each:
     return _Each(values)
 
 
-def _one(value: Any, batch: int, labels: Labels) -> Target:
+def as_single(value: Any, batch: int, labels: Labels) -> Target:
     """A part of `several`, which has one score for each image."""
     target = as_target(value, batch, labels)
     if target.is_several:
@@ -225,8 +257,8 @@ def as_target(value: Any, batch: int, labels: Labels = None) -> Target:
 
     Args:
         value: None or "top-1" (the best class), "top-K", a class index, a label, a function of
-            the outputs, `several(...)` of those, a list with one of those for each image, or a
-            target.
+            the outputs, `several(...)` of those, what `xaimaps.goals` makes, a list with a class
+            for each image, or a target.
         batch: the number of images.
         labels: the name of each class, if known.
 
@@ -235,8 +267,8 @@ def as_target(value: Any, batch: int, labels: Labels = None) -> Target:
     """
     if isinstance(value, Target):
         return value
-    if isinstance(value, _Each):
-        return Several(tuple(_one(part, batch, labels) for part in value.values))
+    if isinstance(value, Wish):
+        return value.target(batch, labels)
     if value is None:
         return Top()
     if isinstance(value, str) and (top := re.fullmatch(r"top-?([1-9]\d*)", value)):
@@ -244,7 +276,7 @@ def as_target(value: Any, batch: int, labels: Labels = None) -> Target:
     if callable(value):
         return Function(value)
     if isinstance(value, str | int | np.integer):
-        return Classes(np.full(batch, _index(value, labels), np.int32))
+        return Classes(np.full(batch, class_index(value, labels), np.int32))
     return _one_per_image(value, batch, labels)
 
 
@@ -263,7 +295,7 @@ def _one_per_image(value: Any, batch: int, labels: Labels) -> Classes:
         )
     if is_array and not isinstance(value, np.ndarray):
         return Classes(_native(value))
-    return Classes(np.asarray([_index(one, labels) for one in value], np.int32))
+    return Classes(np.asarray([class_index(one, labels) for one in value], np.int32))
 
 
 def _native(array: Array) -> Array:
@@ -273,7 +305,7 @@ def _native(array: Array) -> Array:
     return array
 
 
-def _index(value: Any, labels: Labels) -> int:
+def class_index(value: Any, labels: Labels) -> int:
     """The index of one class, given as an index or a label."""
     if isinstance(value, str):
         return _label_index(value, labels)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 WRONG_USE = 2
+WIDEST = 10_000
 
 TAKEN = {"model", "pictures", "images", "method", "target", "layer"}
 TAKEN |= {"input_size", "max_pixels", "batch_size"}
@@ -84,7 +85,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table as wide as the terminal, or as wide as it takes in a pipe."""
+    """Print a table as wide as the terminal, or as wide as it takes in a pipe; nothing is cut."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -92,11 +93,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
     if title:
         click.echo(printable(title))
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else 160)
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDEST).print(table)
 
 
 def progress_bar() -> Progress:

@@ -65,8 +65,10 @@ class Job:
 @method_option
 @target_option
 @click.option(
-    "-l", "--layer", help="The layer of the CAM methods.  [default: the last spatial one]"
-)
+    "-l", "--layer", "layers", multiple=True,
+    help="The layer of the CAM methods; the maps of several are fused.  "
+    "[default: the last spatial one]",
+)  # fmt: skip
 @click.option(
     "-O",
     "--option",
@@ -95,7 +97,7 @@ def explain(
     preprocess: str | None,
     methods: tuple[str, ...],
     targets: tuple[str, ...],
-    layer: str | None,
+    layers: tuple[str, ...],
     options: tuple[str, ...],
     output: Path,
     input_size: tuple[int, int] | None,
@@ -110,6 +112,7 @@ def explain(
     from xaimaps.images import find_pictures
 
     found = find_pictures(pictures, follow_symlinks=follow_symlinks)
+    layer = layers[0] if len(layers) == 1 else layers or None
     settings = {
         "target": parse_targets(targets),
         "layer": layer,
@@ -134,7 +137,7 @@ def demo(output: Path, as_json: bool) -> None:
     run(job, [zoo.PICTURES["chelsea"]], 64_000_000, as_json)
 
 
-def _default_methods(model: Backend, layer: str | None) -> Sequence[str]:
+def _default_methods(model: Backend, layer: str | tuple[str, ...] | None) -> Sequence[str]:
     """The default methods that this model and backend can do; at a layer, the one for any layer."""
     return ["grad_cam"] if layer is not None else able_methods(model, DEFAULT_METHODS)
 

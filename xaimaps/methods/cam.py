@@ -6,7 +6,9 @@ from typing import Any
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import LayerError, TargetError
+from xaimaps.methods.fusion import over_layers
 from xaimaps.methods.maps import Maps, gradients, spatial_axes
+from xaimaps.methods.principal import first_component
 from xaimaps.methods.table import Method
 from xaimaps.targets import as_target, one_hot
 
@@ -44,9 +46,10 @@ def cam(backend: Backend, images: Array, target: Any = None, *, layer: str | Non
         )
     outputs, kept = backend.forward_with_activations(images, (head.layer,))
     weights = _class_weights(backend, head.weights, outputs, target)
-    return Maps(_weighted_sum(backend.xp, weights, kept[head.layer]), outputs)
+    return Maps(class_map(backend.xp, weights, kept[head.layer]), outputs)
 
 
+@over_layers
 def grad_cam(
     backend: Backend,
     images: Array,
@@ -54,6 +57,7 @@ def grad_cam(
     *,
     layer: str | None = None,
     relu: bool = True,
+    eigen_smooth: bool = False,
 ) -> Maps:
     r"""Where a layer's activations raise the score, weighted by their mean gradient.
 
@@ -64,8 +68,10 @@ def grad_cam(
         backend: the model.
         images: `(N, H, W, C)`, as the model takes them.
         target: what is explained; see `xaimaps.targets.as_target`.
-        layer: the layer's name; None for the last one with a spatial extent.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
         relu: keep only what speaks for the target, as the paper does.
+        eigen_smooth: the first principal component over the channels, in place of their sum.
+        fuse: how several layers become one map; see `xaimaps.methods.fusion.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.
@@ -78,15 +84,44 @@ def grad_cam(
     """
     xp = backend.xp
     found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
-    axes = spatial_axes(found.activations, batch_axes=1)
-    maps = _weighted_sum(xp, xp.mean(found.gradients, axis=axes), found.activations)
-    return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, found.outputs)
+    weights = xp.mean(found.gradients, axis=spatial_axes(found.activations, batch_axes=1))
+    maps = class_map(xp, weights, found.activations, relu=relu, eigen_smooth=eigen_smooth)
+    return Maps(maps, found.outputs)
 
 
-def _weighted_sum(xp: Any, weights: Array, activations: Array) -> Array:
-    """Sum `(..., N, *spatial, C)` activations over C with weights `(..., N, C)`."""
+def class_map(
+    xp: Any,
+    weights: Array,
+    activations: Array,
+    *,
+    relu: bool = False,
+    eigen_smooth: bool = False,
+) -> Array:
+    """The weighted sum over the channels, which all of the family end in.
+
+    Args:
+        xp: the namespace.
+        weights: one for each channel `(..., N, C)`.
+        activations: `(N, *spatial, C)`.
+        relu: keep the positive part only.
+        eigen_smooth: take the first principal component of the centred, weighted activations, with
+            the sign of their sum, as pytorch-grad-cam does.
+
+    Returns:
+        `(..., N, *spatial)`.
+    """
     places = len(activations.shape) - 2
-    return xp.sum(weights[(..., *(None,) * places, slice(None))] * activations, axis=-1)
+    spread = weights[(..., *(None,) * places, slice(None))]
+    return folded(xp, spread * activations, places, relu=relu, eigen_smooth=eigen_smooth)
+
+
+def folded(xp: Any, weighted: Array, places: int, *, relu: bool, eigen_smooth: bool) -> Array:
+    """Fold the channels of weighted activations `(..., *spatial, C)`; see `class_map`."""
+    if eigen_smooth:
+        maps = first_component(xp, weighted, places, centre=True)
+    else:
+        maps = xp.sum(weighted, axis=-1)
+    return xp.maximum(maps, xp.zeros_like(maps)) if relu else maps
 
 
 def _class_weights(backend: Backend, weights: Array, outputs: Array, target: Any) -> Array:

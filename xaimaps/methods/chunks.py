@@ -44,7 +44,7 @@ def images_within(
     shapes = [layer.shape[1:] for layer in backend.layers()]
     values = math.prod(image_shape) + sum(_size(shape, image_shape) for shape in shapes)
     most = int(memory * 1e6 // (_BYTES * values * (2 if gradient else 1)))
-    return max(1, most)
+    return max(most, 1)
 
 
 def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
@@ -59,7 +59,8 @@ def variants_within(
 ) -> int:
     """How many variants of a whole batch `(N, H, W, C)` pass at a time, at least one."""
     most = images_within(backend, tuple(images.shape[1:]), memory, gradient=gradient)
-    return max(1, most // max(1, images.shape[0]))
+    batch: int = images.shape[0]
+    return max(1, most // max(1, batch))
 
 
 def weighted_sum(

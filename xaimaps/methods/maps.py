@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from xaimaps.backend import INPUT, Array, Backend, Gradients
 from xaimaps.errors import MethodError
-from xaimaps.targets import as_target
+from xaimaps.targets import Target, as_target
 
 Reduce = Literal["max", "sum", "mean"] | None
 
@@ -30,6 +32,19 @@ class Maps(NamedTuple):
 def gradients(backend: Backend, images: Array, target: Any, wrt: str = INPUT) -> Gradients:
     """Differentiate what the user named as the target."""
     return backend.grad(images, as_target(target, images.shape[0], backend.info.labels), wrt=wrt)
+
+
+def named(backend: Backend, images: Array, target: Any) -> tuple[Array, Target]:
+    """The outputs of the clean images, and the target that they decide on."""
+    outputs = backend.forward(images)
+    wanted = as_target(target, images.shape[0], backend.info.labels)
+    return outputs, wanted.frozen(backend.xp, outputs)
+
+
+def native(backend: Backend, array: Any, like: Array) -> Array:
+    """A numpy array, or one of the backend's own, as its own in the type of `like`."""
+    own = backend.asarray(array) if isinstance(array, np.ndarray) else array
+    return backend.xp.astype(own, like.dtype)
 
 
 def reduce_channels(xp: Any, values: Array, reduce: Reduce) -> Array:

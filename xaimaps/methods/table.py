@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from xaimaps.backend import Capability
+from xaimaps.backend import Backend, Capability
 from xaimaps.errors import MethodError
 from xaimaps.methods.maps import Maps
 
@@ -25,6 +25,7 @@ class Method:
         cost: forward (F) and backward (B) passes for each image; b is the part behind the layer.
         draws: makes the random arrays, as keywords of `fn`, from `(input_shape, **options)`; they
             are arguments of the compiled program, and the same on every backend.
+        defaults: the value of options that depend on the model where they are None.
     """
 
     fn: Callable[..., Maps]
@@ -33,6 +34,7 @@ class Method:
     paper: str
     cost: str
     draws: Callable[..., dict[str, Any]] | None = None
+    defaults: Callable[[Backend], dict[str, object]] | None = None
 
     @property
     def name(self) -> str:
@@ -63,3 +65,8 @@ class Method:
             if option not in self.options:
                 known = ", ".join(map(repr, self.options)) or "none"
                 raise MethodError(f"{self.name!r} has no option {option!r}; its options: {known}")
+
+    def completed(self, options: Mapping[str, object], backend: Backend) -> dict[str, object]:
+        """The options, with what None stands for on this model, so that results record it."""
+        found = self.defaults(backend) if self.defaults else {}
+        return {**options, **{k: v for k, v in found.items() if options.get(k) is None}}

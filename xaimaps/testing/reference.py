@@ -19,12 +19,13 @@ from xaimaps.backend import (
     RectifierRule,
 )
 from xaimaps.errors import LayerError, TargetError
-from xaimaps.targets import Target, one_hot
+from xaimaps.goals import Contrast
+from xaimaps.targets import Several, Target, one_hot
 from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
 
 
 class ReferenceBackend(Backend):
-    """A `Network` in numpy; it explains classes, not functions of the outputs.
+    """A `Network` in numpy; it explains classes and contrasts, not functions of the outputs.
 
     Args:
         network: the layers.
@@ -64,6 +65,10 @@ class ReferenceBackend(Backend):
 
     def default_layer(self) -> Layer:
         return [layer for layer in self.layers() if layer.is_spatial][-1]
+
+    @property
+    def has_rectifiers(self) -> bool:
+        return any(isinstance(layer, ReLU) for layer in self._network.layers.values())
 
     def forward(self, images: Array) -> Array:
         return list(self._network.values(images).values())[-1]
@@ -107,12 +112,16 @@ class ReferenceBackend(Backend):
         names = list(self._network.layers)
         behind = names[names.index(layer) + 1 :]
 
-        def rest(activations: Array) -> Array:
-            for name in behind:
-                activations = self._network.layers[name](activations)
-            return activations
+        value = self._network.values(images)[layer]
 
-        return self._network.values(images)[layer], rest
+        def rest(activations: Array) -> Array:
+            before = activations.shape[: activations.ndim - value.ndim]
+            result = activations.reshape(-1, *value.shape[1:])
+            for name in behind:
+                result = self._network.layers[name](result)
+            return result.reshape(*before, len(images), *result.shape[1:])
+
+        return value, rest
 
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
         values = {INPUT: images, **self._network.values(images)}
@@ -158,6 +167,10 @@ class ReferenceBackend(Backend):
 
 def _seeds(target: Target, outputs: Array) -> Array:
     """The gradient of the target's scores by the outputs: `(N, classes)`, or `(K, N, classes)`."""
+    if isinstance(target, Contrast):
+        return _seeds(target.pro, outputs) - _seeds(target.contra, outputs)
+    if isinstance(target, Several):
+        return np.stack([_seeds(part, outputs) for part in target.parts])
     indices = target.indices_in(np, outputs)
     if indices is None:
         raise TargetError("the reference backend explains classes only, got a function")

@@ -24,6 +24,7 @@ from xaimaps.backend import (
     ModelInfo,
     RectifierRule,
 )
+from xaimaps.errors import LayerError
 from xaimaps.preprocess import get_preprocess
 from xaimaps.targets import Target
 from xaimaps_jax import onnx as jax_onnx
@@ -116,8 +117,21 @@ class JaxBackend(Backend):
     def layers(self) -> tuple[Layer, ...]:
         return self._program.layers()
 
+    def find_layer(self, name: str | None) -> Layer:
+        try:
+            return super().find_layer(name)
+        except LayerError:
+            unlisted = self._program.unlisted(name) if name is not None else None
+            if unlisted is None:
+                raise
+            return unlisted
+
     def default_layer(self) -> Layer:
         return self._program.default_layer()
+
+    @property
+    def has_rectifiers(self) -> bool:
+        return self._program.has_rectifiers
 
     def forward(self, images: Array) -> Array:
         return self._program.apply(self.params, images, (), None)[0]
@@ -153,7 +167,14 @@ class JaxBackend(Backend):
         return images, lambda x: self._program.apply(self.params, x, (), rectifier)[0]
 
     def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
-        return self._program.split(self.params, images, layer, None)
+        activations, rest = self._program.split(self.params, images, layer, None)
+
+        def over_variants(point: Array) -> Array:
+            if point.ndim == activations.ndim:
+                return rest(point)
+            return jax.vmap(over_variants)(point)
+
+        return activations, over_variants
 
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
         biases, run = self._program.biases(self.params, images)

@@ -105,16 +105,27 @@ class FunctionProgram:
     @functools.cached_property
     def _layers(self) -> tuple[Layer, ...]:
         """Every float value that starts with the batch and is a matrix or a map."""
-        height, width, channels = (size or PROBE_SIZE for size in self._input_shape)
-        image = jax.ShapeDtypeStruct((PROBE_BATCH, height, width, channels), jnp.float32)
         return tuple(
             Layer(name, (None, *equation.aval.shape[1:]), equation.operator)
-            for name, equation in self._trace(self._params, image).layers.items()
+            for name, equation in self._probe.layers.items()
             if _is_layer(equation)
         )
 
+    @functools.cached_property
+    def _probe(self) -> Traced:
+        height, width, channels = (size or PROBE_SIZE for size in self._input_shape)
+        image = jax.ShapeDtypeStruct((PROBE_BATCH, height, width, channels), jnp.float32)
+        return self._trace(self._params, image)
+
+    @property
+    def has_rectifiers(self) -> bool:
+        return any(equation.operator in RECTIFIERS for equation in self._probe.layers.values())
+
     def layers(self) -> tuple[Layer, ...]:
         return self._layers
+
+    def unlisted(self, name: str) -> Layer | None:
+        return None
 
     def default_layer(self) -> Layer:
         spatial = [layer for layer in self._layers if layer.is_spatial]

@@ -17,7 +17,8 @@ from xaimaps.backend import Array, Classifier, Layer, RectifierRule
 from xaimaps_jax.onnx.analysis import Analysis
 from xaimaps_jax.onnx.biases import node_bias
 from xaimaps_jax.onnx.graph import Step
-from xaimaps_jax.onnx.steps import bypassing, rectifying, tapping
+from xaimaps_jax.onnx.layouts import Layout
+from xaimaps_jax.onnx.steps import RECTIFIERS, bypassing, rectifying, tapping
 
 Params = Any
 Rest = Callable[[Array], Array]
@@ -31,8 +32,15 @@ class Program(Protocol):
     def input_shape(self) -> tuple[int | None, ...]:
         """`(height, width, channels)`, None where any size will do."""
 
+    @property
+    def has_rectifiers(self) -> bool:
+        """Whether a rectifier rule would change anything."""
+
     def layers(self) -> tuple[Layer, ...]:
         """The useful layers in order of computation."""
+
+    def unlisted(self, name: str) -> Layer | None:
+        """A value that `layers` leaves out."""
 
     def default_layer(self) -> Layer:
         """The last layer with a spatial extent."""
@@ -67,15 +75,26 @@ class OnnxProgram:
         sizes = dict(zip(self._analysis.input_layout, declared, strict=True))
         return sizes["H"], sizes["W"], sizes["C"]
 
+    @property
+    def has_rectifiers(self) -> bool:
+        return any(node.operator in RECTIFIERS for node in self._analysis.nodes)
+
     def layers(self) -> tuple[Layer, ...]:
         return self._analysis.layers()
+
+    def unlisted(self, name: str) -> Layer | None:
+        return self._analysis.unlisted(name)
 
     def default_layer(self) -> Layer:
         return self._analysis.default_layer()
 
     def classifier(self, params: Params) -> Classifier:
-        layer, name, is_transposed = self._analysis.head()
-        return Classifier(layer, params[name].T if is_transposed else params[name])
+        head = self._analysis.head()
+        if head.weights is None:  # the pooled channels are the classes
+            return Classifier(head.layer, jnp.eye(self._analysis.shapes[head.layer][-1]))
+        weights = params.get(head.weights, self._graph.constants.get(head.weights))
+        weights = jnp.squeeze(weights, range(2, weights.ndim))  # of a convolution
+        return Classifier(head.layer, head.scale * (weights.T if head.is_transposed else weights))
 
     def apply(
         self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
@@ -83,7 +102,8 @@ class OnnxProgram:
         def run(images: Array) -> tuple[Array, dict[str, Array]]:
             values = {**params, self._analysis.input.name: self._to_graph(images)}
             known = self._graph.run(values, [self._output, *keep], self._step(rectifier))
-            return known[self._output], {name: self._shown(name, known[name]) for name in keep}
+            kept = {name: self._layout(name, images).show(known[name]) for name in keep}
+            return known[self._output], kept
 
         result: tuple[Array, dict[str, Array]] = self._per_image(run)(images)
         return result
@@ -99,23 +119,24 @@ class OnnxProgram:
         behind = self._graph.depending_on(layer)
         before = {name: value for name, value in known.items() if name not in behind}
 
+        layout = self._layout(layer, images)
+
         def rest(activations: Array) -> Array:
-            cut = {**before, layer: self._hidden(layer, activations)}
+            cut = {**before, layer: layout.hide(activations, known[layer])}
             return self._graph.run(cut, [self._output], step)[self._output]
 
-        return self._shown(layer, known[layer]), rest
+        return layout.show(known[layer]), rest
 
     def _split_each(
         self, params: Params, images: Array, layer: str, step: Step
     ) -> tuple[Array, Rest]:
         """Cut a graph that takes one image at a time; what passes by the layer runs again."""
+        layout = self._layout(layer, images)
 
         def rest(image: Array, activations: Array) -> Array:
-            values = {
-                **params,
-                self._analysis.input.name: self._to_graph(image),
-                layer: self._hidden(layer, activations),
-            }
+            values = {**params, self._analysis.input.name: self._to_graph(image)}
+            original = self._graph.run(values, [layer], step)[layer] if layout.has_others else None
+            values[layer] = layout.hide(activations, original)
             return self._graph.run(values, [self._output], step)[self._output]
 
         kept = self.apply(params, images, [layer], None)[1]
@@ -131,10 +152,17 @@ class OnnxProgram:
             biases = {
                 node.outputs[0]: node_bias(node, known, data, step) for node in self._analysis.nodes
             }
-            return {name: self._shown(name, b) for name, b in biases.items() if b is not None}
+            return {
+                name: layout.show(bias) if (layout := self._whole(name, images)) else bias
+                for name, bias in biases.items()
+                if bias is not None
+            }
 
         def tapped(images: Array, taps: dict[str, Array]) -> Array:
-            hidden = {name: self._hidden(name, tap) for name, tap in taps.items()}
+            hidden = {
+                name: layout.hide(tap) if (layout := self._whole(name, images)) else tap
+                for name, tap in taps.items()
+            }
             values = {**params, source: self._to_graph(images)}
             return self._graph.run(values, [self._output], tapping(hidden, step))[self._output]
 
@@ -156,23 +184,20 @@ class OnnxProgram:
         return self._analysis.output
 
     def _step(self, rectifier: RectifierRule | None) -> Step:
-        end = self._analysis.activation
-        step = bypassing(frozenset(end.outputs) if end else frozenset())
+        step = bypassing(self._analysis.bypassed)
         return step if rectifier is None else rectifying(rectifier, step)
 
     def _to_graph(self, images: Array) -> Array:
         axes = "NHWC"
         return jnp.transpose(images, [axes.index(axis) for axis in self._analysis.input_layout])
 
-    def _shown(self, name: str, value: Array) -> Array:
-        """A value of the graph with channels last."""
-        shaped = self._analysis.shapes.get(name)
-        return value if shaped is None else jnp.transpose(value, shaped.to_channels_last)
+    def _layout(self, layer: str, images: Array) -> Layout:
+        """How a layer is shown for images of this size."""
+        layout = self._analysis.layout(layer, *images.shape[-3:-1])
+        assert layout is not None, "find_layer knows no other layers"
+        return layout
 
-    def _hidden(self, name: str, value: Array) -> Array:
-        """The inverse of `_shown`."""
-        shaped = self._analysis.shapes.get(name)
-        if shaped is None:
-            return value
-        order = shaped.to_channels_last
-        return jnp.transpose(value, [order.index(axis) for axis in range(len(order))])
+    def _whole(self, name: str, images: Array) -> Layout | None:
+        """How a value is shown if nothing of it would be left out."""
+        layout = self._analysis.layout(name, *images.shape[-3:-1])
+        return None if layout is None or layout.has_others else layout

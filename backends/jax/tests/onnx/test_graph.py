@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from xaimaps_jax.onnx import load, op, operators, run
 from xaimaps_jax.onnx.ops import control
 
-from xaimaps.errors import ArrayInputError, ModelLoadError, UnsupportedModelError
+from xaimaps.errors import ArrayInputError, UnsupportedModelError
 
 RNG = np.random.default_rng(3)
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -245,7 +245,7 @@ def test_a_range_without_end_is_refused():
 def test_constants_that_do_not_fit_each_other_are_a_load_error():
     constants = {"a": np.ones((2, 3), np.float32), "b": np.ones((4, 5), np.float32)}
     model = model_of([node("MatMul", ["a", "b"], ["y"])], [], [value("y")], constants)
-    with pytest.raises(ModelLoadError, match="MatMul node 'y' cannot be computed"):
+    with pytest.raises(UnsupportedModelError, match=r"MatMul node 'y' .* float32\[2, 3\]"):
         load(model)
 
 
@@ -300,9 +300,8 @@ def test_an_output_that_the_rule_does_not_give_is_an_error():
 
 def test_an_error_while_running_names_the_node():
     model = load(model_of([node("Add", ["a", "b"], ["y"])], [value("a"), value("b")], [value("y")]))
-    with pytest.raises(TypeError) as caught:
+    with pytest.raises(UnsupportedModelError, match=r"Add node 'y' .* float32\[2\], float32\[3\]"):
         model.apply({}, jnp.ones(2), jnp.ones(3))
-    assert "Add node 'y'" in "".join(caught.value.__notes__)
 
 
 # Own operators, functions

@@ -3,49 +3,57 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from xaimaps.backend import Layer
 from xaimaps.errors import LayerError, UnsupportedModelError
+from xaimaps_jax.onnx.axes import Axes, Shape, axis_of, read_axes
 from xaimaps_jax.onnx.graph import Node
+from xaimaps_jax.onnx.heads import VIEWS, Head, HeadFinder, last_activation
+from xaimaps_jax.onnx.layouts import Layout, layout_of
 from xaimaps_jax.onnx.model import OnnxModel, Params, Value
-
-VIEWS = frozenset({"Identity", "Dropout", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
-"""Operators that hand their first input on, in another shape at most."""
-
-PLANAR = frozenset(
-    "Conv ConvTranspose MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool BatchNormalization "
-    "InstanceNormalization GroupNormalization LRN DepthToSpace SpaceToDepth QLinearConv "
-    "FusedConv DeformConv".split()
-)
-"""Operators whose result is (batch, channels, rows, columns), whatever came before."""
+from xaimaps_jax.onnx.names import aliases
+from xaimaps_jax.onnx.tokens import ALL, token_demands
 
 PROBE_BATCH = 2
 PROBE_SIZES = (224, 256)
 
+UNLISTED = VIEWS | frozenset({"Transpose", "Pad", "Slice", "Split", "Gather", "QuantizeLinear"})
+"""Operators whose results say nothing new."""
+
+ARITHMETIC = frozenset(
+    (
+        *("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Reciprocal", "Neg", "Exp", "Erf", "Abs"),
+        *("Log", "Expand", "ReduceMean"),
+    )
+)
+"""Operators that are a layer only where they join two values, or end a layer that has a name."""
+
 
 @dataclass(frozen=True)
-class Shaped:
-    """What is known of a value that depends on the images.
+class Probe:
+    """One trace of the graph, for images of one size.
 
     Attributes:
-        shape: as the graph has it, None where it follows the image's size.
-        layout: which axis is which, such as "NCHW".
+        shapes: of the values of floats that depend on the images, and of the weights.
+        statics: the values that do not, in numpy.
+        axes: what each axis of a value means.
+        layouts: how those values are shown that can be.
     """
 
-    shape: tuple[int | None, ...]
-    layout: str
+    shapes: dict[str, Shape]
+    statics: dict[str, np.ndarray[Any, Any]]
+    axes: dict[str, Axes]
+    layouts: dict[str, Layout]
 
-    @property
-    def to_channels_last(self) -> tuple[int, ...]:
-        """The permutation that makes it (batch, *spatial, channels)."""
-        spatial = [axis for axis in self.layout if axis not in "NC"]
-        return tuple(self.layout.index(axis) for axis in ["N", *sorted(spatial), "C"])
+    def shown(self, name: str) -> tuple[int, ...]:
+        """The shape of a value with channels last."""
+        return self.layouts[name].shape(self.shapes[name])
 
 
 def image_layout(value: Value) -> str:
@@ -77,141 +85,154 @@ class Analysis:
         self.input_layout = image_layout(self.input)
         self.output = _chosen_output(model, output)
         self.nodes = model.graph.needed_for([self.output])
-
-    @functools.cached_property
-    def activation(self) -> Node | None:
-        """The softmax or sigmoid that the model ends in."""
-        node = self.model.graph.producers.get(self._behind_views(self.output))
-        ends = node is not None and node.operator in ("Softmax", "LogSoftmax", "Sigmoid")
-        return node if ends else None
-
-    @functools.cached_property
-    def shapes(self) -> dict[str, Shaped]:
-        """Every value that has the batch as its first axis, with its layout where it is known."""
-        small, large = (self._probe(size) for size in PROBE_SIZES)
-        layouts = self._layouts({name: len(shape) for name, shape in small.items()})
-        return {
-            name: Shaped(_merge(shape, large.get(name, shape)), layouts[name])
-            for name, shape in small.items()
-            if name in layouts and shape[0] == self.probe_batch
-        }
+        self.activation, self.bypassed = last_activation(model.graph, self.output)
+        self._probes: dict[tuple[int, int], Probe] = {}
 
     @property
     def fixed_batch(self) -> int | None:
         """The batch size that the file insists on."""
         return (self.input.shape or (None,))[0]
 
-    @property
-    def probe_batch(self) -> int:
-        """A batch size that the graph accepts."""
-        return self.fixed_batch or PROBE_BATCH
+    @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Every value that can be shown, with its shape then; None where a size varies."""
+        small, large = (self.probe(*self._image_size(size)) for size in PROBE_SIZES)
+        return {
+            name: (None, *_merge(small.shown(name)[1:], large.shown(name)[1:]))
+            for name in small.layouts
+            if name in large.layouts
+        }
 
-    def _probe(self, size: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every value for images of that size, without computing any."""
-        sizes = {"N": self.probe_batch, "C": 3, "H": size, "W": size}
+    def _image_size(self, size: int) -> tuple[int, int]:
+        declared = dict(zip(self.input_layout, self.input.shape or (), strict=True))
+        return declared["H"] or size, declared["W"] or size
+
+    def layout(self, name: str, height: int, width: int) -> Layout | None:
+        """How a value is shown for images of that size."""
+        return self.probe(height, width).layouts.get(name)
+
+    def probe(self, height: int, width: int) -> Probe:
+        """Trace the graph for images of that size, without computing anything."""
+        if (height, width) not in self._probes:
+            self._probes[height, width] = self._traced(height, width)
+        return self._probes[height, width]
+
+    @property
+    def _usual(self) -> Probe:
+        return self.probe(*self._image_size(PROBE_SIZES[0]))
+
+    def _traced(self, height: int, width: int) -> Probe:
+        sizes = {"N": self.fixed_batch or PROBE_BATCH, "C": 3, "H": height, "W": width}
         declared = self.input.shape or ()
-        shape = [d or sizes[axis] for d, axis in zip(declared, self.input_layout, strict=True)]
-        shape[0] = self.probe_batch
-        found: dict[str, tuple[int, ...]] = {}
+        pairs = zip(self.input_layout, declared, strict=True)
+        given = [(axis, sizes[axis] if axis in "HW" else d or sizes[axis]) for axis, d in pairs]
+        shapes, statics = self._run_abstractly(tuple(size for _, size in given))
+        start = {self.input.name: tuple(axis_of(axis, size) for axis, size in given)}
+        axes = read_axes(self.nodes, start, shapes, statics)
+        del axes[self.input.name]
+        layouts = {name: layout for name, a in axes.items() if (layout := layout_of(a))}
+        return Probe(shapes, statics, axes, layouts)
+
+    def _run_abstractly(
+        self, shape: Shape
+    ) -> tuple[dict[str, Shape], dict[str, np.ndarray[Any, Any]]]:
+        """The shapes of the floats for images of that shape, and the values that are static."""
+        shapes: dict[str, Shape] = {}
+        statics: dict[str, np.ndarray[Any, Any]] = {}
 
         def trace(params: Params, images: Any) -> None:
             known = self.model.graph.run({**params, self.input.name: images}, [self.output])
             for name, value in known.items():
-                floating = isinstance(value, jax.core.Tracer) and jnp.issubdtype(
-                    value.dtype, jnp.floating
-                )
-                if floating and value.ndim and name not in params:
-                    found[name] = value.shape
+                if isinstance(value, np.ndarray):
+                    statics[name] = value
+                elif jnp.issubdtype(value.dtype, jnp.floating):
+                    shapes[name] = value.shape
 
-        jax.eval_shape(
-            trace, self.model.params, jax.ShapeDtypeStruct(tuple(shape), self.input.dtype)
-        )
-        return found
-
-    def _layouts(self, ranks: dict[str, int]) -> dict[str, str]:
-        """Follow the layout of the input through the graph; matrices are (batch, channels)."""
-        layouts = {self.input.name: self.input_layout}
-        for node in self.nodes:
-            rank = ranks.get(node.outputs[0], 0)
-            layout = "NC" if rank == 2 else _planar_layout(node, rank, layouts)
-            if layout is not None:
-                layouts[node.outputs[0]] = layout
-        return layouts
+        jax.eval_shape(trace, self.model.params, jax.ShapeDtypeStruct(shape, self.input.dtype))
+        return shapes, statics
 
     def layers(self) -> tuple[Layer, ...]:
-        """The values worth naming to a user, in order: no views, no arithmetic on shapes."""
+        """The values worth naming to a user, in order: no views, no arithmetic on the way."""
+        default = self._default
         return tuple(
-            self._layer(node)
+            self._layer(node.outputs[0])
             for node in self.nodes
-            if node.outputs[0] in self.shapes and not _is_view(node)
+            if node.outputs[0] in self.shapes
+            and (self._is_listed(node) or node.outputs[0] == default)
         )
 
-    def _layer(self, node: Node) -> Layer:
-        value = self.shapes[node.outputs[0]]
-        shape = tuple(value.shape[axis] for axis in value.to_channels_last)
+    def _is_listed(self, node: Node) -> bool:
+        if node.operator in UNLISTED:
+            return False
+        joins = sum(name in self._usual.axes for name in node.inputs) > 1
+        known_as = set(self._aliases.get(node.outputs[0], ())) - {node.name}
+        return node.operator not in ARITHMETIC or joins or bool(known_as)
+
+    @functools.cached_property
+    def _aliases(self) -> dict[str, tuple[str, ...]]:
+        return aliases(self.nodes, self.shapes)
+
+    def _layer(self, name: str) -> Layer:
         return Layer(
-            name=node.outputs[0],
-            shape=(None, *shape[1:]),
-            operator=node.operator,
-            aliases=tuple({node.name} - {node.outputs[0]}),
+            name=name,
+            shape=self.shapes[name],
+            operator=self.model.graph.producers[name].operator,
+            aliases=self._aliases.get(name, ()),
         )
+
+    def unlisted(self, name: str) -> Layer | None:
+        """A layer that `layers` leaves out, by the value's own name or an alias."""
+        if name in self.shapes:
+            return self._layer(name)
+        known = [value for value, names in self._aliases.items() if name in names]
+        return self._layer(known[0]) if len(known) == 1 else None
 
     def default_layer(self) -> Layer:
-        """The last layer with more than one place.
+        """The last layer with more than one place that the output depends on.
 
         Raises:
             LayerError: no layer has.
         """
-        spatial = [layer for layer in self.layers() if layer.is_spatial]
-        if not spatial:
+        if self._default is None:
             raise LayerError("no layer of this model has a spatial extent; use a gradient method")
-        return spatial[-1]
+        return self._layer(self._default)
 
-    def head(self) -> tuple[str, str, bool]:
-        """The pooled layer, the dense weights, and whether these are (classes, channels).
+    @functools.cached_property
+    def _default(self) -> str | None:
+        candidates = [
+            node.outputs[0]
+            for node in self.nodes
+            if node.outputs[0] in self.shapes
+            and node.operator not in UNLISTED
+            and self._layer(node.outputs[0]).is_spatial
+        ]
+        return self._last_read(candidates) if candidates else None
+
+    def _last_read(self, candidates: list[str]) -> str:
+        """The last candidate whose places are still read.
+
+        Behind the last attention, a transformer that ends in a class token reads that token
+        alone, and the gradient at all others is zero. What is right before is read both as
+        that token and as a whole, by the queries and by the keys of the attention.
+        """
+        probe = self._usual
+        demands = token_demands(self.nodes, self.output, probe.axes, probe.statics)
+        whole = [name for name in candidates if ALL in demands.get(name, ())]
+        if len(whole) == len(candidates) or not whole:
+            return candidates[-1]
+        width = self.shapes[candidates[-1]][-1]
+        both = [name for name in whole if len(demands[name]) > 1 and self.shapes[name][-1] == width]
+        return both[-1] if both else whole[-1]
+
+    def head(self) -> Head:
+        """The pooled layer and the dense weights.
 
         Raises:
             LayerError: the model does not end in global average pooling and one dense layer.
         """
-        dense = self._dense()
-        pool = self.model.graph.producers.get(self._behind_views(dense.inputs[0]))
-        if pool is None or not self._pools_globally(pool):
-            raise LayerError(
-                _no_head(f"{dense.operator} {dense.name!r} does not follow the pooling")
-            )
-        pooled = self._behind_views(pool.inputs[0], VIEWS | {"Transpose"})
-        return pooled, dense.inputs[1], bool(dense.attributes.get("transB", 0))
-
-    def _dense(self) -> Node:
-        """The dense layer that makes the logits."""
-        start = self.activation.inputs[0] if self.activation else self.output
-        for node in self._back_from(start):
-            if node.operator in ("Gemm", "MatMul") and node.inputs[1] in self.model.params:
-                return node
-            if node.operator not in VIEWS | {"Add"}:
-                raise LayerError(_no_head(f"the logits come from {node.operator} {node.name!r}"))
-        raise LayerError(_no_head("the logits are the input"))
-
-    def _back_from(self, name: str) -> Iterator[Node]:
-        """The producers of a value, of its data input, and so on."""
-        while node := self.model.graph.producers.get(name):
-            yield node
-            name = next(i for i in node.inputs if i not in self.model.params)
-
-    def _behind_views(self, name: str, views: frozenset[str] = VIEWS) -> str:
-        while (node := self.model.graph.producers.get(name)) and node.operator in views:
-            name = node.inputs[0]
-        return name
-
-    def _pools_globally(self, node: Node) -> bool:
-        before = self.shapes.get(node.inputs[0])
-        if before is None or len(before.layout) != 4:
-            return False
-        if node.operator == "ReduceMean":
-            return _reduced_axes(self.model, node) == {before.layout.index(a) for a in "HW"}
-        after = self.shapes.get(node.outputs[0])
-        flat = after is not None and after.shape[2:] == (1, 1)
-        return node.operator == "GlobalAveragePool" or (node.operator == "AveragePool" and flat)
+        weights = {**self._usual.statics, **self.model.params}
+        finder = HeadFinder(self.model.graph, weights, self._usual.axes, self._usual.shapes)
+        return finder.find(self.activation.inputs[0] if self.activation else self.output)
 
 
 def _single_input(model: OnnxModel) -> Value:
@@ -232,37 +253,6 @@ def _chosen_output(model: OnnxModel, output: str | None) -> str:
     return output
 
 
-def _merge(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int | None, ...]:
+def _merge(small: Shape, large: Shape) -> tuple[int | None, ...]:
     """A size that differs between two image sizes is one that varies."""
     return tuple(a if a == b else None for a, b in zip(small, large, strict=True))
-
-
-def _planar_layout(node: Node, rank: int, layouts: dict[str, str]) -> str | None:
-    if rank != 4:
-        return None
-    if node.operator in PLANAR:
-        return "NCHW"
-    known = [layouts[name] for name in node.inputs if len(layouts.get(name, "")) == 4]
-    if not known or node.operator == "Reshape":
-        return None
-    if node.operator == "Transpose":
-        return "".join(known[0][axis] for axis in node.attributes["perm"])
-    return known[0]
-
-
-def _is_view(node: Node) -> bool:
-    return node.operator in VIEWS | {"Transpose", "Pad"}
-
-
-def _reduced_axes(model: OnnxModel, node: Node) -> set[int]:
-    axes = node.attributes.get("axes")
-    if axes is None and len(node.inputs) > 1:
-        axes = model.graph.constants.get(node.inputs[1])
-    return {int(axis) % 4 for axis in axes} if axes is not None else set()
-
-
-def _no_head(found: str) -> str:
-    return (
-        "CAM needs a model that ends in global average pooling and one dense layer, but here "
-        f"{found}; use grad_cam"
-    )

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xaimaps_jax.onnx.analysis import VIEWS
 from xaimaps_jax.onnx.graph import Node, Step, Values
+from xaimaps_jax.onnx.heads import VIEWS
 
 Array = Any
 

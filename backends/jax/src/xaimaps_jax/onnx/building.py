@@ -6,16 +6,18 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import onnx
-from onnx import AttributeProto, NodeProto, numpy_helper
+from onnx import AttributeProto, NodeProto
 
-from xaimaps.errors import ModelLoadError, UnsupportedModelError
+from xaimaps.errors import UnsupportedModelError
 from xaimaps_jax.onnx import ops  # noqa: F401  (registers the rules)
 from xaimaps_jax.onnx.arrays import STATIC_SIZE
 from xaimaps_jax.onnx.functions import body_rule
 from xaimaps_jax.onnx.graph import Graph, Node
 from xaimaps_jax.onnx.registry import Rule, find_rule
+from xaimaps_jax.onnx.tensors import TensorReader
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Opsets = Mapping[str, int]
@@ -24,12 +26,15 @@ IN_PLACE = "consumed_inputs"
 """Below opset 6 any operator may have this attribute, about memory only."""
 
 
-def build_graph(proto: onnx.GraphProto, opsets: Opsets) -> tuple[Graph, Arrays]:
+def build_graph(
+    proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader | None = None
+) -> tuple[Graph, Arrays]:
     """Resolve the operators of a graph, fold its constants and take its weights out.
 
     Args:
         proto: the graph, without calls of model-local functions.
         opsets: the version of each operator domain.
+        tensors: what reads its weights; None if all of them are in the graph itself.
 
     Returns:
         The graph, and its parameters by name.
@@ -38,7 +43,7 @@ def build_graph(proto: onnx.GraphProto, opsets: Opsets) -> tuple[Graph, Arrays]:
         UnsupportedModelError: operators without a rule, all of them named.
     """
     _require_rules(proto, opsets)
-    graph = _resolve(proto, opsets)
+    graph = _resolve(proto, opsets, tensors or TensorReader())
     folded, computed = _fold(graph)
     constants = {**graph.constants, **computed}
     read = {name for node in folded for name in node.reads} | set(graph.outputs)
@@ -92,22 +97,22 @@ def _domain(node: NodeProto) -> str:
     return "" if node.domain == "ai.onnx" else node.domain
 
 
-def _resolve(proto: onnx.GraphProto, opsets: Opsets) -> Graph:
+def _resolve(proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader) -> Graph:
     """Turn nodes and initialisers into Python's own; Constant nodes become constants."""
-    constants: Arrays = {tensor.name: _to_array(tensor) for tensor in proto.initializer}
+    constants: Arrays = {tensor.name: tensors.array(tensor) for tensor in proto.initializer}
     for sparse in proto.sparse_initializer:
-        constants[sparse.values.name] = _to_dense(sparse)
+        constants[sparse.values.name] = tensors.dense(sparse)
     nodes = []
     for node in proto.node:
         if node.op_type == "Constant" and not _domain(node):
-            constants[node.output[0]] = _constant_value(node)
+            constants[node.output[0]] = _constant_value(node, tensors)
         else:
-            nodes.append(_resolve_node(node, opsets))
+            nodes.append(_resolve_node(node, opsets, tensors))
     inputs = tuple(value.name for value in proto.input if value.name not in constants)
     return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output))
 
 
-def _resolve_node(node: NodeProto, opsets: Opsets) -> Node:
+def _resolve_node(node: NodeProto, opsets: Opsets, tensors: TensorReader) -> Node:
     domain = _domain(node)
     rule = _rule_for(domain, node.op_type, opsets)
     assert rule is not None, "_require_rules comes first"
@@ -121,16 +126,18 @@ def _resolve_node(node: NodeProto, opsets: Opsets) -> Node:
         inputs=tuple(node.input),
         outputs=tuple(node.output),
         attributes={
-            a.name: _attribute_value(a) for a in node.attribute if a.name not in {IN_PLACE, *bodies}
+            a.name: _attribute_value(a, tensors)
+            for a in node.attribute
+            if a.name not in {IN_PLACE, *bodies}
         },
-        subgraphs={key: _build_body(body, opsets) for key, body in bodies.items()},
+        subgraphs={key: _build_body(body, opsets, tensors) for key, body in bodies.items()},
         metadata={entry.key: entry.value for entry in node.metadata_props},
     )
 
 
-def _build_body(proto: onnx.GraphProto, opsets: Opsets) -> Graph:
+def _build_body(proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader) -> Graph:
     """A subgraph keeps its weights as constants: it has no parameters of its own."""
-    graph, params = build_graph(proto, opsets)
+    graph, params = build_graph(proto, opsets, tensors)
     return Graph(graph.nodes, {**graph.constants, **params}, graph.inputs, graph.outputs)
 
 
@@ -144,46 +151,25 @@ def _check_attributes(node: NodeProto, rule: Rule, name: str) -> None:
         )
 
 
-def _attribute_value(attribute: AttributeProto) -> Any:
+def _attribute_value(attribute: AttributeProto, tensors: TensorReader) -> Any:
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, onnx.TensorProto):
-        return _to_array(value)
+        return tensors.array(value)
     if attribute.type == AttributeProto.STRINGS:
         return [item.decode("utf-8", "replace") for item in value]
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
-def _to_array(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
-    try:
-        array: np.ndarray[Any, Any] = numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, MemoryError, OverflowError) as error:
-        raise ModelLoadError(
-            f"the tensor {tensor.name!r} of shape {list(tensor.dims)} does not match its data "
-            f"({error}); export the model again"
-        ) from None
-    return array
-
-
-def _to_dense(sparse: onnx.SparseTensorProto) -> np.ndarray[Any, Any]:
-    values, indices = _to_array(sparse.values), _to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
-    return dense
-
-
-def _constant_value(node: NodeProto) -> np.ndarray[Any, Any]:
+def _constant_value(node: NodeProto, tensors: TensorReader) -> np.ndarray[Any, Any]:
     (attribute,) = node.attribute
     value = onnx.helper.get_attribute_value(attribute)
     match attribute.name:
         case "value":
-            return _to_array(value)
+            return tensors.array(value)
         case "sparse_value":
-            return _to_dense(value)
+            return tensors.dense(value)
         case "value_int" | "value_ints":
             return np.asarray(value, np.int64)
         case "value_float" | "value_floats":
@@ -200,23 +186,22 @@ def _fold(graph: Graph) -> tuple[tuple[Node, ...], Arrays]:
     known = ChainMap(computed, dict(graph.constants))
     left = []
     for node in graph.nodes:
-        if all(name in known for name in node.reads):
-            computed.update(_evaluate(node, known))
-        else:
+        results = _computed(node, known) if all(name in known for name in node.reads) else None
+        if results is None:
             left.append(node)
+        else:
+            computed.update(results)
     return tuple(left), computed
 
 
-def _evaluate(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+def _computed(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> Arrays | None:
+    """The results of a node, or None if JAX has to compute them, in a loop that may not end."""
     values = {name: known[name] for name in node.reads}
-    try:
+    if node.subgraphs:
+        jax.eval_shape(lambda: node(values))
+    else:
         node(values)
-    except UnsupportedModelError:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelLoadError(
-            f"{node.operator} node {node.name!r} cannot be computed from its constants ({reason}); "
-            "export the model again"
-        ) from error
-    return {name: np.asarray(values[name]) for name in node.outputs if name}
+    results = {name: values[name] for name in node.outputs if name}
+    if any(isinstance(value, jax.core.Tracer) for value in results.values()):
+        return None
+    return {name: np.asarray(value) for name, value in results.items()}

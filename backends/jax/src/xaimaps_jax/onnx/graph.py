@@ -12,15 +12,23 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xaimaps.errors import UnsupportedModelError
+from xaimaps.errors import UnsupportedModelError, XaimapsError
 from xaimaps_jax.onnx.arrays import enter, is_static
+from xaimaps_jax.onnx.limits import charge, require_possible
 from xaimaps_jax.onnx.registry import Rule
 
 Array = Any
 Values = dict[str, Array]
+
+UNFIT = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError),
+    *(TypeError, ValueError),
+)
+"""What a rule, numpy or JAX raises on inputs and attributes that do not go together."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,18 @@ class Node:
         self._require_static(inputs)
         try:
             results = self._compute(inputs, values)
-        except UnsupportedModelError as error:
+        except XaimapsError as error:
             raise UnsupportedModelError(f"{self._label}: {error}") from None
-        except Exception as error:
-            error.add_note(f"in the ONNX graph at {self._label}")
-            raise
+        except jax.errors.JAXTypeError as error:
+            raise UnsupportedModelError(
+                f"{self._label} needs a value when the graph is traced that depends on the data; "
+                "make it a constant"
+            ) from error
+        except UNFIT as error:
+            raise UnsupportedModelError(
+                f"{self._label} cannot run on inputs of {_described(inputs)} "
+                f"({_summary(error)}); export the model again"
+            ) from error
         if any(self.outputs[len(results) :]):
             raise UnsupportedModelError(
                 f"{self._label} has {len(self.outputs)} outputs, but its rule gives "
@@ -86,9 +101,14 @@ class Node:
         xp = np if not bodies and all(map(is_static, inputs)) else jnp
         if xp is jnp and not bodies:
             inputs = [x if i in self.rule.static else enter(x) for i, x in enumerate(inputs)]
+        run = functools.partial(self.rule.fn, **self.attributes, **bodies, **counted)
         with np.errstate(all="ignore"):  # constants may hold what numpy warns of, as JAX does not
-            results = self.rule.fn(xp, *inputs, **self.attributes, **bodies, **counted)
-        return results if isinstance(results, tuple) else (results,)
+            if xp is np:
+                charge(self.operator, functools.partial(run, jnp), inputs, self.rule.static)
+            results = run(xp, *inputs)
+        results = results if isinstance(results, tuple) else (results,)
+        require_possible(results)
+        return results
 
     def _require_static(self, inputs: Sequence[Array]) -> None:
         for position in self.rule.static:
@@ -102,6 +122,16 @@ class Node:
     @property
     def _label(self) -> str:
         return f"{self.operator} node {self.name!r}"
+
+
+def _described(inputs: Iterable[Array]) -> str:
+    shapes = (f"{x.dtype}{list(x.shape)}" for x in inputs if hasattr(x, "shape"))
+    return "shapes " + (", ".join(shapes) or "none")
+
+
+def _summary(error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0].rstrip(". ")[:200]
+    return f"{type(error).__name__}: {first}"
 
 
 Step = Callable[[Node, Values], None]

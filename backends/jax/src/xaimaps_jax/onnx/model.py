@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-import onnx.inliner
 
 from xaimaps.errors import ArrayInputError, UnsupportedModelError, nearest
 from xaimaps_jax.onnx.arrays import enter, may_be_static
 from xaimaps_jax.onnx.building import build_graph
 from xaimaps_jax.onnx.graph import Graph
-from xaimaps_jax.onnx.loading import read_model
+from xaimaps_jax.onnx.limits import spending
+from xaimaps_jax.onnx.loading import Source, read_model, refusing
 from xaimaps_jax.onnx.steps import bypassing, tapping
 
 Array = Any
@@ -119,10 +119,15 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         >>> model = load("squeezenet.onnx")  # doctest: +SKIP
         >>> (logits,) = jax.jit(model.apply)(model.params, images)  # doctest: +SKIP
     """
-    proto = read_model(model)
-    proto = onnx.inliner.inline_local_functions(proto)
+    source = read_model(model)
+    with refusing(source.name), spending(source.tensors.budget):
+        return _build(source)
+
+
+def _build(source: Source) -> OnnxModel:
+    proto = source.proto
     opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
-    graph, params = build_graph(proto.graph, opsets)
+    graph, params = build_graph(proto.graph, opsets, source.tensors)
     by_name = {value.name: value for value in proto.graph.input}
     return OnnxModel(
         graph=graph,

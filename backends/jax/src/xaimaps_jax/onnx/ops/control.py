@@ -73,7 +73,12 @@ def _unroll(body: Body, trips: int, condition: Array | None, state: Arrays) -> A
         rounds.append(scanned)
         if not is_static(going):
             return _while(body, None if trips == 2**62 else trips, condition, start)
-    return (*state, *(jnp.stack(parts) for parts in zip(*rounds, strict=True)))
+    return (*state, *map(_stacked, zip(*rounds, strict=True)))
+
+
+def _stacked(parts: Arrays) -> Array:
+    """What each round gives, one upon the other; known if all of it is."""
+    return np.stack(parts) if all(map(is_static, parts)) else jnp.stack(parts)
 
 
 def _goes_on(body: Body, state: Arrays) -> bool:

@@ -233,6 +233,7 @@ def local_response_normalization(
 ) -> Array:
     """Divide by a power of the sum of squares over `size` neighbouring channels."""
     x = jnp.asarray(x)
-    channels = Window(x.shape[1], size, 1, 1, (size - 1) // 2, size // 2, x.shape[1])
+    before, after = (min(n, x.shape[1] - 1) for n in ((size - 1) // 2, size // 2))
+    channels = Window(x.shape[1], before + after + 1, 1, 1, before, after, x.shape[1])
     squares = sum(channels.parts(x * x, 1, 0))
     return x / (bias + alpha / size * squares) ** beta

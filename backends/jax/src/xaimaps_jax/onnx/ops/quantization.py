@@ -17,6 +17,7 @@ import onnx
 from jax import lax
 
 from xaimaps.errors import UnsupportedModelError
+from xaimaps_jax.onnx.arrays import is_static
 from xaimaps_jax.onnx.ops.convolution import convolve
 from xaimaps_jax.onnx.ops.windows import Ints
 from xaimaps_jax.onnx.registry import op
@@ -71,18 +72,17 @@ def _named_type(number: int) -> np.dtype[Any]:
 
 def spread(values: Array, shape: tuple[int, ...], axis: int, block_size: int = 0) -> Array:
     """Scales or zero points as broadcast against a tensor: one, one along an axis, or in blocks."""
-    values = jnp.asarray(values)
+    xp = np if is_static(values) else jnp
     if block_size:
-        repeated = jnp.repeat(values, block_size, axis=axis)
-        return lax.slice_in_dim(repeated, 0, shape[axis], axis=axis)
+        repeated = xp.repeat(values, block_size, axis=axis)
+        return xp.take(repeated, np.arange(shape[axis]), axis=axis)
     if values.size == 1:
         return values.reshape(())
     return values.reshape([-1 if a == axis % len(shape) else 1 for a in range(len(shape))])
 
 
 def carried(x: Array) -> Array:
-    """A quantised tensor as floats."""
-    x = jnp.asarray(x)
+    """A quantised tensor as floats; numpy's stay there, and folding them compiles nothing."""
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
 
 

@@ -1,0 +1,201 @@
+"""The CAM family and occlusion on the embedded model, against what other libraries give."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import xaimaps
+from xaimaps.methods import METHODS
+from xaimaps.methods.channel_masks import masked, masked_scores
+from xaimaps.targets import several
+from xaimaps.testing import ReferenceBackend, pooled_network
+
+REFERENCES = Path(__file__).parents[3] / "tests" / "references" / "cams.npz"
+LAYERS = {"head": "head/relu6", "block": "blocks.4.2/add"}
+
+
+@pytest.fixture(scope="module")
+def cams():
+    """What the libraries give for two photographs."""
+    with np.load(REFERENCES) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def pair(photographs, references, cams):
+    """The two photographs."""
+    names = references["names"].tolist()
+    return photographs[[names.index(name) for name in cams["names"]]]
+
+
+@pytest.fixture(scope="module")
+def found(embedded, pair, cams):
+    """Compute a map once."""
+    known = {}
+
+    def run(name, layer, **options):
+        key = (name, layer, tuple(sorted(options.items())))
+        if key not in known:
+            options["layer"] = LAYERS[layer]
+            target = cams["targets"].tolist()
+            known[key] = xaimaps.attribute(embedded, pair, name, target=target, **options).maps
+        return known[key]
+
+    return run
+
+
+def apart(actual, desired):
+    """The largest difference, over the largest value."""
+    return np.abs(actual - desired).max() / np.abs(desired).max()
+
+
+RAW = {"relu": False}
+# The library, the method here and its options; what the library calls it, and the tolerance.
+SAME = [
+    ("grad_cam", RAW, "grad_cam/pytorch-grad-cam", 1e-4),
+    ("grad_cam", RAW, "grad_cam/captum", 1e-4),
+    ("grad_cam", {}, "grad_cam/torch-cam", 1e-4),
+    ("grad_cam_plusplus", {}, "grad_cam_plusplus/paper", 1e-4),
+    (
+        "grad_cam_plusplus",
+        {"variant": "pytorch-grad-cam", **RAW},
+        "grad_cam_plusplus/pytorch-grad-cam",
+        1e-4,
+    ),
+    ("grad_cam_plusplus", {"variant": "torch-cam"}, "grad_cam_plusplus/torch-cam", 1e-4),
+    ("xgrad_cam", {}, "xgrad_cam/torch-cam", 1e-3),
+    ("xgrad_cam", RAW, "xgrad_cam/pytorch-grad-cam", 1e-3),
+    ("hires_cam", {}, "hires_cam/pytorch-grad-cam", 1e-4),
+    ("hires_cam", {}, "hires_cam/captum", 1e-4),
+    ("layer_cam", RAW, "layer_cam/pytorch-grad-cam", 1e-4),
+    ("layer_cam", {}, "layer_cam/torch-cam", 1e-4),
+    ("finer_cam", {}, "finer_cam/torch-cam", 1e-4),
+    (
+        "finer_cam",
+        {"variant": "pytorch-grad-cam", "strength": 1.0, **RAW},
+        "finer_cam/pytorch-grad-cam",
+        1e-4,
+    ),
+    (
+        "smooth_grad_cam_plusplus",
+        {"n_samples": 2},
+        "smooth_grad_cam_plusplus/paper",
+        1e-2,
+    ),
+    (
+        "smooth_grad_cam_plusplus",
+        {"n_samples": 2, "variant": "corrected"},
+        "smooth_grad_cam_plusplus/corrected",
+        1e-2,
+    ),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(("name", "options", "reference", "tolerance"), SAME)
+def test_maps_are_those_of_the_libraries(found, cams, name, options, reference, tolerance, layer):
+    assert apart(found(name, layer, **options), cams[f"{reference}/{layer}"]) < tolerance
+
+
+# The sign of a library's principal component is left to chance.
+COMPONENTS = [
+    ("eigen_cam", {"variant": "pytorch-grad-cam", **RAW}, "eigen_cam/pytorch-grad-cam"),
+    ("eigen_cam", RAW, "eigen_cam/paper"),
+    ("eigen_grad_cam", RAW, "eigen_grad_cam/pytorch-grad-cam"),
+    ("grad_cam", {"eigen_smooth": True, **RAW}, "eigen_smooth/pytorch-grad-cam"),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(("name", "options", "reference"), COMPONENTS)
+def test_components_are_those_of_the_libraries_but_for_the_sign(
+    found, cams, name, options, reference, layer
+):
+    desired = cams[f"{reference}/{layer}"]
+    for own, other in zip(found(name, layer, **options), desired, strict=True):
+        assert min(apart(own, other), apart(own, -other)) < 1e-3
+
+
+def test_ablation_cam_is_pytorch_grad_cams(found, cams):
+    maps = found("ablation_cam", "head", variant="pytorch-grad-cam", **RAW)
+    assert apart(maps, cams["ablation_cam/pytorch-grad-cam/head"]) < 1e-3
+
+
+@pytest.mark.parametrize("library", ["pytorch-grad-cam", "torch-cam"])
+def test_score_cam_is_the_libraries(found, cams, library):
+    maps = found("score_cam", "block", variant=library, relu=library == "torch-cam")
+    assert apart(maps, cams[f"score_cam/{library}/block"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("variant", "how"), [("paper", "late"), ("torch-cam", "early"), ("pytorch-grad-cam", "aligned")]
+)
+def test_scores_behind_masks_are_pytorchs(embedded, pair, cams, variant, how):
+    chosen = cams["channels"]
+
+    for n, target in enumerate(cams["targets"]):
+        images = embedded.asarray(pair[n : n + 1])
+
+        def of_target(backend, images, target=int(target)):
+            seen = masked(backend, images, target, LAYERS["head"], variant, None, 512)
+            few = seen._replace(masks=seen.masks[chosen])
+            return masked_scores(backend, few, few.masks, lambda mask: mask)
+
+        own = embedded.to_numpy(embedded.compile(of_target, images)(images))[:, 0]
+        np.testing.assert_allclose(own, cams[f"scores_{how}/torch/head"][n], atol=2e-4)
+
+
+def test_occlusion_is_captums(embedded, pair, cams):
+    options = {"window": 64, "stride": 48, "baseline": "zeros"}
+    target = cams["targets"].tolist()
+    maps = xaimaps.attribute(embedded, pair, "occlusion", target=target, **options).maps
+    assert apart(maps, cams["occlusion/captum/input"]) < 1e-3
+
+
+# What holds without any reference
+
+
+@pytest.mark.parametrize("way", ["onnx", "function"])
+@pytest.mark.parametrize("name", ["ss_cam", "smooth_grad_cam_plusplus", "rise"])
+def test_a_seed_means_the_same_on_every_backend(build, way, name):
+    images = np.random.default_rng(0).normal(size=(2, 9, 9, 3)).astype(np.float32)
+    options = {"n_masks": 40} if name == "rise" else {"n_samples": 3}
+    reference, own = ReferenceBackend(pooled_network()), build(pooled_network(), way)
+    for seed in (0, 7):
+        desired = xaimaps.attribute(reference, images, name, seed=seed, target=1, **options).maps
+        actual = xaimaps.attribute(own, images, name, seed=seed, target=1, **options).maps
+        np.testing.assert_allclose(actual, desired, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_are_fused_in_one_program(embedded, pair, found):
+    layers = tuple(LAYERS.values())
+    result = xaimaps.attribute(embedded, pair, "layer_cam", layer=layers, fuse="product")
+    assert result.maps.shape == (2, 14, 14)
+    assert result.layer == "head/relu6 + blocks.4.2/add"
+    assert result.maps.max() <= 1
+    assert not result.maps[found("layer_cam", "block") == 0].any()
+
+
+@pytest.mark.parametrize("name", ["ablation_cam", "score_cam", "rise", "occlusion", "finer_cam"])
+def test_a_method_is_one_program_inside_the_users_own(build, name):
+    backend = build(pooled_network(), "onnx")
+    images = np.random.default_rng(0).normal(size=(2, 9, 9, 3)).astype(np.float32)
+    options = {"n_masks": 20} if name == "rise" else {}
+
+    @jax.jit
+    def mine(images):
+        return METHODS[name].fn(backend, images, several(1, None), **options).maps.sum(axis=0)
+
+    plain = METHODS[name].fn(backend, backend.asarray(images), several(1, None), **options).maps
+    np.testing.assert_allclose(mine(images), plain.sum(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_other_weights_change_every_map(build):
+    images = np.random.default_rng(0).normal(size=(2, 9, 9, 3)).astype(np.float32)
+    first, second = (build(pooled_network(seed=seed), "onnx") for seed in (0, 9))
+    for name, row in METHODS.items():
+        if row.family in ("cam", "perturbation"):
+            maps = [xaimaps.attribute(one, images, name, target=1).maps for one in (first, second)]
+            assert not np.allclose(*maps, rtol=1e-3), name

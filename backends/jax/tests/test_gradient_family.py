@@ -1,0 +1,240 @@
+"""The gradient family in JAX: the reference's numbers, Captum's on a trained network, memory."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+import xaimaps
+from xaimaps import goals
+from xaimaps.errors import MethodError, UnsupportedModelError
+from xaimaps.methods import METHODS, integrated_gradients
+from xaimaps.targets import several
+from xaimaps.testing import ReferenceBackend, pooled_network
+
+REFERENCES = Path(__file__).parents[3] / "tests" / "references" / "captum.npz"
+GRADIENT = [name for name, row in METHODS.items() if row.family == "gradient"]
+WAYS = ["onnx", "onnx channels last", "function"]
+FEW = {
+    "integrated_gradients": {"baseline": "noise", "n_baselines": 2, "n_steps": 7, "memory": 0.1},
+    "expected_gradients": {"n_samples": 7, "memory": 0.1},
+    "blur_ig": {"n_steps": 7, "max_sigma": 3, "memory": 0.1},
+    "guided_ig": {"n_steps": 5},
+    "smoothgrad": {"n_samples": 7, "memory": 0.1, "base": "input_x_gradient"},
+    "smoothgrad_squared": {"n_samples": 7},
+    "vargrad": {"n_samples": 7, "memory": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def captum():
+    """Captum's values of the embedded model, at every seventh pixel."""
+    with np.load(REFERENCES) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).normal(size=(3, 9, 9, 3)).astype(np.float32)
+
+
+def both(build, way):
+    """The same network in numpy and in JAX."""
+    network = pooled_network()
+    backends = ReferenceBackend(network), build(network, way)
+    for backend in backends:
+        backend.info.preprocess = xaimaps.PRESETS["tf"]
+    return backends
+
+
+def assert_close(actual, desired, tolerance):
+    np.testing.assert_allclose(actual, desired, rtol=0, atol=tolerance * np.abs(desired).max())
+
+
+# The reference
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", GRADIENT)
+def test_maps_are_the_references(build, images, name, way):
+    reference, backend = both(build, way)
+    options = {"target": several(1, None), **FEW.get(name, {})}
+    expected = xaimaps.attribute(reference, images, name, **options)
+    if name == "fullgrad" and way == "function":
+        with pytest.raises(UnsupportedModelError, match="ONNX file"):
+            xaimaps.attribute(backend, images, name, **options)
+        return
+    found = xaimaps.attribute(backend, images, name, **options)
+    # Which of two nearly equal gradients is smaller decides guided_ig's path.
+    assert_close(found.maps, expected.maps, 0.02 if name == "guided_ig" else 1e-4)
+    assert found.details.keys() == expected.details.keys()
+    for key, value in found.details.items():
+        np.testing.assert_allclose(value, expected.details[key], atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["saliency", "integrated_gradients", "smoothgrad"])
+def test_contrasts_and_filters_are_the_references(build, images, name):
+    options = {"target": goals.contrast(None, 2), "augment": "flip", "low_pass": 2}
+    options |= FEW.get(name, {})
+    reference, backend = both(build, "onnx")
+    expected = xaimaps.attribute(reference, images, name, **options).maps
+    assert_close(xaimaps.attribute(backend, images, name, **options).maps, expected, 1e-4)
+
+
+# Targets that are no classes
+
+
+def test_regions_and_embeddings_are_differentiated():
+    mask, planes = np.array([[0, 1, 1], [0, 0, 0]]), np.arange(24.0).reshape(2, 2, 3, 2)
+    model = xaimaps.load(
+        lambda params, images: images * params, params=jnp.array([1.0, 2.0]), input_shape=(2, 3, 2)
+    )
+    options = {"absolute": False, "reduce": None}
+    found = xaimaps.attribute(model, planes, "saliency", target=goals.region(mask, 1), **options)
+    np.testing.assert_allclose(found.maps, np.stack([mask[..., None] * [0.0, 1.0]] * 2))
+    assert found.target is None
+
+    def flat(params, images):
+        return images.reshape(len(images), -1) * params
+
+    model = xaimaps.load(flat, params=jnp.ones(12), input_shape=(2, 3, 2))
+    x, other = planes.reshape(2, -1)
+    goal = goals.contrast(goals.similarity(other), goals.output(3))
+    found = xaimaps.attribute(model, planes, "saliency", target=goal, **options)
+    lengths = np.linalg.norm(x) * np.linalg.norm(other)
+    expected = (other - (x @ other) / (x @ x) * x) / lengths - (np.arange(12) == 3)
+    np.testing.assert_allclose(found.maps[0].ravel(), expected, atol=1e-6)
+    programs = len(model._compiled)
+    goal = goals.contrast(goals.similarity(x), goals.output(3))
+    xaimaps.attribute(model, planes, "saliency", target=goal, **options)
+    assert len(model._compiled) == programs
+
+
+def test_a_function_without_rectifiers_has_no_rule_for_them():
+    model = xaimaps.load(
+        lambda params, images: jnp.tanh(images.mean((1, 2))) @ params,
+        params=jnp.ones((3, 2)),
+        input_shape=(9, 9, 3),
+    )
+    with pytest.raises(MethodError, match="has none; use saliency"):
+        xaimaps.attribute(model, np.ones((1, 9, 9, 3)), "guided_backprop")
+
+
+# A trained network: Captum in float64, ours in float32
+
+
+SAME = {
+    "guided_backprop": ({}, 1e-5),
+    "deconvnet": ({}, 1e-4),
+    # Gradients jump where float32 has an activation on the other side of a kink.
+    "smoothgrad": ({"n_samples": 4, "absolute": False}, 0.02),
+    "smoothgrad_squared": ({"n_samples": 4}, 0.02),
+    "vargrad": ({"n_samples": 4}, 0.02),
+}
+
+
+def assert_alike(found, expected, tolerance):
+    assert_close(found, expected, tolerance)
+    cosine = np.vdot(found, expected) / np.linalg.norm(found) / np.linalg.norm(expected)
+    assert cosine > 0.9999
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_captums_values_of_the_embedded_model(embedded, photographs, captum, name):
+    options, tolerance = SAME[name]
+    targets = captum["embedded_targets"]
+    found = xaimaps.attribute(
+        embedded, photographs[:2], name, target=targets, reduce=None, **options
+    )
+    step = captum["step"]
+    assert_alike(found.maps[:, ::step, ::step], captum[f"embedded_{name}"], tolerance)
+
+
+@pytest.fixture(scope="module")
+def integrated(embedded, photographs, captum):
+    target = captum["embedded_targets"][:1]
+    return xaimaps.attribute(
+        embedded, photographs[:1], "integrated_gradients", target=target, reduce=None
+    )
+
+
+def test_captums_integrated_gradients_of_the_embedded_model(integrated, captum):
+    expected = captum["embedded_integrated_gradients_gauss_legendre"][:1]
+    step = captum["step"]
+    assert_alike(integrated.maps[:, ::step, ::step], expected, 0.02)
+    assert integrated.options["baseline"] == "black"
+
+
+def test_the_delta_is_what_the_maps_miss(embedded, integrated, photographs, captum):
+    black = embedded.forward(-jnp.ones((1, 224, 224, 3)))[0, 285]
+    missed = integrated.maps.sum() - (integrated.scores[0, 285] - black)
+    np.testing.assert_allclose(integrated.details["completeness_delta"][0], missed, atol=1e-2)
+
+
+def test_integrated_gradients_of_a_short_way_are_complete(embedded, photographs):
+    options = {"baseline": 0.98 * photographs[0], "n_steps": 50}
+    found = xaimaps.attribute(embedded, photographs[:1], "integrated_gradients", **options)
+    start = xaimaps.attribute(embedded, 0.98 * photographs[:1], "saliency", target=285)
+    difference = found.scores[0, 285] - start.scores[0, 285]
+    assert abs(found.details["completeness_delta"][0]) < 1e-3 * max(1, abs(difference))
+
+
+def test_fullgrad_of_the_embedded_model_is_complete(embedded, photographs):
+    found = xaimaps.attribute(embedded, photographs[:1], "fullgrad", target=285)
+    assert abs(found.details["completeness_delta"][0]) < 1e-3 * found.scores[0, 285]
+    assert found.maps.shape == (1, 224, 224)
+    assert (found.maps >= 0).all()
+
+
+# Sanity checks for saliency maps (Adebayo et al. 2018)
+
+
+@pytest.fixture(scope="module")
+def shuffled():
+    """The embedded model, its classifier's weights in another order."""
+    model = xaimaps.load("default")
+    draw = np.random.default_rng(0)
+    for name in ("classifier/bias", "classifier/weight"):
+        values = np.asarray(model.params[name])
+        model.params[name] = jnp.asarray(draw.permutation(values.ravel()).reshape(values.shape))
+    return model
+
+
+def kept(model, other, images, name, **options):
+    """The rank correlation of two models' maps, without their sign."""
+    maps = [
+        np.abs(xaimaps.attribute(one, images, name, target=285, **options).maps).ravel()
+        for one in (model, other)
+    ]
+    return spearmanr(*maps)[0]
+
+
+def test_maps_change_with_the_classifier_but_guided_backprops_less(embedded, shuffled, photographs):
+    pair, images = (embedded, shuffled), photographs[:1]
+    guided = kept(*pair, images, "guided_backprop", absolute=True, reduce="max")
+    others = {
+        "saliency": kept(*pair, images, "saliency"),
+        "integrated_gradients": kept(*pair, images, "integrated_gradients", n_steps=8),
+        "smoothgrad": kept(*pair, images, "smoothgrad", n_samples=4),
+    }
+    assert max(others.values()) < 0.25, others
+    assert guided > 1.5 * max(others.values()), (guided, others)
+
+
+# Memory
+
+
+def test_memory_does_not_grow_with_the_steps(build, images):
+    model = build(pooled_network(), "onnx")
+
+    def bytes_for(n_steps):
+        def run(images):
+            return integrated_gradients(model, images, 0, n_steps=n_steps, memory=0.2).maps
+
+        return jax.jit(run).lower(images).compile().memory_analysis().temp_size_in_bytes
+
+    few, many = bytes_for(20), bytes_for(200)
+    assert many < 1.2 * few

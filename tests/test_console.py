@@ -1,0 +1,54 @@
+"""What the commands make of the words that they are given."""
+
+import pytest
+
+from xaimaps.cli.console import parse_options, parse_targets, print_table, printable
+from xaimaps.errors import MethodError
+from xaimaps.targets import several
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1), ("-1.5", -1.5), ("true", True), ("False", False), ("none", None), ("max", "max"),
+        ("'max'", "max"), ("(1, 2)", (1, 2)), ("a=b", "a=b"), ("", ""), ("{[]: 1}", "{[]: 1}"),
+    ],
+)  # fmt: skip
+def test_option_values(text, value):
+    found = parse_options([f"name={text}"])
+    assert found == {"name": value}
+    assert type(found["name"]) is type(value)
+
+
+def test_options_without_a_value():
+    with pytest.raises(MethodError, match="NAME=VALUE"):
+        parse_options(["name"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "target"),
+    [
+        ([], None), (["3"], 3), (["-1"], -1), (["cat"], "cat"), (["top-3"], "top-3"),
+        (["-"], "-"), (["²"], "²"), (["3", "cat"], several(3, "cat")),
+    ],
+)  # fmt: skip
+def test_targets(texts, target):
+    assert parse_targets(texts) == target
+
+
+@pytest.mark.parametrize("name", ["target", "layer", "model", "batch_size"])
+def test_what_has_an_option_of_its_own_is_no_methods_option(name):
+    with pytest.raises(MethodError, match=f"{name!r} is no method's option"):
+        parse_options([f"{name}=1"])
+
+
+def test_tables_in_a_pipe_cut_nothing(capsys):
+    print_table("[red]title", ("a", "b"), [("[bold]x[/]", "y" * 300)])
+    out = capsys.readouterr().out
+    assert out.startswith("[red]title\n")
+    assert ["[bold]x[/]", "y" * 300] in [line.split() for line in out.splitlines()]
+
+
+def test_undecodable_names_are_printed_as_escapes():
+    assert printable("caf\udce9") == "caf\\udce9"
+    assert printable("café 猫") == "café 猫"

@@ -1,0 +1,115 @@
+"""Class activation maps weighed by what is lost without each channel."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError
+from xaimaps.methods.cam import class_map
+from xaimaps.methods.chunks import MEMORY, collected, merged, parted, repeated
+from xaimaps.methods.fusion import over_layers
+from xaimaps.methods.maps import Maps
+from xaimaps.methods.principal import divided
+from xaimaps.methods.table import Method
+from xaimaps.targets import Target, as_target
+
+
+@over_layers
+def ablation_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    variant: Literal["paper", "pytorch-grad-cam"] = "paper",
+    relu: bool = True,
+    eigen_smooth: bool = False,
+    memory: float = MEMORY,
+) -> Maps:
+    r"""Activations weighed by how much of the score goes when their channel is set to zero.
+
+    With $y_k$ the score without channel $k$:
+
+    $$w_k = \frac{y - y_k}{|y|}, \qquad M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
+
+    The paper divides by $y$, which turns a map upside down where the score is negative; where it is
+    zero, so are the weights here. Only what lies behind the layer is computed for each channel.
+
+    Args:
+        backend: the model; forward passes are all it must do.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        variant: "paper"; "pytorch-grad-cam" divides by the signed score. (Where the smallest
+            activation of an image is not 0, the library sets channels to ten million below it,
+            in place of to zero; no name here stands for that.)
+        relu: keep only what speaks for the target, as the paper does.
+        eigen_smooth: the first principal component over the channels, in place of their sum.
+        memory: bound on the values of one pass from the layer on, in MB.
+        fuse: how several layers become one map; see `xaimaps.methods.fusion.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, in units of the activations.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+        MethodError: there is no such variant.
+
+    References:
+        Desai, Ramaswamy 2020, https://doi.org/10.1109/WACV45572.2020.9093360
+    """
+    if variant not in ("paper", "pytorch-grad-cam"):
+        raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")
+    xp, name = backend.xp, backend.find_map_layer(layer).name
+    activations, rest = backend.split(images, name)
+    outputs = rest(activations)
+    goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
+    scores = goal.scores(xp, outputs)
+    without = _without_each(backend, activations, rest, goal, _most(backend, name, images, memory))
+    size = xp.abs(scores) if variant == "paper" else scores
+    weights = xp.moveaxis(divided(xp, scores - without, size), 0, -1)
+    maps = class_map(xp, weights, activations, relu=relu, eigen_smooth=eigen_smooth)
+    return Maps(maps, outputs)
+
+
+def _without_each(
+    backend: Backend, activations: Array, rest: Any, target: Target, most: int
+) -> Array:
+    """The scores without each channel, `(C, ..., N)`, `most` at a time."""
+    xp = backend.xp
+    channels = xp.arange(activations.shape[-1])
+
+    def fn(gone: Array) -> Array:
+        # A product, and not a choice: compilers fuse it with the pooling that often follows.
+        kept = xp.astype(gone[:, None] != channels, activations.dtype)
+        beside = (kept.shape[0], *(1,) * (len(activations.shape) - 1), kept.shape[1])
+        outputs = merged(xp, rest(activations * xp.reshape(kept, beside)))
+        scores = repeated(backend, target, kept.shape[0]).scores(xp, outputs)
+        return parted(xp, scores, kept.shape[0], trailing=0)
+
+    return collected(backend, fn, (channels,), most)
+
+
+def _most(backend: Backend, name: str, images: Array, memory: float) -> int:
+    """How many variants of the whole batch pass the layers behind `name` at a time."""
+    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
+        raise MethodError(f"`memory` must be a number of MB above 0, got {memory!r}")
+    layers = backend.layers()
+    behind = layers[[layer.name for layer in layers].index(name) :]
+    # What is not known of a size is taken to be the image's.
+    values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
+    return max(1, int(memory * 1e6 // (4 * values * max(1, images.shape[0]))))
+
+
+ROWS = (
+    Method(
+        ablation_cam,
+        family="cam",
+        needs=frozenset({"forward", "activations", "split"}),
+        paper="Desai, Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360",
+        cost="1 F + 1 f for each channel",
+    ),
+)
+"""This method in the table."""

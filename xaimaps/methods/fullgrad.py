@@ -1,0 +1,81 @@
+"""FullGrad: what the image and every bias of the network add to the score."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xaimaps.backend import Array, Backend
+from xaimaps.methods.filters import resized
+from xaimaps.methods.maps import Maps
+from xaimaps.methods.table import Method
+from xaimaps.targets import as_target
+
+_LEAST = 1e-6  # the authors' guard of the rescaling
+
+
+def fullgrad(backend: Backend, images: Array, target: Any = None) -> Maps:
+    r"""Where the image and the biases of all layers add to the score.
+
+    The score is $x \cdot \nabla_x y + \sum_l \sum_k b^l_k \cdot \nabla_{b^l_k} y$, its first term
+    over pixels, the others over the places of layers. With $\psi$ the absolute value, rescaled to
+    0 to 1 for each layer, and bilinearly enlarged to the size of the image:
+
+    $$M = \sum_c \psi(x \odot \nabla_x y)_c
+      + \sum_l \sum_k \psi(b^l \odot \nabla_{b^l} y)_k$$
+
+    A layer's bias is all that it adds to a linear function: normalisation and activations have
+    biases too, so that the terms sum to the score; `details["completeness_delta"]` is by how much
+    they do not. Terms without places, as those of a dense layer, are not on the map.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+
+    Returns:
+        Maps of shape `(N, H, W)`, none below zero, without a unit.
+
+    References:
+        Srinivas, Fleuret 2019, https://arxiv.org/abs/1905.00780
+    """
+    xp = backend.xp
+    wanted = as_target(target, images.shape[0], backend.info.labels)
+    found, terms = backend.biases(images, wanted)
+    by_image = images * found.gradients
+    rank, size = len(by_image.shape), tuple(images.shape[-3:-1])
+    maps = xp.sum(_rescaled(xp, by_image), axis=-1)
+    for term in terms:
+        if len(term.shape) == rank:
+            layer = xp.sum(_rescaled(xp, term), axis=-1)
+            maps = maps + resized(backend, layer, size)
+    total = sum(
+        (_total(xp, term, found.scores) for term in terms), _total(xp, by_image, found.scores)
+    )
+    return Maps(maps, found.outputs, {"completeness_delta": total - found.scores})
+
+
+def _rescaled(xp: Any, values: Array) -> Array:
+    """The absolute values of each image, from 0 to 1; all zeros stay zeros."""
+    values, axes = xp.abs(values), (-3, -2, -1)
+    values = values - xp.min(values, axis=axes, keepdims=True)
+    return values / (xp.max(values, axis=axes, keepdims=True) + _LEAST)
+
+
+def _total(xp: Any, values: Array, like: Array) -> Array:
+    """The sum for each score, `(N,)` or `(K, N)`."""
+    count = len(like.shape)
+    flat = (*values.shape[:count], math.prod(values.shape[count:]))
+    return xp.sum(xp.reshape(values, flat), axis=-1)
+
+
+ROWS = (
+    Method(
+        fullgrad,
+        family="gradient",
+        needs=frozenset({"forward", "grad", "biases"}),
+        paper="Srinivas and Fleuret 2019, arXiv:1905.00780",
+        cost="2 F + 1 B",
+    ),
+)
+"""This method in the table."""

@@ -1,0 +1,176 @@
+"""RISE: random masks, each weighed by the score behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError
+from xaimaps.methods.baselines import Baseline
+from xaimaps.methods.chunks import MEMORY, collected, variants_within, weighted_sum
+from xaimaps.methods.draws import check_count, uniform
+from xaimaps.methods.filters import filtered_maps
+from xaimaps.methods.maps import Maps, named, native
+from xaimaps.methods.perturbation import filling_of, scores_behind
+from xaimaps.methods.principal import divided
+from xaimaps.methods.table import Method
+from xaimaps.render import linear_weights
+
+
+def draw_masks(
+    shape: tuple[int, ...],
+    *,
+    n_masks: int = 4000,
+    grid: int = 7,
+    p: float = 0.5,
+    seed: int = 0,
+    **_: Any,
+) -> dict[str, Any]:
+    """The cells `(n_masks, grid, grid)` of RISE's masks, and by how much each is moved.
+
+    Raises:
+        MethodError: an option is out of range.
+    """
+    check_count("n_masks", n_masks)
+    check_count("grid", grid)
+    if not 0 < p <= 1:
+        raise MethodError(f"`p` must be above 0 and at most 1, got {p!r}")
+    drawn = uniform(seed, n_masks, grid * grid + 2)
+    cells = np.reshape(drawn[:, :-2] < p, (n_masks, grid, grid)).astype(np.float32)
+    cell = -(-np.asarray(shape[:2]) // grid)
+    return {"cells": cells, "moves": (drawn[:, -2:] * cell).astype(np.int32)}
+
+
+def rise(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    n_masks: int = 4000,
+    grid: int = 7,
+    p: float = 0.5,
+    seed: int = 0,
+    baseline: Baseline = "zeros",
+    probability: bool = True,
+    variant: Literal["paper", "xplique", "centred"] = "paper",
+    memory: float = MEMORY,
+    cells: Array | None = None,
+    moves: Array | None = None,
+) -> Maps:
+    r"""The mean of random masks, each weighed by the score of what it leaves to be seen.
+
+    For masks $m_v$, coarse grids of ones (with probability $p$) and zeros, enlarged and moved:
+
+    $$M_{ij} = \frac{1}{p n} \sum_{v=1}^{n} y(x \odot m_v)\, m_{v,ij}$$
+
+    Every map has an offset, the mean score behind a mask: it is the differences that tell.
+
+    Args:
+        backend: the model; forward passes are all it must do.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        n_masks: the number n of masks.
+        grid: the number of cells to a side, before they are enlarged.
+        p: the probability that a cell can be seen.
+        seed: of the masks, which are the same for all images and on all backends.
+        baseline: what is seen where a mask is 0, as in `occlusion`; the authors' is "zeros".
+        probability: y is of a softmax over the outputs, as in the paper, and not of the outputs.
+        variant: "paper"; "xplique" divides by the sum of the masks at each pixel, in place of
+            their expected sum; "centred" takes the mean over the masks from each score, so that
+            a map has no offset.
+        memory: bound on the values of one pass, in MB; it does not grow with `n_masks`.
+        cells: ones and zeros `(n_masks, grid, grid)`; None draws them by `seed`.
+        moves: pixels down and right `(n_masks, 2)`; None draws them by `seed`.
+
+    Returns:
+        Maps of shape `(N, H, W)`, in units of the score.
+
+    Raises:
+        MethodError: there is no such variant or baseline, or an option is out of range.
+
+    References:
+        Petsiuk, Das, Saenko 2018, https://arxiv.org/abs/1806.07421
+    """
+    if variant not in ("paper", "xplique", "centred"):
+        raise MethodError(f"`variant` must be 'paper', 'xplique' or 'centred', got {variant!r}")
+    if cells is None or moves is None:
+        drawn = draw_masks(images.shape[1:], n_masks=n_masks, grid=grid, p=p, seed=seed)
+        cells, moves = drawn["cells"], drawn["moves"]
+    xp, (outputs, wanted) = backend.xp, named(backend, images, target)
+    filling = filling_of(backend, images, baseline)
+    enlarged = _enlarging(backend, images, cells.shape[-1])
+    most = variants_within(backend, images, memory, gradient=False)
+    places = (
+        native(backend, cells, images),
+        backend.asarray(moves) if isinstance(moves, np.ndarray) else moves,
+    )
+
+    def behind(*place: Array) -> Array:
+        masks = enlarged(*place)[:, None, ...]
+        return scores_behind(backend, images, filling, wanted, masks, probability)
+
+    scores = collected(backend, behind, places, most)
+    if variant == "centred":
+        scores = scores - xp.mean(scores, axis=0)
+
+    total = _masks_sum(backend, images, enlarged, scores, places, most)
+    if variant == "xplique":
+        cover = _masks_sum(backend, images, enlarged, xp.ones_like(scores), places, most)
+        return Maps(divided(xp, total, cover), outputs)
+    return Maps(total / (p * scores.shape[0]), outputs)
+
+
+def _masks_sum(
+    backend: Backend,
+    images: Array,
+    enlarged: Callable[[Array, Array], Array],
+    weights: Array,
+    places: tuple[Array, Array],
+    most: int,
+) -> Array:
+    """The sum of all masks with weights `(n, ..., N)`: `(..., N, H, W)`."""
+    xp = backend.xp
+
+    def weighed(weights: Array, *place: Array) -> Array:
+        masks = enlarged(*place)
+        beside = (masks.shape[0], *(1,) * (len(weights.shape) - 1), *masks.shape[1:])
+        return weights[..., None, None] * xp.reshape(masks, beside)
+
+    ones = xp.ones((weights.shape[0],), dtype=weights.dtype)
+    start = xp.zeros((*weights.shape[1:], *images.shape[1:3]), dtype=weights.dtype)
+    return weighted_sum(backend, weighed, ones, (weights, *places), most, start)
+
+
+def _enlarging(backend: Backend, images: Array, grid: int) -> Callable[[Array, Array], Array]:
+    """A function from cells `(m, grid, grid)` and moves `(m, 2)` to masks `(m, H, W)`."""
+    xp = backend.xp
+    stacks = [native(backend, _moved_weights(grid, n), images) for n in images.shape[1:3]]
+
+    def enlarged(cells: Array, moves: Array) -> Array:
+        rows, columns = (xp.take(stack, moves[:, i], axis=0) for i, stack in enumerate(stacks))
+        return filtered_maps(xp, cells, rows, columns)
+
+    return enlarged
+
+
+def _moved_weights(grid: int, size: int) -> np.ndarray[Any, Any]:
+    """The matrix of a linear resize to a cell more than the image, cut at every place in a cell."""
+    cell = -(-size // grid)
+    whole = linear_weights(grid, (grid + 1) * cell)
+    return np.stack([whole[start : start + size] for start in range(cell)])
+
+
+ROWS = (
+    Method(
+        rise,
+        family="perturbation",
+        needs=frozenset({"forward"}),
+        paper="Petsiuk, Das, Saenko 2018, arXiv:1806.07421",
+        cost="1 F + 4000 F",
+        draws=draw_masks,
+    ),
+)
+"""This method in the table."""
