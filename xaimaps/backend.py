@@ -99,6 +99,7 @@ class ModelInfo:
         labels: the name of each class, if known.
         labels_name: the name of an embedded list of labels, where the file names one.
         preprocess: how a picture becomes an input, if known.
+        ending: the activation that makes probabilities of the scores.
         notes: what a user should know about how the model is run, a sentence each.
     """
 
@@ -108,6 +109,7 @@ class ModelInfo:
     labels: tuple[str, ...] | None = None
     labels_name: str = ""
     preprocess: Preprocess | None = None
+    ending: Literal["softmax", "sigmoid"] = "softmax"
     notes: list[str] = field(default_factory=list)
 
 
@@ -134,6 +136,11 @@ class Backend(ABC):
     @abstractmethod
     def load(cls, model: Any, **options: Any) -> Backend:
         """Load a file, or wrap a live model of the framework."""
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        """The versions of the framework's packages, which results record."""
+        return {}
 
     @property
     @abstractmethod

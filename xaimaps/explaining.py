@@ -12,7 +12,13 @@ import numpy as np
 
 from xaimaps.arrays import Floats, as_batch
 from xaimaps.backend import Backend
-from xaimaps.errors import ArrayInputError, LayerError, MethodError, TargetError
+from xaimaps.errors import (
+    ArrayInputError,
+    LayerError,
+    MethodError,
+    ModelLoadError,
+    TargetError,
+)
 from xaimaps.images import Picture, open_picture
 from xaimaps.loading import load
 from xaimaps.methods import Maps, Method, get_method
@@ -44,7 +50,7 @@ def attribute(
         images: `(N, H, W, C)` as the model takes them, after preprocessing.
         method: a name of the methods table.
         target: None for the top class of each image; a class index, a label, "top-3", a
-            function of the outputs, a list with one of them for each image, or `several(...)`.
+            function of the outputs, a list with a class for each image, or `several(...)`.
         layer: the name of the layer, for methods that have one; None for the last with a
             spatial extent; several names for the CAM methods that fuse their maps.
         batch_size: how many images run at a time; a last partial batch is padded.
@@ -76,11 +82,12 @@ def attribute(
     batch = as_batch(images, backend.input_shape)
     goal = as_target(target, len(batch), backend.info.labels)
     name = _layer_name(backend, row, layer)
-    if batch_size < 1:
-        raise ArrayInputError(f"`batch_size` must be at least 1, got {batch_size}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ArrayInputError(f"`batch_size` must be a whole number from 1, got {batch_size!r}")
     settings = {**options, "layer": name} if row.takes_layer else options
     size = min(batch_size, _most_images(backend, row, batch, options))
     found, seconds = _run(backend, row, batch, goal, settings, around, size)
+    _check_labels(backend, found.outputs)
     return Attribution(
         maps=found.maps,
         scores=found.outputs,
@@ -90,6 +97,7 @@ def attribute(
         options={**row.options, **options, **around},
         backend=backend.name,
         model=backend.info,
+        versions={"numpy": np.__version__, **backend.versions()},
         details=dict(found.details),
         seconds=seconds,
         is_several=goal.is_several,
@@ -272,6 +280,15 @@ def _classes(goal: Target, outputs: Array) -> Array | None:
     return np.moveaxis(indices, 0, 1) if goal.is_several else indices
 
 
+def _check_labels(backend: Backend, outputs: Array) -> None:
+    labels = backend.info.labels
+    if labels is not None and outputs.ndim == 2 and len(labels) != outputs.shape[1]:
+        raise ModelLoadError(
+            f"`labels` must name the model's {outputs.shape[1]} classes, got {len(labels)} names; "
+            "give the list that the model was trained with"
+        )
+
+
 def _as_list(pictures: Any) -> list[Any]:
     one = isinstance(pictures, str | os.PathLike | Picture) or hasattr(pictures, "__array__")
     listed = [pictures] if one or not isinstance(pictures, Iterable) else list(pictures)
@@ -285,7 +302,12 @@ def _opened(picture: Any, max_pixels: int) -> Picture:
 
 
 def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    height, width, _ = backend.input_shape
+    height, width, channels = backend.input_shape
+    if channels not in (None, 3):
+        raise ArrayInputError(
+            f"pictures are RGB, but the model takes images of {channels} channels; prepare arrays "
+            "yourself and use attribute"
+        )
     if height is not None and width is not None:
         if wanted not in (None, (height, width)):
             raise ArrayInputError(

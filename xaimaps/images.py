@@ -224,6 +224,6 @@ def _array_values(array: Array) -> Pixels:
     if not (array.min() >= 0 and array.max() <= 1):  # false for NaN as well
         raise ArrayInputError(
             f"expected floating point in 0 to 1, got {array.min():g} to {array.max():g}; "
-            "scale it to 0 to 1, without NaN"
+            "scale it to 0 to 1, and fill what is NaN"
         )
     return scaled(array, 1)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from xaimaps.errors import ArrayInputError, nearest
+from xaimaps.errors import ArrayInputError, InputImageError, nearest
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -109,7 +109,8 @@ class Preprocess:
             `(h, w, 3)` uint8: the crop, the whole picture ("stretch") or the padded one ("pad").
 
         Raises:
-            ArrayInputError: if the pixels are no uint8 `(H, W, 3)`, or too elongated to be padded.
+            ArrayInputError: if the pixels are no uint8 `(H, W, 3)`.
+            InputImageError: if the picture is too elongated to be padded.
         """
         _check_picture(picture_pixels, size)
         if self.fit == "stretch":
@@ -202,7 +203,7 @@ def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
         max(got, round(side * unit)) for got, side in zip(pixels.shape, size, strict=False)
     )
     if height * width > _MOST_PADDED_PIXELS:
-        raise ArrayInputError(
+        raise InputImageError(
             f"expected a picture that can be padded, got {pixels.shape[:2]}, which would become "
             f"{(height, width)}; use fit='crop' or 'stretch'"
         )

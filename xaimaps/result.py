@@ -30,7 +30,7 @@ class Seconds(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class of the model's answer; the probability is a softmax over the scores."""
+    """One class of the model's answer; the probability is a softmax or sigmoid of the scores."""
 
     index: int
     label: str
@@ -53,6 +53,7 @@ class Attribution:
         backend: the backend's name.
         model: what is known of the model.
         seconds: how long compilation and computation took.
+        versions: of the packages that computed.
         details: what else the method found, by name, `(N, ...)` or `(N, K, ...)`.
         is_several: whether the maps have an axis of K targets.
         pictures: what was explained, if it came as pictures.
@@ -68,6 +69,7 @@ class Attribution:
     backend: str
     model: ModelInfo
     seconds: Seconds
+    versions: dict[str, str] = field(default_factory=dict)
     details: dict[str, Array] = field(default_factory=dict)
     is_several: bool = False
     pictures: tuple[Picture, ...] = ()
@@ -103,11 +105,23 @@ class Attribution:
                 f"the top classes need outputs (N, classes), but these have shape "
                 f"{self.scores.shape}; read `scores` instead"
             )
+        self._check_index(index, len(self))
         row = self.scores[index].astype(np.float64)
-        powers = np.exp(row - row.max())
-        probabilities = powers / powers.sum()
+        probabilities = self._probabilities(row)
         best = np.argsort(-row, kind="stable")[:count].tolist()
         return [Prediction(i, self.label(i), float(row[i]), float(probabilities[i])) for i in best]
+
+    def _probabilities(self, row: Array) -> Array:
+        """What the model's own ending makes of a row of scores; of one alone, a sigmoid."""
+        if self.model.ending == "sigmoid" or row.size == 1:
+            return np.asarray(0.5 * (1 + np.tanh(row / 2)))
+        powers = np.exp(row - row.max())
+        return np.asarray(powers / powers.sum())
+
+    @staticmethod
+    def _check_index(index: int, count: int) -> None:
+        if not -count <= index < count:
+            raise ArrayInputError(f"an index must be from 0 to {count - 1}, got {index}")
 
     def heatmap(
         self,
@@ -160,6 +174,8 @@ class Attribution:
 
     def _map(self, index: int, target: int) -> Array:
         """One map as `(h, w)`."""
+        self._check_index(index, len(self))
+        self._check_index(target, self._by_target().shape[1])
         values: Array = self._by_target()[index][target]
         if values.ndim != 2:
             raise ArrayInputError(

@@ -125,6 +125,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "layer": found.layer,
         "backend": found.backend,
         "backend_version": _backend_version(found.backend),
+        "versions": found.versions,
         "model": {"name": model.name, "file": Path(model.source).name, "sha256": model.sha256},
         "preprocess": asdict(model.preprocess) if model.preprocess else None,
         "picture": _picture(found, index),

@@ -83,12 +83,16 @@ def one_hot(xp: Any, indices: Array, outputs: Array) -> Array:
     A mask instead of a gather is the same on every array namespace, and an index that is out
     of range marks nothing, instead of silently another class.
     """
+    _require_classes(outputs)
+    return indices[..., None] == xp.arange(outputs.shape[-1], dtype=indices.dtype)
+
+
+def _require_classes(outputs: Array) -> None:
     if len(outputs.shape) != 2:
         raise TargetError(
             f"a class needs outputs of shape (batch, classes), but this model's have shape "
             f"{tuple(outputs.shape)}; give a function of the outputs as the target"
         )
-    return indices[..., None] == xp.arange(outputs.shape[-1], dtype=indices.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +145,7 @@ class Top(Target):
         return self.k > 1
 
     def indices_in(self, xp: Any, outputs: Array) -> Array:
+        _require_classes(outputs)
         if self.k > outputs.shape[-1]:
             raise TargetError(
                 f"`target` asks for the top {self.k}, but the model has {outputs.shape[-1]} classes"

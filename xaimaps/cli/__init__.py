@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from xaimaps.cli.compare import compare
-from xaimaps.cli.console import fail
+from xaimaps.cli.console import INTERRUPTED, WRONG_USE, fail
 from xaimaps.cli.explain import demo, explain
 from xaimaps.cli.listing import backends, completion, layers, methods
 
@@ -36,7 +36,14 @@ def main() -> None:
 
     _keep_compiled_programs()
     try:
-        cli(prog_name="xaimaps")
+        sys.exit(cli.main(prog_name="xaimaps", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(WRONG_USE)
+    except click.ClickException as error:
+        fail(error.format_message())
+    except click.Abort:
+        sys.exit(INTERRUPTED)
     except XaimapsError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 WRONG_USE = 2
+INTERRUPTED = 130
 WIDEST = 10_000
 
 TAKEN = {"model", "pictures", "images", "method", "target", "layer"}

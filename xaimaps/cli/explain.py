@@ -28,7 +28,7 @@ from xaimaps.cli.console import (
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
     from xaimaps.images import Picture
-    from xaimaps.result import Attribution
+    from xaimaps.result import Attribution, Prediction
 
 DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
 
@@ -156,6 +156,7 @@ def run(job: Job, paths: Sequence[Path], max_pixels: int, as_json: bool) -> None
         for path, stem in zip(paths, output_stems(list(map(str, paths)), 0), strict=True):
             try:
                 picture = open_picture(path, max_pixels=max_pixels)
+                records.append(explain_one(job, picture, stem, as_json))
             except InputImageError as error:
                 if len(paths) == 1:
                     raise
@@ -163,8 +164,6 @@ def run(job: Job, paths: Sequence[Path], max_pixels: int, as_json: bool) -> None
                     {"picture": os.fspath(path), "status": "failed", "reason": str(error)}
                 )
                 click.echo(printable(f"xaimaps: {error}"), err=True)
-            else:
-                records.append(explain_one(job, picture, stem, as_json))
             progress.advance(task)
     if as_json:
         print_json({"model": job.model.info.name, "backend": job.model.name, "results": records})
@@ -193,7 +192,7 @@ def _record(
         "picture": picture.source,
         "status": "ok",
         "notes": [*picture.notes, *found[0].model.notes],
-        "top": [asdict(prediction) for prediction in found[0].top()],
+        "top": [asdict(prediction) for prediction in _top(found[0])],
         "methods": [
             {
                 "method": one.method,
@@ -205,6 +204,11 @@ def _record(
         ],
         "files": [str(path) for path in files],
     }
+
+
+def _top(found: Attribution) -> list[Prediction]:
+    """The top classes, of a model whose outputs are classes."""
+    return found.top() if found.scores.ndim == 2 else []
 
 
 def _report(record: dict[str, Any]) -> None:

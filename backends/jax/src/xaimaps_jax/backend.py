@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,12 +25,13 @@ from xaimaps.backend import (
     ModelInfo,
     RectifierRule,
 )
-from xaimaps.errors import LayerError
+from xaimaps.errors import LayerError, ModelLoadError
 from xaimaps.preprocess import get_preprocess
 from xaimaps.targets import Target
 from xaimaps_jax import onnx as jax_onnx
 from xaimaps_jax.functions import FunctionProgram
 from xaimaps_jax.onnx.analysis import Analysis
+from xaimaps_jax.onnx.gradients import differentiating
 from xaimaps_jax.programs import OnnxProgram, Program
 
 Params = Any
@@ -72,9 +74,15 @@ class JaxBackend(Backend):
             options: for ONNX, `output`: the name of the output to explain, the first by default.
                 For a function, `params` (a pytree) and `input_shape` (height, width, channels).
         """
-        if _is_function(model):
-            return cls.from_function(model, **options)
-        return cls.from_onnx(model, **options)
+        load = cls.from_function if _is_function(model) else cls.from_onnx
+        try:
+            inspect.signature(load).bind(model, **options)
+        except TypeError as error:
+            raise ModelLoadError(
+                f"the options for {type(model).__name__} do not fit ({error}); an ONNX file takes "
+                "`output`, a function `params` and `input_shape`"
+            ) from None
+        return load(model, **options)
 
     @classmethod
     def from_onnx(
@@ -88,6 +96,7 @@ class JaxBackend(Backend):
         )
         _read_metadata(info, loaded.metadata)
         if analysis.activation is not None:
+            info.ending = "sigmoid" if analysis.activation.operator == "Sigmoid" else "softmax"
             info.notes.append(
                 f"scores are taken before the final {analysis.activation.operator} "
                 f"{analysis.activation.name!r}"
@@ -105,6 +114,10 @@ class JaxBackend(Backend):
         """Wrap a function of parameters and a batch of images with channels last."""
         program = FunctionProgram(fn, params, tuple(input_shape))
         return cls(program, params, ModelInfo(getattr(fn, "__name__", "function")))
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return {"jax": jax.__version__, "onnx": onnx.__version__}
 
     @property
     def xp(self) -> Any:
@@ -141,6 +154,7 @@ class JaxBackend(Backend):
     ) -> tuple[Array, dict[str, Array]]:
         return self._program.apply(self.params, images, layers, None)
 
+    @differentiating()
     def grad(
         self,
         images: Array,
@@ -149,6 +163,7 @@ class JaxBackend(Backend):
         wrt: str = INPUT,
         rectifier: RectifierRule | None = None,
     ) -> Gradients:
+        self._program.require_gradient(wrt)
         point, run = self._as_function_of(wrt, images, rectifier)
 
         def score(point: Array) -> tuple[Array, Array]:
@@ -176,7 +191,9 @@ class JaxBackend(Backend):
 
         return activations, over_variants
 
+    @differentiating()
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
+        self._program.require_gradient(INPUT)
         biases, run = self._program.biases(self.params, images)
         taps = {name: jnp.zeros_like(bias) for name, bias in biases.items()}
 
@@ -224,11 +241,16 @@ def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple
 
 def _is_function(model: object) -> bool:
     """A function, method, partial or jitted function, but no framework's model object."""
-    return callable(model) and type(model).__module__.partition(".")[0] in (
-        "builtins",
-        "functools",
-        "jax",
-        "jaxlib",
+    return (
+        callable(model)
+        and not isinstance(model, type)
+        and type(model).__module__.partition(".")[0]
+        in (
+            "builtins",
+            "functools",
+            "jax",
+            "jaxlib",
+        )
     )
 
 

@@ -25,7 +25,7 @@ from xaimaps_jax.programs import Params, Rest, Tapped
 
 RECTIFIERS = frozenset({"relu", "relu6", "leaky_relu", "elu", "selu", "celu"})
 VIEWS = frozenset(
-    "reshape transpose broadcast_in_dim squeeze convert_element_type copy pad rev slice".split()  # noqa: SIM905
+    "reshape transpose broadcast_in_dim squeeze convert_element_type copy pad rev slice".split()
 )
 PROBE_SIZE = 224
 PROBE_BATCH = 2
@@ -126,6 +126,9 @@ class FunctionProgram:
 
     def unlisted(self, name: str) -> Layer | None:
         return None
+
+    def require_gradient(self, wrt: str) -> None:
+        """A function is taken at its word."""
 
     def default_layer(self) -> Layer:
         spatial = [layer for layer in self._layers if layer.is_spatial]
@@ -280,5 +283,11 @@ def _names(equations: Sequence[Equation]) -> Iterator[str]:
     for index, equation in enumerate(equations):
         path = "/".join(filter(None, (equation.scope, equation.operator)))
         is_result = equation.scope and last[equation.scope] == index
-        yield equation.scope if is_result else f"{path}_{count[path]}" if count[path] else path
+        yield (
+            equation.scope
+            if is_result
+            else f"{path}_{count[path]}"
+            if count[path] or not equation.operator
+            else path
+        )
         count[path] += not is_result

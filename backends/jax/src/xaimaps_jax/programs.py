@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from xaimaps.backend import Array, Classifier, Layer, RectifierRule
+from xaimaps.backend import INPUT, Array, Classifier, Layer, RectifierRule
 from xaimaps_jax.onnx.analysis import Analysis
 from xaimaps_jax.onnx.biases import node_bias
+from xaimaps_jax.onnx.gradients import require_gradient
 from xaimaps_jax.onnx.graph import Step
 from xaimaps_jax.onnx.layouts import Layout
 from xaimaps_jax.onnx.steps import RECTIFIERS, bypassing, rectifying, tapping
@@ -44,6 +45,9 @@ class Program(Protocol):
 
     def default_layer(self) -> Layer:
         """The last layer with a spatial extent."""
+
+    def require_gradient(self, wrt: str) -> None:
+        """Refuse what has no gradient with respect to a layer or the images."""
 
     def classifier(self, params: Params) -> Classifier:
         """The pooling and dense head."""
@@ -87,6 +91,10 @@ class OnnxProgram:
 
     def default_layer(self) -> Layer:
         return self._analysis.default_layer()
+
+    def require_gradient(self, wrt: str) -> None:
+        start = self._analysis.input.name if wrt == INPUT else wrt
+        require_gradient(self._analysis.nodes, start, self._analysis.output)
 
     def classifier(self, params: Params) -> Classifier:
         head = self._analysis.head()

@@ -48,7 +48,7 @@ def torch_main(folder: Path, names: list[str]) -> None:
             torchvision.models.SwinTransformer,
             {**swin, "window_size": [4, 4], "num_classes": 10},
             64,
-            ("ts", "dynamo"),
+            ("dynamo",),
         ),
     }
     big = {name: (getattr(torchvision.models, name), {}, 224, ("ts", "dynamo")) for name in names}
@@ -71,7 +71,7 @@ def torch_seeded(model: Any) -> Any:
             module.running_var.uniform_(0.75, 1.25, generator=g)
     for name, p in model.named_parameters():
         with torch.no_grad():
-            if p.ndim == 1 and name.endswith("weight") or "layer_scale" in name:
+            if (p.ndim == 1 and name.endswith("weight")) or "layer_scale" in name:
                 p.uniform_(0.6, 1.0, generator=g)
             elif p.ndim == 1:
                 p.normal_(0, 0.1, generator=g)
@@ -93,7 +93,6 @@ def torch_export(model: Any, images: Any, path: Path, exporter: str) -> None:
         axes = {"x": {0: "N"}, "y": {0: "N"}}
         options = {"dynamic_axes": axes, "opset_version": 17, "dynamo": False}
     torch.onnx.export(model, (images,), path, input_names=["x"], output_names=["y"], **options)
-    print(path)
 
 
 def keras_main(folder: Path, names: list[str]) -> None:
@@ -104,7 +103,6 @@ def keras_main(folder: Path, names: list[str]) -> None:
         model = getattr(keras.applications, name)(weights=None, **shape)
         keras_seeded(model)
         onnx.save(keras_converted(model), folder / f"keras-{name}.onnx")
-        print(name)
 
 
 def keras_seeded(model: Any) -> None:
@@ -122,7 +120,7 @@ def keras_seeded(model: Any) -> None:
 
 
 def keras_converted(model: Any) -> onnx.ModelProto:
-    """Convert with the big weights as inputs, which tf2onnx would copy many times, and put them back."""
+    """Convert with the big weights as inputs, since tf2onnx would copy them many times."""
     import keras
     import tensorflow as tf
     import tf2onnx

@@ -9,12 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
+from xaimaps_jax.onnx.analysis import Analysis
+from xaimaps_jax.onnx.model import load
 
 import xaimaps
 from xaimaps.errors import LayerError
 from xaimaps.targets import as_target
-from xaimaps_jax.onnx.analysis import Analysis
-from xaimaps_jax.onnx.model import load
 
 GRAPHS = Path(__file__).parents[1] / "graphs"
 MODELS = os.environ.get("XAIMAPS_MODELS")
@@ -225,7 +225,6 @@ def test_behind_the_last_attention_only_the_class_token_counts(models):
     assert not np.any(found.gradients)
 
 
-@pytest.mark.models
 @pytest.mark.skipif(not MODELS, reason="XAIMAPS_MODELS names no folder of exported models")
 @pytest.mark.parametrize("path", sorted(Path(MODELS or ".").glob("*.onnx")), ids=lambda p: p.stem)
 def test_whole_models_give_what_onnx_runtime_gives(path):
@@ -235,6 +234,5 @@ def test_whole_models_give_what_onnx_runtime_gives(path):
     expected = runtime(proto, images)
     if not path.stem.startswith("int8"):  # rounding to another integer is no small error
         assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
-    assert (
-        found.reshape(len(images), -1).argmax(1) == expected.reshape(len(images), -1).argmax(1)
-    ).all()
+    best, wanted = (array.reshape(len(images), -1).argmax(1) for array in (found, expected))
+    assert (best == wanted).all()

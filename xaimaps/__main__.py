@@ -1,0 +1,5 @@
+"""`python -m xaimaps`."""
+
+from xaimaps.cli import main
+
+main()
