@@ -73,7 +73,8 @@ def forward(path: Path) -> dict[str, Any]:
 
 def head(backend: Backend) -> str:
     try:
-        return str(backend.classifier().layer == backend.default_layer().name)
+        is_default = backend.classifier().layer == backend.default_layer().name
+        return "yes" if is_default else "another layer"
     except LayerError:
         return "none"
 
@@ -190,7 +191,7 @@ def as_table(rows: list[dict[str, Any]]) -> str:
 
 def as_text(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.1e}" if abs(value) < 0.01 else f"{value:.1f}"
+        return f"{value:.1e}" if abs(value) < 0.1 else f"{value:.1f}"
     return f"`{value}`" if isinstance(value, str) and "/" in value else str(value)
 
 

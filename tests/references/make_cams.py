@@ -128,7 +128,7 @@ def masked_scores(model, images, targets, layer, how):
 
 def scaled(masks):
     low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
-    return (masks - low) / (high - low)
+    return torch.where(high > low, (masks - low) / (high - low), 0)  # some are constant
 
 
 def main(pictures, checkpoint, output):

@@ -85,13 +85,13 @@ def weighted_sum(
     xp = backend.xp
 
     def step(total: Array, chunk: tuple[Array, ...]) -> tuple[Array, None]:
-        values = fn(*chunk[1:])
-        factors = xp.reshape(chunk[0], (-1, *(1,) * (len(values.shape) - 1)))
-        return total + xp.sum(factors * values, axis=0), None
+        # Flat: a loop over arrays of seven axes ends in a segmentation fault in jaxlib 0.10.2.
+        values = xp.reshape(fn(*chunk[1:]), (chunk[0].shape[0], -1))
+        return total + xp.sum(chunk[0][:, None] * values, axis=0), None
 
     chunks = tuple(_chunked(xp, x, most) for x in (weights, *xs))
-    total, _ = backend.scan(step, start, chunks)
-    return total
+    total, _ = backend.scan(step, xp.reshape(start, (-1,)), chunks)
+    return xp.reshape(total, start.shape)
 
 
 def collected(

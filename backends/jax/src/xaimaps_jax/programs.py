@@ -17,7 +17,7 @@ from xaimaps.backend import INPUT, Array, Classifier, Layer, RectifierRule
 from xaimaps_jax.onnx.analysis import Analysis
 from xaimaps_jax.onnx.biases import node_bias
 from xaimaps_jax.onnx.gradients import require_gradient
-from xaimaps_jax.onnx.graph import Step
+from xaimaps_jax.onnx.graph import Step, Values
 from xaimaps_jax.onnx.layouts import Layout
 from xaimaps_jax.onnx.steps import RECTIFIERS, bypassing, rectifying, tapping
 
@@ -111,7 +111,7 @@ class OnnxProgram:
             values = {**params, self._analysis.input.name: self._to_graph(images)}
             known = self._graph.run(values, [self._output, *keep], self._step(rectifier))
             kept = {name: self._layout(name, images).show(known[name]) for name in keep}
-            return known[self._output], kept
+            return self._scores(known), kept
 
         result: tuple[Array, dict[str, Array]] = self._per_image(run)(images)
         return result
@@ -131,7 +131,7 @@ class OnnxProgram:
 
         def rest(activations: Array) -> Array:
             cut = {**before, layer: layout.hide(activations, known[layer])}
-            return self._graph.run(cut, [self._output], step)[self._output]
+            return self._scores(self._graph.run(cut, [self._output], step))
 
         return layout.show(known[layer]), rest
 
@@ -145,7 +145,7 @@ class OnnxProgram:
             values = {**params, self._analysis.input.name: self._to_graph(image)}
             original = self._graph.run(values, [layer], step)[layer] if layout.has_others else None
             values[layer] = layout.hide(activations, original)
-            return self._graph.run(values, [self._output], step)[self._output]
+            return self._scores(self._graph.run(values, [self._output], step))
 
         kept = self.apply(params, images, [layer], None)[1]
         return kept[layer], lambda activations: self._per_image(rest)(images, activations)
@@ -172,7 +172,7 @@ class OnnxProgram:
                 for name, tap in taps.items()
             }
             values = {**params, source: self._to_graph(images)}
-            return self._graph.run(values, [self._output], tapping(hidden, step))[self._output]
+            return self._scores(self._graph.run(values, [self._output], tapping(hidden, step)))
 
         return self._per_image(found)(images), self._per_image(tapped)
 
@@ -190,6 +190,12 @@ class OnnxProgram:
     @property
     def _output(self) -> str:
         return self._analysis.output
+
+    def _scores(self, known: Values) -> Array:
+        """The outputs; those of a fully convolutional network as one vector for each image."""
+        value = known[self._output]
+        is_vector = value.ndim > 2 and max(value.shape[1:]) == value[0].size
+        return value.reshape(value.shape[0], -1) if is_vector else value
 
     def _step(self, rectifier: RectifierRule | None) -> Step:
         step = bypassing(self._analysis.bypassed)

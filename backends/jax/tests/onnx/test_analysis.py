@@ -34,9 +34,9 @@ class Graph:
         self.weights.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def load(self, output):
+    def load(self, output, rank=2):
         given = helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)
-        made = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", None])
+        made = helper.make_tensor_value_info(output, TensorProto.FLOAT, rank * [None])
         graph = helper.make_graph(self.nodes, "g", [given], [made], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
         model.ir_version = 9
@@ -247,7 +247,8 @@ def nodes(*names, metadata=None):
 
 
 def known(chain):
-    found = aliases(chain, [node.outputs[0] for node in chain])
+    values = [node.outputs[0] for node in chain]
+    found = aliases(chain, values, values)
     return {node.name: found[node.outputs[0]][1:] for node in chain}
 
 
@@ -264,6 +265,17 @@ def test_a_traced_module_stands_for_its_last_value():
 def test_a_noted_module_stands_for_its_last_value():
     chain = nodes("a", "b", metadata={SCOPES: "['', 'layer4', 'layer4.1', 'relu_3']"})
     assert known(chain) == {"a": (), "b": ("layer4", "layer4.1")}
+
+
+def test_a_module_whose_last_value_cannot_be_shown_has_no_alias():
+    chain = nodes("/block/attn/Relu", "/block/attn/Add")
+    assert aliases(chain, ["v1", "v2"], ["v1"]) == {"v1": ("/block/attn/Relu",)}
+
+
+def test_a_convolution_that_holds_its_batch_normalisation_does_not_go_by_its_own_name():
+    name = "/layer1/layer1.0/conv1/Conv"
+    chain = [Node(name, "Conv", None, ("v0", "onnx::Conv_7"), ("v1",), {})]
+    assert known(chain) == {name: ("layer1", "layer1.0")}
 
 
 def test_a_note_in_another_form_is_no_error():
@@ -285,3 +297,12 @@ def test_layers_of_earlier_keras_are_not_counted():
         "model_1/conv2d_1/Relu": ("conv2d_1",),
         "model_1/out/Relu": ("out",),
     }
+
+
+def test_a_fully_convolutional_network_gives_one_score_for_each_class():
+    graph = Graph()
+    graph("GlobalAveragePool", "y", convolved(graph))
+    backend = graph.load("y", rank=4)
+    assert backend.forward(images(backend)).shape == (2, 6)
+    found = backend.grad(images(backend), as_target(0, 2, None), wrt="relu")
+    assert found.outputs.shape == (2, 6)

@@ -12,7 +12,8 @@ import numpy as np
 
 from xaimaps.backend import Layer
 from xaimaps.errors import LayerError, UnsupportedModelError
-from xaimaps_jax.onnx.axes import Axes, Shape, axis_of, read_axes
+from xaimaps_jax.onnx.axes import Axes, Shape, axis_of
+from xaimaps_jax.onnx.axis_rules import read_axes
 from xaimaps_jax.onnx.graph import Node
 from xaimaps_jax.onnx.heads import VIEWS, Head, HeadFinder, last_activation
 from xaimaps_jax.onnx.layouts import Layout, layout_of
@@ -170,7 +171,7 @@ class Analysis:
 
     @functools.cached_property
     def _aliases(self) -> dict[str, tuple[str, ...]]:
-        return aliases(self.nodes, self.shapes)
+        return aliases(self.nodes, self._usual.axes, self.shapes)
 
     def _layer(self, name: str) -> Layer:
         return Layer(

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xaimaps.errors import LayerError
-from xaimaps_jax.onnx.axes import Axes, Shape, kind_of, takes_all
+from xaimaps_jax.onnx.axes import Axes, Shape, kind_of
+from xaimaps_jax.onnx.axis_rules import takes_all
 from xaimaps_jax.onnx.graph import Graph, Node
 
 VIEWS = frozenset({"Identity", "Dropout", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})

@@ -12,6 +12,9 @@ from xaimaps_jax.onnx.graph import Node
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Where PyTorch's newer exporter notes the modules that a node comes from, outermost first."""
 
+FOLDED = "onnx::"
+"""How the weights of a convolution are named that has the batch normalisation behind it in it."""
+
 COUNTED = re.compile(r"(.+)_\d+")
 MADE_BY_TF2ONNX = re.compile(r"__\d+(:\d+)?$")
 
@@ -19,14 +22,17 @@ Named = list[tuple[str, str]]
 """Pairs of an alias and a value's own name."""
 
 
-def aliases(nodes: Sequence[Node], values: Collection[str]) -> dict[str, tuple[str, ...]]:
+def aliases(
+    nodes: Sequence[Node], data: Collection[str], values: Collection[str]
+) -> dict[str, tuple[str, ...]]:
     """Other names of values: of the node, and of every module or layer whose last value it is.
 
     Args:
         nodes: in the order of computation.
-        values: the names of the values that may have an alias.
+        data: the values that depend on the images, in floats.
+        values: those of them that may have an alias.
     """
-    nodes = [node for node in nodes if node.outputs[0] in values]
+    nodes = [node for node in nodes if node.outputs[0] in data]
     exact = {name for node in nodes for name in (node.name, node.outputs[0])}
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for node in nodes:
@@ -35,7 +41,7 @@ def aliases(nodes: Sequence[Node], values: Collection[str]) -> dict[str, tuple[s
     for alias, value in [*_modules(nodes), *_keras_layers(nodes)]:
         if alias not in exact:
             found[value][alias] = None
-    return {value: tuple(names) for value, names in found.items()}
+    return {value: tuple(names) for value, names in found.items() if value in values}
 
 
 def _modules(nodes: Sequence[Node]) -> Named:
@@ -69,7 +75,9 @@ def _module_scopes(node: Node) -> list[str]:
         return _noted_scopes(node.metadata[SCOPES])
     if not node.name.startswith("/"):
         return []
-    return _traced_scopes(node.name.split("/")[1:-1])
+    scopes = _traced_scopes(node.name.split("/")[1:-1])
+    is_folded = node.operator == "Conv" and node.inputs[1].startswith(FOLDED)
+    return scopes[:-1] if is_folded else scopes
 
 
 def _noted_scopes(text: str) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from xaimaps_jax.onnx.axes import Axes, grid_of, kind_of, token_span
+from xaimaps_jax.onnx.axes import Axes, grid_of, kind_of
+from xaimaps_jax.onnx.axis_rules import token_span
 from xaimaps_jax.onnx.graph import Node
 
 ALL = -1
