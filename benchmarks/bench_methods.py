@@ -81,8 +81,10 @@ ROWS = (
     Row("finer_cam", forward=1),
     Row("eigen_cam", forward=1),
     Row("eigen_grad_cam", forward=1),
-    Row("smooth_grad_cam_plusplus", forward=11),
+    Row("smooth_grad_cam_plusplus", forward=11, options={"layer": "blocks.4.2/add"}),
     Row("ablation_cam", forward=1, limit=3.0, of_one=True),
+    # Where the head has a rectifier, or the target is a function, every channel is a pass.
+    Row("ablation_cam", forward=1, options={"layer": "head/bn"}),
     Row("integrated_gradients", forward=2, both=50, limit=1.15),
     Row("occlusion", forward=170),
     Row("rise", forward=513, options={"n_masks": 512}),

@@ -125,6 +125,12 @@ def test_ablation_cam_of_a_pooled_network_in_closed_form(pooled, images):
     close(run("ablation_cam", pooled, images, 3, relu=False), expected, 1e-4)
 
 
+def test_ablation_cam_runs_the_head_where_the_target_is_a_function(pooled, images):
+    by_class = run("ablation_cam", pooled, images, 3, relu=False)
+    by_function = run("ablation_cam", pooled, images, lambda out: out[:, 3], relu=False)
+    close(by_function, by_class, 1e-4)
+
+
 # Against the formulas, one number at a time
 
 

@@ -168,7 +168,7 @@ WRONG_CALLS = [
     ({"target": [0, 1]}, TargetError, "each of the 7 images"),
     ({"target": "top-6"}, TargetError, "top 6"),
     ({"method": "cam", "target": np.sum}, TargetError, "classes only"),
-    ({"batch_size": 0}, ArrayInputError, "at least 1, got 0"),
+    ({"batch_size": 0}, ArrayInputError, "whole number from 1, got 0"),
     ({"images": np.zeros((1, 3, 9, 9))}, ArrayInputError, "moveaxis"),
     ({"images": np.full((2, 9, 9, 3), np.nan)}, ArrayInputError, "image 0 has NaN"),
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xaimaps.errors import ArrayInputError
+from xaimaps.errors import ArrayInputError, InputImageError
 from xaimaps.preprocess import PRESETS, Preprocess, crop_box, get_preprocess
 
 RANDOM = np.random.default_rng(3)
@@ -147,7 +147,7 @@ def test_the_models_own_size_is_not_resampled():
 
 def test_padding_has_a_limit():
     pad = dataclasses.replace(PRESETS["unit"], fit="pad")
-    with pytest.raises(ArrayInputError, match="fit='crop'"):
+    with pytest.raises(InputImageError, match="fit='crop'"):
         pad(np.zeros((1, 65_000, 3), np.uint8), (224, 224))
 
 

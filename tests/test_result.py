@@ -5,7 +5,7 @@ import pytest
 
 import xaimaps
 from xaimaps import render
-from xaimaps.errors import ArrayInputError
+from xaimaps.errors import ArrayInputError, ModelLoadError
 from xaimaps.targets import several
 
 PICTURE = np.random.default_rng(2).integers(0, 256, (20, 30, 3), np.uint8)
@@ -42,11 +42,27 @@ def test_top_needs_a_row_of_classes(pooled, images):
 
 
 def test_labels_that_are_missing(pooled, images):
-    pooled.info.labels = ("tench",)
-    assert xaimaps.attribute(pooled, images).label(0) == "tench"
-    assert xaimaps.attribute(pooled, images).label(1) == "class 1"
     pooled.info.labels = None
     assert xaimaps.attribute(pooled, images).label(0) == "class 0"
+    pooled.info.labels = ("tench",)
+    with pytest.raises(ModelLoadError, match="5 classes, got 1 names"):
+        xaimaps.attribute(pooled, images)
+
+
+def test_probabilities_are_the_models_own(pooled, images):
+    found = xaimaps.attribute(pooled, images)
+    scores = found.scores[0].astype(np.float64)
+    softmax = np.exp(scores) / np.exp(scores).sum()
+    assert found.top(1)[0].probability == pytest.approx(softmax.max())
+    pooled.info.ending = "sigmoid"
+    assert found.top(1)[0].probability == pytest.approx(1 / (1 + np.exp(-scores.max())))
+
+
+@pytest.mark.parametrize("call", ["heatmap", "top"])
+def test_an_image_that_is_not_there(pooled, images, call):
+    found = xaimaps.attribute(pooled, images)
+    with pytest.raises(ArrayInputError, match="from 0 to 6, got 9"):
+        getattr(found, call)(index=9)
 
 
 @pytest.mark.parametrize("k", [0, 1])

@@ -92,7 +92,7 @@ class Attribution:
     def label(self, index: int) -> str:
         """The name of a class; its number where the labels are not known."""
         labels = self.model.labels
-        return labels[index] if labels is not None and index < len(labels) else f"class {index}"
+        return labels[index] if labels is not None else f"class {index}"
 
     def top(self, count: int = 5, *, index: int = 0) -> list[Prediction]:
         """The classes with the highest scores of one image, best first.

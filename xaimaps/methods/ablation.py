@@ -6,14 +6,17 @@ import math
 from typing import Any, Literal
 
 from xaimaps.backend import Array, Backend
-from xaimaps.errors import MethodError
-from xaimaps.methods.cam import class_map
+from xaimaps.errors import LayerError, MethodError
+from xaimaps.methods.cam import class_map, class_weights
 from xaimaps.methods.chunks import MEMORY, collected, merged, parted, repeated
 from xaimaps.methods.fusion import over_layers
-from xaimaps.methods.maps import Maps
+from xaimaps.methods.maps import Maps, spatial_axes
 from xaimaps.methods.principal import divided
 from xaimaps.methods.table import Method
 from xaimaps.targets import Target, as_target
+
+_MOST = 64
+"""Variants at a time: more would not fit a processor's caches, and are slower there."""
 
 
 @over_layers
@@ -35,7 +38,8 @@ def ablation_cam(
     $$w_k = \frac{y - y_k}{|y|}, \qquad M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
 
     The paper divides by $y$, which turns a map upside down where the score is negative; where it is
-    zero, so are the weights here. Only what lies behind the layer is computed for each channel.
+    zero, so are the weights here. Only what lies behind the layer is computed for each channel;
+    nothing, where that is pooling and one dense layer, and the target a class.
 
     Args:
         backend: the model; forward passes are all it must do.
@@ -67,11 +71,32 @@ def ablation_cam(
     outputs = rest(activations)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
     scores = goal.scores(xp, outputs)
-    without = _without_each(backend, activations, rest, goal, _most(backend, name, images, memory))
+    drops = _pooled_drops(backend, name, activations, outputs, goal)
+    if drops is None:
+        most = _most(backend, name, images, memory)
+        without = _without_each(backend, activations, rest, goal, most)
+        drops = xp.moveaxis(scores - without, 0, -1)
     size = xp.abs(scores) if variant == "paper" else scores
-    weights = xp.moveaxis(divided(xp, scores - without, size), 0, -1)
+    weights = divided(xp, drops, size[..., None])
     maps = class_map(xp, weights, activations, relu=relu, eigen_smooth=eigen_smooth)
     return Maps(maps, outputs)
+
+
+def _pooled_drops(
+    backend: Backend, name: str, activations: Array, outputs: Array, target: Target
+) -> Array | None:
+    """What a class loses with each channel `(..., N, C)`, where the layer is pooled and weighed.
+
+    There a channel's part of the score is its mean times its weight, and nothing needs to run.
+    """
+    try:
+        head = backend.classifier() if "classifier" in backend.capabilities else None
+    except LayerError:
+        return None
+    if head is None or head.layer != name or target.indices_in(backend.xp, outputs) is None:
+        return None
+    means = backend.xp.mean(activations, axis=spatial_axes(activations, batch_axes=1))
+    return means * class_weights(backend, head.weights, outputs, target)
 
 
 def _without_each(
@@ -100,7 +125,8 @@ def _most(backend: Backend, name: str, images: Array, memory: float) -> int:
     behind = layers[[layer.name for layer in layers].index(name) :]
     # What is not known of a size is taken to be the image's.
     values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
-    return max(1, int(memory * 1e6 // (4 * values * max(1, images.shape[0]))))
+    most = int(memory * 1e6 // (4 * values * max(1, images.shape[0])))
+    return min(max(1, most), _MOST)
 
 
 ROWS = (
@@ -109,7 +135,7 @@ ROWS = (
         family="cam",
         needs=frozenset({"forward", "activations", "split"}),
         paper="Desai, Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360",
-        cost="1 F + 1 f for each channel",
+        cost="1 F + 1 f for each channel; f is the part behind the layer",
     ),
 )
 """This method in the table."""

@@ -45,7 +45,7 @@ def cam(backend: Backend, images: Array, target: Any = None, *, layer: str | Non
             "use grad_cam for another layer"
         )
     outputs, kept = backend.forward_with_activations(images, (head.layer,))
-    weights = _class_weights(backend, head.weights, outputs, target)
+    weights = class_weights(backend, head.weights, outputs, target)
     return Maps(class_map(backend.xp, weights, kept[head.layer]), outputs)
 
 
@@ -124,8 +124,12 @@ def folded(xp: Any, weighted: Array, places: int, *, relu: bool, eigen_smooth: b
     return xp.maximum(maps, xp.zeros_like(maps)) if relu else maps
 
 
-def _class_weights(backend: Backend, weights: Array, outputs: Array, target: Any) -> Array:
-    """The dense weights `(..., N, C)` of the target's classes, from `(C, classes)`."""
+def class_weights(backend: Backend, weights: Array, outputs: Array, target: Any) -> Array:
+    """The dense weights `(..., N, C)` of the target's classes, from `(C, classes)`.
+
+    Raises:
+        TargetError: the target is not a class.
+    """
     wanted = as_target(target, outputs.shape[0], backend.info.labels)
     indices = wanted.indices_in(backend.xp, outputs)
     if indices is None:

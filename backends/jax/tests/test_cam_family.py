@@ -199,3 +199,15 @@ def test_other_weights_change_every_map(build):
         if row.family in ("cam", "perturbation"):
             maps = [xaimaps.attribute(one, images, name, target=1).maps for one in (first, second)]
             assert not np.allclose(*maps, rtol=1e-3), name
+
+
+@pytest.mark.parametrize("way", ["onnx", "onnx channels last"])
+def test_variants_of_a_graph_for_one_image(build, way):
+    images = np.random.default_rng(0).normal(size=(3, 9, 9, 3)).astype(np.float32)
+    one = build(pooled_network(), way, batch=1)
+    desired = METHODS["ablation_cam"].fn(
+        ReferenceBackend(pooled_network()), images, several(1, None), layer="relu1"
+    )
+    layer = one.find_layer("relu1").name
+    maps = METHODS["ablation_cam"].fn(one, one.asarray(images), several(1, None), layer=layer).maps
+    np.testing.assert_allclose(maps, desired.maps, rtol=1e-4, atol=1e-5)

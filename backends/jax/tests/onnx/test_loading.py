@@ -660,9 +660,10 @@ OTHER_OUTPUTS = {
         node("ArgMax", ["logits"], ["y"], axis=1, keepdims=0), kind=INT64, shape=("N",)
     ),
     "M28 boxes": lambda: ending(
-        node("Unsqueeze", ["logits", "axis"], ["y"]),
-        shape=("N", 1, 5),
-        weights={"axis": np.array([1])},
+        node("Unsqueeze", ["logits", "axis"], ["column"]),
+        node("MatMul", ["column", "four"], ["y"]),
+        shape=("N", 5, 4),
+        weights={"axis": np.array([2]), "four": np.ones((1, 4), np.float32)},
     ),
 }
 

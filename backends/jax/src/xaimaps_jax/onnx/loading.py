@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,20 @@ from typing import Any
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError, EncodeError, Message
+from google.protobuf.message import DecodeError, EncodeError
 
-from xaimaps.errors import ModelLoadError, UnsupportedModelError, XaimapsError
+from xaimaps.errors import ModelLoadError, XaimapsError
+from xaimaps_jax.onnx.checks import (
+    REMEDY,
+    all_tensors,
+    check_opset,
+    check_text,
+    check_values,
+    unreadable,
+)
 from xaimaps_jax.onnx.external import is_external
 from xaimaps_jax.onnx.limits import MODEL_BYTES, require_finite_calls
 from xaimaps_jax.onnx.tensors import TensorReader
-
-NEWEST = onnx.defs.onnx_opset_version()
-OLDEST = 1
-REMEDY = "export the model again"
 
 BROKEN = (
     *(onnx.checker.ValidationError, onnx.shape_inference.InferenceError, DecodeError, EncodeError),
@@ -97,8 +101,8 @@ def _summary(error: Exception) -> str:
 
 def _from_memory(model: onnx.ModelProto, name: str) -> Source:
     tensors = TensorReader(size=model.ByteSize())
-    _check_text(model, name)
-    _check_opset(model, name)
+    check_text(model, name)
+    check_opset(model, name)
     _check_tensors(model, tensors)
     onnx.checker.check_model(model)
     own = onnx.ModelProto()
@@ -110,8 +114,8 @@ def _from_file(path: Path, name: str) -> Source:
     data = _read_bytes(path, name)
     proto = _parse(data, name)
     tensors = TensorReader(path.parent, len(data))
-    _check_text(proto, name)
-    _check_opset(proto, name)
+    check_text(proto, name)
+    check_opset(proto, name)
     if _check_tensors(proto, tensors):
         del data
         onnx.checker.check_model(str(path))  # by its path, so that it looks at external data too
@@ -124,7 +128,7 @@ def _from_file(path: Path, name: str) -> Source:
 def _source(proto: onnx.ModelProto, name: str, tensors: TensorReader) -> Source:
     if not proto.graph.output:
         raise ModelLoadError(f"the ONNX model {name} has no output; {REMEDY}")
-    _check_values(proto.graph)
+    check_values(proto.graph)
     return Source(name, proto, tensors)
 
 
@@ -158,90 +162,17 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except (DecodeError, ValueError, RuntimeError) as error:
-        raise _unreadable(name, str(error)) from None
+        raise unreadable(name, str(error)) from None
     if not proto.graph.node and not proto.graph.output:
-        raise _unreadable(name, "no graph in it")
+        raise unreadable(name, "no graph in it")
     return proto
-
-
-def _unreadable(name: str, problem: str) -> ModelLoadError:
-    return ModelLoadError(
-        f"{name} is not a readable ONNX file ({problem}); {REMEDY} or copy it again"
-    )
-
-
-def _check_text(message: Message, name: str) -> None:
-    """Refuse names and notes that are not UTF-8, which protobuf hands on as bytes."""
-    for field, content in message.ListFields():
-        parts = [content] if isinstance(content, Message | str | bytes) else content
-        if field.type == field.TYPE_MESSAGE:
-            for part in parts:
-                _check_text(part, name)
-        elif field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in parts):
-            raise _unreadable(name, f"its {field.name} is not UTF-8")
-
-
-def _check_opset(proto: onnx.ModelProto, name: str) -> None:
-    opsets = {entry.domain: entry.version for entry in proto.opset_import}
-    opset = opsets.get("", opsets.get("ai.onnx"))
-    if opset is None:
-        raise ModelLoadError(f"{name} names no ONNX operator set; {REMEDY}")
-    if not OLDEST <= opset <= NEWEST:
-        raise UnsupportedModelError(
-            f"{name} uses opset {opset}, outside {OLDEST}..{NEWEST}; {REMEDY} with opset 18"
-        )
 
 
 def _check_tensors(proto: onnx.ModelProto, tensors: TensorReader) -> bool:
     """Check sizes and places of all data; whether some lie in other files."""
-    found = list(_tensors(proto))
+    found = list(all_tensors(proto))
     tensors.require_sound(found)
     return any(map(is_external, found))
-
-
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from _tensors_of(proto.graph)
-    for function in proto.functions:
-        yield from _attribute_tensors(function.node)
-
-
-def _tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _attribute_tensors(graph.node)
-
-
-def _attribute_tensors(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for attribute in (attribute for node in nodes for attribute in node.attribute):
-        if attribute.HasField("t"):
-            yield attribute.t
-        if attribute.HasField("sparse_tensor"):
-            yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-        yield from attribute.tensors
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            yield from _tensors_of(graph)
-
-
-def _check_values(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> None:
-    """What ONNX's checker leaves out: that the functions compute what the graph reads of them."""
-    known = {*outer, "", *(value.name for value in (*graph.input, *graph.initializer))}
-    known.update(sparse.values.name for sparse in graph.sparse_initializer)
-    for node in graph.node:
-        _require_known(node.input, known, f"the {node.op_type} node {node.name!r}")
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                _check_values(attribute.g, frozenset(known))
-        known.update(node.output)
-    _require_known([value.name for value in graph.output], known, "the graph, as its output,")
-
-
-def _require_known(names: Iterable[str], known: set[str], reader: str) -> None:
-    for name in names:
-        if name not in known:
-            raise ModelLoadError(
-                f"nothing computes the value {name!r} before {reader} reads it; {REMEDY}"
-            )
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
