@@ -264,3 +264,9 @@ def test_figure_keeps_the_state_of_matplotlib():
 def test_figure_needs_a_panel():
     with pytest.raises(ArrayInputError, match="panel"):
         figure([])
+
+
+def test_relative_maps_start_at_their_minimum():
+    shown = normalize(np.array([[0.4, 0.5], [0.6, 0.4]]), relative=True)
+    np.testing.assert_allclose(shown, [[0, 0.5], [1, 0]], atol=1e-6)
+    assert not normalize(np.full((2, 2), 0.4), relative=True).any()

@@ -70,7 +70,9 @@ def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
     return result
 
 
-def normalize(maps: Array, *, signed: bool = False, percentile: float = 100) -> Floats:
+def normalize(
+    maps: Array, *, signed: bool = False, percentile: float = 100, relative: bool = False
+) -> Floats:
     """Scale each map to its own maximum; a map without anything to show stays all zeros.
 
     Args:
@@ -78,6 +80,7 @@ def normalize(maps: Array, *, signed: bool = False, percentile: float = 100) -> 
         signed: keep the negative part too.
         percentile: the magnitude that becomes 1, what is above is cut; 100 is the maximum. A few
             extreme pixels would leave a noisy map dark.
+        relative: take each map's minimum for its zero.
 
     Returns:
         `(..., h, w)` float32: the positive part over its maximum, 0 to 1; if signed, the map over
@@ -88,6 +91,8 @@ def normalize(maps: Array, *, signed: bool = False, percentile: float = 100) -> 
     """
     # float64, so that neither the largest nor the smallest float32 is lost in the division.
     values = _finite(maps).astype(np.float64)
+    if relative and values.size:
+        values = values - values.min(axis=(-2, -1), keepdims=True)
     values = values if signed else np.maximum(values, 0)
     size = np.abs(values)
     most = size.max(axis=(-2, -1), keepdims=True, initial=0)
@@ -122,6 +127,7 @@ def heatmap(
     *,
     signed: bool = False,
     percentile: float = 100,
+    relative: bool = False,
     colormap: str | None = None,
 ) -> Pixels:
     """Colour one raw map: resize, normalise, colour, in this order.
@@ -131,6 +137,7 @@ def heatmap(
         size: the height and width wanted.
         signed: show the negative part too.
         percentile: see `normalize`.
+        relative: see `normalize`.
         colormap: see `colorize`.
 
     Returns:
@@ -143,7 +150,9 @@ def heatmap(
         raise ArrayInputError(
             f"expected one map (h, w), got shape {np.shape(map)}; pick one, such as maps[0]"
         )
-    shown = normalize(resize_maps(map, size), signed=signed, percentile=percentile)
+    shown = normalize(
+        resize_maps(map, size), signed=signed, percentile=percentile, relative=relative
+    )
     return colorize(shown, signed=signed, colormap=colormap)
 
 
@@ -154,6 +163,7 @@ def overlay(
     alpha: float = 0.5,
     signed: bool = False,
     percentile: float = 100,
+    relative: bool = False,
     colormap: str | None = None,
 ) -> Pixels:
     """Blend a map's colours into a picture, equally everywhere.
@@ -164,6 +174,7 @@ def overlay(
         alpha: the weight of the colours, 0 (picture only) to 1 (colours only).
         signed: show the negative part too.
         percentile: see `normalize`.
+        relative: see `normalize`.
         colormap: see `colorize`.
 
     Returns:
@@ -174,7 +185,12 @@ def overlay(
     """
     _check_blend(pixels, alpha)
     colours = heatmap(
-        map, pixels.shape[:2], signed=signed, percentile=percentile, colormap=colormap
+        map,
+        pixels.shape[:2],
+        signed=signed,
+        percentile=percentile,
+        relative=relative,
+        colormap=colormap,
     )
     weight = np.float32(alpha)
     return _to_uint8(pixels * (1 - weight) + colours * weight)

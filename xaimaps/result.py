@@ -85,7 +85,10 @@ class Attribution:
         A class activation map below zero only lacks evidence, while a negative gradient is
         evidence against; and gradients have outliers that would leave the rest dark.
         """
-        if get_method(self.method).family == "cam":
+        row = get_method(self.method)
+        if row.is_relative:
+            return {"signed": False, "percentile": 100, "relative": True}
+        if row.family == "cam":
             return {"signed": False, "percentile": 100}
         return {"signed": bool((self.maps < 0).any()), "percentile": 99}
 

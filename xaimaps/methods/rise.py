@@ -171,6 +171,7 @@ ROWS = (
         paper="Petsiuk, Das, Saenko 2018, arXiv:1806.07421",
         cost="1 F + 4000 F",
         draws=draw_masks,
+        is_relative=True,
     ),
 )
 """This method in the table."""

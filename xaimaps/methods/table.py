@@ -25,6 +25,7 @@ class Method:
         cost: forward (F) and backward (B) passes for each image; b is the part behind the layer.
         draws: makes the random arrays, as keywords of `fn`, from `(input_shape, **options)`; they
             are arguments of the compiled program, and the same on every backend.
+        is_relative: whether only the differences between places mean something, not zero.
         defaults: the value of options that depend on the model where they are None.
     """
 
@@ -34,6 +35,7 @@ class Method:
     paper: str
     cost: str
     draws: Callable[..., dict[str, Any]] | None = None
+    is_relative: bool = False
     defaults: Callable[[Backend], dict[str, object]] | None = None
 
     @property
