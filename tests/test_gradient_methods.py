@@ -284,11 +284,13 @@ def batches(count=2):
 
 @pytest.mark.parametrize("rule", RULES)
 @settings(deadline=None, max_examples=5)
-@given(pictures=batches(), seed=st.integers(0, 100))
-def test_integrated_gradients_are_complete(rule, pictures, seed):
+@given(seed=st.integers(0, 100), scale=st.floats(0.1, 3))
+def test_integrated_gradients_are_complete(rule, seed, scale):
+    # Places differ, as in a picture: in one colour all of them cross their kinks at the same
+    # point of the path, where any rule is off by that point's whole weight.
     backend = ReferenceBackend(pooled_network(seed))
-    doubles = pictures.astype(np.float64)
-    n_steps = 500 if rule == "gauss_legendre" else 2000
+    doubles = scale * np.random.default_rng(seed).normal(size=(2, 9, 9, 3))
+    n_steps = 1000 if rule == "gauss_legendre" else 2000
     options = {"n_steps": n_steps, "rule": rule}
     found = METHODS["integrated_gradients"].fn(backend, doubles, [1, 2], **options)
     scores = backend.forward(doubles) - backend.forward(np.zeros_like(doubles))

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
@@ -341,9 +342,7 @@ def expanded():
     return classifier(nodes, weights, source="z")
 
 
-@row("M14 loop without end", None)
-def _(folder):
-    """Left in the graph: nothing runs while it is loaded."""
+def without_end():
     body = helper.make_graph(
         [node("Identity", ["on"], ["still"]), node("Add", ["s", "s"], ["t"])],
         "body",
@@ -355,7 +354,7 @@ def _(folder):
         node("Add", ["x", "end"], ["z"]),
     ]
     weights = {"yes": np.array(True), "one": np.ones(1, np.float32)}
-    return at(folder, classifier(nodes, weights, source="z"))
+    return classifier(nodes, weights, source="z")
 
 
 # M15 to M18: operators and versions
@@ -736,6 +735,11 @@ def test_a_loop_with_known_rounds_still_folds():
     loaded = load(model_of([loop], weights, [], output))
     assert not loaded.graph.nodes
     np.testing.assert_array_equal(loaded.graph.constants["each"], [[4], [16], [256]])
+
+
+def test_a_loop_without_end_is_not_run_while_it_is_loaded(tmp_path):
+    backend = JaxBackend.load(at(tmp_path, without_end()))
+    assert jax.eval_shape(backend.forward, IMAGES).shape == (2, 5)
 
 
 def test_the_budget_counts_each_and_all():
