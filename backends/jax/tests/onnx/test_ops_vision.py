@@ -54,6 +54,11 @@ def runtime(model, inputs):
     return session.run(None, dict(zip(names, inputs, strict=True)))
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_in_any_order():
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 def normal(*shape):
     return RNG.standard_normal(shape)
 
@@ -338,16 +343,16 @@ def test_grid_sample_equals_onnx_runtime(mode, padding, align):
     np.testing.assert_allclose(got, expected, rtol=2e-4, atol=2e-4)
 
 
+# ONNX Runtime warns that its own "max" mode is wrong; the official cases hold that mode to account.
 @pytest.mark.parametrize("half_pixel", [True, False])
-@pytest.mark.parametrize("mode", ["avg", "max"])
-def test_regions_with_adaptive_sampling(mode, half_pixel):
+def test_regions_with_adaptive_sampling(half_pixel):
     boxes = regions(4, 12).astype(np.float32)
     x = normal(2, 3, 12, 12).astype(np.float32)
     kind = "half_pixel" if half_pixel else "output_half_pixel"
     model, inputs = single(
         "RoiAlign",
         [x, boxes, np.array([0, 1, 1, 0])],
-        mode=mode,
+        mode="avg",
         output_height=2,
         output_width=2,
         coordinate_transformation_mode=kind,
