@@ -27,10 +27,11 @@ STRIPPED_FROM = 64  # elements
 
 def torch_main(folder: Path, names: list[str]) -> None:
     import torch
+    from torch import library
 
     for name in ("nms", "qnms"):  # torchvision's own operators may be missing; none is used
         signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        torch.library.define(f"torchvision::{name}", signature)
+        library.define(f"torchvision::{name}", signature)
     import torchvision
 
     vit = {"image_size": 64, "patch_size": 16, "num_layers": 2, "num_heads": 2}
