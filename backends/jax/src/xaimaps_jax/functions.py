@@ -20,10 +20,9 @@ from jax.extend import core
 from xaimaps.backend import Array, Classifier, Layer, RectifierRule
 from xaimaps.errors import LayerError, UnsupportedModelError
 from xaimaps_jax.onnx.graph import Graph, Step, Values, plainly
-from xaimaps_jax.onnx.steps import rectifying
+from xaimaps_jax.onnx.steps import JAX_RECTIFIERS, rectifying
 from xaimaps_jax.programs import Params, Rest, Tapped
 
-RECTIFIERS = frozenset({"relu", "relu6", "leaky_relu", "elu", "selu", "celu"})
 VIEWS = frozenset(
     "reshape transpose broadcast_in_dim squeeze convert_element_type copy pad rev slice".split()
 )
@@ -119,7 +118,7 @@ class FunctionProgram:
 
     @property
     def has_rectifiers(self) -> bool:
-        return any(equation.operator in RECTIFIERS for equation in self._probe.layers.values())
+        return any(equation.operator in JAX_RECTIFIERS for equation in self._probe.layers.values())
 
     def layers(self) -> tuple[Layer, ...]:
         return self._layers
@@ -265,7 +264,7 @@ def _operator(equation: Any) -> str:
     if name == "custom_jvp_call":
         inner = equation.params["call_jaxpr"].jaxpr.eqns
         return _operator(inner[0]) if len(inner) == 1 else name
-    if name in ("jit", "pjit") and equation.params["name"] in RECTIFIERS:
+    if name in ("jit", "pjit") and equation.params["name"] in JAX_RECTIFIERS:
         return str(equation.params["name"])
     if name == "max" and any(_is_zero(atom) for atom in equation.invars):
         return "relu"

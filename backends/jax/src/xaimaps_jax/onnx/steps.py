@@ -13,9 +13,11 @@ from xaimaps_jax.onnx.graph import Node, Step, Values, plainly
 
 Array = Any
 
-RECTIFIERS = frozenset(
-    "Relu Clip LeakyRelu PRelu ThresholdedRelu Elu Selu Celu "
-    "relu relu6 leaky_relu elu selu celu".split()
+JAX_RECTIFIERS = frozenset("relu relu6 leaky_relu elu selu celu".split())
+"""Those of jax.nn, by the names of their functions."""
+
+RECTIFIERS = JAX_RECTIFIERS | frozenset(
+    "Relu Clip LeakyRelu PRelu ThresholdedRelu Elu Selu Celu".split()
 )
 """Activations that pass what is positive and hold back what is negative."""
 
