@@ -1,0 +1,1 @@
+"""ONNX for xaimaps: the ONNX Runtime backend, and the converter of Keras models."""
