@@ -14,8 +14,11 @@ from xaimaps.preprocess import Preprocess, get_preprocess
 
 Labels = Sequence[str] | str | os.PathLike[str]
 
-SUFFIXES = {".onnx": "jax"}
+SUFFIXES = {".onnx": "jax", ".keras": "tensorflow", ".h5": "tensorflow", ".hdf5": "tensorflow"}
 """Which of our backends reads a file, for the remedy when none is installed."""
+
+SCHEMES = {"keras:": "tensorflow"}
+"""Which of our backends knows models by name, as in `keras:VGG16`."""
 
 
 def load(
@@ -30,7 +33,8 @@ def load(
 
     Args:
         model: the path of a model file, a live model, a JAX function (with `params=` and
-            `input_shape=`), or the name of an embedded model ("default").
+            `input_shape=`), the name of an embedded model ("default"), or that of one of Keras's
+            applications ("keras:VGG16").
         backend: the name of an installed backend; None for the first that accepts the model.
         labels: the class names, as a list, a text file with one in each line, or
             "imagenet-1k"; None for what the model file says.
@@ -69,6 +73,8 @@ def _located(model: Any) -> Any:
     name = os.fspath(model)
     if name in zoo.MODELS:
         return zoo.MODELS[name]
+    if name.startswith(tuple(SCHEMES)):
+        return name
     if not os.path.lexists(name):
         raise ModelLoadError(
             f"no model file {name!r}, and no embedded model of that name"
@@ -81,8 +87,9 @@ def _chosen(backend: str | None, model: Any) -> str | None:
     """Name our own backend for a known suffix, so that its absence is answered with the remedy."""
     if backend is not None or not isinstance(model, str | os.PathLike):
         return backend
-    suffix = Path(zoo.MODELS.get(os.fspath(model), model)).suffix.lower()
-    ours = SUFFIXES.get(suffix)
+    name = os.fspath(model)
+    suffix = Path(zoo.MODELS.get(name, name)).suffix.lower()
+    ours = SCHEMES.get(name.partition(":")[0] + ":") or SUFFIXES.get(suffix)
     return None if ours in plugins.installed() else ours
 
 

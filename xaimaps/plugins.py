@@ -13,7 +13,11 @@ from xaimaps.errors import BackendError, nearest
 
 GROUP = "xaimaps.backends"
 
-KNOWN = {"jax": "xaimaps-jax"}
+KNOWN = {
+    "jax": "xaimaps-jax",
+    "onnxruntime": "xaimaps-onnx",
+    "tensorflow": "'xaimaps-tensorflow[cpu]'",
+}
 """The distribution that brings each of our own backends, for the remedy in a message."""
 
 
