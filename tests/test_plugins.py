@@ -97,9 +97,9 @@ def test_a_broken_backend_does_not_hide_the_others(install, value):
 
 def test_when_no_backend_takes_it_the_broken_ones_are_told(install, tmp_path):
     install(("broken", BROKEN[0][0]), ("mine", REFERENCE))
-    model = tmp_path / "net.keras"
+    model = tmp_path / "net.pt"
     model.touch()
-    message = r"no backend takes the model '.*net\.keras' \(broken, mine\); .*'broken' is installed"
+    message = r"no backend takes the model '.*net\.pt' \(broken, mine\); .*'broken' is installed"
     with pytest.raises(BackendError, match=message):
         xaimaps.load(model)
 
