@@ -116,8 +116,9 @@ class ModelInfo:
 class Backend(ABC):
     """One model, loaded in one framework.
 
-    Subclasses set the two class attributes, and implement the abstract methods. All of
-    them but `layers` must be traceable by `compile`.
+    Subclasses set the two class attributes, and implement the abstract methods and those that
+    their capabilities name. All of them but `layers` must be traceable by `compile`. What is not
+    abstract serves a framework whose arrays are numpy's and that compiles nothing.
     """
 
     name: ClassVar[str]
@@ -175,7 +176,6 @@ class Backend(ABC):
     ) -> tuple[Array, dict[str, Array]]:
         """The outputs, and the value of each of `layers` by name."""
 
-    @abstractmethod
     def grad(
         self,
         images: Array,
@@ -195,17 +195,21 @@ class Backend(ABC):
             wrt: a layer's name, or the images.
             rectifier: another derivative for every rectifier; None for the true one. A backend
                 without the capability "rectifier_rules" is never given one.
-        """
 
-    @abstractmethod
+        Raises:
+            BackendError: the backend lacks the capability "grad".
+        """
+        raise self._lacking("grad")
+
     def classifier(self) -> Classifier:
         """The pooling and dense head, for `cam`.
 
         Raises:
             LayerError: the model does not end so.
+            BackendError: the backend lacks the capability "classifier".
         """
+        raise self._lacking("classifier")
 
-    @abstractmethod
     def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
         """Cut the network at a layer.
 
@@ -215,9 +219,12 @@ class Backend(ABC):
             computed again; what passes by it, as a skip connection does, stays as it was.
             Activations with further axes in front, `(..., N, *spatial, C)`, are as many variants
             of these images, and give outputs `(..., N, ...)`.
-        """
 
-    @abstractmethod
+        Raises:
+            BackendError: the backend lacks the capability "split".
+        """
+        raise self._lacking("split")
+
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
         """Split the scores into what comes from the images and what comes from biases.
 
@@ -228,9 +235,12 @@ class Backend(ABC):
         Returns:
             The gradients by the images; and for every layer with a bias, bias x gradient at its
             output, `(N, ..., C)`, or `(K, N, ..., C)` for K targets.
-        """
 
-    @abstractmethod
+        Raises:
+            BackendError: the backend lacks the capability "biases".
+        """
+        raise self._lacking("biases")
+
     def scan(
         self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
     ) -> tuple[Any, Any]:
@@ -244,22 +254,32 @@ class Backend(ABC):
         Returns:
             The last carry, and the ys stacked.
         """
+        ys = []
+        for x in zip(*xs, strict=True) if isinstance(xs, tuple) else xs:
+            carry, y = step(carry, x)
+            ys.append(y)
+        if not ys or ys[0] is None:
+            return carry, None
+        if isinstance(ys[0], tuple):
+            return carry, tuple(self.xp.stack(part) for part in zip(*ys, strict=True))
+        return carry, self.xp.stack(ys)
 
-    @abstractmethod
     def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
         """Compile `fn(backend, *arrays)` into a function of arrays shaped like these.
 
         The backend that `fn` is given may stand for this one with traced parameters, so
         `fn` must use its argument and not the original.
         """
+        return lambda *arrays: fn(self, *arrays)
 
-    @abstractmethod
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
         """Hand a numpy array to the framework."""
+        return array
 
-    @abstractmethod
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """Bring a native array back."""
+        result: np.ndarray[Any, Any] = array
+        return result
 
     def compiled(self, key: Hashable, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
         """Return `compile(fn, *arrays)`, made once for each `key` and each set of shapes."""
@@ -274,10 +294,13 @@ class Backend(ABC):
         """Raise a BackendError unless this backend can do all that `purpose` needs."""
         missing = sorted(needs - self.capabilities)
         if missing:
-            raise BackendError(
-                f"{purpose} needs a backend that can do {', '.join(missing)}, but {self.name!r} "
-                "cannot; `xaimaps backends` lists those that can"
-            )
+            raise self._lacking(", ".join(missing), purpose)
+
+    def _lacking(self, missing: str, purpose: str = "this") -> BackendError:
+        return BackendError(
+            f"{purpose} needs a backend that can do {missing}, but {self.name!r} cannot; `xaimaps "
+            "backends` lists those that can"
+        )
 
     def find_layer(self, name: str | None) -> Layer:
         """Return the layer that a user means by `name`; None means the default one.

@@ -134,18 +134,6 @@ class ReferenceBackend(Backend):
         )
         return self.grad(images, target), terms
 
-    def scan(
-        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
-    ) -> tuple[Any, Any]:
-        rows = zip(*xs, strict=True) if isinstance(xs, tuple) else iter(xs)
-        ys = []
-        for row in rows:
-            carry, y = step(carry, row)
-            ys.append(y)
-        if ys and isinstance(ys[0], tuple):
-            return carry, tuple(np.stack(part) for part in zip(*ys, strict=True))
-        return carry, None if not ys or ys[0] is None else np.stack(ys)
-
     def classifier(self) -> Classifier:
         names = list(self._network.layers)
         kinds = [type(layer) for layer in self._network.layers.values()]
@@ -154,15 +142,6 @@ class ReferenceBackend(Backend):
         dense = self._network.layers[names[-1]]
         assert isinstance(dense, Dense)
         return Classifier(names[-3], dense.weights)
-
-    def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
-        return lambda *arrays: fn(self, *arrays)
-
-    def asarray(self, array: np.ndarray[Any, Any]) -> Array:
-        return array
-
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        return np.asarray(array)
 
 
 def _seeds(target: Target, outputs: Array) -> Array:
