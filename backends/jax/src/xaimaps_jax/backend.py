@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,12 @@ from xaimaps.backend import (
     RectifierRule,
 )
 from xaimaps.errors import LayerError, ModelLoadError
-from xaimaps.preprocess import get_preprocess
 from xaimaps.targets import Target
 from xaimaps_jax import onnx as jax_onnx
 from xaimaps_jax.functions import FunctionProgram
 from xaimaps_jax.onnx.analysis import Analysis
 from xaimaps_jax.onnx.gradients import differentiating
+from xaimaps_jax.onnx.info import model_info
 from xaimaps_jax.programs import OnnxProgram, Program
 
 Params = Any
@@ -91,17 +90,7 @@ class JaxBackend(Backend):
         """Load an ONNX model whose one input is a batch of images."""
         loaded = jax_onnx.load(model)
         analysis = Analysis(loaded, output)
-        info = (
-            _file_info(model) if isinstance(model, str | os.PathLike) else ModelInfo("onnx model")
-        )
-        _read_metadata(info, loaded.metadata)
-        if analysis.activation is not None:
-            info.ending = "sigmoid" if analysis.activation.operator == "Sigmoid" else "softmax"
-            info.notes.append(
-                f"scores are taken before the final {analysis.activation.operator} "
-                f"{analysis.activation.name!r}"
-            )
-        return cls(OnnxProgram(analysis), loaded.params, info)
+        return cls(OnnxProgram(analysis), loaded.params, model_info(model, analysis))
 
     @classmethod
     def from_function(
@@ -252,17 +241,3 @@ def _is_function(model: object) -> bool:
             "jaxlib",
         )
     )
-
-
-def _file_info(path: str | os.PathLike[str]) -> ModelInfo:
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ModelInfo(name=Path(path).stem, source=os.fspath(path), sha256=digest)
-
-
-def _read_metadata(info: ModelInfo, metadata: Mapping[str, str]) -> None:
-    """Take over what a file says of itself under our own keys."""
-    info.name = metadata.get("xaimaps.name", info.name)
-    info.labels_name = metadata.get("xaimaps.labels", "")
-    if "xaimaps.preprocess" in metadata:
-        info.preprocess = get_preprocess(metadata["xaimaps.preprocess"])

@@ -17,8 +17,8 @@ from xaimaps.backend import INPUT, Array, Classifier, Layer, RectifierRule
 from xaimaps_jax.onnx.analysis import Analysis
 from xaimaps_jax.onnx.biases import node_bias
 from xaimaps_jax.onnx.gradients import require_gradient
-from xaimaps_jax.onnx.graph import Step, Values
-from xaimaps_jax.onnx.layouts import Layout
+from xaimaps_jax.onnx.graph import Step
+from xaimaps_jax.onnx.layouts import Layout, as_scores
 from xaimaps_jax.onnx.steps import RECTIFIERS, bypassing, rectifying, tapping
 
 Params = Any
@@ -75,9 +75,7 @@ class OnnxProgram:
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        declared = self._analysis.input.shape or ()
-        sizes = dict(zip(self._analysis.input_layout, declared, strict=True))
-        return sizes["H"], sizes["W"], sizes["C"]
+        return self._analysis.image_shape
 
     @property
     def has_rectifiers(self) -> bool:
@@ -101,8 +99,7 @@ class OnnxProgram:
         if head.weights is None:  # the pooled channels are the classes
             return Classifier(head.layer, jnp.eye(self._analysis.shapes[head.layer][-1]))
         weights = params.get(head.weights, self._graph.constants.get(head.weights))
-        weights = jnp.squeeze(weights, range(2, weights.ndim))  # of a convolution
-        return Classifier(head.layer, head.scale * (weights.T if head.is_transposed else weights))
+        return Classifier(head.layer, jnp.asarray(head.matrix(weights)))
 
     def apply(
         self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
@@ -111,7 +108,7 @@ class OnnxProgram:
             values = {**params, self._analysis.input.name: self._to_graph(images)}
             known = self._graph.run(values, [self._output, *keep], self._step(rectifier))
             kept = {name: self._layout(name, images).show(known[name]) for name in keep}
-            return self._scores(known), kept
+            return as_scores(known[self._output]), kept
 
         result: tuple[Array, dict[str, Array]] = self._per_image(run)(images)
         return result
@@ -131,7 +128,7 @@ class OnnxProgram:
 
         def rest(activations: Array) -> Array:
             cut = {**before, layer: layout.hide(activations, known[layer])}
-            return self._scores(self._graph.run(cut, [self._output], step))
+            return as_scores(self._graph.run(cut, [self._output], step)[self._output])
 
         return layout.show(known[layer]), rest
 
@@ -145,7 +142,7 @@ class OnnxProgram:
             values = {**params, self._analysis.input.name: self._to_graph(image)}
             original = self._graph.run(values, [layer], step)[layer] if layout.has_others else None
             values[layer] = layout.hide(activations, original)
-            return self._scores(self._graph.run(values, [self._output], step))
+            return as_scores(self._graph.run(values, [self._output], step)[self._output])
 
         kept = self.apply(params, images, [layer], None)[1]
         return kept[layer], lambda activations: self._per_image(rest)(images, activations)
@@ -172,7 +169,8 @@ class OnnxProgram:
                 for name, tap in taps.items()
             }
             values = {**params, source: self._to_graph(images)}
-            return self._scores(self._graph.run(values, [self._output], tapping(hidden, step)))
+            known = self._graph.run(values, [self._output], tapping(hidden, step))
+            return as_scores(known[self._output])
 
         return self._per_image(found)(images), self._per_image(tapped)
 
@@ -191,19 +189,12 @@ class OnnxProgram:
     def _output(self) -> str:
         return self._analysis.output
 
-    def _scores(self, known: Values) -> Array:
-        """The outputs; those of a fully convolutional network as one vector for each image."""
-        value = known[self._output]
-        is_vector = value.ndim > 2 and max(value.shape[1:]) == value[0].size
-        return value.reshape(value.shape[0], -1) if is_vector else value
-
     def _step(self, rectifier: RectifierRule | None) -> Step:
         step = bypassing(self._analysis.bypassed)
         return step if rectifier is None else rectifying(rectifier, step)
 
     def _to_graph(self, images: Array) -> Array:
-        axes = "NHWC"
-        return jnp.transpose(images, [axes.index(axis) for axis in self._analysis.input_layout])
+        return self._analysis.to_graph(images)
 
     def _layout(self, layer: str, images: Array) -> Layout:
         """How a layer is shown for images of this size."""

@@ -94,6 +94,16 @@ class Analysis:
         """The batch size that the file insists on."""
         return (self.input.shape or (None,))[0]
 
+    @property
+    def image_shape(self) -> tuple[int | None, ...]:
+        """`(height, width, channels)` of an image, None where any size will do."""
+        sizes = dict(zip(self.input_layout, self.input.shape or (), strict=True))
+        return sizes["H"], sizes["W"], sizes["C"]
+
+    def to_graph(self, images: Any) -> Any:
+        """Images `(N, H, W, C)` as the graph takes them."""
+        return images.transpose(["NHWC".index(axis) for axis in self.input_layout])
+
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Every value that can be shown, with its shape then; None where a size varies."""

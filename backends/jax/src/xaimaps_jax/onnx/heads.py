@@ -37,6 +37,11 @@ class Head(NamedTuple):
     is_transposed: bool = False
     scale: float = 1.0
 
+    def matrix(self, weights: Any) -> Any:
+        """The dense weights as (channels, classes), of the array that `weights` names."""
+        weights = weights.reshape(weights.shape[:2])  # a convolution's have two axes more
+        return self.scale * (weights.T if self.is_transposed else weights)
+
 
 @dataclass(frozen=True)
 class HeadFinder:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
-
 from xaimaps_jax.onnx.axes import Axes, Grid, Shape, grid_of, kind_of
 
 Array = Any
@@ -14,7 +12,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class Layout:
-    """The way from a value to (batch, *spatial, channels) and back.
+    """The way from a value to (batch, *spatial, channels) and back, for JAX's arrays and numpy's.
 
     Attributes:
         order: the permutation that puts the channels last.
@@ -28,7 +26,7 @@ class Layout:
 
     def show(self, value: Array) -> Array:
         """The value with channels last; of tokens, those of the grid as rows and columns."""
-        value = jnp.transpose(value, self.order)
+        value = value.transpose(self.order)
         if self.grid is None:
             return value
         places = value[:, self.grid.start : self.grid.stop]
@@ -45,10 +43,10 @@ class Layout:
         if self.grid is not None:
             shown = shown.reshape(shown.shape[0], -1, shown.shape[-1])
         if self.grid is not None and self.has_others:
-            whole = jnp.transpose(original, self.order)
+            whole = original.transpose(self.order)
             before, after = whole[:, : self.grid.start], whole[:, self.grid.stop :]
-            shown = jnp.concatenate([before, shown, after], axis=1)
-        return jnp.transpose(shown, [self.order.index(axis) for axis in range(len(self.order))])
+            shown = shown.__array_namespace__().concat([before, shown, after], axis=1)
+        return shown.transpose([self.order.index(axis) for axis in range(len(self.order))])
 
     def shape(self, shape: Shape) -> Shape:
         """The shape of what is shown, of a value of that shape."""
@@ -56,6 +54,12 @@ class Layout:
         if self.grid is None:
             return last
         return last[0], self.grid.rows, self.grid.columns, last[2]
+
+
+def as_scores(outputs: Array) -> Array:
+    """A model's outputs; those of a fully convolutional network as one vector for each image."""
+    is_vector = outputs.ndim > 2 and max(outputs.shape[1:]) == outputs[0].size
+    return outputs.reshape(outputs.shape[0], -1) if is_vector else outputs
 
 
 def layout_of(axes: Axes) -> Layout | None:

@@ -119,7 +119,16 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
         >>> model = load("squeezenet.onnx")  # doctest: +SKIP
         >>> (logits,) = jax.jit(model.apply)(model.params, images)  # doctest: +SKIP
     """
-    source = read_model(model)
+    return build(read_model(model))
+
+
+def build(source: Source) -> OnnxModel:
+    """Make a JAX function of a model that has been read.
+
+    Raises:
+        ModelLoadError: a weight is damaged.
+        UnsupportedModelError: it uses operators that have no rule; all are named.
+    """
     with refusing(source.name), spending(source.tensors.budget):
         return _build(source)
 
