@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaimaps import errors, goals, methods, zoo
+    from xaimaps import errors, goals, methods, parity, zoo
     from xaimaps.backend import Backend, Layer
     from xaimaps.explaining import attribute, explain
     from xaimaps.loading import load
@@ -33,6 +33,7 @@ __all__ = [
     "goals",
     "load",
     "methods",
+    "parity",
     "several",
     "zoo",
 ]

@@ -141,7 +141,32 @@ def explain(
         'Egyptian cat'
     """
     backend = model if isinstance(model, Backend) else load(model)
-    opened = [_opened(picture, max_pixels) for picture in _as_list(pictures)]
+    opened = open_all(pictures, max_pixels)
+    images, views = prepare_all(backend, opened, input_size)
+    result = attribute(backend, images, method, target=target, layer=layer, **options)
+    return replace(result, pictures=tuple(opened), views=views)
+
+
+def open_all(pictures: Any, max_pixels: int = 64_000_000) -> list[Picture]:
+    """Open what a user may name: a path, a Pillow image, an array of pixels, or a list of them.
+
+    Raises:
+        XaimapsError: a picture cannot be read, or there is none.
+    """
+    return [_opened(picture, max_pixels) for picture in _as_list(pictures)]
+
+
+def prepare_all(
+    backend: Backend, pictures: Sequence[Picture], input_size: tuple[int, int] | None = None
+) -> tuple[Floats, tuple[Array, ...]]:
+    """Prepare pictures as a model takes them.
+
+    Returns:
+        The images `(N, H, W, C)`, and the part of each picture that the model sees.
+
+    Raises:
+        ArrayInputError: the model's preprocessing or size is not known.
+    """
     prepare = backend.info.preprocess
     if prepare is None:
         raise ArrayInputError(
@@ -149,10 +174,8 @@ def explain(
             f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
         )
     size = _input_size(backend, input_size)
-    images = np.stack([prepare(picture.pixels, size) for picture in opened])
-    result = attribute(backend, images, method, target=target, layer=layer, **options)
-    views = tuple(prepare.view(picture.pixels, size) for picture in opened)
-    return replace(result, pictures=tuple(opened), views=views)
+    images = np.stack([prepare(picture.pixels, size) for picture in pictures])
+    return images, tuple(prepare.view(picture.pixels, size) for picture in pictures)
 
 
 def _check_values(options: dict[str, Any]) -> None:

@@ -1,0 +1,142 @@
+"""How far two arrays are apart, image by image, and the tolerances that are promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from xaimaps.methods import Method
+
+Array = np.ndarray[Any, Any]
+
+
+class Measures(NamedTuple):
+    """The worst of any image; of equal arrays 0, 0, 0, 1, 1.
+
+    Attributes:
+        absolute: the largest difference.
+        relative: the largest difference over the reference's largest magnitude.
+        spread: the largest difference over the reference's standard deviation.
+        cosine: the cosine of the angle between the two, as vectors.
+        rank: Spearman's rank correlation; NaN where it was not asked for.
+    """
+
+    absolute: float
+    relative: float
+    spread: float
+    cosine: float
+    rank: float
+
+    def worst(self, other: Measures) -> Measures:
+        """The worse of the two in every measure; NaN is the worst."""
+        return Measures(
+            *(float(np.maximum(a, b)) for a, b in zip(self[:3], other[:3], strict=True)),
+            *(float(np.minimum(a, b)) for a, b in zip(self[3:], other[3:], strict=True)),
+        )
+
+
+def measure(found: Array, expected: Array, *, rank: bool = True) -> Measures:
+    """Compare batches of equal shape.
+
+    Args:
+        found: `(N, ...)`.
+        expected: the reference's, `(N, ...)`.
+        rank: whether to sort for the rank correlation, which takes long for large arrays.
+    """
+    pairs = zip(found, expected, strict=True)
+    worst, *rest = (_of_one(np.ravel(a), np.ravel(b), rank) for a, b in pairs)
+    for one in rest:
+        worst = worst.worst(one)
+    return worst
+
+
+def _of_one(found: Array, expected: Array, rank: bool) -> Measures:
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    apart = float(np.abs(a - b).max())
+    return Measures(
+        apart,
+        _over(apart, np.abs(b).max()),
+        _over(apart, b.std()),
+        _cosine(a, b),
+        _cosine(_ranks(a), _ranks(b)) if rank else np.nan,
+    )
+
+
+def _over(apart: float, size: float) -> float:
+    """A ratio where nothing apart is 0 whatever the size."""
+    return 0.0 if apart == 0 else float(apart / size) if size > 0 else np.inf
+
+
+def _cosine(a: Array, b: Array) -> float:
+    """The cosine of the angle; of equal vectors 1, zeros included."""
+    if np.array_equal(a, b):
+        return 1.0
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / lengths) if lengths != 0 else 0.0
+
+
+def _ranks(values: Array) -> Array:
+    """Each value's place in ascending order, equal ones sharing their mean, around zero."""
+    if not np.isfinite(values).all():
+        return np.full(values.shape, np.nan)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[place]
+    return np.asarray(ranks - ranks.mean())
+
+
+def top_agreement(found: Array, expected: Array, count: int = 5) -> float:
+    """The smallest share, over the images, of the reference's top classes that are found too."""
+    count = min(count, expected.shape[-1])
+    best = [np.argsort(-scores, axis=-1, kind="stable")[:, :count] for scores in (found, expected)]
+    shared = [len(np.intersect1d(a, b)) / count for a, b in zip(*best, strict=True)]
+    return min(shared)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What two frameworks may differ by.
+
+    Attributes:
+        measure: the name of the measure that decides.
+        bound: the largest value that it may have; of a cosine, the smallest.
+    """
+
+    measure: Literal["relative", "spread", "cosine"]
+    bound: float
+
+    def allows(self, measures: Measures) -> bool:
+        """Whether the measure keeps to the bound; NaN does not."""
+        value = getattr(measures, self.measure)
+        return bool(value >= self.bound if self.measure == "cosine" else value <= self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.measure} {'>=' if self.measure == 'cosine' else '<='} {self.bound:g}"
+
+
+INPUTS = Tolerance("relative", 1e-6)
+LOGITS = Tolerance("spread", 1e-4)
+LAYERS = Tolerance("relative", 1e-4)
+# Where a value is within rounding of a rectifier's kink, whole pixels of a gradient change.
+GRADIENTS = Tolerance("cosine", 0.999)
+
+FAMILIES: Mapping[str, Tolerance] = MappingProxyType(
+    {
+        "cam": Tolerance("relative", 1e-4),
+        "gradient": GRADIENTS,
+        "perturbation": Tolerance("relative", 1e-4),
+    }
+)
+
+
+METHODS: Mapping[str, Tolerance] = MappingProxyType({})
+"""The methods that cannot promise what their family does."""
+
+
+def tolerance_of(method: Method) -> Tolerance:
+    """What the maps of a method may differ by, before resizing."""
+    return METHODS.get(method.name, FAMILIES[method.family])
