@@ -21,7 +21,7 @@ _TEMP_BYTES = 200
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff%/\\:*?"<>|]|^[-.]|[. ]$')
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that `path` holds the old content or the whole new one, never a part.
 
     Args:
@@ -114,7 +114,7 @@ def _cut(stem: str) -> str:
     return re.sub(r"%[0-9A-F]?$", "", text)
 
 
-def _write_synced(part: Path, write: Callable[[BinaryIO], None]) -> None:
+def _write_synced(part: Path, write: Callable[[BinaryIO], object]) -> None:
     with part.open("xb") as file:
         write(file)
         file.flush()

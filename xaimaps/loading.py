@@ -56,7 +56,7 @@ def load(
         >>> model.input_shape
         (224, 224, 3)
     """
-    loaded = plugins.load_with(_chosen(backend, model), _located(model), options)
+    loaded = plugins.load_with(_chosen(backend, model), located(model), options)
     if labels is not None:
         loaded.info.labels = read_labels(labels)
     elif loaded.info.labels_name in zoo.LABELS:
@@ -66,7 +66,7 @@ def load(
     return loaded
 
 
-def _located(model: Any) -> Any:
+def located(model: Any) -> Any:
     """The path behind the name of an embedded model; a path that exists; or a live model."""
     if not isinstance(model, str | os.PathLike):
         return model

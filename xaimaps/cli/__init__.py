@@ -13,6 +13,7 @@ from xaimaps.cli.compare import compare
 from xaimaps.cli.console import INTERRUPTED, WRONG_USE, fail
 from xaimaps.cli.explain import demo, explain
 from xaimaps.cli.listing import backends, completion, layers, methods
+from xaimaps.cli.parity import parity
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,11 +23,11 @@ def cli(debug: bool) -> None:
     r"""Where did this network look? Attribution maps from any framework's models.
 
     \b
-    Exit status: 0 done; 1 some pictures failed; 2 wrong use.
+    Exit status: 0 done; 1 some pictures failed, or frameworks differ; 2 wrong use.
     """
 
 
-for command in (demo, explain, compare, layers, methods, backends, completion):
+for command in (demo, explain, compare, parity, layers, methods, backends, completion):
     cli.add_command(command)
 
 

@@ -37,8 +37,7 @@ def compare(
     picture: Path,
     model: str,
     backend: str | None,
-    labels: str | None,
-    preprocess: str | None,
+    loading: dict[str, Any],
     methods: str,
     target: str | None,
     layer: str | None,
@@ -52,7 +51,7 @@ def compare(
     from xaimaps.saving import output_stems, save_figure
 
     opened = open_picture(picture)
-    loaded = load_model(model, backend, labels, preprocess)
+    loaded = load_model(model, backend, loading)
     names = able_methods(loaded, METHODS) if methods == "all" else methods.split(",")
     settings = {"target": parse_targets([target] if target is not None else []), "layer": layer}
     (stem,) = output_stems([str(picture)], 1)

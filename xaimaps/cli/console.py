@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import click
 
@@ -41,7 +43,7 @@ def model_options(command: Command) -> Command:
                 "--model",
                 default="default",
                 show_default=True,
-                help="A model file, or the name of an embedded model.",
+                help="A model file, keras:NAME, or the name of an embedded model.",
             ),
             click.option(
                 "-b",
@@ -49,6 +51,30 @@ def model_options(command: Command) -> Command:
                 help="The backend's name, if several take the model.",
                 shell_complete=_complete_backend,
             ),
+        )
+    ):
+        command = option(command)
+    return load_options(command)
+
+
+def load_options(command: Command) -> Command:
+    """The options that say how a model is loaded, handed on as one argument, `loading`."""
+
+    @functools.wraps(command)
+    def gathered(
+        *args: Any,
+        labels: str | None,
+        preprocess: str | None,
+        weights: Path | None,
+        load: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        own = {} if weights is None else {"weights": weights}
+        loading = {"labels": labels, "preprocess": preprocess, **own, **parse_options(load)}
+        return command(*args, loading=loading, **rest)
+
+    for option in reversed(
+        (
             click.option(
                 "--labels", help="A text file with a class name in each line, or imagenet-1k."
             ),
@@ -57,22 +83,31 @@ def model_options(command: Command) -> Command:
                 "--preprocess",
                 help="How a picture becomes an input: unit, tf, torch, caffe, raw.",
             ),
+            click.option(
+                "--weights",
+                type=click.Path(path_type=Path),
+                help="The weights' file of a keras:NAME model.  [default: ImageNet's, downloaded]",
+            ),
+            click.option(
+                "--load",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="An option of the backend's load, such as output=logits.",
+            ),
         )
     ):
-        command = option(command)
-    return command
+        gathered = option(gathered)
+    return cast("Command", gathered)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def load_model(
-    model: str, backend: str | None, labels: str | None, preprocess: str | None
-) -> Backend:
+def load_model(model: str, backend: str | None, loading: dict[str, Any]) -> Backend:
     """Load what `model_options` describe."""
     from xaimaps.loading import load
 
-    return load(model, backend=backend, labels=labels, preprocess=preprocess)
+    return load(model, backend=backend, **loading)
 
 
 def printable(text: str) -> str:
@@ -119,7 +154,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator:
-            raise MethodError(f"a method option must be NAME=VALUE, got {pair!r}")
+            raise MethodError(f"an option must be NAME=VALUE, got {pair!r}")
         if name in TAKEN:
             raise MethodError(f"{name!r} is no method's option; see `xaimaps explain --help`")
         options[name] = _literal(text)

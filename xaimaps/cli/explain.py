@@ -93,8 +93,7 @@ def explain(
     pictures: tuple[Path, ...],
     model: str,
     backend: str | None,
-    labels: str | None,
-    preprocess: str | None,
+    loading: dict[str, Any],
     methods: tuple[str, ...],
     targets: tuple[str, ...],
     layers: tuple[str, ...],
@@ -119,7 +118,7 @@ def explain(
         "input_size": input_size,
         **parse_options(options),
     }
-    loaded = load_model(model, backend, labels, preprocess)
+    loaded = load_model(model, backend, loading)
     job = Job(loaded, methods or _default_methods(loaded, layer), settings, output)
     run(job, found, max_pixels, as_json)
 
@@ -132,7 +131,7 @@ def demo(output: Path, as_json: bool) -> None:
     """Explain the embedded photograph of a cat with the embedded network."""
     from xaimaps import zoo
 
-    loaded = load_model("default", None, None, None)
+    loaded = load_model("default", None, {})
     job = Job(loaded, DEFAULT_METHODS, {}, output)
     run(job, [zoo.PICTURES["chelsea"]], 64_000_000, as_json)
 

@@ -12,11 +12,9 @@ from xaimaps.cli.console import json_option, load_model, model_options, print_js
 @click.command()
 @model_options
 @json_option
-def layers(
-    model: str, backend: str | None, labels: str | None, preprocess: str | None, as_json: bool
-) -> None:
+def layers(model: str, backend: str | None, loading: dict[str, Any], as_json: bool) -> None:
     """List a model's layers in the order of computation; * marks the default."""
-    loaded = load_model(model, backend, labels, preprocess)
+    loaded = load_model(model, backend, loading)
     found = loaded.layers()
     default = loaded.default_layer().name if any(layer.is_spatial for layer in found) else None
     if as_json:

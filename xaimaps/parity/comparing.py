@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xaimaps.backend import INPUT, Array, Backend
-from xaimaps.errors import ArrayInputError, LayerError, MethodError, XaimapsError
+from xaimaps.errors import ArrayInputError, LayerError, MethodError, XaimapsError, nearest
 from xaimaps.explaining import attribute
 from xaimaps.methods import METHODS, Method, get_method
 from xaimaps.parity.measures import (
@@ -84,7 +84,9 @@ def compare(
         if not any(name in row.options for row in rows_of):
             raise MethodError(f"none of the methods compared has an option {name!r}")
     subjects = as_subjects(models, images)
-    allowed = _allowed(tolerances or {})
+    allowed = dict(tolerances or {})
+    for name in allowed:
+        promised(name)
     comparison = Comparison(subjects[0], subjects[1:], allowed, target, layer, progress)
     return comparison.report(rows_of, options)
 
@@ -97,13 +99,22 @@ def _names(methods: str | Sequence[str] | None) -> Sequence[str]:
     return (methods,) if isinstance(methods, str) else methods
 
 
-def _allowed(wanted: Mapping[str, Tolerance]) -> dict[str, Tolerance]:
+def promised(name: str) -> Tolerance:
+    """What backends may differ by in "input", "layer", "logits", "gradient" or a method's maps.
+
+    Raises:
+        MethodError: it is none of these.
+    """
     kinds = {"input": INPUTS, "layer": LAYERS, "logits": LOGITS, "gradient": GRADIENTS}
-    allowed = kinds | {row.name: tolerance_of(row) for row in METHODS.values()}
-    for name in wanted:
-        if name not in allowed:
-            raise MethodError(f"a tolerance must be for one of {', '.join(allowed)}, got {name!r}")
-    return {**allowed, **wanted}
+    if name in kinds:
+        return kinds[name]
+    if name not in METHODS:
+        known = (*kinds, *METHODS)
+        raise MethodError(
+            f"a tolerance must be for one of {', '.join(kinds)} or a method, got {name!r}"
+            f"{nearest(name, known)}"
+        )
+    return tolerance_of(METHODS[name])
 
 
 class Comparison:
@@ -112,7 +123,7 @@ class Comparison:
     Args:
         reference: what the others are compared with.
         others: at least one.
-        allowed: tolerances by the kind of a row or the name of a method.
+        allowed: tolerances in place of the promised ones.
         target: as the user named it.
         layer: as the user named it.
         progress: called before each step.
@@ -154,7 +165,8 @@ class Comparison:
 
     def _row(self, other: Subject, kind: Any, name: str, found: Array, expected: Array) -> Row:
         """Compare two arrays against the tolerance of their kind, or of the method's name."""
-        bound = self.allowed[name if kind == "map" else kind]
+        what = name if kind == "map" else kind
+        bound = self.allowed.get(what) or promised(what)
         if found.shape != expected.shape:
             note = f"shapes differ: {found.shape} and {expected.shape}"
             return Row(other.name, kind, name, note=note)

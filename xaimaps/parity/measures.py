@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -113,6 +113,10 @@ class Tolerance:
         """Whether the measure keeps to the bound; NaN does not."""
         value = getattr(measures, self.measure)
         return bool(value >= self.bound if self.measure == "cosine" else value <= self.bound)
+
+    def at(self, bound: float) -> Tolerance:
+        """The same measure with another bound."""
+        return replace(self, bound=bound)
 
     def __str__(self) -> str:
         return f"{self.measure} {'>=' if self.measure == 'cosine' else '<='} {self.bound:g}"
