@@ -1,0 +1,83 @@
+"""Parts of an ONNX graph: what lies between given and wanted values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+
+def bypass(model: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto:
+    """Let the nodes that compute some values hand on their first inputs instead, in place."""
+    for node in model.graph.node:
+        if values and set(values).intersection(node.output):
+            same = helper.make_node("Identity", node.input[:1], node.output[:1], node.name)
+            node.CopyFrom(same)
+    del model.graph.value_info[:]  # ONNX Runtime infers types by itself; these may be wrong now
+    return model
+
+
+def part_of(
+    model: onnx.ModelProto, given: Mapping[str, np.ndarray[Any, Any]], wanted: Sequence[str]
+) -> onnx.ModelProto:
+    """The model of the nodes between the given values and the wanted ones.
+
+    Args:
+        model: the whole; names in its inner graphs are taken to be read from the outer one.
+        given: the values that become its inputs.
+        wanted: the names of its outputs.
+    """
+    graph = model.graph
+    nodes, read = _needed(graph.node, given, wanted)
+    part = onnx.ModelProto(ir_version=model.ir_version)
+    part.opset_import.extend(model.opset_import)
+    part.graph.name = graph.name
+    part.graph.node.extend(nodes)
+    part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
+    part.graph.sparse_initializer.extend(
+        t for t in graph.sparse_initializer if t.values.name in read
+    )
+    part.graph.input.extend(_inputs(graph, given, read))
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    return part
+
+
+def _inputs(
+    graph: onnx.GraphProto, given: Mapping[str, np.ndarray[Any, Any]], read: Collection[str]
+) -> Iterator[onnx.ValueInfoProto]:
+    """The model's own inputs as it declares them, and the inner values."""
+    declared = {value.name: value for value in graph.input}
+    weights = {tensor.name for tensor in graph.initializer}
+    for name, array in given.items():
+        yield declared.get(name) or _declared(name, array)
+    # Below IR version 4 every weight is an input too.
+    yield from (declared[name] for name in declared if name in weights and name in read)
+
+
+def _declared(name: str, array: np.ndarray[Any, Any]) -> onnx.ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+    return helper.make_tensor_value_info(name, kind, [None] * array.ndim)
+
+
+def _needed(
+    nodes: Sequence[onnx.NodeProto], given: Collection[str], wanted: Sequence[str]
+) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes in order, and all that they read or give."""
+    kept, read = [], set(wanted)
+    for node in reversed(nodes):
+        if any(name in read and name not in given for name in node.output):
+            kept.append(node)
+            read.update(_reads(node))
+    return kept[::-1], read
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    yield from filter(None, node.input)
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield from (value.name for value in attribute.g.output)
+            for inner in attribute.g.node:
+                yield from _reads(inner)
