@@ -1,0 +1,164 @@
+"""`read_model`: the Keras model in a file, checked before and after Keras reads it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from xaimaps.errors import ModelLoadError, UnsupportedModelError, XaimapsError
+from xaimaps_tensorflow.reading.archive import Members, read_members
+from xaimaps_tensorflow.reading.configs import Checks, parse
+from xaimaps_tensorflow.reading.hdf5 import checked
+from xaimaps_tensorflow.reading.kinds import Kind, kind_of
+from xaimaps_tensorflow.reading.legacy import operators, reworded
+from xaimaps_tensorflow.reading.operations import TensorOperation
+from xaimaps_tensorflow.reading.staging import staged
+
+
+def read_model(
+    path: str | os.PathLike[str],
+    *,
+    allow_unsafe: bool = False,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Any:
+    """Read a `.keras` file, or an `.h5` file of Keras 2, tf_keras or Keras 3.
+
+    Args:
+        path: the file; its format is told by its bytes.
+        allow_unsafe: let the file run code of its own, as `Lambda` layers do.
+        custom_objects: your own layers and functions, by the names that the file has for them.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ModelLoadError: the file is missing, damaged, incomplete or unsafe.
+        UnsupportedModelError: the format, or a part of the model, cannot be used here.
+    """
+    path = Path(path)
+    checks = Checks(repr(str(path)), dict(custom_objects or {}), allow_unsafe)
+    kind = kind_of(path)
+    with refusing(checks.name):
+        read = _read_archive if kind is Kind.ARCHIVE else _read_hdf5
+        model = read(path, checks)
+    require_finite(model, checks.name)
+    return model
+
+
+@contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """The boundary: whatever Keras finds wrong with a file is an error of ours.
+
+    Args:
+        name: what the message calls the file.
+
+    Raises:
+        ModelLoadError: in place of any other error, which remains as its cause.
+    """
+    try:
+        yield
+    except XaimapsError:
+        raise
+    except Exception as error:  # Keras, TensorFlow, h5py and any layer may raise anything
+        raise ModelLoadError(
+            f"Keras {keras.__version__} cannot load {name} ({summary(error)}); check that the file "
+            "is whole and of this model, and pass custom_objects= if it has layers of your own"
+        ) from error
+
+
+def summary(error: Exception) -> str:
+    """The first sentence of a message, which in Keras goes on with the whole configuration."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    return f"{type(error).__name__}: {first[:240].rstrip('. ')}"
+
+
+def require_finite(model: Any, name: str) -> None:
+    """Refuse weights that are not numbers, which Keras loads without a word.
+
+    Raises:
+        ModelLoadError: there is one.
+    """
+    for variable in model.weights:
+        values = np.asarray(variable)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ModelLoadError(
+                f"the weights {getattr(variable, 'path', variable.name)!r} of {name} have NaN or "
+                "infinity in them; train or save the model again"
+            )
+
+
+def _read_archive(path: Path, checks: Checks) -> Any:
+    members = read_members(path)
+    library = _tf_keras(checks.name) if _is_keras_2(members, checks.name) else keras
+    config = parse(members.config, checks.name)
+    checks.check({key: value for key, value in config.items() if key != "compile_config"})
+    with checked(members.weights, checks.name):
+        pass
+    with staged(path, ".keras") as file:
+        return _load(library, file, checks)
+
+
+def _is_keras_2(members: Members, name: str) -> bool:
+    """Whether Keras 2 wrote a `.keras` file: another format under the same suffix."""
+    try:
+        metadata = json.loads(members.metadata or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise ModelLoadError(
+            f"the metadata in {name} are not valid JSON ({error}); save the model again"
+        ) from None
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return isinstance(version, str) and version.startswith("2.")
+
+
+def _tf_keras(name: str) -> Any:
+    if importlib.util.find_spec("tf_keras") is None:
+        raise UnsupportedModelError(
+            f"{name} is a .keras file of Keras 2, which no other version reads; `pip install "
+            "tf_keras`, or save the model there as .h5"
+        )
+    import tf_keras
+
+    return tf_keras
+
+
+def _read_hdf5(path: Path, checks: Checks) -> Any:
+    with checked(path, checks.name) as file:
+        text = _config_text(file, checks.name)
+    config = parse(text, checks.name)
+    checks.check(config)
+    modern = reworded(config)
+    ours = {"TFOpLambda": TensorOperation, **operators(modern)}
+    checks.custom_objects = {**ours, **checks.custom_objects}
+    with staged(path, ".h5", None if modern == config else json.dumps(modern)) as file:
+        return _load(keras, file, checks)
+
+
+def _config_text(file: h5py.File, name: str) -> str | bytes:
+    text = file.attrs.get("model_config")
+    if isinstance(text, str | bytes):
+        return text
+    if "model_config" in file.attrs:
+        raise ModelLoadError(f"the configuration in {name} is no text; save the model again")
+    raise ModelLoadError(
+        f"{name} has weights only, and no model: pass the architecture, as in "
+        "keras.models.Model.load_weights, or `keras:NAME` with weights=; or save the whole model"
+    )
+
+
+def _load(library: Any, file: Path, checks: Checks) -> Any:
+    return library.models.load_model(
+        str(file),
+        custom_objects=dict(checks.custom_objects),
+        compile=False,
+        safe_mode=not checks.allow_unsafe,
+    )

@@ -1,0 +1,85 @@
+"""What a path holds, told by its first bytes: Keras calls all that it cannot open "not found"."""
+
+from __future__ import annotations
+
+import stat
+from enum import Enum
+from pathlib import Path
+
+from xaimaps.errors import ModelLoadError, UnsupportedModelError
+
+RUNS_CODE = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
+"""Suffixes of formats that hold pickles or programs."""
+
+FORMATS = "a .keras file, or an .h5 file of Keras"
+
+
+class Kind(Enum):
+    """The two formats of Keras, by the bytes that they begin with."""
+
+    ARCHIVE = b"PK\x03\x04"
+    HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def kind_of(path: Path) -> Kind:
+    """Tell the format of a model file.
+
+    Raises:
+        ModelLoadError: it is missing, empty, a folder, or of no format of Keras.
+        UnsupportedModelError: it is of a format that runs code.
+    """
+    _require_file(path)
+    start = _start(path)
+    for kind in Kind:
+        if start.startswith(kind.value) and path.suffix.lower() not in RUNS_CODE:
+            return kind
+    if path.suffix.lower() in RUNS_CODE:
+        raise runs_code(path)
+    if not start:
+        raise ModelLoadError(f"{str(path)!r} is empty; copy or save the model again")
+    raise ModelLoadError(
+        f"expected {FORMATS}, but {str(path)!r} begins with {start[:8]!r}; save it with "
+        "model.save('model.keras')"
+    )
+
+
+def runs_code(path: Path) -> UnsupportedModelError:
+    """The error for a format that is never opened."""
+    what = path.suffix or "SavedModel"
+    return UnsupportedModelError(
+        f"{what} is not supported, such formats run code when they are loaded, got {str(path)!r}; "
+        f"give {FORMATS}, or an .onnx file"
+    )
+
+
+def _require_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelLoadError(
+            f"cannot read the model file {str(path)!r} ({reason}); check the path"
+        ) from None
+    if stat.S_ISDIR(mode):
+        raise _folder(path)
+    if not stat.S_ISREG(mode):
+        raise ModelLoadError(f"{str(path)!r} is not a regular file; give {FORMATS}")
+
+
+def _folder(path: Path) -> ModelLoadError | UnsupportedModelError:
+    if (path / "saved_model.pb").exists():
+        return UnsupportedModelError(
+            f"a SavedModel folder is not supported, such formats run code when they are loaded, "
+            f"got {str(path)!r}; save the model with model.save('model.keras')"
+        )
+    return ModelLoadError(f"{str(path)!r} is a folder; give {FORMATS}")
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(max(len(kind.value) for kind in Kind))
+    except OSError as error:
+        raise ModelLoadError(
+            f"cannot read the model file {str(path)!r} ({error.strerror}); check its permissions"
+        ) from None
