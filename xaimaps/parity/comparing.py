@@ -13,6 +13,7 @@ from xaimaps.errors import ArrayInputError, LayerError, MethodError, XaimapsErro
 from xaimaps.explaining import attribute
 from xaimaps.methods import METHODS, Method, get_method
 from xaimaps.parity.measures import (
+    APART,
     GRADIENTS,
     INPUTS,
     LAYERS,
@@ -168,8 +169,8 @@ class Comparison:
         what = name if kind == "map" else kind
         bound = self.allowed.get(what) or promised(what)
         if found.shape != expected.shape:
-            note = f"shapes differ: {found.shape} and {expected.shape}"
-            return Row(other.name, kind, name, note=note)
+            note = f"its shape is {found.shape}, not {expected.shape}"
+            return Row(other.name, kind, name, APART, bound, note=note)
         values = measure(found, expected, rank=kind != "layer")
         return Row(other.name, kind, name, values, bound)
 
@@ -202,7 +203,7 @@ class Comparison:
         for name, their_name in pairs.items():
             yield self._row(other, "layer", name, theirs[1][their_name], mine[1][name])
         row = self._row(other, "logits", "output", theirs[0], mine[0])
-        has_classes = mine[0].ndim == 2 and row.measures is not None
+        has_classes = mine[0].ndim == 2 and mine[0].shape == theirs[0].shape
         yield replace(row, top=top_agreement(theirs[0], mine[0]) if has_classes else None)
 
     def _gradients(self) -> Iterator[Row]:

@@ -39,6 +39,10 @@ class Measures(NamedTuple):
         )
 
 
+APART = Measures(np.nan, np.nan, np.nan, np.nan, np.nan)
+"""Of arrays that have different shapes: no tolerance allows it."""
+
+
 def measure(found: Array, expected: Array, *, rank: bool = True) -> Measures:
     """Compare batches of equal shape.
 

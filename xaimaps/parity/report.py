@@ -23,7 +23,7 @@ class Row:
         measures: how far apart; None where it could not be compared.
         tolerance: what is allowed; None where it could not be compared.
         top: for logits, the smallest share of the top five classes found by both.
-        note: why it could not be compared.
+        note: why it could not be compared, or cannot agree.
     """
 
     backend: str
@@ -75,10 +75,8 @@ class Report:
 
     @property
     def agrees(self) -> bool:
-        """Whether everything that was compared keeps to its tolerance, for every backend."""
-        compared = {row.backend for row in self.rows if row.status == "agrees"}
-        differing = any(row.status == "differs" for row in self.rows)
-        return bool(self.backends) and compared >= set(self.backends) and not differing
+        """Whether everything that could be compared keeps to its tolerance, for every backend."""
+        return not any(self.parting(name) for name in self.backends)
 
     def parting(self, backend: str) -> Row | None:
         """The first value in the order of computation where a backend leaves the reference."""
@@ -93,14 +91,12 @@ class Report:
         """One sentence on one backend."""
         rows = self.of(backend)
         first = self.parting(backend)
-        compared = sum(row.status != "skipped" for row in rows)
         if first is not None:
             return (
                 f"{backend} parts from {self.reference} at the {first.kind} {first.name!r}: "
-                f"{first.tolerance} is not met ({_decisive(first)})"
+                f"{first.note or f'{first.tolerance} is not met ({_decisive(first)})'}"
             )
-        if not compared:
-            return f"{backend} could not be compared with {self.reference} in anything"
+        compared = sum(row.status == "agrees" for row in rows)
         return f"{backend} agrees with {self.reference} in all {compared} values compared"
 
     def as_dict(self) -> dict[str, Any]:

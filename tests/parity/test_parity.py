@@ -1,0 +1,225 @@
+"""Parity on networks whose faults are known: it must be able to say no, and where."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import xaimaps
+from xaimaps import parity
+from xaimaps.errors import ArrayInputError, LayerError, MethodError
+from xaimaps.methods import METHODS
+from xaimaps.parity import Tolerance, compare
+from xaimaps.parity.html import page
+from xaimaps.parity.measures import measure, top_agreement
+from xaimaps.testing import Conv, Network, ReferenceBackend, pooled_network
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).normal(size=(3, 9, 9, 3)).astype(np.float32)
+
+
+def backend(network=None, preprocess="unit"):
+    made = ReferenceBackend(network or pooled_network(channels=8))
+    made.info.preprocess = xaimaps.PRESETS[preprocess]
+    return made
+
+
+def changed(name, change):
+    """The network with another layer in place of one."""
+    network = pooled_network(channels=8)
+    layers = {n: change(layer) if n == name else layer for n, layer in network.layers.items()}
+    return Network(layers, network.input_shape)
+
+
+class Padded(Conv):
+    """The same convolution, its input moved by one pixel: padding at the wrong end."""
+
+    def __call__(self, x):
+        return super().__call__(np.pad(x, [(0, 0), (1, 0), (1, 0), (0, 0)])[:, :-1, :-1])
+
+
+def bump(layer):
+    """One weight of many, a little larger."""
+    kernel = layer.kernel.copy()
+    kernel[1, 2, 0, 3] += 0.01
+    return replace(layer, kernel=kernel)
+
+
+# Yes
+
+
+def test_a_network_agrees_with_itself_in_everything(images):
+    report = compare({"one": backend(), "two": backend()}, images, "all")
+    assert report.agrees
+    assert report.parting("two") is None
+    assert [row.name for row in report.of("two", "map")] == list(METHODS)
+    assert {row.status for row in report.rows} == {"agrees"}
+    assert all(row.measures.relative == 0 for row in report.rows)
+    assert [row.top for row in report.of("two", "logits")] == [1.0]
+    kinds = [row.kind for row in report.rows]
+    assert kinds == sorted(kinds, key=["input", "layer", "logits", "gradient", "map"].index)
+    assert "two agrees with one in all" in report.verdict("two")
+
+
+# No, and where
+
+
+@pytest.mark.parametrize(
+    ("layer", "change"),
+    [
+        ("conv1", bump),
+        ("conv2", bump),
+        ("conv2", lambda layer: Padded(layer.kernel, layer.bias)),
+        ("fc", lambda layer: replace(layer, bias=layer.bias + np.float32(0.01))),
+    ],
+    ids=["a weight", "a later weight", "a padding", "a bias of the last layer"],
+)
+def test_the_first_layer_that_differs_is_named(images, layer, change):
+    models = {"good": backend(), "same": backend(), "bad": backend(changed(layer, change))}
+    report = compare(models, images)
+    assert not report.agrees
+    assert report.parting("same") is None
+    assert (report.parting("bad").kind, report.parting("bad").name) == ("layer", layer)
+    assert f"bad parts from good at the layer '{layer}'" in report.verdict("bad")
+
+
+def test_another_preprocessing_is_named_before_any_layer():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8))
+    report = compare({"good": backend(), "bad": backend(preprocess="caffe")}, picture)
+    assert (report.parting("bad").kind, report.parting("bad").name) == ("input", "<input>")
+    assert compare({"good": backend(), "same": backend()}, [picture, picture]).agrees
+
+
+def test_another_gradient_alone_is_found(images):
+    class Flipped(ReferenceBackend):
+        def grad(self, images, target, **options):
+            found = super().grad(images, target, **options)
+            return found._replace(gradients=found.gradients[:, ::-1])
+
+    report = compare({"good": backend(), "bad": Flipped(pooled_network(channels=8))}, images)
+    assert report.parting("bad").kind == "gradient"
+
+
+def test_values_that_are_not_finite_differ(images):
+    class Broken(ReferenceBackend):
+        def forward_with_activations(self, images, layers):
+            outputs, kept = super().forward_with_activations(images, layers)
+            return outputs, {n: v * (np.nan if n == "relu1" else 1) for n, v in kept.items()}
+
+    report = compare({"good": backend(), "bad": Broken(pooled_network(channels=8))}, images)
+    assert report.parting("bad").name == "relu1"
+
+
+def test_other_shapes_differ_and_what_a_backend_cannot_do_is_told(images):
+    class Mute(ReferenceBackend):
+        capabilities = frozenset()
+
+        def forward_with_activations(self, images, layers):
+            outputs, kept = super().forward_with_activations(images, layers)
+            return outputs[:, :2], kept
+
+    report = compare({"good": backend(), "mute": Mute(pooled_network(channels=8))}, images)
+    assert not report.agrees
+    assert report.parting("mute").kind == "logits"
+    assert report.verdict("mute").endswith("'output': its shape is (1, 2), not (1, 5)")
+    assert {row.status for row in report.of("mute", "map")} == {"skipped"}
+    assert "needs a backend that can do" in report.of("mute", "map")[0].note
+
+
+# Settings
+
+
+def test_tolerances_may_be_others(images):
+    models = {
+        "good": backend(),
+        "bad": backend(changed("fc", lambda d: replace(d, bias=d.bias + 1e-3))),
+    }
+    assert not compare(models, images).agrees
+    loose = {name: parity.promised(name).at(1) for name in ("layer", "logits")}
+    assert compare(models, images, tolerances=loose).agrees
+    strict = {"saliency": Tolerance("relative", -1.0)}
+    report = compare({"one": backend(), "two": backend()}, images, tolerances=strict)
+    assert report.parting("two").name == "saliency"
+
+
+def test_all_explain_the_references_class_at_the_references_layer(images):
+    models = {
+        "good": backend(),
+        "bad": backend(changed("fc", lambda d: replace(d, bias=-d.bias * 99))),
+    }
+    found = compare(models, images, "grad_cam", layer="relu1").attributions["grad_cam"]
+    expected = found["good"].scores.argmax(1)
+    assert not np.array_equal(found["bad"].scores.argmax(1), expected)
+    for one in found.values():
+        np.testing.assert_array_equal(one.target, expected)
+        assert one.layer == "relu1"
+
+
+WRONG = [
+    ({"models": {"one": backend()}}, ArrayInputError, r"at least two backends, got 1 \(one\)"),
+    ({"images": np.zeros((0, 9, 9, 3))}, ArrayInputError, "at least one image, got none"),
+    ({"methods": "gradcam"}, MethodError, "nearest: 'grad_cam'"),
+    ({"methods": "cam", "n_steps": 3}, MethodError, "none of the methods compared has an option"),
+    ({"tolerances": {"logit": Tolerance("spread", 1)}}, MethodError, "nearest: 'logits'"),
+    ({"layer": "fc"}, LayerError, "spatial extent"),
+]
+
+
+@pytest.mark.parametrize(("settings", "error", "message"), WRONG, ids=lambda v: str(v)[:20])
+def test_wrong_settings(images, settings, error, message):
+    two = {"one": backend(), "two": backend()}
+    with pytest.raises(error, match=message):
+        compare(**{"models": two, "images": images, **settings})
+
+
+# Measures, by hand
+
+
+def test_measures_by_hand():
+    found = measure(np.float32([[1, 2, 3.5]]), np.float32([[1, 2, 4]]))
+    assert found.absolute == 0.5
+    assert found.relative == 0.125
+    assert found.spread == pytest.approx(0.5 / np.std([1, 2, 4]))
+    assert found.cosine == pytest.approx(19 / np.sqrt(17.25 * 21))
+    assert found.rank == pytest.approx(1)
+    turned = measure(np.float32([[3, 2, 1]]), np.float32([[1, 2, 3]]))
+    assert turned.rank == pytest.approx(-1)
+    ties = measure(np.float32([[0, 0, 1, 2]]), np.float32([[0, 1, 1, 2]]))
+    assert ties.rank == pytest.approx(5 / 6)  # ranks 1.5 1.5 3 4 and 1 2.5 2.5 4
+    both = measure(np.float32([[1, 0], [1, 0]]), np.float32([[1, 0], [0, 1]]))
+    assert (both.cosine, both.relative) == (0, 1)
+
+
+def test_zeros_agree_with_zeros_only():
+    zero, one = np.zeros((1, 4)), np.ones((1, 4))
+    assert measure(zero, zero)[:4] == (0, 0, 0, 1)
+    assert measure(one, zero).relative == np.inf
+    assert measure(one, zero).cosine == 0
+
+
+def test_top_agreement():
+    scores = np.float32([[5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5]])
+    assert top_agreement(scores, scores) == 1
+    assert top_agreement(scores[::-1], scores) == pytest.approx(0.8)
+    assert top_agreement(scores[::-1], scores, 1) == 0
+
+
+# Reports
+
+
+def test_the_report_as_json_and_as_a_page(images):
+    models = {"good": backend(), "<b>ad": backend(changed("conv2", bump))}
+    report = compare(models, images[:2])
+    told = json.loads(json.dumps(report.as_dict()))
+    assert told["agrees"] is False
+    assert told["first_divergence"]["<b>ad"]["name"] == "conv2"
+    html = page(report)
+    assert "&lt;b&gt;ad parts from good at the layer &#x27;conv2&#x27;" in html
+    assert "<b>ad" not in html
+    assert html.count("data:image/png;base64,") == 3 * 2 * 3  # methods x images x (2 maps + 1)
+    assert "http" not in html
+    assert [row.name for row in report.summary() if row.kind == "layer"] == ["relu2"]

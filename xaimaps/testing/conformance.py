@@ -1,0 +1,229 @@
+"""What every backend keeps, as one suite that a plugin's tests inherit.
+
+    from xaimaps.testing import BackendConformance
+
+    class TestMine(BackendConformance):
+        def make(self, network):
+            return MyBackend(...)  # a native copy of the network
+
+Everything is compared with the numpy reference. A test of what the backend does not claim to be
+able to do checks that it says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xaimaps
+from xaimaps.backend import INPUT, Backend
+from xaimaps.errors import BackendError, LayerError
+from xaimaps.methods import METHODS
+from xaimaps.preprocess import PRESETS
+from xaimaps.targets import as_target, several
+from xaimaps.testing.networks import Network, one_conv_network, pooled_network
+from xaimaps.testing.reference import ReferenceBackend
+
+Array = np.ndarray[Any, Any]
+
+TARGETS = [3, 0, 2]
+LAYERS = ("conv1", "relu1", "conv2", "relu2")
+FEW: dict[str, dict[str, Any]] = {
+    "rise": {"n_masks": 50},
+    "smoothgrad": {"n_samples": 5},
+    "smoothgrad_squared": {"n_samples": 5},
+    "vargrad": {"n_samples": 5},
+    "integrated_gradients": {"n_steps": 9},
+    "blur_ig": {"n_steps": 7, "max_sigma": 3},
+    "expected_gradients": {"n_samples": 5},
+    "guided_ig": {"n_steps": 5},
+}
+"""Options that make a method quick; the same for the reference."""
+
+
+def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    """Compare relative to the largest value."""
+    size = max(float(np.abs(expected).max(initial=0)), 1e-9)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * size)
+
+
+class BackendConformance:
+    """The laws; a subclass says how its backend gets a network."""
+
+    def make(self, network: Network) -> Backend:
+        """Load a native copy of the network, layers under the same names."""
+        raise NotImplementedError("a conformance test makes the backend under test")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls) -> Backend:
+        """A backend with the network that pools and weighs."""
+        made = cls().make(pooled_network(channels=8))
+        made.info.preprocess = PRESETS["unit"]
+        return made
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def reference(cls) -> ReferenceBackend:
+        """The same network in numpy."""
+        made = ReferenceBackend(pooled_network(channels=8))
+        made.info.preprocess = PRESETS["unit"]
+        return made
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def images(cls) -> Array:
+        """Three images."""
+        return np.random.default_rng(1).normal(size=(3, 9, 9, 3)).astype(np.float32)
+
+    # What it says of itself
+
+    def test_it_has_a_name_and_known_capabilities(self, backend: Backend) -> None:
+        assert backend.name
+        assert {"forward", "activations"} <= backend.capabilities <= ReferenceBackend.capabilities
+        assert all(isinstance(text, str) for text in backend.versions().values())
+
+    def test_it_accepts_no_foreign_model(self, backend: Backend) -> None:
+        assert not backend.accepts(object())
+        assert not backend.accepts("no-such-model.xyz")
+
+    def test_its_layers_are_those_of_the_network(
+        self, backend: Backend, reference: ReferenceBackend
+    ) -> None:
+        shapes = {layer.name: layer.shape for layer in backend.layers()}
+        for layer in reference.layers():
+            if layer.is_spatial:
+                assert shapes[layer.name] == layer.shape
+        assert list(shapes) == sorted(shapes, key=list(shapes).index)
+        assert backend.default_layer().name == reference.default_layer().name
+        assert backend.input_shape == reference.input_shape
+
+    def test_an_unknown_layer_is_refused_with_the_nearest(self, backend: Backend) -> None:
+        with pytest.raises(LayerError, match=r"got 'relu3'; nearest: 'relu[12]"):
+            backend.find_layer("relu3")
+
+    # Its arrays
+
+    def test_arrays_come_back_as_they_went(self, backend: Backend, images: Array) -> None:
+        back = backend.to_numpy(backend.asarray(images))
+        np.testing.assert_array_equal(back, images)
+        assert (back.dtype, type(back)) == (np.float32, np.ndarray)
+
+    def test_outputs(self, backend: Backend, reference: ReferenceBackend, images: Array) -> None:
+        compiled = backend.compile(lambda b, x: b.forward(x), backend.asarray(images))
+        found = backend.to_numpy(compiled(backend.asarray(images)))
+        assert found.dtype == np.float32
+        close(found, reference.forward(images))
+        close(backend.to_numpy(backend.forward(backend.asarray(images))), found)
+
+    def test_activations(
+        self, backend: Backend, reference: ReferenceBackend, images: Array
+    ) -> None:
+        def program(b: Backend, x: Any) -> Any:
+            outputs, kept = b.forward_with_activations(x, LAYERS)
+            return outputs, [kept[name] for name in LAYERS]
+
+        outputs, kept = backend.compile(program, backend.asarray(images))(backend.asarray(images))
+        expected, values = reference.forward_with_activations(images, LAYERS)
+        close(backend.to_numpy(outputs), expected)
+        for name, value in zip(LAYERS, kept, strict=True):
+            close(backend.to_numpy(value), values[name])
+
+    def test_a_scan_folds_and_stacks(self, backend: Backend) -> None:
+        def program(b: Backend, xs: Any) -> Any:
+            def step(carry: Any, x: Any) -> Any:
+                total, count = carry
+                return (total + x, count + 1.0), (total * 1.0, b.xp.sum(x))
+
+            return b.scan(step, (b.xp.zeros_like(xs[0]), b.xp.zeros_like(xs[0, 0])), xs)
+
+        xs = np.arange(12, dtype=np.float32).reshape(4, 3)
+        native = backend.asarray(xs)
+        (total, count), (before, sums) = backend.compile(program, native)(native)
+        close(backend.to_numpy(total), xs.sum(0))
+        assert float(backend.to_numpy(count)) == 4
+        close(backend.to_numpy(before), np.cumsum(xs, axis=0) - xs)
+        close(backend.to_numpy(sums), xs.sum(1))
+
+    # What it may lack
+
+    @pytest.mark.parametrize("layer", [INPUT, *LAYERS, "pool"])
+    @pytest.mark.parametrize("target", [TARGETS, several(4, TARGETS)], ids=["one", "several"])
+    def test_gradients(
+        self,
+        backend: Backend,
+        reference: ReferenceBackend,
+        images: Array,
+        layer: str,
+        target: Any,
+    ) -> None:
+        goal = as_target(target, 3)
+        if self.lacks(backend, "grad", lambda: backend.grad(images, goal, wrt=layer)):
+            return
+        compiled = backend.compile(
+            lambda b, x: tuple(b.grad(x, goal, wrt=layer)), backend.asarray(images)
+        )
+        found = compiled(backend.asarray(images))
+        expected = reference.grad(images, goal, wrt=layer)
+        for ours, theirs in zip(found, expected, strict=True):
+            close(backend.to_numpy(ours).reshape(theirs.shape), theirs)
+
+    @pytest.mark.parametrize("layer", LAYERS)
+    def test_the_network_behind_a_layer(
+        self, backend: Backend, reference: ReferenceBackend, images: Array, layer: str
+    ) -> None:
+        if self.lacks(backend, "split", lambda: backend.split(images, layer)):
+            return
+
+        def program(b: Backend, x: Any) -> Any:
+            activations, rest = b.split(x, layer)
+            variants = b.xp.stack([activations, 2 * activations])
+            return activations, rest(activations), rest(variants)
+
+        found = backend.compile(program, backend.asarray(images))(backend.asarray(images))
+        for ours, theirs in zip(found, program(reference, images), strict=True):
+            close(backend.to_numpy(ours), theirs)
+
+    def test_the_pooling_head(self, backend: Backend, reference: ReferenceBackend) -> None:
+        if self.lacks(backend, "classifier", backend.classifier):
+            return
+        found, expected = backend.classifier(), reference.classifier()
+        assert found.layer == expected.layer
+        close(backend.to_numpy(found.weights), expected.weights)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_every_method(
+        self, backend: Backend, reference: ReferenceBackend, images: Array, method: str
+    ) -> None:
+        options = {"target": TARGETS, **FEW.get(method, {})}
+        if not METHODS[method].needs <= backend.capabilities:
+            with pytest.raises(BackendError, match=f"'{method}' needs a backend that can"):
+                xaimaps.attribute(backend, images, method, **options)
+            return
+        found = xaimaps.attribute(backend, images, method, **options)
+        expected = xaimaps.attribute(reference, images, method, **options)
+        close(found.maps, expected.maps, 0.02 if method == "guided_ig" else 1e-4)
+        close(found.scores, expected.scores)
+        assert found.layer == expected.layer
+        assert found.maps.dtype == np.float32
+
+    def test_a_map_worked_out_by_hand(self) -> None:
+        backend = self.make(one_conv_network())
+        ramp = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+        _, kept = backend.forward_with_activations(backend.asarray(ramp), ("conv",))
+        expected = np.array([-5, -30, 4, -21, 31, 6, 40, 15]).reshape(1, 2, 2, 2)
+        np.testing.assert_allclose(backend.to_numpy(kept["conv"]), expected)
+        if "grad" in backend.capabilities:
+            found = xaimaps.attribute(backend, ramp, "grad_cam", target=0, layer="conv")
+            np.testing.assert_allclose(found.maps, [[[11.25, 13.5], [20.25, 22.5]]], rtol=1e-6)
+
+    @staticmethod
+    def lacks(backend: Backend, capability: Any, use: Any) -> bool:
+        """Whether the backend lacks a capability; then check that it refuses to be asked."""
+        if capability in backend.capabilities:
+            return False
+        with pytest.raises(BackendError, match="needs a backend that can"):
+            use()
+        return True

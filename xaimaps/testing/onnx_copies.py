@@ -1,0 +1,110 @@
+"""Networks as ONNX models, the way the exporters write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from xaimaps.testing.networks import (
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Network,
+    Operation,
+    ReLU,
+)
+
+Weight = np.ndarray[Any, Any]
+
+
+def as_onnx(
+    network: Network,
+    *,
+    channels_last: bool = False,
+    end: str | None = None,
+    batch: str | int = "N",
+) -> onnx.ModelProto:
+    """Write a network as an ONNX model whose layers have the same names.
+
+    Args:
+        network: the layers.
+        channels_last: as tf2onnx writes it, with a transposition before and after what is not;
+            otherwise as PyTorch does, channels first throughout.
+        end: a last activation, such as "Softmax".
+        batch: the batch size of the file; a name where any will do.
+    """
+    graph = Graph()
+    add = graph.add_channels_last if channels_last else graph.add_planar
+    for name, layer in network.layers.items():
+        add(name, layer)
+    if end is not None:
+        graph.add(end, "answer")
+    height, width, channels = network.input_shape
+    shape = (height, width, channels) if channels_last else (channels, height, width)
+    return graph.model(batch, shape)
+
+
+class Graph:
+    """Collects nodes and weights; `value` is the last value's name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[TensorProto] = []
+        self.value = "images"
+
+    def add(self, operator: str, output: str, *weights: Weight, **attributes: Any) -> None:
+        """Append a node that reads the last value and these weights."""
+        names = [f"{output}/{i}" for i in range(len(weights))]
+        pairs = zip(weights, names, strict=True)
+        self.weights += [numpy_helper.from_array(np.ascontiguousarray(w), n) for w, n in pairs]
+        self.nodes.append(
+            helper.make_node(operator, [self.value, *names], [output], output, **attributes)
+        )
+        self.value = output
+
+    def add_planar(self, name: str, layer: Operation) -> None:
+        """Append a layer with its channels first."""
+        match layer:
+            case Conv():
+                self.add("Conv", name, layer.kernel.transpose(3, 2, 0, 1), layer.bias)
+            case ReLU():
+                self.add("Relu", name)
+            case GlobalAveragePool():
+                self.add("GlobalAveragePool", name)
+                self.add("Flatten", f"{name}/flat")
+            case Flatten():
+                self.add("Flatten", name)
+            case Dense():
+                self.add("Gemm", name, layer.weights.T, layer.bias, transB=1)
+
+    def add_channels_last(self, name: str, layer: Operation) -> None:
+        """Append a layer with its channels last."""
+        match layer:
+            case Conv():
+                self.add("Transpose", f"{name}/planar", perm=[0, 3, 1, 2])
+                self.add("Conv", name, layer.kernel.transpose(3, 2, 0, 1), layer.bias)
+                self.add("Transpose", f"{name}/last", perm=[0, 2, 3, 1])
+            case ReLU():
+                self.add("Relu", name)
+            case GlobalAveragePool():
+                self.add("ReduceMean", name, np.array([1, 2]), keepdims=0)
+            case Flatten():
+                self.add("Transpose", f"{name}/planar", perm=[0, 3, 1, 2])
+                self.add("Reshape", name, np.array([0, -1]))
+            case Dense():
+                self.add("MatMul", f"{name}/product", layer.weights)
+                self.add("Add", name, layer.bias)
+
+    def model(self, batch: str | int, shape: tuple[int, ...]) -> onnx.ModelProto:
+        """The whole model, checked."""
+        images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, *shape])
+        output = helper.make_tensor_value_info(self.value, TensorProto.FLOAT, [batch, None])
+        graph = helper.make_graph(self.nodes, "network", [images], [output], self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+        model.ir_version = 10
+        onnx.checker.check_model(model, full_check=True)
+        return model
