@@ -1,1 +1,5 @@
-"""The TensorFlow backend of xaimaps."""
+"""The TensorFlow backend of xaimaps: Keras models, live or from their files."""
+
+from xaimaps_tensorflow.backend import TensorFlowBackend
+
+__all__ = ["TensorFlowBackend"]

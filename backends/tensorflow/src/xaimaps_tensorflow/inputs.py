@@ -1,0 +1,118 @@
+"""The one image input of a Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from xaimaps.errors import UnsupportedModelError
+from xaimaps_tensorflow.tracing import operations_in, replaced
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """How a model takes a batch of images.
+
+    Attributes:
+        shape: `(height, width, channels)`, None where any size will do.
+        structure: what the batch is packed into: nothing, a list or a dictionary.
+        dtype: what the model declares; None if it does not.
+        owner: what would cast the batch to integers; None where nothing does.
+    """
+
+    shape: Shape
+    structure: Any = None
+    dtype: Any = None
+    owner: Any = None
+
+    def packed(self, images: Any) -> Any:
+        """A batch as the model takes it."""
+        if self.dtype is not None:
+            images = tf.cast(images, self.dtype)
+        return tf.nest.pack_sequence_as(self.structure, [images])
+
+    def in_floats(self) -> AbstractContextManager[None]:
+        """Let floats into a model that takes pixels as integers, for no gradient passes a cast."""
+        if self.owner is None:
+            return nullcontext()
+        return replaced(self.owner, "_convert_inputs_to_tensors", list)
+
+
+def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageInput:
+    """Find the image input of a model.
+
+    Args:
+        model: the model.
+        shape: `(height, width, channels)` of a subclassed model, if it is not the one that it was
+            built with.
+
+    Raises:
+        UnsupportedModelError: it has several inputs, or none that takes images with channels last.
+    """
+    _require_built(model)
+    inputs = _declared(model)
+    if len(inputs) > 1:
+        raise UnsupportedModelError(
+            f"an image model must have one input, got {len(inputs)}: "
+            f"{', '.join(one.name for one in inputs)}"
+        )
+    whole = (None, *shape) if shape is not None else _shape(model, inputs)
+    _require_images(model, whole)
+    if not inputs:
+        return ImageInput(whole[1:])
+    structure = getattr(model, "_inputs_struct", None)
+    dtype = tf.as_dtype(inputs[0].dtype)
+    if dtype.is_floating:
+        return ImageInput(whole[1:], structure, dtype)
+    owner = getattr(model, "_functional", None) or model
+    takes_floats = hasattr(owner, "_convert_inputs_to_tensors")
+    return ImageInput(whole[1:], structure, None, owner if takes_floats else None)
+
+
+def _require_built(model: Any) -> None:
+    if not getattr(model, "built", True):
+        raise UnsupportedModelError(
+            f"the model {model.name!r} is not built, so that it has no weights yet; call it once "
+            "on a batch of images, or load its weights"
+        )
+
+
+def _declared(model: Any) -> list[Any]:
+    """The symbolic inputs; none of a subclassed model."""
+    try:
+        return list(model.inputs or ())
+    except (AttributeError, ValueError):
+        return []
+
+
+def _shape(model: Any, inputs: list[Any]) -> Shape:
+    if inputs:
+        return tuple(inputs[0].shape)
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    built = next(iter(shapes.values()), None) or getattr(model, "_build_input_shape", None)
+    if built is None:
+        raise UnsupportedModelError(
+            f"the model {model.name!r} does not say what images it takes; give "
+            "input_shape=(height, width, channels)"
+        )
+    return tuple(built)
+
+
+def _require_images(model: Any, shape: Shape) -> None:
+    if len(shape) != 4 or shape[3] is None:
+        raise UnsupportedModelError(
+            f"the model's input must be a batch of images (N, height, width, channels), got shape "
+            f"{shape}"
+        )
+    for layer in operations_in(model):
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise UnsupportedModelError(
+                f"the layer {layer.name!r} has its channels first, which TensorFlow runs on some "
+                "GPUs only; build the model with data_format='channels_last'"
+            )
