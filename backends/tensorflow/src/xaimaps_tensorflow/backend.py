@@ -274,7 +274,7 @@ def require_tensorflow() -> None:
     Raises:
         BackendError: it is not installed, or Keras runs on another framework.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import tensorflow  # noqa: F401
     except ImportError as error:

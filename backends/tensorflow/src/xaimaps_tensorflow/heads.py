@@ -15,6 +15,19 @@ ADDITIONS = frozenset({"Add", "AddV2", "BiasAdd"})
 DENSE = frozenset({"MatMul", "Conv2D"})
 
 
+class Variable(NamedTuple):
+    """A variable of the model, which any graph can read."""
+
+    handle: Any
+    dtype: Any
+    shape: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """Its value now."""
+        value = tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype)
+        return tf.ensure_shape(value, self.shape)
+
+
 class Head(NamedTuple):
     """A pooled value and the dense weights behind it.
 
@@ -25,7 +38,7 @@ class Head(NamedTuple):
     """
 
     pooled: Tensor
-    weights: Any
+    weights: Variable | None
     is_transposed: bool = False
 
 
@@ -80,12 +93,13 @@ class HeadFinder:
         if operation.type == "Conv2D" and any(n != 1 for n in operation.inputs[1].shape[:2]):
             _refuse(f"Conv2D {operation.name!r} is no dense layer")
 
-    def _variable(self, weights: Tensor) -> Any:
+    def _variable(self, weights: Tensor) -> Variable:
         """The variable that is read for the weights."""
         handle = source(weights, SAME | {"ReadVariableOp"})
-        for variable in self.graph.variables:
-            if self.graph.capture(variable.handle) is handle:
-                return variable
+        for outside, inside in self.graph.captures:
+            if inside is handle and outside.dtype == tf.resource:
+                dtype = handle.consumers()[0].outputs[0].dtype
+                return Variable(outside, dtype, tuple(weights.shape))
         _refuse("the dense weights are computed, and no variable")
 
 

@@ -187,7 +187,7 @@ class KerasProgram:
             found = self.reading.layers.unlisted(layer)
             assert found is not None, "the head has named it"
             return Classifier(layer, tf.eye(found.shape[-1]))
-        weights = tf.cast(tf.convert_to_tensor(head.weights), tf.float32)
+        weights = tf.cast(head.weights.read(), tf.float32)
         weights = tf.reshape(weights, weights.shape[-2:])  # of a convolution
         return Classifier(layer, tf.transpose(weights) if head.is_transposed else weights)
 
@@ -201,7 +201,8 @@ class KerasProgram:
     def _traced(self, images: Tensor, rectifier: RectifierRule | None = None) -> Trace:
         """The run of the model on these images in the current graph, made once."""
         # The graph keeps it, so that it lives as long as its tensors are of use.
-        runs = vars(tf.compat.v1.get_default_graph()).setdefault("_xaimaps_runs", {})
+        graph = tf.compat.v1.get_default_graph()
+        runs = graph._xaimaps_runs = getattr(graph, "_xaimaps_runs", {})
         key = (id(self), images.ref(), rectifier)
         if key not in runs:
             runs[key] = self._run(_local(images), rectifier)
