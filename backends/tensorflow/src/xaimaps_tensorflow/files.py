@@ -5,23 +5,22 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
-import numpy as np
 
-from xaimaps.errors import ModelLoadError, UnsupportedModelError, XaimapsError
+from xaimaps.errors import ModelLoadError, UnsupportedModelError
 from xaimaps_tensorflow.reading.archive import Members, read_members
 from xaimaps_tensorflow.reading.configs import Checks, parse
+from xaimaps_tensorflow.reading.failures import loading, refusing, require_finite
 from xaimaps_tensorflow.reading.hdf5 import checked
 from xaimaps_tensorflow.reading.kinds import Kind, kind_of
 from xaimaps_tensorflow.reading.legacy import operators, reworded
 from xaimaps_tensorflow.reading.operations import TensorOperation
-from xaimaps_tensorflow.reading.staging import staged
+from xaimaps_tensorflow.reading.staging import HDF5, staged
 
 
 def read_model(
@@ -54,49 +53,6 @@ def read_model(
     return model
 
 
-@contextmanager
-def refusing(name: str) -> Iterator[None]:
-    """The boundary: whatever Keras finds wrong with a file is an error of ours.
-
-    Args:
-        name: what the message calls the file.
-
-    Raises:
-        ModelLoadError: in place of any other error, which remains as its cause.
-    """
-    try:
-        yield
-    except XaimapsError:
-        raise
-    except Exception as error:  # Keras, TensorFlow, h5py and any layer may raise anything
-        raise ModelLoadError(
-            f"Keras {keras.__version__} cannot load {name} ({summary(error)}); check that the file "
-            "is whole and of this model, and pass custom_objects= if it has layers of your own"
-        ) from error
-
-
-def summary(error: Exception) -> str:
-    """The first sentence of a message, which in Keras goes on with the whole configuration."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else ""
-    return f"{type(error).__name__}: {first[:240].rstrip('. ')}"
-
-
-def require_finite(model: Any, name: str) -> None:
-    """Refuse weights that are not numbers, which Keras loads without a word.
-
-    Raises:
-        ModelLoadError: there is one.
-    """
-    for variable in model.weights:
-        values = np.asarray(variable)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ModelLoadError(
-                f"the weights {getattr(variable, 'path', variable.name)!r} of {name} have NaN or "
-                "infinity in them; train or save the model again"
-            )
-
-
 def _read_archive(path: Path, checks: Checks) -> Any:
     members = read_members(path)
     library = _tf_keras(checks.name) if _is_keras_2(members, checks.name) else keras
@@ -104,7 +60,7 @@ def _read_archive(path: Path, checks: Checks) -> Any:
     checks.check({key: value for key, value in config.items() if key != "compile_config"})
     with checked(members.weights, checks.name):
         pass
-    with staged(path, ".keras") as file:
+    with staged(path, (".keras",)) as file:
         return _load(library, file, checks)
 
 
@@ -139,7 +95,7 @@ def _read_hdf5(path: Path, checks: Checks) -> Any:
     modern = reworded(config)
     ours = {"TFOpLambda": TensorOperation, **operators(modern)}
     checks.custom_objects = {**ours, **checks.custom_objects}
-    with staged(path, ".h5", None if modern == config else json.dumps(modern)) as file:
+    with staged(path, HDF5, None if modern == config else json.dumps(modern)) as file:
         return _load(keras, file, checks)
 
 
@@ -156,9 +112,10 @@ def _config_text(file: h5py.File, name: str) -> str | bytes:
 
 
 def _load(library: Any, file: Path, checks: Checks) -> Any:
-    return library.models.load_model(
-        str(file),
-        custom_objects=dict(checks.custom_objects),
-        compile=False,
-        safe_mode=not checks.allow_unsafe,
-    )
+    with loading():
+        return library.models.load_model(
+            str(file),
+            custom_objects=dict(checks.custom_objects),
+            compile=False,
+            safe_mode=not checks.allow_unsafe,
+        )
