@@ -9,13 +9,16 @@ from typing import Any
 
 from xaimaps import plugins, zoo
 from xaimaps.backend import Backend
-from xaimaps.errors import ModelLoadError, nearest
+from xaimaps.errors import BackendError, ModelLoadError, UnsupportedModelError, nearest
 from xaimaps.preprocess import Preprocess, get_preprocess
 
 Labels = Sequence[str] | str | os.PathLike[str]
 
 SUFFIXES = {".onnx": "jax", ".keras": "tensorflow", ".h5": "tensorflow", ".hdf5": "tensorflow"}
 """Which of our backends reads a file, for the remedy when none is installed."""
+
+RUNS_CODE = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
+"""Suffixes of formats that hold pickles or programs."""
 
 SCHEMES = {"keras:": "tensorflow"}
 """Which of our backends knows models by name, as in `keras:VGG16`."""
@@ -56,7 +59,12 @@ def load(
         >>> model.input_shape
         (224, 224, 3)
     """
-    loaded = plugins.load_with(_chosen(backend, model), located(model), options)
+    place = located(model)
+    try:
+        loaded = plugins.load_with(_chosen(backend, model), place, options)
+    except BackendError:
+        refuse_code(place)
+        raise
     if labels is not None:
         loaded.info.labels = read_labels(labels)
     elif loaded.info.labels_name in zoo.LABELS:
@@ -81,6 +89,23 @@ def located(model: Any) -> Any:
             f"{nearest(name, zoo.MODELS)}; give the path of a file"
         )
     return Path(name)
+
+
+def refuse_code(model: Any) -> None:
+    """Refuse a path of a format that runs code, which no backend of ours opens.
+
+    Raises:
+        UnsupportedModelError: it is one.
+    """
+    if not isinstance(model, Path):
+        return
+    is_saved_model = (model / "saved_model.pb").exists()
+    if model.suffix.lower() in RUNS_CODE or is_saved_model:
+        raise UnsupportedModelError(
+            f"expected an .onnx, .keras or .h5 file, got {str(model)!r}: "
+            f"{'a SavedModel folder' if is_saved_model else model.suffix} is not supported, for "
+            "such formats run code when they are loaded; export the model"
+        )
 
 
 def _chosen(backend: str | None, model: Any) -> str | None:

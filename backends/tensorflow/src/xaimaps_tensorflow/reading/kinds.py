@@ -6,10 +6,8 @@ import stat
 from enum import Enum
 from pathlib import Path
 
-from xaimaps.errors import ModelLoadError, UnsupportedModelError
-
-RUNS_CODE = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
-"""Suffixes of formats that hold pickles or programs."""
+from xaimaps.errors import ModelLoadError
+from xaimaps.loading import refuse_code
 
 FORMATS = "a .keras file, or an .h5 file of Keras"
 
@@ -28,27 +26,17 @@ def kind_of(path: Path) -> Kind:
         ModelLoadError: it is missing, empty, a folder, or of no format of Keras.
         UnsupportedModelError: it is of a format that runs code.
     """
+    refuse_code(path)
     _require_file(path)
     start = _start(path)
     for kind in Kind:
-        if start.startswith(kind.value) and path.suffix.lower() not in RUNS_CODE:
+        if start.startswith(kind.value):
             return kind
-    if path.suffix.lower() in RUNS_CODE:
-        raise runs_code(path)
     if not start:
         raise ModelLoadError(f"{str(path)!r} is empty; copy or save the model again")
     raise ModelLoadError(
         f"expected {FORMATS}, but {str(path)!r} begins with {start[:8]!r}; save it with "
         "model.save('model.keras')"
-    )
-
-
-def runs_code(path: Path) -> UnsupportedModelError:
-    """The error for a format that is never opened."""
-    what = path.suffix or "SavedModel"
-    return UnsupportedModelError(
-        f"{what} is not supported, such formats run code when they are loaded, got {str(path)!r}; "
-        f"give {FORMATS}, or an .onnx file"
     )
 
 
@@ -61,18 +49,9 @@ def _require_file(path: Path) -> None:
             f"cannot read the model file {str(path)!r} ({reason}); check the path"
         ) from None
     if stat.S_ISDIR(mode):
-        raise _folder(path)
+        raise ModelLoadError(f"{str(path)!r} is a folder; give {FORMATS}")
     if not stat.S_ISREG(mode):
         raise ModelLoadError(f"{str(path)!r} is not a regular file; give {FORMATS}")
-
-
-def _folder(path: Path) -> ModelLoadError | UnsupportedModelError:
-    if (path / "saved_model.pb").exists():
-        return UnsupportedModelError(
-            f"a SavedModel folder is not supported, such formats run code when they are loaded, "
-            f"got {str(path)!r}; save the model with model.save('model.keras')"
-        )
-    return ModelLoadError(f"{str(path)!r} is a folder; give {FORMATS}")
 
 
 def _start(path: Path) -> bytes:
