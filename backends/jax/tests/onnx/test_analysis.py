@@ -1,5 +1,7 @@
 """What a graph says about itself: axes, layouts, names, heads and tokens, on graphs made here."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -289,6 +291,29 @@ def test_keras_layers_go_by_their_name_and_by_their_path():
         "m_1/inner_3/conv_1/Relu": ("inner", "inner/conv", "conv"),
         "m_1/bn_2_1/batchnorm/add": ("bn_2",),
     }
+
+
+def noted(text):
+    chain = nodes("m_1/a_1/Relu", "b", "c", "d")
+    values = [node.outputs[0] for node in chain]
+    found = aliases(chain, values, values, {"xaimaps.layers": text})
+    return [found[value][1:] for value in values]
+
+
+def test_layers_that_the_file_notes_are_taken_at_their_word():
+    layers = {"base": "v2", "base/conv": "v2", "one/x": "v3", "two/x": "v4", "gone": "v9"}
+    assert noted(json.dumps(layers)) == [(), ("base", "base/conv", "conv"), ("one/x",), ("two/x",)]
+
+
+def test_a_layer_that_is_called_twice_goes_by_the_number_of_the_call():
+    assert noted('{"x:0": "v2", "x:1": "v3"}') == [(), ("x:0", "x"), ("x:1", "x"), ()]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "[]", "3", '{"a": 1, "b": ["v2"], "c": {"d": "v2"}}', "\0"]
+)
+def test_a_note_of_layers_that_makes_no_sense_is_none(text):
+    assert noted(text) == [("a",), (), (), ()]
 
 
 def test_layers_of_earlier_keras_are_not_counted():

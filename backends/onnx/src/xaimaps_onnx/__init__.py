@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xaimaps_onnx.backend import OnnxRuntimeBackend
+    from xaimaps_onnx.converting import convert
 
-__all__ = ["OnnxRuntimeBackend"]
+__all__ = ["OnnxRuntimeBackend", "convert"]
 
-_HOMES = {"OnnxRuntimeBackend": "xaimaps_onnx.backend"}
+_HOMES = {"OnnxRuntimeBackend": "xaimaps_onnx.backend", "convert": "xaimaps_onnx.converting"}
 
 
 def __getattr__(name: str) -> Any:

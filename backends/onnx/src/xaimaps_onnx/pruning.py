@@ -31,7 +31,7 @@ def part_of(
         wanted: the names of its outputs.
     """
     graph = model.graph
-    nodes, read = _needed(graph.node, given, wanted)
+    nodes, read = needed(graph.node, given, wanted)
     part = onnx.ModelProto(ir_version=model.ir_version)
     part.opset_import.extend(model.opset_import)
     part.graph.name = graph.name
@@ -62,7 +62,7 @@ def _declared(name: str, array: np.ndarray[Any, Any]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, [None] * array.ndim)
 
 
-def _needed(
+def needed(
     nodes: Sequence[onnx.NodeProto], given: Collection[str], wanted: Sequence[str]
 ) -> tuple[list[onnx.NodeProto], set[str]]:
     """The nodes in order, and all that they read or give."""

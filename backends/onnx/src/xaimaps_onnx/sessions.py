@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Sessions:
         weights: these, which all sessions share.
         bypassed: values that equal the first input of their node.
         providers: where to run.
+        config: entries of ONNX Runtime's session configuration.
 
     Raises:
         BackendError: there is no such provider.
@@ -38,10 +40,12 @@ class Sessions:
         weights: Mapping[str, np.ndarray[Any, Any]],
         bypassed: Collection[str] = (),
         providers: Sequence[str] = ("CPUExecutionProvider",),
+        config: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._model = bypass(model, bypassed)
         self._weights = {name: _shared(array) for name, array in weights.items()}
         self._providers = _available(providers)
+        self._config = config
         self._sessions: dict[tuple[tuple[str, ...], ...], onnxruntime.InferenceSession] = {}
 
     def run(self, given: Values, wanted: Sequence[str]) -> Values:
@@ -71,6 +75,8 @@ class Sessions:
     def _opened(self, part: onnx.ModelProto) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
+        for key, entry in self._config.items():
+            options.add_session_config_entry(key, entry)
         names = [t.name for t in part.graph.initializer if t.name in self._weights]
         options.add_external_initializers(names, [self._weights[name] for name in names])
         with _one_sentence("load the model"):

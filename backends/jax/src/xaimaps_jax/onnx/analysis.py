@@ -181,7 +181,7 @@ class Analysis:
 
     @functools.cached_property
     def _aliases(self) -> dict[str, tuple[str, ...]]:
-        return aliases(self.nodes, self._usual.axes, self.shapes)
+        return aliases(self.nodes, self._usual.axes, self.shapes, self.model.metadata)
 
     def _layer(self, name: str) -> Layer:
         return Layer(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from xaimaps_jax.onnx.graph import Node
 
@@ -15,6 +17,12 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 FOLDED = "onnx::"
 """How the weights of a convolution are named that has the batch normalisation behind it in it."""
 
+LAYERS = "xaimaps.layers"
+"""Where our converter notes the value of each layer by its path, as JSON."""
+
+NUMBERED = re.compile(r"(.+):\d+")
+"""A layer that is called several times, with the number of one call."""
+
 COUNTED = re.compile(r"(.+)_\d+")
 MADE_BY_TF2ONNX = re.compile(r"__\d+(:\d+)?$")
 
@@ -23,7 +31,10 @@ Named = list[tuple[str, str]]
 
 
 def aliases(
-    nodes: Sequence[Node], data: Collection[str], values: Collection[str]
+    nodes: Sequence[Node],
+    data: Collection[str],
+    values: Collection[str],
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, tuple[str, ...]]:
     """Other names of values: of the node, and of every module or layer whose last value it is.
 
@@ -31,17 +42,37 @@ def aliases(
         nodes: in the order of computation.
         data: the values that depend on the images, in floats.
         values: those of them that may have an alias.
+        metadata: the file's own notes; where they tell of layers, nothing is guessed.
     """
+    noted = _noted_layers(metadata.get(LAYERS, ""))
     nodes = [node for node in nodes if node.outputs[0] in data]
     exact = {name for node in nodes for name in (node.name, node.outputs[0])}
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for node in nodes:
         if node.name != node.outputs[0]:
             found[node.outputs[0]][node.name] = None
-    for alias, value in [*_modules(nodes), *_keras_layers(nodes)]:
+    for alias, value in noted or [*_modules(nodes), *_keras_layers(nodes)]:
         if alias not in exact:
             found[value][alias] = None
     return {value: tuple(names) for value, names in found.items() if value in values}
+
+
+def _noted_layers(text: str) -> Named:
+    """The layers that a file tells of: by path, without the number of the call, by the last part.
+
+    The last part of a path is a name where no other path ends so.
+    """
+    try:
+        layers = json.loads(text) if text else None
+    except (ValueError, RecursionError):  # nobody vouches for the file
+        return []
+    if not isinstance(layers, dict):
+        return []
+    paths = [(path, value) for path, value in layers.items() if isinstance(value, str)]
+    lasts = Counter(path.rpartition("/")[2] for path, _ in paths)
+    short = [(path.rpartition("/")[2], value) for path, value in paths]
+    calls = [(call[1], value) for path, value in paths if (call := NUMBERED.fullmatch(path))]
+    return [*paths, *calls, *((last, value) for last, value in short if lasts[last] == 1)]
 
 
 def _modules(nodes: Sequence[Node]) -> Named:

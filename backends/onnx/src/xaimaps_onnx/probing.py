@@ -1,0 +1,85 @@
+"""The same images through the Keras model and through its graph, with every value in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from xaimaps_onnx.recording import layer_values, recording
+from xaimaps_onnx.sessions import Sessions
+from xaimaps_onnx.subjects import Subject
+
+Array = np.ndarray[Any, Any]
+
+SIZE = 96
+"""Of images for a model that takes any; small, but with a place left behind five strides."""
+
+ONCE = {"session.disable_prepacking": "1"}
+"""No second copy of the weights for a session that runs once."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a Keras model makes of some images.
+
+    Attributes:
+        images: the images.
+        output: its output.
+        layers: the value of each layer, by path and with the number of the call if there are
+            several.
+    """
+
+    images: Array
+    output: Array
+    layers: Mapping[str, Array]
+
+
+def probe_keras(subject: Subject) -> Probe:
+    """Run a Keras model as it is on random images."""
+    images = probe_images(subject.image_shape)
+    with recording(subject.model) as calls:
+        _, output = subject(images)
+    values = {path: np.asarray(value) for path, value in layer_values(calls).items()}
+    return Probe(images, np.asarray(output), {p: v for p, v in values.items() if v.ndim > 1})
+
+
+def probe_images(shape: tuple[int | None, ...]) -> Array:
+    """Noise around a gradient: as numbers from -1 to 1, and as pixels.
+
+    One of the two is what the model was made for, and differs from place to place enough to tell
+    layers from each other.
+    """
+    batch, height, width, channels = shape
+    size = (2 if batch is None else batch, height or SIZE, width or SIZE, channels or 3)
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(-0.5, 0.5, size[2])[:, None]
+    images = np.clip(ramp + 0.3 * rng.normal(size=size), -1, 1).astype(np.float32)
+    images[1::2] = (images[1::2] + 1) * 127.5
+    return images
+
+
+def probe_onnx(
+    proto: onnx.ModelProto, weights: Mapping[str, Array], images: Array
+) -> dict[str, Array]:
+    """All values of a graph that depend on the images."""
+    sessions = Sessions(_copy(proto), weights, config=ONCE)
+    source = proto.graph.input[0].name
+    return sessions.run({source: images}, _depending(proto.graph, source))
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    own = onnx.ModelProto()
+    own.CopyFrom(proto)
+    return own
+
+
+def _depending(graph: onnx.GraphProto, source: str) -> list[str]:
+    known = {source}
+    for node in graph.node:
+        if known.intersection(node.input):
+            known.update(filter(None, node.output))
+    return [name for node in graph.node for name in node.output if name in known]

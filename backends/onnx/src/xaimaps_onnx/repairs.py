@@ -1,0 +1,92 @@
+"""What the versions of Keras, TensorFlow and tf2onnx need to fit, for as long as one trace lasts.
+
+All of it is state of the process, so that a lock keeps other conversions out.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+import tf2onnx
+
+LOCK = threading.Lock()
+
+HANDLERS: dict[str, tuple[Callable[..., Any], list[Any]]] = {}
+"""How operators are written that tf2onnx does not know."""
+
+
+@contextmanager
+def repaired() -> Iterator[None]:
+    """Hold the lock, patch, and put everything back."""
+    with LOCK, _inlined_functions(), _quiet(), _counted_from_one():
+        yield
+
+
+@contextmanager
+def _inlined_functions() -> Iterator[None]:
+    """Keras compiles grouped convolutions by themselves, which freezing does not inline."""
+    original = tf.function
+
+    def plain(func: Any = None, *args: Any, jit_compile: Any = None, **options: Any) -> Any:
+        if not jit_compile:
+            return original(func, *args, jit_compile=jit_compile, **options)
+        return func if func is not None else lambda function: function
+
+    tf.function = plain
+    try:
+        yield
+    finally:
+        tf.function = original
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What tf2onnx logs as an error and goes on with, `require_known` raises."""
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        logger.setLevel(level)
+
+
+@contextmanager
+def _counted_from_one() -> Iterator[None]:
+    """The same names for the same model, whatever was converted before."""
+    before = tf2onnx.utils.INTERNAL_NAME
+    tf2onnx.utils.INTERNAL_NAME = 1
+    try:
+        yield
+    finally:
+        tf2onnx.utils.INTERNAL_NAME = before
+
+
+def _write_erfc(context: Any, node: Any, name: str, args: Any) -> None:
+    """Exact GELU as TensorFlow writes it: erfc(x) is 1 - erf(x), for which ONNX has a name."""
+    (source,) = node.input
+    kind, shape = context.get_dtype(node.output[0]), context.get_shape(node.output[0])
+    output = node.output[0]
+    one = context.make_const(tf2onnx.utils.make_name(name), _one(kind)).output[0]
+    context.remove_node(name)
+    erf = context.make_node("Erf", [source], name=tf2onnx.utils.make_name(name))
+    context.make_node(
+        "Sub", [one, erf.output[0]], name=name, outputs=[output], shapes=[shape], dtypes=[kind]
+    )
+
+
+def _one(kind: int) -> Any:
+    import numpy as np
+    from onnx import helper
+
+    return np.ones((), helper.tensor_dtype_to_np_dtype(kind))
+
+
+HANDLERS["Erfc"] = (_write_erfc, [])
