@@ -16,8 +16,6 @@ Array = Any
 Axis = int | tuple[int, ...] | None
 
 inf = float("inf")
-bool = tf.bool
-float32 = tf.float32
 int32 = tf.int32
 
 abs = tf.abs
@@ -68,7 +66,7 @@ def concat(arrays: Sequence[Array], *, axis: int = 0) -> Array:
 
 def eye(n: int, *, dtype: Any = None) -> Array:
     """The identity matrix."""
-    return tf.eye(n, dtype=dtype or float32)
+    return tf.eye(n, dtype=dtype or tf.float32)
 
 
 def flip(x: Array, *, axis: int) -> Array:
@@ -78,7 +76,7 @@ def flip(x: Array, *, axis: int) -> Array:
 
 def full(shape: Sequence[int], value: float, *, dtype: Any = None) -> Array:
     """One value everywhere."""
-    return tf.fill(tuple(shape), tf.cast(value, dtype or float32))
+    return tf.fill(tuple(shape), tf.cast(value, dtype or tf.float32))
 
 
 def full_like(x: Array, value: float) -> Array:
@@ -114,7 +112,7 @@ def moveaxis(x: Array, source: int | Sequence[int], destination: int | Sequence[
 
 def ones(shape: Sequence[int], *, dtype: Any = None) -> Array:
     """Ones."""
-    return tf.ones(tuple(shape), dtype or float32)
+    return tf.ones(tuple(shape), dtype or tf.float32)
 
 
 def prod(x: Array, *, axis: Axis = None, keepdims: Any = False) -> Array:
@@ -155,4 +153,4 @@ def var(x: Array, *, axis: Axis = None, keepdims: Any = False) -> Array:
 
 def zeros(shape: Sequence[int], *, dtype: Any = None) -> Array:
     """Zeros."""
-    return tf.zeros(tuple(shape), dtype or float32)
+    return tf.zeros(tuple(shape), dtype or tf.float32)
