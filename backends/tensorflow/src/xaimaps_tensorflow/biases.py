@@ -59,9 +59,7 @@ def _linear(value: Tensor, inputs: list[Tensor]) -> Tensor:
     return tf.zeros_like(value) if found is None else found
 
 
-def biases(
-    operations: set[Operation], data: set[Operation]
-) -> tuple[list[Tensor], list[Tensor]]:
+def biases(operations: set[Operation], data: set[Operation]) -> tuple[list[Tensor], list[Tensor]]:
     """The first value of each operation that has a bias, and its bias."""
     with_values = sorted((o for o in operations if o.outputs), key=lambda o: o.name)
     found = [(operation.outputs[0], bias(operation, data)) for operation in with_values]

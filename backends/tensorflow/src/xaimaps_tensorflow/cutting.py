@@ -36,9 +36,7 @@ class Cut:
         """Whether a call depends on the images, but not on the value that is cut at."""
         tensors = tensors_in(call.value)
         return bool(tensors) and all(
-            tensor is not self.value
-            and tensor.op in self._data
-            and tensor.op not in self._behind
+            tensor is not self.value and tensor.op in self._data and tensor.op not in self._behind
             for tensor in tensors
         )
 

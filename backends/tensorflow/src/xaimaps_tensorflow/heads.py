@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -66,7 +66,7 @@ class HeadFinder:
         self._require_dense(last)
         pool = source(last.inputs[0], VIEWS).op
         if not _pools_globally(pool):
-            _refuse(f"{last.type} {last.name!r} does not follow the pooling")
+            raise _no_head(f"{last.type} {last.name!r} does not follow the pooling")
         is_transposed = last.type == "MatMul" and last.get_attr("transpose_b")
         return Head(_pooled(pool), self._variable(last.inputs[1]), is_transposed)
 
@@ -75,7 +75,7 @@ class HeadFinder:
         for operation in self._back_from(logits):
             if operation.type not in VIEWS | ADDITIONS:
                 return operation
-        _refuse("the logits are the input")
+        raise _no_head("the logits are the input")
 
     def _back_from(self, tensor: Tensor) -> Iterator[Operation]:
         """What makes a value, what makes that one's data, and so on, while there is just one."""
@@ -83,15 +83,15 @@ class HeadFinder:
             yield tensor.op
             data = [one for one in tensor.op.inputs if one.op in self.data]
             if len(data) != 1:
-                _refuse(f"the logits come from {tensor.op.type} {tensor.op.name!r}")
+                raise _no_head(f"the logits come from {tensor.op.type} {tensor.op.name!r}")
             tensor = data[0]
 
     def _require_dense(self, operation: Operation) -> None:
         is_dense = operation.type in DENSE and operation.inputs[1].op not in self.data
         if not is_dense:
-            _refuse(f"the logits come from {operation.type} {operation.name!r}")
+            raise _no_head(f"the logits come from {operation.type} {operation.name!r}")
         if operation.type == "Conv2D" and any(n != 1 for n in operation.inputs[1].shape[:2]):
-            _refuse(f"Conv2D {operation.name!r} is no dense layer")
+            raise _no_head(f"Conv2D {operation.name!r} is no dense layer")
 
     def _variable(self, weights: Tensor) -> Variable:
         """The variable that is read for the weights."""
@@ -100,7 +100,7 @@ class HeadFinder:
             if inside is handle and outside.dtype == tf.resource:
                 dtype = handle.consumers()[0].outputs[0].dtype
                 return Variable(outside, dtype, tuple(weights.shape))
-        _refuse("the dense weights are computed, and no variable")
+        raise _no_head("the dense weights are computed, and no variable")
 
 
 def _pooled(pool: Operation) -> Tensor:
@@ -111,7 +111,7 @@ def _pools_globally(operation: Operation) -> bool:
     if operation.type == "AvgPool":
         before, after = operation.inputs[0].shape[1:3], operation.outputs[0].shape[1:3]
         window = operation.get_attr("ksize")[1:3]
-        return list(window) == before.as_list() and after.as_list() == [1, 1]
+        return [*window, 1, 1] == [*before, *after]
     if operation.type != "Mean" or operation.inputs[0].shape.rank not in (3, 4, 5):
         return False
     rank = operation.inputs[0].shape.rank
@@ -119,8 +119,8 @@ def _pools_globally(operation: Operation) -> bool:
     return axes is not None and {int(axis) % rank for axis in axes.ravel()} == {*range(1, rank - 1)}
 
 
-def _refuse(found: str) -> NoReturn:
-    raise LayerError(
+def _no_head(found: str) -> LayerError:
+    return LayerError(
         "CAM needs a model that ends in global average pooling and one dense layer, but here "
         f"{found}; use grad_cam"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,14 @@ class ImageInput:
     Attributes:
         shape: `(height, width, channels)`, None where any size will do.
         structure: what the batch is packed into: nothing, a list or a dictionary.
-        dtype: what the model declares; None if it does not.
-        owner: what would cast the batch to integers; None where nothing does.
+        dtype: what the model declares; None if it does not, or takes integers.
+        casting: the model, where it would cast the batch to integers.
     """
 
     shape: Shape
     structure: Any = None
     dtype: Any = None
-    owner: Any = None
+    casting: Any = None
 
     def packed(self, images: Any) -> Any:
         """A batch as the model takes it."""
@@ -37,11 +37,15 @@ class ImageInput:
             images = tf.cast(images, self.dtype)
         return tf.nest.pack_sequence_as(self.structure, [images])
 
-    def in_floats(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def in_floats(self) -> Iterator[None]:
         """Let floats into a model that takes pixels as integers, for no gradient passes a cast."""
-        if self.owner is None:
-            return nullcontext()
-        return replaced(self.owner, "_convert_inputs_to_tensors", list)
+        with ExitStack() as stack:
+            if self.casting is not None:
+                inside = getattr(self.casting, "_functional", None) or self.casting
+                stack.enter_context(replaced(inside, "_convert_inputs_to_tensors", list))
+                stack.enter_context(replaced(self.casting, "_convert_input_args", False))
+            yield
 
 
 def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageInput:
@@ -70,9 +74,7 @@ def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageI
     dtype = tf.as_dtype(inputs[0].dtype)
     if dtype.is_floating:
         return ImageInput(whole[1:], structure, dtype)
-    owner = getattr(model, "_functional", None) or model
-    takes_floats = hasattr(owner, "_convert_inputs_to_tensors")
-    return ImageInput(whole[1:], structure, None, owner if takes_floats else None)
+    return ImageInput(whole[1:], structure, None, model)
 
 
 def _require_built(model: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from xaimaps.backend import Layer
@@ -93,7 +92,7 @@ class Layers:
         call = self._calls[name]
         shape = tuple(tensors_in(call.value)[0].shape)[1:]
         same = [other for other in self._names.get(name, ()) if other != name]
-        aliases = dict.fromkeys([*same, *_short(name, call, self._calls.values())])
+        aliases = dict.fromkeys([*same, *_short(name, call)])
         return Layer(name, (None, *shape), type(call.layer).__name__, tuple(aliases))
 
 
@@ -109,8 +108,7 @@ def _is_layer(call: Call, data: set[Operation]) -> bool:
     )
 
 
-def _short(name: str, call: Call, calls: Iterable[Call]) -> list[str]:
-    """Shorter names: the path where it stands for several calls, and its last part."""
+def _short(name: str, call: Call) -> list[str]:
+    """Shorter names, which may stand for several: without the number, without the path."""
     last = call.path.rpartition("/")[2]
-    alone = sum(other.path.rpartition("/")[2] == last for other in calls) == 1
-    return [short for short in (call.path, last if alone else call.path) if short != name]
+    return [short for short in (call.path, last) if short != name]

@@ -1,7 +1,7 @@
 """The array functions that the methods use, by their Array API names.
 
-A closed table: what is not here, no method may use. As with JAX, floats are float32 and counts int32
-unless the caller says otherwise; Python numbers take the type of the array beside them.
+A closed table: what is not here, no method may use. As with JAX, floats are float32 and counts
+int32 unless the caller says otherwise; Python numbers take the type of the array beside them.
 """
 
 from __future__ import annotations

@@ -17,11 +17,13 @@ from xaimaps_tensorflow.biases import biases
 from xaimaps_tensorflow.cutting import Cut, tiled
 from xaimaps_tensorflow.gradients import gradients_at
 from xaimaps_tensorflow.graphs import (
+    VIEWS,
     Operation,
     Tensor,
     depending_on,
     ending,
     needed_for,
+    source,
     tensors_in,
     without_ending,
 )
@@ -118,8 +120,11 @@ class KerasProgram:
         return self._scores(trace), kept
 
     def _value(self, trace: Trace, layer: str) -> Tensor:
-        call = trace.calls[self.reading.layers.number(layer)]
-        return tf.cast(tensors_in(call.value)[0], trace.images.dtype)
+        """The value of a layer: the logits, if it ends the model with a softmax."""
+        value = tensors_in(trace.calls[self.reading.layers.number(layer)].value)[0]
+        if source(value, VIEWS) is source(trace.output, VIEWS):
+            value = without_ending(value)
+        return tf.cast(value, trace.images.dtype)
 
     def grad(
         self, images: Tensor, target: Target, wrt: str, rectifier: RectifierRule | None
@@ -236,4 +241,6 @@ def _head(layers: Layers, data: set[Operation], logits: Tensor) -> tuple[str, He
     except LayerError as error:
         return str(error)
     name = layers.name_of(head.pooled)
-    return (name, head) if name else "CAM needs a layer that is pooled, but here none is; use grad_cam"
+    return (
+        (name, head) if name else "CAM needs a layer that is pooled, but here none is; use grad_cam"
+    )

@@ -36,7 +36,7 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tu
 
 
 def _without_none(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any], Any]:
-    """The same step with an empty tuple for no y, which TensorFlow takes for one that is missing."""
+    """The same step with an empty tuple for no y, for TensorFlow takes None for a value."""
 
     def stepped(carry: Any, x: Any) -> tuple[Any, Any]:
         carry, y = step(carry, x)

@@ -109,7 +109,6 @@ class Tracer:
     def _watched(self, layer: Any) -> Callable[..., Any]:
         original = layer.call
 
-        @tf.autograph.experimental.do_not_convert
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             started = self._start(layer)
@@ -122,7 +121,8 @@ class Tracer:
                 self._open.pop()
             return self._end(started, value, self._next)
 
-        return call
+        plain: Callable[..., Any] = tf.autograph.experimental.do_not_convert(call)
+        return plain
 
     def _start(self, layer: Any) -> Call:
         path = f"{self._open[-1].path}/{layer.name}" if self._open else layer.name
