@@ -109,7 +109,8 @@ def converted(
     wanted = [_path(name, probe.layers) for name in layers]
     graph, apart, located = _attempt(subject, (), opset, probe)
     if any(path not in located for path in wanted):
-        graph, apart, located = _attempt(subject, wanted, opset, probe)
+        owners = list({id(owner): owner for owner in map(probe.owners.get, wanted)}.values())
+        graph, apart, located = _attempt(subject, owners, opset, probe)
     _require_located(wanted, located)
     _note(graph.proto, located, info or ModelInfo(subject.model.name))
     fill(graph.proto, graph.weights)
@@ -117,7 +118,7 @@ def converted(
 
 
 def _attempt(
-    subject: Subject, exposed: Sequence[str], opset: int, probe: Probe
+    subject: Subject, exposed: Sequence[Any], opset: int, probe: Probe
 ) -> tuple[Graph, float, dict[str, str]]:
     traced = trace(subject, exposed, opset)
     require_known(traced.proto)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from xaimaps_onnx.recording import layer_values, recording
+from xaimaps_onnx.recording import by_name, recording
 from xaimaps_onnx.sessions import Sessions
 from xaimaps_onnx.subjects import Subject
 
@@ -31,11 +31,13 @@ class Probe:
         output: its output.
         layers: the value of each layer, by path and with the number of the call if there are
             several.
+        owners: these layers.
     """
 
     images: Array
     output: Array
     layers: Mapping[str, Array]
+    owners: Mapping[str, Any]
 
 
 def probe_keras(subject: Subject) -> Probe:
@@ -43,8 +45,13 @@ def probe_keras(subject: Subject) -> Probe:
     images = probe_images(subject.image_shape)
     with recording(subject.model) as calls:
         _, output = subject(images)
-    values = {path: np.asarray(value) for path, value in layer_values(calls).items()}
-    return Probe(images, np.asarray(output), {p: v for p, v in values.items() if v.ndim > 1})
+    kept = {path: call for path, call in by_name(calls).items() if len(call.value.shape) > 1}
+    return Probe(
+        images=images,
+        output=np.asarray(output),
+        layers={path: np.asarray(call.value) for path, call in kept.items()},
+        owners={path: call.layer for path, call in kept.items()},
+    )
 
 
 def probe_images(shape: tuple[int | None, ...]) -> Array:

@@ -7,11 +7,12 @@ the call behind it where there are several (`base/conv5:1`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
-from xaimaps_tensorflow.tracing import Call, Tracer, operations_in
+import keras
+from xaimaps_tensorflow.tracing import Call, Tracer, operations_in, replaced
 
 
 def recording(model: Any) -> AbstractContextManager[dict[int, Call]]:
@@ -19,13 +20,33 @@ def recording(model: Any) -> AbstractContextManager[dict[int, Call]]:
     return Tracer(operations_in(model), {}, {}).watching()
 
 
-def layer_values(calls: Mapping[int, Call]) -> dict[str, Any]:
-    """The tensor that each layer gave, for those that gave one; in the order of computation."""
+@contextmanager
+def kept_apart(layers: Iterable[Any], zero: Any) -> Iterator[None]:
+    """Add a zero that nobody knows to be one to what these layers give.
+
+    What is around such a value cannot be fused with it, so that it stays in the graph.
+    """
+
+    def apart(call: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: _plus(call(*args, **kwargs), zero)
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(replaced(layer, "call", apart(layer.call)))
+        yield
+
+
+def _plus(value: Any, zero: Any) -> Any:
+    return value + keras.ops.cast(zero, value.dtype)
+
+
+def by_name(calls: Mapping[int, Call]) -> dict[str, Call]:
+    """The calls that gave one tensor, by the layer's name, in the order of computation."""
     counts, seen = Counter(call.path for call in calls.values()), Counter[str]()
     found = {}
     for call in calls.values():
         name = f"{call.path}:{seen[call.path]}" if counts[call.path] > 1 else call.path
         seen[call.path] += 1
         if hasattr(call.value, "shape"):
-            found[name] = call.value
+            found[name] = call
     return found

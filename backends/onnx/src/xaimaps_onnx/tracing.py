@@ -6,7 +6,7 @@ are kept out of it: the model is traced as a function of its images and its big 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf2onnx
 
 from xaimaps.errors import UnsupportedModelError, XaimapsError
-from xaimaps_onnx.recording import layer_values, recording
+from xaimaps_onnx.recording import kept_apart
 from xaimaps_onnx.repairs import HANDLERS, repaired
 from xaimaps_onnx.subjects import Subject
 
@@ -26,6 +26,9 @@ Array = np.ndarray[Any, Any]
 BIG = 1024
 """Vectors of fewer elements become constants, so that a batch normalisation becomes two; a kernel
 never does, for it would be multiplied by them."""
+
+
+_ZERO = tf.TensorSpec((), tf.float32, name="xaimaps_zero")
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,13 @@ class Traced:
     output: str
 
 
-def trace(subject: Subject, exposed: Collection[str], opset: int) -> Traced:
+def trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
     """Write a model's graph.
 
     Args:
         subject: the model.
-        exposed: layers whose values must be in the graph, which makes it longer.
+        exposed: layers whose values must be in the graph, also where others would be fused with
+            them.
         opset: of the graph.
 
     Raises:
@@ -67,27 +71,26 @@ def trace(subject: Subject, exposed: Collection[str], opset: int) -> Traced:
             ) from error
 
 
-def _trace(subject: Subject, exposed: Collection[str], opset: int) -> Traced:
+def _trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
     big = [v for v in subject.model.variables if len(v.shape) > 1 or np.prod(v.shape) >= BIG]
     names: list[str] = []
 
-    def run(images: Any, *weights: Any) -> dict[str, Any]:
+    def run(images: Any, zero: Any, *weights: Any) -> dict[str, Any]:
         with (
             keras.StatelessScope(state_mapping=list(zip(big, weights, strict=True))),
-            recording(subject.model) as calls,
+            kept_apart(exposed, zero),
         ):
             name, output = subject(images)
         names.append(name)
-        values = layer_values(calls)
-        extra = {f"xaimaps_exposed_{i}": values[path] for i, path in enumerate(exposed)}
-        return {name: output, **extra}
+        return {name: output}
 
     traced = tf.function(run, autograph=False)
-    signature = [_images_spec(subject), *map(_weight_spec, range(len(big)), big)]
+    signature = [_images_spec(subject), _ZERO, *map(_weight_spec, range(len(big)), big)]
     proto, _ = tf2onnx.convert.from_function(
         traced, input_signature=signature, opset=opset, custom_op_handlers=dict(HANDLERS)
     )
-    weights = {f"w{i}": np.asarray(v.value) for i, v in enumerate(big)}
+    weights = {"xaimaps_zero": np.zeros((), np.float32)}
+    weights.update({f"weights_{i}": np.asarray(v.value) for i, v in enumerate(big)})
     captured = _captured(traced.get_concrete_function(*signature), proto)
     return Traced(proto, {**weights, **captured}, names[0])
 
@@ -97,7 +100,7 @@ def _images_spec(subject: Subject) -> Any:
 
 
 def _weight_spec(index: int, variable: Any) -> Any:
-    return tf.TensorSpec(variable.shape, variable.dtype, name=f"w{index}")
+    return tf.TensorSpec(variable.shape, variable.dtype, name=f"weights_{index}")
 
 
 def _captured(concrete: Any, proto: onnx.ModelProto) -> dict[str, Array]:
