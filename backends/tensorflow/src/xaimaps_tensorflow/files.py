@@ -18,7 +18,7 @@ from xaimaps_tensorflow.reading.configs import Checks, parse
 from xaimaps_tensorflow.reading.failures import loading, refusing, require_finite
 from xaimaps_tensorflow.reading.hdf5 import checked
 from xaimaps_tensorflow.reading.kinds import Kind, kind_of
-from xaimaps_tensorflow.reading.legacy import operators, reworded
+from xaimaps_tensorflow.reading.legacy import reworded
 from xaimaps_tensorflow.reading.operations import TensorOperation
 from xaimaps_tensorflow.reading.staging import HDF5, staged
 
@@ -93,8 +93,7 @@ def _read_hdf5(path: Path, checks: Checks) -> Any:
     config = parse(text, checks.name)
     checks.check(config)
     modern = reworded(config)
-    ours = {"TFOpLambda": TensorOperation, **operators(modern)}
-    checks.custom_objects = {**ours, **checks.custom_objects}
+    checks.custom_objects = {"TFOpLambda": TensorOperation, **checks.custom_objects}
     with staged(path, HDF5, None if modern == config else json.dumps(modern)) as file:
         return _load(keras, file, checks)
 

@@ -2,7 +2,8 @@
 
 Keras 3 reads the .h5 files of Keras 2 in principle. In fact it stops at the `groups` of a depthwise
 convolution, at the list of one axis of a batch normalisation in a nested Sequential, and at every
-operator on tensors; at the last even in a file of its own.
+operator on tensors. In files of its own it takes operators for layers of their names, and loses
+axes without a word.
 """
 
 from __future__ import annotations
@@ -10,16 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xaimaps_tensorflow.reading.configs import find_operator
+from xaimaps_tensorflow.reading.configs import find_class, find_operator
 from xaimaps_tensorflow.reading.operations import OPERATIONS
 
 Config = dict[str, Any]
 
 GROUPED = frozenset({"Conv1D", "Conv2D", "Conv3D"})
 """The layers that still take `groups`; in all others, it could only be 1."""
-
-OPERATOR = "xaimaps>"
-"""Before the name of an operator: Keras 3 writes `x + 1` as an `Add`, and then reads the layer."""
 
 CONSTANT = "_CONSTANT_VALUE"
 
@@ -47,22 +45,19 @@ def _reword_layer(part: Config, name: str, config: Config) -> None:
         part["inbound_nodes"] = [
             _reword_node(node, names) for node in part.get("inbound_nodes", ())
         ]
-    if "trainable" not in config and find_operator(name):
-        part["class_name"] = OPERATOR + name
+    _place(part, name, config)
 
 
-def operators(config: Any) -> dict[str, type]:
-    """The classes of the operators in a reworded configuration, by their names there."""
-    if isinstance(config, list):
-        return {name: cls for item in config for name, cls in operators(item).items()}
-    if not isinstance(config, dict):
-        return {}
-    found = operators(list(config.values()))
-    name = config.get("class_name")
-    if isinstance(name, str) and name.startswith(OPERATOR):
-        cls = find_operator(name.removeprefix(OPERATOR))
-        found |= {name: cls} if cls else {}
-    return found
+def _place(part: Config, name: str, config: Config) -> None:
+    """Name the module of a part that Keras 3, as it looks in the old way, mistakes.
+
+    It takes the operator `Add` for the layer, and forgets an `axis` that is a list of several.
+    """
+    operator = find_operator(name) if "trainable" not in config else None
+    several = isinstance(config.get("axis"), list) and len(config["axis"]) > 1
+    found = operator or (find_class(None, name) if several else None)
+    if found is not None and "module" not in part:
+        part |= {"module": found.__module__, "registered_name": None}
 
 
 def _reword_node(node: list[Any] | Config, names: Mapping[str, str]) -> Config:
