@@ -72,14 +72,14 @@ class TensorFlowBackend(Backend):
         """
         require_tensorflow()
         load = cls._loader(model)
-        try:
-            inspect.signature(load).bind(model, **options)
-        except TypeError as error:
+        known = [*inspect.signature(load).parameters, *inspect.signature(cls.from_model).parameters]
+        unknown = options.keys() - set(known[1:])
+        if unknown:
             raise ModelLoadError(
-                f"the options for {type(model).__name__} do not fit ({error}); a Keras file takes "
+                f"there is no option {', '.join(sorted(unknown))} here; a Keras file takes "
                 "`allow_unsafe` and `custom_objects`, a name `weights`, a live model "
                 "`input_shape`, and all of them `output` and `xla`"
-            ) from None
+            )
         return load(model, **options)
 
     @classmethod
@@ -135,7 +135,7 @@ class TensorFlowBackend(Backend):
         """Build one of Keras's applications, as "keras:VGG16"; see `from_model`."""
         from xaimaps_tensorflow.applications import build
 
-        model, info = build(name, weights)
+        model, info = build(name.removeprefix(SCHEME), weights)
         return cls.from_model(model, info=info, **options)
 
     @classmethod

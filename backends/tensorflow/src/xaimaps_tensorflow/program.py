@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from xaimaps.backend import INPUT, Classifier, Gradients, RectifierRule
-from xaimaps.errors import LayerError
+from xaimaps.errors import LayerError, UnsupportedModelError
 from xaimaps.targets import Target
 from xaimaps_tensorflow import namespace
 from xaimaps_tensorflow.biases import biases
@@ -223,8 +223,17 @@ class KerasProgram:
     ) -> Trace:
         tracer = Tracer(self._operations, known or {}, earlier or {})
         with tracer.watching() as calls, rectifying(rectifier), self.input.in_floats():
-            value = self._model(self.input.packed(images), training=False)
+            value = self._call(self.input.packed(images))
         return Trace(images, chosen_output(self._model, value, self._output), calls)
+
+    def _call(self, inputs: Any) -> Any:
+        try:
+            return self._model(inputs, training=False)
+        except tf.errors.OperatorNotAllowedInGraphError as error:
+            raise UnsupportedModelError(
+                "the model's own code asks for the values of tensors, which have none while it is "
+                "compiled; write such an `if` with keras.ops.cond or keras.ops.where"
+            ) from error
 
 
 def _local(images: Tensor) -> Tensor:
