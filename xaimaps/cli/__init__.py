@@ -11,6 +11,7 @@ import click
 
 from xaimaps.cli.compare import compare
 from xaimaps.cli.console import INTERRUPTED, WRONG_USE, fail
+from xaimaps.cli.convert import convert
 from xaimaps.cli.explain import demo, explain
 from xaimaps.cli.listing import backends, completion, layers, methods
 from xaimaps.cli.parity import parity
@@ -27,7 +28,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (demo, explain, compare, parity, layers, methods, backends, completion):
+for command in (demo, explain, compare, parity, convert, layers, methods, backends, completion):
     cli.add_command(command)
 
 

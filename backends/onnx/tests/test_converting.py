@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 import xaimaps
-from xaimaps.errors import LayerError, UnsupportedModelError
+from xaimaps.errors import LayerError, ModelLoadError, UnsupportedModelError
 
 pytest.importorskip("tf2onnx")
 keras = pytest.importorskip("keras")
@@ -422,6 +422,11 @@ def test_what_is_no_image_model():
     flat = keras.Sequential([keras.Input((4,)), L.Dense(2)])
     with pytest.raises(UnsupportedModelError, match="batch of images"):
         convert(flat)
+
+
+def test_a_file_that_is_onnx_already():
+    with pytest.raises(ModelLoadError, match="is ONNX already"):
+        convert(xaimaps.zoo.MODELS["default"])
 
 
 def test_more_weights_than_a_file_holds(monkeypatch):

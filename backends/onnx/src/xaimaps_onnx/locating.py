@@ -77,37 +77,37 @@ def _ways(array: Array) -> list[Array]:
 
 
 def _best(path: str, layer: Array, values: Sequence[Value], tolerance: float) -> str | None:
-    if not np.ptp(layer) > 0:  # a constant proves nothing, and NaN less
-        return None
-    equal = [value for value in values if is_close(value.array, layer, tolerance)]
+    equal = [value for value in values if _is_equal(value.array, layer, tolerance)]
     own = path.rpartition("/")[2]
     ranked = sorted(equal, key=lambda v: (v.rank[0], own not in v.origin, v.rank[1]))
     return ranked[0].name if ranked else None
 
 
-def is_close(found: Array, expected: Array, tolerance: float) -> bool:
-    """Whether two batches agree, image by image; a sample first, since most do not."""
-    if found.shape != expected.shape:
-        return False
-    some = (slice(None), *(slice(None, None, 3) for _ in found.shape[1:]))
-    return bool(
-        difference(found[some], expected[some], expected) <= tolerance
-        and difference(found, expected, expected) <= tolerance
-    )
+def _is_equal(found: Array, expected: Array, tolerance: float) -> bool:
+    """Whether two values agree on an image where they say something; first by a sample.
 
-
-def difference(found: Array, expected: Array, whole: Array) -> float:
-    """The largest difference of any image, relative to the largest value of the whole there.
-
-    An image whose values overflow, as in half precision, does not count unless all do.
+    One image is enough, for another may lie outside of what the model was made for: there a
+    clipped value keeps the rounding of what was a thousand times larger before.
     """
-    size = _largest(whole)
-    usable = np.isfinite(size)
-    if not usable.any():
-        return float("inf")
-    apart = _largest(found[usable].astype(np.float32) - expected[usable].astype(np.float32))
-    ratio = apart / np.maximum(size[usable], np.finfo(np.float32).tiny)
-    return float(np.nan_to_num(ratio, nan=np.inf).max())
+    telling = np.flatnonzero([np.ptp(image) > 0 for image in expected])  # nor is NaN
+    some = (slice(None), *(slice(None, None, 3) for _ in found.shape[1:]))
+    if not np.any(differences(found[some], expected[some], expected)[telling] <= tolerance):
+        return False
+    return bool(np.any(differences(found, expected, expected)[telling] <= tolerance))
+
+
+def differences(found: Array, expected: Array, whole: Array) -> Array:
+    """The largest difference in each image, relative to the largest value of the whole there.
+
+    NaN stands where the whole overflows, as it may in half precision, and infinity where only
+    what was found does.
+    """
+    with np.errstate(invalid="ignore"):
+        apart = _largest(found.astype(np.float32) - expected.astype(np.float32))
+    ratio: Array = apart / np.maximum(_largest(whole), np.finfo(np.float32).tiny)
+    ratio[np.isnan(ratio)] = np.inf
+    ratio[~np.isfinite(_largest(whole))] = np.nan
+    return ratio
 
 
 def _largest(array: Array) -> Array:

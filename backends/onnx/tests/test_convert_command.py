@@ -1,0 +1,111 @@
+"""`xaimaps convert`, from the command line to the file."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import xaimaps
+from xaimaps.cli import cli
+from xaimaps.errors import BackendError, ModelLoadError, OutputError, XaimapsError
+
+pytest.importorskip("tf2onnx")
+module = importlib.import_module("xaimaps.cli.convert")  # the package holds the command
+
+
+def run(*arguments):
+    """The output, or the error that `main` makes a sentence of."""
+    result = CliRunner().invoke(cli, ["convert", *map(str, arguments)])
+    if isinstance(result.exception, XaimapsError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def lite(tmp_path_factory):
+    """The embedded network, converted with a layer asked for, and the report."""
+    path = tmp_path_factory.mktemp("convert") / "deeper" / "lite.onnx"
+    return path, json.loads(run("default", path, "--layer", "stem/conv", "--json"))
+
+
+def test_the_report(lite):
+    path, report = lite
+    assert report["file"] == str(path)
+    assert report["bytes"] == path.stat().st_size
+    assert report["layers"] == report["of"] == 160
+    assert report["lost"] == []
+    assert 0 < report["difference"] < 1e-4
+    assert report["peak_bytes"] > 1e8
+    assert report["seconds"] > 0
+
+
+def test_the_file_is_explained_by_the_layers_name(lite):
+    path, _ = lite
+    picture = next(iter(xaimaps.zoo.PICTURES.values()))
+    for layer in ("stem/conv", "head/conv"):
+        found = xaimaps.explain(path, picture, "grad_cam", layer=layer, target=285)
+        expected = xaimaps.explain("default", picture, "grad_cam", layer=layer, target=285)
+        assert abs(found.maps - expected.maps).max() <= 1e-3 * expected.maps.max()
+    assert xaimaps.load(path).info.labels[285] == "Egyptian cat"
+
+
+def test_nothing_else_is_left_in_the_folder(lite):
+    path, _ = lite
+    assert [file.name for file in path.parent.iterdir()] == ["lite.onnx"]
+
+
+def test_a_failed_conversion_leaves_the_old_file(tmp_path):
+    (tmp_path / "net.keras").write_bytes(b"no zip")
+    (tmp_path / "net.onnx").write_bytes(b"old")
+    with pytest.raises(ModelLoadError):
+        run(tmp_path / "net.keras", tmp_path / "net.onnx")
+    assert sorted(file.read_bytes() for file in tmp_path.iterdir()) == [b"no zip", b"old"]
+
+
+def test_wrong_use(tmp_path):
+    with pytest.raises(OutputError, match=r"ends in \.onnx"):
+        run("default", tmp_path / "net.pb")
+    with pytest.raises(ModelLoadError, match="imagenet-1k"):
+        run("default", tmp_path / "net.onnx", "--labels", "mine.txt")
+
+
+def test_without_the_converter(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "NEEDED", ("xaimaps_onnx", "abacus"))
+    with pytest.raises(BackendError, match=r"needs abacus, .* pip install 'xaimaps\[convert\]'"):
+        run("default", tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "killed by signal 9, as happens where memory runs"),
+        ("raise SystemExit('no such luck')", "ended with status 1 .no such luck."),
+        ("print('[1]')", "ended with status 0"),
+    ],
+)
+def test_a_child_that_dies(monkeypatch, tmp_path, script, message):
+    real = subprocess.run
+
+    def dying(command, **options):
+        return real([sys.executable, "-c", script], **options)
+
+    monkeypatch.setattr(module.subprocess, "run", dying)
+    with pytest.raises(XaimapsError, match=message) as caught:
+        run("default", tmp_path / "net.onnx")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_imports_no_framework():
+    script = (
+        "import sys; from xaimaps.cli import cli\n"
+        "try: cli(['convert', '--help'])\n"
+        "except SystemExit: assert not {'tensorflow', 'onnx', 'jax', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+    assert isinstance(cli.commands["convert"], click.Command)
