@@ -54,14 +54,19 @@ def read_model(
 
 
 def _read_archive(path: Path, checks: Checks) -> Any:
+    library = _check_archive(path, checks)
+    with staged(path, (".keras",)) as file:
+        return _load(library, file, checks)
+
+
+def _check_archive(path: Path, checks: Checks) -> Any:
+    """Check all members, and return the library that wrote them."""
     members = read_members(path)
     library = _tf_keras(checks.name) if _is_keras_2(members, checks.name) else keras
     config = parse(members.config, checks.name)
     checks.check({key: value for key, value in config.items() if key != "compile_config"})
     with checked(members.weights, checks.name):
-        pass
-    with staged(path, (".keras",)) as file:
-        return _load(library, file, checks)
+        return library
 
 
 def _is_keras_2(members: Members, name: str) -> bool:

@@ -67,6 +67,10 @@ ROWS = {
         "'canary' of the module 'keras.src.canary'",
         lambda s: s.layer(class_name="canary", module="keras.src.canary"),
     ),
+    "K06 a dunder": (
+        "'__class__' of the module 'keras.layers'",
+        lambda s: s.layer(class_name="__class__", module="keras.layers"),
+    ),
     "K06 SavedModel layer": (CODE, lambda s: s.layer(class_name="TFSMLayer")),
     "K06 torch layer": (CODE, lambda s: s.layer(class_name="TorchModuleWrapper")),
     "K06 vocabulary": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -58,9 +59,7 @@ def read_members(path: Path) -> Members:
 
 def _check_directory(archive: zipfile.ZipFile, path: Path) -> None:
     names = archive.namelist()
-    twice = sorted(
-        {name for name in names if names.count(name) > 1} if len(names) < 10**4 else names
-    )
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ModelLoadError(f"{str(path)!r} has the member {twice[0]!r} twice; {REMEDY}")
     for info in archive.infolist():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,13 +147,17 @@ def find_class(module: Any, name: str) -> type | None:
         places = []
     else:
         return None
-    found = (getattr(sys.modules.get(place), name, None) for place in places)
-    return next((item for item in found if inspect.isclass(item)), None) or _model_class(name)
+    return _class_in(places, name) or _model_class(name)
 
 
 def find_operator(name: str) -> type | None:
     """Find the class of an operator of Keras 3."""
-    found = (getattr(sys.modules.get(place), name, None) for place in OPERATOR_MODULES)
+    return _class_in(OPERATOR_MODULES, name)
+
+
+def _class_in(places: Iterable[str], name: str) -> type | None:
+    modules = (sys.modules[place] for place in places if place in sys.modules)
+    found = (vars(module).get(name) for module in modules)
     return next((item for item in found if inspect.isclass(item)), None)
 
 
