@@ -92,10 +92,15 @@ def runtime(path: Path, images: Any) -> Timed:
 
 
 def interleaved(runs: dict[str, Timed], rounds: int) -> dict[str, float]:
-    """The median seconds of each, all of them run once in every round."""
+    """The median seconds of each, all of them measured once in every round.
+
+    Each is measured right after an untimed run of its own: ONNX Runtime's threads spin for a
+    while after its work is done, which the next in turn would pay for.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            run()
             begin = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - begin)

