@@ -16,7 +16,7 @@ from xaimaps.errors import ModelLoadError, UnsupportedModelError
 from xaimaps_tensorflow.reading.archive import Members, read_members
 from xaimaps_tensorflow.reading.configs import Checks, parse
 from xaimaps_tensorflow.reading.failures import loading, refusing, require_finite
-from xaimaps_tensorflow.reading.hdf5 import checked
+from xaimaps_tensorflow.reading.hdf5 import RATIO, checked
 from xaimaps_tensorflow.reading.kinds import Kind, kind_of
 from xaimaps_tensorflow.reading.legacy import reworded
 from xaimaps_tensorflow.reading.operations import TensorOperation
@@ -44,8 +44,9 @@ def read_model(
         UnsupportedModelError: the format, or a part of the model, cannot be used here.
     """
     path = Path(path)
-    checks = Checks(repr(str(path)), dict(custom_objects or {}), allow_unsafe)
     kind = kind_of(path)
+    most = RATIO * path.stat().st_size
+    checks = Checks(repr(str(path)), dict(custom_objects or {}), allow_unsafe, most)
     with refusing(checks.name):
         read = _read_archive if kind is Kind.ARCHIVE else _read_hdf5
         model = read(path, checks)

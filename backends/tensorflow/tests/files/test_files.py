@@ -88,6 +88,14 @@ ROWS = {
     "K09 twice": ("'config.json' twice", lambda s: s.zip(also=[("config.json", b"{}")])),
     "K10 shape bomb": (STORED, lambda s: s.hdf5("bomb")),
     "K10 shape bomb in keras": (STORED, lambda s: s.weights("bomb")),
+    "K10 units": (
+        "has the Dense layer .* with units=2000000000, more than the whole file can hold",
+        lambda s: s.layer(class_name="Dense", config={"name": "wide", "units": 2 * 10**9}),
+    ),
+    "K10 kernel": (
+        "more than the whole file can hold",
+        lambda s: s.layer(1, ".h5", config={"name": "wide", "kernel_size": [10**5, 10**5]}),
+    ),
     "K10 squeezed": (STORED, lambda s: s.hdf5("squeezed")),
     "K11 external link": (LINK, lambda s: s.hdf5("external_link")),
     "K11 external link in keras": (LINK, lambda s: s.weights("external_link")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,9 @@ PLAIN = frozenset(
 )
 """Names that stand for values, and those of Keras 2 that are replaced."""
 
+WIDTHS = ("units", "filters", "kernel_size", "input_dim", "output_dim", "num_heads", "key_dim")
+"""Options of which a layer has at least as many weights."""
+
 CALLS = frozenset("TFOpLambda SlicingOpLambda ClassMethod InstanceMethod InstanceProperty".split())
 """What Keras 2 made of calls that were not those of layers."""
 
@@ -64,11 +68,13 @@ class Checks:
         name: what messages call the model.
         custom_objects: the user's own parts by name.
         allow_unsafe: whether the file may run code.
+        most: how many weights the file may hold at all.
     """
 
     name: str
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
     allow_unsafe: bool = False
+    most: float = math.inf
 
     def check(self, config: Any) -> None:
         """Refuse a configuration that names anything but parts of Keras and of the user.
@@ -85,6 +91,7 @@ class Checks:
         if not isinstance(name, str):
             raise ModelLoadError(f"{self.name} has a part without a name; save the model again")
         self._check_code(part, name)
+        self._check_width(part, name)
         if name in PLAIN or self._is_custom(part, name):
             return
         module = part.get("module")
@@ -102,6 +109,19 @@ class Checks:
                 f"{self.name} has {_title(part, name)}, which runs code or reads files when it is "
                 "loaded; if you trust the file, load it with allow_unsafe=True"
             )
+
+    def _check_width(self, part: Config, name: str) -> None:
+        """Refuse a layer with more weights than the file has: Keras would make room for them."""
+        config = part.get("config")
+        options = config if isinstance(config, dict) else {}
+        for key in WIDTHS:
+            value = options.get(key)
+            sizes = value if isinstance(value, list) else [value]
+            if math.prod(size for size in sizes if isinstance(size, int)) > self.most:
+                raise ModelLoadError(
+                    f"{self.name} has {_title(part, name)} with {key}={str(value)[:80]}, more than "
+                    "the whole file can hold; save the model again, or copy it again"
+                )
 
     def _is_custom(self, part: Config, name: str) -> bool:
         """Whether the user has handed the part over, or registered it with Keras."""
