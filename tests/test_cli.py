@@ -338,10 +338,11 @@ def test_methods(xaimaps):
 
 
 def test_backends(xaimaps, monkeypatch):
-    (row,) = json.loads(xaimaps("backends", "--json").out)
-    assert (row["name"], row["status"]) == ("jax", "ok")
-    assert row["distribution"].startswith("xaimaps-jax ")
-    assert {"forward", "grad"} <= set(row["capabilities"])
+    rows = {row["name"]: row for row in json.loads(xaimaps("backends", "--json").out)}
+    assert {"jax", "onnxruntime"} <= rows.keys()
+    assert (rows["jax"]["status"], rows["onnxruntime"]["status"]) == ("ok", "ok")
+    assert rows["jax"]["distribution"].startswith("xaimaps-jax ")
+    assert {"forward", "grad"} <= set(rows["jax"]["capabilities"])
     assert "jax" in xaimaps("backends").out
 
 

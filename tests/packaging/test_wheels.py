@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UV = shutil.which("uv")
-PACKAGES = {"xaimaps": ROOT, "xaimaps_jax": ROOT / "backends" / "jax"}
+PACKAGES = {
+    "xaimaps": ROOT,
+    **{f"xaimaps_{name}": ROOT / "backends" / name for name in ("jax", "onnx", "tensorflow")},
+}
 
 pytestmark = pytest.mark.skipif(UV is None, reason="uv builds the wheels, and is not installed")
 

@@ -10,7 +10,7 @@ from xaimaps.backend import Backend
 from xaimaps.errors import BackendError
 from xaimaps.loading import load, located
 
-REFERENCES = ("onnxruntime", "tensorflow")
+REFERENCES = ("tensorflow", "onnxruntime")
 """Whose numbers the others are held to, if there: the ones that a user has had all along."""
 
 
