@@ -13,6 +13,7 @@ pytest.importorskip("tensorflow")
 
 import keras
 from xaimaps_tensorflow.files import read_model
+from xaimaps_tensorflow.reading.weights import WeightsFile
 
 import xaimaps
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
@@ -166,6 +167,30 @@ def test_files_of_keras_2_answer_as_they_did(name):
         image, expected = answers["image"], answers[name]
     model = read_model(REFERENCES / name)
     np.testing.assert_allclose(model(image, training=False), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_keras_2_load_into_their_network():
+    with np.load(REFERENCES / "legacy.npz") as answers:
+        image, expected = answers["image"], answers["functional.h5"]
+    model = read_model(REFERENCES / "functional.h5")
+    model.set_weights([np.zeros_like(value) for value in model.get_weights()])
+    WeightsFile.check(REFERENCES / "functional-weights.h5").load_into(model, "small")
+    np.testing.assert_allclose(model(image, training=False), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("expected", "spoil"),
+    [
+        (LINK, lambda s: s.hdf5("external_link")),
+        (STORED, lambda s: s.weights("bomb")),
+        (DAMAGED, lambda s: s.cut("sound.weights.h5", 0.5)),
+        ("begins with", lambda s: s.bytes(b"not a model", "own.weights.h5")),
+    ],
+    ids=["link", "bomb", "cut", "text"],
+)
+def test_spoiled_weights_get_one_sentence(spoiler, expected, spoil):
+    with pytest.raises(ModelLoadError, match=expected):
+        WeightsFile.check(spoil(spoiler))
 
 
 def test_keras_file_of_keras_2_needs_keras_2(monkeypatch):
