@@ -195,13 +195,24 @@ def test_what_is_behind_a_layer_is_all_that_runs_again(pairs):
     assert key == (("inner_relu", "stem_relu"), ("scores",))
 
 
-def test_weights_are_held_once():
+def test_weights_are_held_once_outside_of_the_sessions():
     backend = xaimaps.load("default", backend="onnxruntime")
     sessions = backend._sessions
     assert sessions._model.ByteSize() < 1_000_000
     held = [w.numpy() for w in sessions._weights.values()]
     params = list(backend._analysis.model.params.values())
     assert any(np.shares_memory(a, b) for a in held for b in params)
+
+
+def test_sessions_are_closed_that_were_not_used_for_long():
+    ours = xaimaps.load(GRAPHS["planar"], backend="onnxruntime")
+    names = [layer.name for layer in ours.layers() if layer.name != "scores"]
+    for name in [*names, names[0], *names]:
+        ours.forward(IMAGES)
+        ours.forward_with_activations(IMAGES, (name,))
+    keys = list(ours._sessions._sessions)
+    assert len(keys) <= 6
+    assert (("images",), ("scores",)) in keys
 
 
 def test_gradients_are_refused(pairs):

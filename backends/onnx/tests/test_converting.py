@@ -1,5 +1,6 @@
 """The converter of Keras models, on small models of every kind with weights that are not nought."""
 
+import io
 import logging
 
 import numpy as np
@@ -313,6 +314,19 @@ def test_the_embedded_network_comes_back():
     close(found.scores, expected.scores)
     names = {alias for layer in xaimaps.load(proto).layers() for alias in layer.aliases}
     assert "stem/conv" in names
+
+
+def test_a_file_written_from_the_frameworks_memory_is_the_same_file(converted):
+    model, proto = converted("functional")
+    conversion = converting.converted(subjects.subject_of(model), (), 18)
+    file = io.BytesIO()
+    size = conversion.write(file)
+    assert size == len(file.getvalue())
+    again = onnx.load_model_from_string(file.getvalue())
+    assert again == conversion.model()
+    assert [t.raw_data for t in again.graph.initializer] == [
+        t.raw_data for t in proto.graph.initializer
+    ]
 
 
 # Layers that the graph has not by itself

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 import time
@@ -33,14 +32,12 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     info.preprocess = get_preprocess(job["preprocess"]) if job["preprocess"] else info.preprocess
     subject = subject_of(model, output=job["output"])
     conversion = converted(subject, job["layers"], job["opset"], info)
-    del model, subject
-    gc.collect()  # before the file is made, which takes the size of the weights once more
-    content = conversion.proto.SerializeToString()
-    write_atomic(Path(job["file"]), lambda file: file.write(content) and None)
+    file = Path(job["file"])
+    write_atomic(file, lambda part: conversion.write(part) and None)
     return {
-        "bytes": len(content),
+        "bytes": file.stat().st_size,
         "layers": len(conversion.layers),
-        "of": conversion.n_layers,
+        "of": len(conversion.layers) + len(conversion.lost),
         "lost": list(conversion.lost),
         "difference": conversion.difference,
         "seconds": time.perf_counter() - start,

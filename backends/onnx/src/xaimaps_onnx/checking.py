@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 import onnx
-from onnx import TensorProto, helper
 
 from xaimaps.errors import UnsupportedModelError
+from xaimaps_onnx.folding import with_weights_as_inputs
 
 COUNT = re.compile(r"_\d+$")
 
@@ -51,16 +51,8 @@ def check_graph(proto: onnx.ModelProto) -> None:
     Raises:
         UnsupportedModelError: the graph is not valid.
     """
-    stand_in = onnx.ModelProto()
-    stand_in.CopyFrom(proto)
-    graph = stand_in.graph
-    empty = [t for t in graph.initializer if t.data_location == TensorProto.EXTERNAL]
-    for tensor in empty:
-        declared = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        graph.input.append(declared)
-        graph.initializer.remove(tensor)
     try:
-        onnx.checker.check_model(stand_in, full_check=True)
+        onnx.checker.check_model(with_weights_as_inputs(proto), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         first = " ".join(str(error).split())[:300].rstrip(". ")
         raise UnsupportedModelError(

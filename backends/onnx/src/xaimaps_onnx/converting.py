@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from xaimaps_onnx.probing import Probe, probe_keras, probe_onnx
 from xaimaps_onnx.sources import open_source
 from xaimaps_onnx.subjects import Subject, subject_of
 from xaimaps_onnx.tracing import trace
+from xaimaps_onnx.writing import write_model
 
 Array = np.ndarray[Any, Any]
 
@@ -31,31 +32,38 @@ LOOSE = 100
 
 
 @dataclass(frozen=True)
-class Conversion:
-    """A converted model, and what was measured of it.
-
-    Attributes:
-        proto: the model.
-        difference: the largest between the outputs of ONNX Runtime and of Keras, relative.
-        layers: the tensor of each layer.
-        n_layers: how many layers the model has.
-        lost: those that have no tensor of their own.
-    """
-
-    proto: onnx.ModelProto
-    difference: float
-    layers: Mapping[str, str]
-    n_layers: int
-    lost: Sequence[str]
-
-
-@dataclass(frozen=True)
 class Graph:
     """A graph that has no data for its big weights, and these."""
 
     proto: onnx.ModelProto
     weights: dict[str, Array]
     output: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model, and what was measured of it.
+
+    Attributes:
+        graph: the model.
+        difference: the largest between the outputs of ONNX Runtime and of Keras, relative.
+        layers: the tensor of each layer.
+        lost: the layers that have no tensor of their own.
+    """
+
+    graph: Graph
+    difference: float
+    layers: Mapping[str, str]
+    lost: Sequence[str]
+
+    def model(self) -> onnx.ModelProto:
+        """The model in one piece; the conversion is used up."""
+        fill(self.graph.proto, self.graph.weights)
+        return self.graph.proto
+
+    def write(self, file: BinaryIO) -> int:
+        """Write the model's file; how many bytes it has."""
+        return write_model(file, self.graph.proto, self.graph.weights)
 
 
 def convert(
@@ -99,7 +107,7 @@ def convert(
         )
         info = info or known
     subject = subject_of(model, output=output, input_shape=input_shape)
-    return converted(subject, layers or (), opset, info).proto
+    return converted(subject, layers or (), opset, info).model()
 
 
 def converted(
@@ -114,9 +122,8 @@ def converted(
         graph, apart, located = _attempt(subject, owners, opset, probe)
     _require_located(wanted, located)
     _note(graph.proto, located, info or ModelInfo(subject.model.name))
-    fill(graph.proto, graph.weights)
     lost = [path for path in probe.layers if path not in located]
-    return Conversion(graph.proto, apart, located, len(probe.layers), lost)
+    return Conversion(graph, apart, located, lost)
 
 
 def _attempt(

@@ -99,6 +99,17 @@ def _hollow_tensors(weights: Mapping[str, Array]) -> Iterator[TensorProto]:
         yield tensor
 
 
+def with_weights_as_inputs(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph, which is given the data of its hollow initialisers when it runs."""
+    own = onnx.ModelProto()
+    own.CopyFrom(proto)
+    for tensor in [t for t in own.graph.initializer if t.data_location == TensorProto.EXTERNAL]:
+        declared = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        own.graph.input.append(declared)
+        own.graph.initializer.remove(tensor)
+    return own
+
+
 def fill(proto: onnx.ModelProto, weights: dict[str, Array]) -> None:
     """Write the data into a graph, and give up each array as soon as it is there."""
     for tensor in proto.graph.initializer:

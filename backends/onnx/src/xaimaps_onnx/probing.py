@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from xaimaps_onnx.folding import with_weights_as_inputs
 from xaimaps_onnx.recording import by_name, recording
 from xaimaps_onnx.sessions import Sessions
 from xaimaps_onnx.subjects import Subject
@@ -17,9 +18,6 @@ Array = np.ndarray[Any, Any]
 
 SIZE = 96
 """Of images for a model that takes any; small, but with a place left behind five strides."""
-
-ONCE = {"session.disable_prepacking": "1"}
-"""No second copy of the weights for a session that runs once."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,10 @@ def probe_onnx(
     proto: onnx.ModelProto, weights: Mapping[str, Array], images: Array
 ) -> dict[str, Array]:
     """All values of a graph that depend on the images."""
-    sessions = Sessions(_copy(proto), weights, config=ONCE)
     source = proto.graph.input[0].name
-    return sessions.run({source: images}, _depending(proto.graph, source))
-
-
-def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
-    own = onnx.ModelProto()
-    own.CopyFrom(proto)
-    return own
+    sessions = Sessions(with_weights_as_inputs(proto), {})  # which copies no input
+    values = sessions.run({source: images, **weights}, _depending(proto.graph, source))
+    return {name: value for name, value in values.items() if name not in weights}
 
 
 def _depending(graph: onnx.GraphProto, source: str) -> list[str]:

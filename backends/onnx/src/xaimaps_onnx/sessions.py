@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ from xaimaps_onnx.pruning import bypass, part_of
 
 Values = dict[str, np.ndarray[Any, Any]]
 
-MOST_SESSIONS = 16
+MOST_SESSIONS = 6
+"""A method at a layer takes three; each holds a copy of the weights that it needs."""
+
 ERRORS_ONLY = 3
 
 
@@ -25,10 +26,9 @@ class Sessions:
 
     Args:
         model: the graph without its weights; it becomes this object's own.
-        weights: these, which all sessions share.
+        weights: these, of which a session copies what it needs.
         bypassed: values that equal the first input of their node.
         providers: where to run.
-        config: entries of ONNX Runtime's session configuration.
 
     Raises:
         BackendError: there is no such provider.
@@ -40,12 +40,10 @@ class Sessions:
         weights: Mapping[str, np.ndarray[Any, Any]],
         bypassed: Collection[str] = (),
         providers: Sequence[str] = ("CPUExecutionProvider",),
-        config: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._model = bypass(model, bypassed)
         self._weights = {name: _shared(array) for name, array in weights.items()}
         self._providers = _available(providers)
-        self._config = config
         self._sessions: dict[tuple[tuple[str, ...], ...], onnxruntime.InferenceSession] = {}
 
     def run(self, given: Values, wanted: Sequence[str]) -> Values:
@@ -66,17 +64,17 @@ class Sessions:
 
     def _session(self, given: Values, wanted: Sequence[str]) -> onnxruntime.InferenceSession:
         key = (tuple(given), tuple(wanted))
-        if key not in self._sessions:
-            if len(self._sessions) >= MOST_SESSIONS:
-                del self._sessions[next(iter(self._sessions))]
-            self._sessions[key] = self._opened(part_of(self._model, given, wanted))
-        return self._sessions[key]
+        session = self._sessions.pop(key, None)
+        if session is None:
+            while len(self._sessions) >= MOST_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]  # the one not used for longest
+            session = self._opened(part_of(self._model, given, wanted))
+        self._sessions[key] = session
+        return session
 
     def _opened(self, part: onnx.ModelProto) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
-        for key, entry in self._config.items():
-            options.add_session_config_entry(key, entry)
         names = [t.name for t in part.graph.initializer if t.name in self._weights]
         options.add_external_initializers(names, [self._weights[name] for name in names])
         with _one_sentence("load the model"):

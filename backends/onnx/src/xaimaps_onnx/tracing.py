@@ -90,9 +90,14 @@ def _trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
         traced, input_signature=signature, opset=opset, custom_op_handlers=dict(HANDLERS)
     )
     weights = {"xaimaps_zero": np.zeros((), np.float32)}
-    weights.update({f"weights_{i}": np.asarray(v.value) for i, v in enumerate(big)})
+    weights.update({f"weights_{i}": _shared(v) for i, v in enumerate(big)})
     captured = _captured(traced.get_concrete_function(*signature), proto)
     return Traced(proto, {**weights, **captured}, names[0])
+
+
+def _shared(variable: Any) -> Array:
+    """A variable's own memory, not a copy of it."""
+    return np.asarray(tf.convert_to_tensor(variable.value))
 
 
 def _images_spec(subject: Subject) -> Any:

@@ -1,4 +1,4 @@
-"""The weights of a model file outside of it, so that all its sessions can share them."""
+"""The weights of a model file outside of it, so that a part of the graph takes its own only."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from xaimaps_jax.onnx.model import OnnxModel
 Array = np.ndarray[Any, Any]
 
 BIG = 1024
-"""Elements from which a weight is worth sharing."""
+"""Elements from which a weight is worth taking out."""
 
-SHARED = frozenset(
+TAKEN = frozenset(
     (
         *(TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE),
         *(TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64),
@@ -35,7 +35,7 @@ def take_weights(source: Source, loaded: OnnxModel) -> dict[str, Array]:
     """
     weights = {}
     for tensor in source.proto.graph.initializer:
-        if tensor.data_type in SHARED and np.prod(tensor.dims) >= BIG:
+        if tensor.data_type in TAKEN and np.prod(tensor.dims) >= BIG:
             array = loaded.params.get(tensor.name)
             weights[tensor.name] = source.tensors.array(tensor) if array is None else array
             hollow(tensor)

@@ -1,0 +1,100 @@
+"""Memory and time of converting Keras's applications to ONNX, each in a process of its own.
+
+`python benchmarks/bench_convert.py [NAME...]` prints a table in Markdown. The weights are seeded,
+and of a kind that lets pictures have different answers: untouched initial weights prove nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+APPLICATIONS = (
+    *("VGG16", "ResNet50", "InceptionV3", "Xception", "MobileNetV2", "MobileNetV3Small"),
+    *("EfficientNetB0", "DenseNet121", "ConvNeXtTiny", "NASNetMobile"),
+)
+COLUMNS = (
+    *("model", "weights MB", "conversion s", "whole process s", "peak MB"),
+    *("layers by name", "largest difference"),
+)
+
+
+def seed(model: Any) -> None:
+    """He-normal kernels, and normalisations and biases that are not neutral."""
+    rng = np.random.default_rng(1)
+    for variable in model.variables:
+        if "float" in str(variable.dtype):
+            variable.assign(_drawn(rng, variable.path.rpartition("/")[2], tuple(variable.shape)))
+
+
+def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Any:
+    if "variance" in name or "gamma" in name:
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    drawn = rng.standard_normal(shape, dtype=np.float32)
+    drawn *= np.float32(0.2 if len(shape) < 2 else np.sqrt(2 / np.prod(shape[:-1])))
+    return drawn
+
+
+def convert_one(name: str) -> dict[str, Any]:
+    """In the child: build, convert and save."""
+    import keras
+    from xaimaps_onnx.converting import converted
+    from xaimaps_onnx.subjects import subject_of
+
+    from xaimaps.backend import ModelInfo
+
+    model = getattr(keras.applications, name)(weights=None, classifier_activation=None)
+    seed(model)
+    weights = 4 * model.count_params()
+    start = time.perf_counter()
+    conversion = converted(subject_of(model), (), 18, ModelInfo(name))
+    seconds = time.perf_counter() - start
+    with tempfile.TemporaryFile() as file:
+        conversion.write(file)
+    return {
+        "weights": weights / 1e6,
+        "seconds": seconds,
+        "layers": f"{len(conversion.layers)} of {len(conversion.layers) + len(conversion.lost)}",
+        "difference": conversion.difference,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+    }
+
+
+def row(name: str) -> str:
+    """One line of the table, measured in a child process."""
+    start = time.perf_counter()
+    child = subprocess.run(
+        [sys.executable, str(Path(__file__)), "--child", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        check=True,
+    )
+    whole = time.perf_counter() - start
+    found = json.loads(child.stdout.splitlines()[-1])
+    return (
+        f"| {name} | {found['weights']:.0f} | {found['seconds']:.1f} | {whole:.0f} "
+        f"| {found['peak']:.0f} | {found['layers']} | {found['difference']:.0e} |"
+    )
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(convert_one(sys.argv[2])))
+        return
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    for name in sys.argv[1:] or APPLICATIONS:
+        print(row(name), flush=True)
+
+
+if __name__ == "__main__":
+    main()
