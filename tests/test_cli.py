@@ -78,7 +78,7 @@ def folder(tmp_path):
         "cut.onnx": model[: len(model) // 2],
         "empty.onnx": b"",
         "text.onnx": b"this is no model",
-        "net.keras": b"PK",
+        "net.flax": b"PK",
         "labels.txt": "\n".join(LABELS).encode(),
         "text.png": b"this is no picture",
         "cut.png": zoo.PICTURES["chelsea"].read_bytes()[:5000],
@@ -240,7 +240,7 @@ WRONG = {
     "corrupt model": (("layers", "-m", "cut.onnx"), ["cut.onnx", "not a readable ONNX file"]),
     "empty model": (("layers", "-m", "empty.onnx"), ["empty.onnx", "empty file"]),
     "text as a model": (("layers", "-m", "text.onnx"), ["text.onnx", "not a readable ONNX file"]),
-    "a model for nobody": (("layers", "-m", "net.keras"), ["net.keras", "no backend takes"]),
+    "a model for nobody": (("layers", "-m", "net.flax"), ["net.flax", "no backend takes"]),
     "unknown layer": ((*GOOD, "-M", "grad_cam", "-l", "rely"), ["'rely'", "'relu'"]),
     "vector as a layer": ((*GOOD, "-M", "grad_cam", "-l", "pool"), ["'pool'", "'relu'"]),
     "not the pooled layer": ((*GOOD, "-M", "cam", "-l", "conv"), ["'relu' only", "grad_cam"]),
@@ -372,3 +372,46 @@ def test_completion_offers(xaimaps, monkeypatch, words, offered):
 def test_version_and_help(xaimaps):
     assert xaimaps("--version").out.startswith("xaimaps, version ")
     assert "Exit status: 0 done" in xaimaps("-h").out
+
+
+def test_parity_of_a_file_with_itself_and_with_a_changed_copy(xaimaps, folder):
+    changed = onnx.load(folder / "small.onnx")
+    kernel = next(weight for weight in changed.graph.initializer if weight.name == "kernel")
+    values = onnx.numpy_helper.to_array(kernel) * np.float32(1.01)
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, "kernel"))
+    onnx.save(changed, folder / "changed.onnx")
+
+    agreed = xaimaps("parity", "small.onnx", "good.png", "-M", "eigen_cam")
+    assert agreed.status == 0
+    assert "jax agrees with onnxruntime in all" in agreed.out
+
+    options = ("-b", "jax", "--with", "changed.onnx", "--html", "out/page.html", "--json")
+    differing = xaimaps("parity", "small.onnx", "good.png", *options)
+    assert differing.status == 1
+    told = json.loads(differing.out)
+    assert told["first_divergence"]["jax (changed.onnx)"]["name"] == "conv"
+    assert "jax (changed.onnx) parts from jax" in (folder / "out" / "page.html").read_text()
+
+    loose = [f"--tolerance={name}=1" for name in ("layer", "logits", "cam", "grad_cam")]
+    options = ("-b", "jax", "--with", "changed.onnx", *loose, "--tolerance=saliency=0")
+    assert xaimaps("parity", "small.onnx", "good.png", *options).status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nothing.onnx", "good.png"), "no model file 'nothing.onnx'"),
+        (("small.onnx", "good.png", "-b", "jax"), "at least two backends, got 1 (jax)"),
+        (
+            ("small.onnx", "good.png", "--tolerance", "grad_cam=much"),
+            "NAME=NUMBER, got grad_cam='much'",
+        ),
+        (("small.onnx", "good.png", "--tolerance", "gradcam=1"), "nearest: 'grad_cam'"),
+        (("small.onnx", "good.png", "-b", "torch"), "`backend` must be an installed one"),
+    ],
+)
+def test_parity_in_wrong_use(xaimaps, folder, words, message):
+    ended = xaimaps("parity", *words)
+    assert ended.status == 2
+    assert message in ended.err
+    assert ended.err.count("\n") == 1

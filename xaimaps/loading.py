@@ -9,7 +9,7 @@ from typing import Any
 
 from xaimaps import plugins, zoo
 from xaimaps.backend import Backend
-from xaimaps.errors import BackendError, ModelLoadError, UnsupportedModelError, nearest
+from xaimaps.errors import BackendError, ModelLoadError, nearest
 from xaimaps.preprocess import Preprocess, get_preprocess
 
 Labels = Sequence[str] | str | os.PathLike[str]
@@ -62,8 +62,9 @@ def load(
     place = located(model)
     try:
         loaded = plugins.load_with(_chosen(backend, model), place, options)
-    except BackendError:
-        refuse_code(place)
+    except BackendError as error:
+        if why := runs_code(place):
+            raise BackendError(f"{error}; {why}") from error
         raise
     if labels is not None:
         loaded.info.labels = read_labels(labels)
@@ -91,21 +92,18 @@ def located(model: Any) -> Any:
     return Path(name)
 
 
-def refuse_code(model: Any) -> None:
-    """Refuse a path of a format that runs code, which no backend of ours opens.
-
-    Raises:
-        UnsupportedModelError: it is one.
-    """
+def runs_code(model: Any) -> str:
+    """Tell why a path of a format that runs code is refused; empty for any other model."""
     if not isinstance(model, Path):
-        return
-    is_saved_model = (model / "saved_model.pb").exists()
-    if model.suffix.lower() in RUNS_CODE or is_saved_model:
-        raise UnsupportedModelError(
-            f"expected an .onnx, .keras or .h5 file, got {str(model)!r}: "
-            f"{'a SavedModel folder' if is_saved_model else model.suffix} is not supported, for "
-            "such formats run code when they are loaded; export the model"
-        )
+        return ""
+    is_saved_model = model.is_dir() and (model / "saved_model.pb").exists()
+    if not is_saved_model and model.suffix.lower() not in RUNS_CODE:
+        return ""
+    what = "a SavedModel folder" if is_saved_model else model.suffix
+    return (
+        f"{what} is not supported, for such formats run code when they are loaded: export "
+        f"{str(model)!r} as .onnx, .keras or .h5"
+    )
 
 
 def _chosen(backend: str | None, model: Any) -> str | None:

@@ -191,8 +191,8 @@ class Attribution:
         """The maps with an axis of targets, of length 1 where there is one target."""
         return self.maps if self.is_several else self.maps[:, None]
 
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+    def save(self, folder: str | os.PathLike[str], *, colormap: str | None = None) -> list[Path]:
         """Write overlays, heat maps, raw maps and a manifest; see `xaimaps.saving.save`."""
         from xaimaps.saving import save
 
-        return save(self, Path(folder))
+        return save(self, Path(folder), colormap=colormap)

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from xaimaps.result import Attribution
 
 
-def save(found: Attribution, folder: Path, stems: Sequence[str] | None = None) -> list[Path]:
+def save(
+    found: Attribution,
+    folder: Path,
+    stems: Sequence[str] | None = None,
+    *,
+    colormap: str | None = None,
+) -> list[Path]:
     """Write every image's maps into `folder`, each file whole or not at all.
 
     For each image: NAME-METHOD-overlay.png and -heatmap.png (with the class in the name where
@@ -32,6 +38,7 @@ def save(found: Attribution, folder: Path, stems: Sequence[str] | None = None) -
         found: what to write.
         folder: made if it does not exist.
         stems: NAME for each image; None for the pictures' own names, made distinct.
+        colormap: a name of matplotlib's; None for inferno, or RdBu_r for signed maps.
 
     Returns:
         The files, in the order of writing; a manifest comes after what it lists.
@@ -42,7 +49,11 @@ def save(found: Attribution, folder: Path, stems: Sequence[str] | None = None) -
     """
     prepare_folder(folder)
     names = stems or output_stems([picture.source for picture in found.pictures], len(found))
-    return [path for i in range(len(found)) for path in _save_one(found, i, folder, names[i])]
+    return [
+        path
+        for index, name in enumerate(names)
+        for path in _save_one(found, index, folder, name, colormap)
+    ]
 
 
 def output_stems(sources: Sequence[str], count: int) -> list[str]:
@@ -70,10 +81,12 @@ def _title(found: Attribution, k: int) -> str:
     return found.label(int(np.atleast_1d(found.target[0])[k]))
 
 
-def _save_one(found: Attribution, index: int, folder: Path, name: str) -> list[Path]:
+def _save_one(
+    found: Attribution, index: int, folder: Path, name: str, colormap: str | None
+) -> list[Path]:
     stem = f"{name}-{found.method}"
     written = []
-    for name, picture in _drawings(found, index):
+    for name, picture in _drawings(found, index, colormap):
         written.append(folder / f"{stem}{name}.png")
         write_atomic(written[-1], lambda file, p=picture: p.save(file, "PNG"))  # type: ignore[misc]
     written.append(folder / f"{stem}-maps.npz")
@@ -84,14 +97,16 @@ def _save_one(found: Attribution, index: int, folder: Path, name: str) -> list[P
     return written
 
 
-def _drawings(found: Attribution, index: int) -> list[tuple[str, Image.Image]]:
+def _drawings(
+    found: Attribution, index: int, colormap: str | None
+) -> list[tuple[str, Image.Image]]:
     """Each picture to write, and what its name says after the method."""
     drawings = []
     for k in range(found.maps.shape[1] if found.is_several else 1):
         which = f"-{_target_name(found, index, k)}" if found.is_several else ""
         if found.views:
-            drawings.append((f"{which}-overlay", found.overlay(index, target=k)))
-        drawings.append((f"{which}-heatmap", found.heatmap(index, target=k)))
+            drawings.append((f"{which}-overlay", found.overlay(index, target=k, colormap=colormap)))
+        drawings.append((f"{which}-heatmap", found.heatmap(index, target=k, colormap=colormap)))
     return drawings
 
 

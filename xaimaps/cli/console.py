@@ -70,7 +70,7 @@ def load_options(command: Command) -> Command:
         **rest: Any,
     ) -> Any:
         own = {} if weights is None else {"weights": weights}
-        loading = {"labels": labels, "preprocess": preprocess, **own, **parse_options(load)}
+        loading = {"labels": labels, "preprocess": preprocess, **own, **parse_pairs(load)}
         return command(*args, loading=loading, **rest)
 
     for option in reversed(
@@ -146,19 +146,28 @@ def progress_bar() -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
     """Read NAME=VALUE pairs; a value is a Python literal, or else text."""
     from xaimaps.errors import MethodError
 
-    options = {}
+    found = {}
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator:
             raise MethodError(f"an option must be NAME=VALUE, got {pair!r}")
+        found[name] = _literal(text)
+    return found
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs as options of a method."""
+    from xaimaps.errors import MethodError
+
+    found = parse_pairs(pairs)
+    for name in found:
         if name in TAKEN:
             raise MethodError(f"{name!r} is no method's option; see `xaimaps explain --help`")
-        options[name] = _literal(text)
-    return options
+    return found
 
 
 def _literal(text: str) -> Any:

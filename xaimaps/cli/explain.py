@@ -51,6 +51,7 @@ class Job:
     methods: Sequence[str]
     settings: dict[str, Any]
     output: Path
+    colormap: str | None = None
 
     def explain(self, picture: Picture) -> list[Attribution]:
         """Run every method on one picture."""
@@ -79,6 +80,8 @@ class Job:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("xaimaps-output"),
               show_default=True, help="The folder to write to.")  # fmt: skip
+@click.option("--colormap", help="A name of matplotlib's, such as hot.  [default: inferno, or "
+              "RdBu_r for signed maps]")  # fmt: skip
 @click.option(
     "--input-size", type=(int, int), metavar="HEIGHT WIDTH", help="For models that take any size."
 )
@@ -99,6 +102,7 @@ def explain(
     layers: tuple[str, ...],
     options: tuple[str, ...],
     output: Path,
+    colormap: str | None,
     input_size: tuple[int, int] | None,
     max_pixels: int,
     follow_symlinks: bool,
@@ -119,7 +123,7 @@ def explain(
         **parse_options(options),
     }
     loaded = load_model(model, backend, loading)
-    job = Job(loaded, methods or _default_methods(loaded, layer), settings, output)
+    job = Job(loaded, methods or _default_methods(loaded, layer), settings, output, colormap)
     run(job, found, max_pixels, as_json)
 
 
@@ -175,7 +179,7 @@ def explain_one(job: Job, picture: Picture, stem: str, as_json: bool) -> dict[st
     from xaimaps.saving import save, save_figure
 
     found = job.explain(picture)
-    files = [path for one in found for path in save(one, job.output, [stem])]
+    files = [path for one in found for path in save(one, job.output, [stem], colormap=job.colormap)]
     if len(found) > 1:
         files.append(save_figure(found, job.output / f"{stem}-figure.png"))
     record = _record(picture, found, files)

@@ -13,6 +13,7 @@ from xaimaps.cli.console import (
     json_option,
     load_options,
     parse_options,
+    parse_pairs,
     parse_targets,
     print_json,
     print_table,
@@ -109,7 +110,7 @@ def _tolerances(pairs: tuple[str, ...]) -> dict[str, Tolerance]:
     from xaimaps.parity import promised
 
     found = {}
-    for name, value in parse_options(pairs).items():
+    for name, value in parse_pairs(pairs).items():
         if not isinstance(value, int | float):
             raise MethodError(f"a tolerance must be NAME=NUMBER, got {name}={value!r}")
         found[name] = promised(name).at(float(value))
