@@ -118,9 +118,14 @@ def _config_text(file: h5py.File, name: str) -> str | bytes:
 
 def _load(library: Any, file: Path, checks: Checks) -> Any:
     with loading():
-        return library.models.load_model(
+        model = library.models.load_model(
             str(file),
             custom_objects=dict(checks.custom_objects),
             compile=False,
             safe_mode=not checks.allow_unsafe,
         )
+    if not isinstance(model, library.Model):
+        raise ModelLoadError(
+            f"{checks.name} holds a {type(model).__name__}, which is no model; save a whole model"
+        )
+    return model

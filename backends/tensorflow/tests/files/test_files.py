@@ -16,7 +16,7 @@ from xaimaps_tensorflow.files import read_model
 from xaimaps_tensorflow.reading.weights import WeightsFile
 
 import xaimaps
-from xaimaps.errors import ModelLoadError, UnsupportedModelError
+from xaimaps.errors import BackendError, ModelLoadError, UnsupportedModelError
 
 REFERENCES = Path(__file__).parents[1] / "references"
 DAMAGED = "damaged or truncated"
@@ -29,6 +29,8 @@ ROWS = {
     "K01 missing": ("No such file", lambda s: s.folder / "none.keras"),
     "K01 empty": ("is empty", lambda s: s.bytes(b"")),
     "K01 text": ("begins with b'not a mo'", lambda s: s.bytes(b"not a model\n")),
+    "K01 null byte": ("null byte", lambda s: s.folder / "a\0b.keras"),
+    "K01 long name": ("name too long", lambda s: s.folder / ("x" * 300)),
     "K01 folder": ("is a folder", lambda s: s.folder),
     "K01 pipe": ("not a regular file", lambda s: s.fifo()),
     "K01 keras cut": (DAMAGED, lambda s: s.cut("sound.keras", 0.5)),
@@ -50,6 +52,16 @@ ROWS = {
     ),
     "K02 own layer": (r"'Dense' of the module 'mine.layers'", lambda s: s.layer(**MEMBER)),
     "K02 unknown layer in h5": ("needs 'Fancy'", lambda s: s.layer(1, ".h5", class_name="Fancy")),
+    "K02 an optimizer": (
+        "cannot load|holds a Adam",
+        lambda s: s.config(lambda c: c.update(module="keras.optimizers", class_name="Adam")),
+    ),
+    "K02 a layer": (
+        "holds a ReLU, which is no model",
+        lambda s: s.config(
+            lambda c: c.update(module="keras.layers", class_name="ReLU", config={}, build_config={})
+        ),
+    ),
     "K02 no layer's name": ("part without a name", lambda s: s.layer(class_name=["Dense"])),
     "K03 code in keras": (CODE, lambda s: s.code()),
     "K04 code in h5": (CODE, lambda s: s.code(".h5")),
@@ -359,5 +371,5 @@ def test_nothing_is_imported_or_run(spoiler, sound, tmp_path):
 @pytest.mark.parametrize("name", ["model.pt", "model.pkl"])
 def test_load_says_why_a_format_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04.")
-    with pytest.raises(UnsupportedModelError, match="run code when they are loaded"):
+    with pytest.raises(BackendError, match="run code when they are loaded"):
         xaimaps.load(tmp_path / name)

@@ -6,8 +6,8 @@ import stat
 from enum import Enum
 from pathlib import Path
 
-from xaimaps.errors import ModelLoadError
-from xaimaps.loading import refuse_code
+from xaimaps.errors import ModelLoadError, UnsupportedModelError
+from xaimaps.loading import runs_code
 
 FORMATS = "a .keras file, or an .h5 file of Keras"
 
@@ -26,8 +26,10 @@ def kind_of(path: Path) -> Kind:
         ModelLoadError: it is missing, empty, a folder, or of no format of Keras.
         UnsupportedModelError: it is of a format that runs code.
     """
-    refuse_code(path)
-    _require_file(path)
+    mode = _mode(path)
+    if why := runs_code(path):
+        raise UnsupportedModelError(why)
+    _require_regular(path, mode)
     start = _start(path)
     for kind in Kind:
         if start.startswith(kind.value):
@@ -40,18 +42,20 @@ def kind_of(path: Path) -> Kind:
     )
 
 
-def _require_file(path: Path) -> None:
+def _mode(path: Path) -> int:
     try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
+        return path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError for a null byte in the name
         reason = getattr(error, "strerror", None) or error
         raise ModelLoadError(
             f"cannot read the model file {str(path)!r} ({reason}); check the path"
         ) from None
-    if stat.S_ISDIR(mode):
-        raise ModelLoadError(f"{str(path)!r} is a folder; give {FORMATS}")
+
+
+def _require_regular(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise ModelLoadError(f"{str(path)!r} is not a regular file; give {FORMATS}")
+        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise ModelLoadError(f"{str(path)!r} is {what}; give {FORMATS}")
 
 
 def _start(path: Path) -> bytes:
