@@ -93,7 +93,7 @@ def siamese():
 def preprocessed():
     """Resizing makes Keras 3 run what follows as if it were training, unless it is told not to."""
     normalization = L.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])
-    layers = [L.Rescaling(0.5, 0.1), normalization, L.Resizing(6, 6), L.RandomFlip()]
+    layers = [normalization, L.Rescaling(0.5, 0.1), L.Resizing(6, 6), L.RandomFlip()]
     end = [L.Conv2D(4, 3, name="conv"), L.BatchNormalization(), L.Activation("silu")]
     return keras.Sequential(
         [L.Input((None, None, 3)), *layers, *end, L.GlobalAveragePooling2D(), L.Dense(5)]
@@ -110,6 +110,13 @@ def attentive():
     return keras.Model(inputs, L.Dense(5, activation="gelu")(L.GlobalAveragePooling1D()(x)))
 
 
+def grouped():
+    """Grouped convolutions, which Keras runs in a function of their own, and a layer's scale."""
+    layers = [L.Conv2D(6, 3, groups=3, padding="same", name="grouped"), L.LayerNormalization()]
+    tail = [L.Activation("gelu", name="gelu"), L.GlobalAveragePooling2D(), L.Dense(5)]
+    return keras.Sequential([L.Input(SHAPE), *layers, *tail])
+
+
 KINDS = [
     functional,
     nested,
@@ -119,6 +126,7 @@ KINDS = [
     siamese,
     preprocessed,
     attentive,
+    grouped,
 ]
 
 
@@ -275,6 +283,7 @@ def names(backend):
         (shared, "conv:1", None),
         (siamese, "both", None),
         (preprocessed, None, "activation"),
+        (grouped, "gelu", "gelu"),
     ],
 )
 def test_the_default_layer_and_the_head(models, kind, default, classifier):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
 from xaimaps_tensorflow.graphs import VIEWS, Operation, Tensor
@@ -12,34 +14,68 @@ HOMOGENEOUS = VIEWS | frozenset(
     "Minimum ResizeBilinear ResizeNearestNeighbor ResizeBicubic DepthToSpace SpaceToDepth "
     "SpaceToBatchND BatchToSpaceND GatherV2".split()
 )
-"""Operations that equal their own linearisation, where all their inputs depend on the images."""
+"""Operations that scale with their inputs, where all of them depend on the images."""
 
-LINEAR = frozenset(
+PRODUCTS = frozenset(
     "Conv2D DepthwiseConv2dNative Conv2DBackpropInput MatMul BatchMatMulV2 Einsum Mul".split()
 )
-"""Operations that are linear, where one of their inputs depends on the images."""
+"""Operations that scale with each of their inputs."""
+
+POWERS = {"Square": 2.0, "SquaredDifference": 2.0, "Sqrt": 0.5, "Rsqrt": -0.5, "Reciprocal": -1.0}
+"""Operations that scale with a power of their inputs, where all of them depend on the images."""
 
 ADDING = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
 
 
-def bias(operation: Operation, data: set[Operation]) -> Tensor | None:
-    """Return `h - J x` for an operation's first value h at its inputs x; None where it is zero.
+def with_bias(operations: Iterable[Operation], data: set[Operation]) -> list[Operation]:
+    """Those whose first value is not what their inputs explain.
 
     Args:
-        operation: the operation.
-        data: the operations that depend on the images, which x comes from.
+        operations: any.
+        data: the operations that depend on the images.
     """
-    inputs = [x for x in operation.inputs if x.op in data and x.dtype.is_floating]
-    others = [x for x in operation.inputs if x.op not in data and x.dtype.is_floating]
-    if not inputs or not operation.outputs[0].dtype.is_floating:
-        return None
-    if operation.type in HOMOGENEOUS and not others:
-        return None
-    if operation.type in LINEAR and len(inputs) == 1:
-        return None
+    floats = (one for one in operations if one.outputs and one.outputs[0].dtype.is_floating)
+    found = (one for one in floats if _inputs(one, data) and _degree(one, data) != 1)
+    return sorted(found, key=lambda operation: str(operation.name))
+
+
+def bias(operation: Operation, data: set[Operation]) -> Tensor:
+    """Return `h - J x` for an operation's first value h at those inputs x that depend on images."""
+    value, degree = operation.outputs[0], _degree(operation, data)
+    if degree is not None:  # Euler: J x = k h, where h scales with the k-th power of x
+        return (1 - degree) * value
     if operation.type in ADDING:
-        return _added(operation, others[0])
-    return operation.outputs[0] - _linear(operation.outputs[0], inputs)
+        return _added(operation, _others(operation, data)[0])
+    return value - _linear(operation, data)
+
+
+def _inputs(operation: Operation, data: set[Operation]) -> list[Tensor]:
+    return [x for x in operation.inputs if _is_float(x, data)]
+
+
+def _others(operation: Operation, data: set[Operation]) -> list[Tensor]:
+    return [x for x in operation.inputs if x.op not in data and x.dtype.is_floating]
+
+
+def _degree(operation: Operation, data: set[Operation]) -> float | None:
+    """The power of the inputs that a value scales with; None if it does not scale."""
+    inputs, others = _inputs(operation, data), _others(operation, data)
+    if operation.type in PRODUCTS or _is_grouped_convolution(operation):
+        return len(inputs)
+    if operation.type == "RealDiv":
+        return 0 if not others else 1 if others[0] is operation.inputs[1] else -1
+    if others:
+        return None
+    return 1 if operation.type in HOMOGENEOUS else POWERS.get(operation.type)
+
+
+def _is_grouped_convolution(operation: Operation) -> bool:
+    """Keras has a function of its own for these, for TensorFlow has them on CPU in XLA only."""
+    return _is_call(operation) and "conv_xla" in operation.get_attr("f").name
+
+
+def _is_call(operation: Operation) -> bool:
+    return operation.type in ("PartitionedCall", "StatefulPartitionedCall")
 
 
 def _added(operation: Operation, other: Tensor) -> Tensor:
@@ -48,20 +84,35 @@ def _added(operation: Operation, other: Tensor) -> Tensor:
     return tf.zeros_like(operation.outputs[0]) + (-other if is_taken_away else other)
 
 
-def _linear(value: Tensor, inputs: list[Tensor]) -> Tensor:
-    """J x, as the derivative of the pull-back u J by u, along x."""
+def _linear(operation: Operation, data: set[Operation]) -> Tensor:
+    """J x: the derivative, by u, of what u pulls back, along x."""
+    inputs, value = _again(operation)
+    floats = [x for x, read in zip(inputs, operation.inputs, strict=True) if _is_float(read, data)]
     u = tf.ones_like(value)
-    pulled = tf.gradients(value, inputs, u, stop_gradients=inputs)
-    pairs = [(g, x) for g, x in zip(pulled, inputs, strict=True) if g is not None]
-    if not pairs:
-        return tf.zeros_like(value)
-    found = tf.gradients([g for g, _ in pairs], u, [x for _, x in pairs])[0]
+    pulled = tf.gradients(value, floats, u, stop_gradients=floats)
+    pairs = [(g, x) for g, x in zip(pulled, floats, strict=True) if g is not None]
+    found = tf.gradients([g for g, _ in pairs], u, [x for _, x in pairs])[0] if pairs else None
     return tf.zeros_like(value) if found is None else found
 
 
-def biases(operations: set[Operation], data: set[Operation]) -> tuple[list[Tensor], list[Tensor]]:
-    """The first value of each operation that has a bias, and its bias."""
-    with_values = sorted((o for o in operations if o.outputs), key=lambda o: o.name)
-    found = [(operation.outputs[0], bias(operation, data)) for operation in with_values]
-    pairs = [(value, term) for value, term in found if term is not None]
-    return [value for value, _ in pairs], [term for _, term in pairs]
+def _is_float(tensor: Tensor, data: set[Operation]) -> bool:
+    return tensor.op in data and bool(tensor.dtype.is_floating)
+
+
+def _again(operation: Operation) -> tuple[list[Tensor], Tensor]:
+    """The inputs and the first value of the same operation by itself.
+
+    To differentiate, TensorFlow looks at all that is behind an input: here next to nothing.
+    The derivative of a call is known to that call alone.
+    """
+    if _is_call(operation):
+        return list(operation.inputs), operation.outputs[0]
+    inputs = [tf.identity(x) for x in operation.inputs]
+    again = operation.graph.create_op(
+        operation.type,
+        inputs,
+        [output.dtype for output in operation.outputs],
+        attrs=dict(operation.node_def.attr),
+        op_def=operation.op_def,
+    )
+    return inputs, again.outputs[0]

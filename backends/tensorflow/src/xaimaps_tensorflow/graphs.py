@@ -10,7 +10,7 @@ import tensorflow as tf
 Tensor = Any
 Operation = Any
 
-SAME = frozenset({"Identity", "Cast", "StopGradient", "PreventGradient", "CheckNumerics"})
+SAME = frozenset({"Identity", "Cast", "PreventGradient", "CheckNumerics"})
 """Operations that hand their first input on."""
 
 VIEWS = SAME | frozenset({"Reshape", "Squeeze", "ExpandDims"})

@@ -13,7 +13,7 @@ from xaimaps.backend import INPUT, Classifier, Gradients, RectifierRule
 from xaimaps.errors import LayerError, UnsupportedModelError
 from xaimaps.targets import Target
 from xaimaps_tensorflow import namespace
-from xaimaps_tensorflow.biases import biases
+from xaimaps_tensorflow.biases import bias, with_bias
 from xaimaps_tensorflow.cutting import Cut, tiled
 from xaimaps_tensorflow.gradients import gradients_at
 from xaimaps_tensorflow.graphs import (
@@ -164,11 +164,16 @@ class KerasProgram:
         trace = self._traced(images)
         outputs = self._scores(trace)
         scores = target.scores(namespace, outputs)
-        data = depending_on([trace.images])
-        values, terms = biases(needed_for([outputs]) & data, data)
-        by_images, *by_values = gradients_at(scores, [trace.images, *values])
-        found = (b * g for b, g in zip(terms, by_values, strict=True) if g is not None)
-        per_image = (self._per_image(term, scores, trace.images.dtype) for term in found)
+        data = {trace.images.op, *depending_on([trace.images])}
+        biased = with_bias(needed_for([outputs]) & data, data)
+        points = [trace.images, *(operation.outputs[0] for operation in biased)]
+        by_images, *by_values = gradients_at(scores, points)
+        terms = (
+            bias(operation, data) * gradient
+            for operation, gradient in zip(biased, by_values, strict=True)
+            if gradient is not None
+        )
+        per_image = (self._per_image(term, scores, trace.images.dtype) for term in terms)
         return Gradients(outputs, scores, trace.images, by_images), tuple(per_image)
 
     @staticmethod
