@@ -443,6 +443,25 @@ def test_a_file_that_is_onnx_already():
         convert(xaimaps.zoo.MODELS["default"])
 
 
+def test_opsets_that_tf2onnx_does_not_write():
+    with pytest.raises(UnsupportedModelError, match=r"from 13 to 18, .* got 12"):
+        convert(sequential(), opset=12)
+
+
+@pytest.mark.parametrize("opset", [13, 15])
+def test_earlier_opsets(opset):
+    model = seeded(functional())
+    proto = convert(model, opset=opset)
+    assert proto.opset_import[0].version == opset
+
+
+def test_an_output_that_the_images_do_not_reach():
+    images = images_in()
+    zero = L.Lambda(lambda x: tf.ones((1, 3)))(images)
+    with pytest.raises(UnsupportedModelError):
+        convert(keras.Model(images, zero))
+
+
 def test_more_weights_than_a_file_holds(monkeypatch):
     monkeypatch.setattr(subjects, "MOST_BYTES", 1000)
     with pytest.raises(UnsupportedModelError, match="at most 2 GB"):

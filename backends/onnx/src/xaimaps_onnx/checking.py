@@ -49,8 +49,14 @@ def check_graph(proto: onnx.ModelProto) -> None:
     """Run ONNX's checker on a graph whose big weights are not there yet.
 
     Raises:
-        UnsupportedModelError: the graph is not valid.
+        UnsupportedModelError: the graph is not valid, or has other inputs than the images.
     """
+    if len(proto.graph.input) != 1:
+        names = ", ".join(value.name for value in proto.graph.input) or "none"
+        raise UnsupportedModelError(
+            f"the graph must have the images as its one input, got {names}; explain the model with "
+            "the backend 'tensorflow'"
+        )
     try:
         onnx.checker.check_model(with_weights_as_inputs(proto), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

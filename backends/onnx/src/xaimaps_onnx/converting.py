@@ -25,6 +25,7 @@ from xaimaps_onnx.writing import write_model
 
 Array = np.ndarray[Any, Any]
 
+OPSETS = range(13, 19)
 EXACT = 1e-4
 HALF = 3e-2
 LOOSE = 100
@@ -89,7 +90,7 @@ def convert(
         layers: layers that the file must know; None for those that its graph has anyway, which
             is nearly all.
         output: the name of one of several outputs.
-        opset: of the graph, up to 18.
+        opset: of the graph, from 13 to 18.
         input_shape: `(height, width, channels)` of a subclassed model that was never called.
         info: the name, labels and preprocessing to note in the file.
         weights: the file of weights for such a name; None for ImageNet's.
@@ -114,6 +115,7 @@ def converted(
     subject: Subject, layers: Sequence[str], opset: int, info: ModelInfo | None = None
 ) -> Conversion:
     """Trace, compare, look for the layers; trace again if a layer that is wanted was not there."""
+    _require_opset(opset)
     probe = probe_keras(subject)
     wanted = [_path(name, probe.layers) for name in layers]
     graph, apart, located = _attempt(subject, (), opset, probe)
@@ -124,6 +126,13 @@ def converted(
     _note(graph.proto, located, info or ModelInfo(subject.model.name))
     lost = [path for path in probe.layers if path not in located]
     return Conversion(graph, apart, located, lost)
+
+
+def _require_opset(opset: int) -> None:
+    if opset not in OPSETS:
+        raise UnsupportedModelError(
+            f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}, which tf2onnx writes, got {opset}"
+        )
 
 
 def _attempt(

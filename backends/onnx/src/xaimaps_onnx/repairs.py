@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf2onnx
+from onnx import helper
 
 LOCK = threading.Lock()
-
-HANDLERS: dict[str, tuple[Callable[..., Any], list[Any]]] = {}
-"""How operators are written that tf2onnx does not know."""
 
 
 @contextmanager
@@ -48,13 +47,13 @@ def _inlined_functions() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """What tf2onnx logs as an error and goes on with, `require_known` raises."""
     logger = logging.getLogger("tf2onnx")
-    level = logger.level
+    level, disabled = logger.level, logging.root.manager.disable
     logger.setLevel(logging.CRITICAL + 1)
-    logging.disable(logging.CRITICAL)
+    logging.disable(max(disabled, logging.ERROR))  # some of it goes to the root
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
         logger.setLevel(level)
 
 
@@ -83,10 +82,8 @@ def _write_erfc(context: Any, node: Any, name: str, args: Any) -> None:
 
 
 def _one(kind: int) -> Any:
-    import numpy as np
-    from onnx import helper
-
     return np.ones((), helper.tensor_dtype_to_np_dtype(kind))
 
 
-HANDLERS["Erfc"] = (_write_erfc, [])
+HANDLERS: dict[str, tuple[Callable[..., Any], list[Any]]] = {"Erfc": (_write_erfc, [])}
+"""How operators are written that tf2onnx does not know."""
