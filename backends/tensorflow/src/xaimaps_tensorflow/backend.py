@@ -55,9 +55,10 @@ class TensorFlowBackend(Backend):
 
     @classmethod
     def accepts(cls, model: object) -> bool:
-        if isinstance(model, str | os.PathLike):
-            return os.fspath(model).startswith(SCHEME) or Path(model).suffix.lower() in SUFFIXES
-        return _is_keras(model)
+        if not isinstance(model, str | os.PathLike):
+            return _is_keras(model)
+        is_named = os.fspath(model).startswith(SCHEME) or Path(model) == zoo.MODELS["default"]
+        return is_named or Path(model).suffix.lower() in SUFFIXES
 
     @classmethod
     def load(cls, model: Any, **options: Any) -> TensorFlowBackend:
@@ -145,6 +146,11 @@ class TensorFlowBackend(Backend):
 
         model, info = efficientnet_lite0()
         return cls.from_model(model, info=info, **options)
+
+    @property
+    def model(self) -> Any:
+        """The Keras model."""
+        return self._program.model
 
     @classmethod
     def versions(cls) -> dict[str, str]:

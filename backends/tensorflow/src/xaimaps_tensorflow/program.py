@@ -78,7 +78,7 @@ class KerasProgram:
 
     def __init__(self, model: Any, images: ImageInput, output: str | int | None) -> None:
         self.input = images
-        self._model = model
+        self.model = model
         self._output = output
         self._operations = operations_in(model)
 
@@ -229,11 +229,11 @@ class KerasProgram:
         tracer = Tracer(self._operations, known or {}, earlier or {})
         with tracer.watching() as calls, rectifying(rectifier), self.input.in_floats():
             value = self._call(self.input.packed(images))
-        return Trace(images, chosen_output(self._model, value, self._output), calls)
+        return Trace(images, chosen_output(self.model, value, self._output), calls)
 
     def _call(self, inputs: Any) -> Any:
         try:
-            return self._model(inputs, training=False)
+            return self.model(inputs, training=False)
         except tf.errors.OperatorNotAllowedInGraphError as error:
             raise UnsupportedModelError(
                 "the model's own code asks for the values of tensors, which have none while it is "

@@ -1,0 +1,38 @@
+"""TensorFlow, JAX and ONNX Runtime on the same Keras models: every method, within its tolerance."""
+
+import pytest
+
+import xaimaps
+from xaimaps.parity import compare, routes
+
+pytest.importorskip("tensorflow")
+pytest.importorskip("tf2onnx")
+
+from xaimaps.testing.keras_models import LARGE, SMALL, pictures
+
+QUICK = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
+"""Fewer draws and steps: what they are made of is the same."""
+
+
+def check(found):
+    assert found.agrees, [found.verdict(name) for name in found.backends]
+    statuses = [row.status for row in found.of("jax")]
+    assert statuses.count("skipped") <= 1, [r for r in found.of("jax") if r.status == "skipped"]
+
+
+@pytest.mark.parametrize(
+    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.models) for name in LARGE)]
+)
+def test_every_method_agrees(name):
+    build = {**SMALL, **LARGE}[name]
+    models = routes(build())
+    height = models["tensorflow"].input_shape[0]
+    for model in models.values():
+        model.info.preprocess = xaimaps.PRESETS["tf"]  # noise is drawn on pictures
+    check(compare(models, pictures(2, height), "all", **QUICK))
+
+
+def test_the_embedded_network_agrees():
+    models = routes("default")
+    assert list(models) == ["tensorflow", "onnxruntime", "jax"]
+    check(compare(models, xaimaps.zoo.PICTURES["chelsea"], "all", **QUICK))
