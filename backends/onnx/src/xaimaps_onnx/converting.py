@@ -16,7 +16,7 @@ from xaimaps.backend import ModelInfo
 from xaimaps.errors import LayerError, UnsupportedModelError, nearest
 from xaimaps_onnx.checking import check_graph, require_known
 from xaimaps_onnx.folding import fill, fold
-from xaimaps_onnx.locating import differences, locate
+from xaimaps_onnx.locating import differences, largest, locate
 from xaimaps_onnx.probing import Probe, probe_keras, probe_onnx
 from xaimaps_onnx.sources import open_source
 from xaimaps_onnx.subjects import Subject, subject_of
@@ -152,7 +152,7 @@ def _attempt(
 def _require_equal(found: Array, expected: Array, tolerance: float) -> float:
     """The difference on the image that the model was made for; the other may round as it likes."""
     same = found.shape == expected.shape
-    apart = differences(found, expected, expected) if same else np.array([np.inf])
+    apart = differences(found, expected, largest(expected)) if same else np.array([np.inf])
     apart = apart[~np.isnan(apart)]
     best, worst = float(apart.min(initial=np.inf)), float(apart.max(initial=0))
     if not (best <= tolerance and worst <= LOOSE * tolerance):
