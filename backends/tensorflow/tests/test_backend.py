@@ -82,6 +82,34 @@ def test_versions():
     }
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_files_are_loaded(tmp_path, suffix):
+    layers = [L.Conv2D(4, 3, name="conv"), L.Flatten(), L.Dense(5, activation="softmax", name="fc")]
+    model, path = sequential(*layers), tmp_path / f"mine{suffix}"
+    model.save(path)
+    backend, live = xaimaps.load(path), xaimaps.load(model)
+    assert backend.info.name == "mine"
+    assert backend.info.source == str(path)
+    assert len(backend.info.sha256) == 64
+    assert backend.info.notes == ["scores are taken before the final Softmax 'fc'"]
+    maps = (xaimaps.attribute(one, IMAGES, "grad_cam").maps for one in (backend, live))
+    np.testing.assert_allclose(*maps)
+
+
+def test_applications_are_named():
+    backend = xaimaps.load("keras:MobileNetV2", weights=None)
+    assert backend.input_shape == (224, 224, 3)
+    assert backend.default_layer().name == backend.classifier().layer == "out_relu"
+    assert backend.find_layer("block_16_project").shape == (None, 7, 7, 320)
+
+
+def test_an_input_with_a_name():
+    inputs = {"image": L.Input(SHAPE, name="image")}
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(inputs["image"])))
+    assert xaimaps.attribute(model, IMAGES, "saliency").maps.any()
+
+
 def test_a_model_says_its_shape_or_the_user_does():
     model = written(lambda self, x: self.fc(keras.ops.mean(self.conv(x), (1, 2))))
     assert xaimaps.load(model).input_shape == SHAPE

@@ -22,7 +22,8 @@ def base():
     x = L.Conv2D(4, 3, padding="same", name="conv1")(x)
     x = L.BatchNormalization(name="bn1")(x)
     x = L.Activation("relu", name="relu1")(x)
-    y = L.Conv2D(4, 3, padding="same", activation="relu", name="conv2")(x)
+    options = {"activation": "relu", "activity_regularizer": "l2", "name": "conv2"}
+    y = L.Conv2D(4, 3, padding="same", **options)(x)
     x = L.Add(name="add")([x, y])
     return keras.Model(inputs, x, name="base")
 
@@ -241,7 +242,7 @@ def state(model):
     """All that an attribution could change."""
     layers = model._flatten_layers()
     return {
-        "weights": [weight.numpy().copy() for weight in model.weights],
+        "variables": [np.array(variable.value) for variable in model.variables],
         "keys": [sorted(vars(layer)) for layer in layers],
         "losses": len(model.losses),
         "policy": keras.config.dtype_policy().name,

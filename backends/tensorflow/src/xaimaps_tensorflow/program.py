@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,58 +13,25 @@ from xaimaps.backend import INPUT, Classifier, Gradients, RectifierRule
 from xaimaps.errors import LayerError, UnsupportedModelError
 from xaimaps.targets import Target
 from xaimaps_tensorflow import namespace
+from xaimaps_tensorflow.anatomy import Reading, Trace, read
 from xaimaps_tensorflow.biases import bias, with_bias
 from xaimaps_tensorflow.cutting import Cut, tiled
 from xaimaps_tensorflow.gradients import gradients_at
 from xaimaps_tensorflow.graphs import (
     VIEWS,
-    Operation,
     Tensor,
     depending_on,
-    ending,
     needed_for,
     source,
     tensors_in,
     without_ending,
 )
-from xaimaps_tensorflow.heads import Head, HeadFinder
 from xaimaps_tensorflow.inputs import ImageInput
-from xaimaps_tensorflow.layers import Layers
 from xaimaps_tensorflow.outputs import chosen_output
-from xaimaps_tensorflow.rectifiers import RECTIFIERS, rectifying
-from xaimaps_tensorflow.tracing import Call, Calls, Tracer, operations_in
+from xaimaps_tensorflow.rectifiers import rectifying
+from xaimaps_tensorflow.tracing import Call, Tracer, operations_in
 
 PROBE_BATCH = 2
-
-
-class Trace(NamedTuple):
-    """One run of the model in a graph.
-
-    Attributes:
-        images: what it was run on.
-        output: the output that is explained, as the model returns it.
-        calls: of its layers.
-    """
-
-    images: Tensor
-    output: Tensor
-    calls: Calls
-
-
-class Reading(NamedTuple):
-    """What one trace of the model says of it.
-
-    Attributes:
-        layers: its layers.
-        ending: the operator and the layer of the last softmax or sigmoid.
-        has_rectifiers: whether a rule would change anything.
-        head: the pooled layer and the dense weights, or why there are none.
-    """
-
-    layers: Layers
-    ending: tuple[str, str] | None
-    has_rectifiers: bool
-    head: tuple[str, Head] | str
 
 
 class KerasProgram:
@@ -88,24 +55,12 @@ class KerasProgram:
         found: list[Reading] = []
 
         def probe(images: Tensor) -> None:
-            found.append(self._read(self._run(images)))
+            found.append(read(self._run(images)))
 
         shape = (PROBE_BATCH, *self.input.shape)
         spec = tf.TensorSpec(shape, tf.float32)
         tf.function(probe, autograph=False).get_concrete_function(spec)
         return found[0]
-
-    def _read(self, trace: Trace) -> Reading:
-        data, needed = depending_on([trace.images]), needed_for([trace.output])
-        layers = Layers(trace.calls, needed, data)
-        end = ending(trace.output)
-        logits = trace.output if end is None else end.logits
-        named = end and (
-            end.operation.type,
-            layers.name_of(end.operation.outputs[0]) or end.operation.name,
-        )
-        has_rectifiers = any(operation.type in RECTIFIERS for operation in needed & data)
-        return Reading(layers, named, has_rectifiers, _head(layers, data, logits))
 
     def forward(self, images: Tensor) -> Tensor:
         """The outputs: logits, where the model ends in a softmax."""
@@ -246,15 +201,3 @@ def _local(images: Tensor) -> Tensor:
     graph = tf.compat.v1.get_default_graph()
     is_elsewhere = not tf.is_symbolic_tensor(images) or images.graph is not graph
     return tf.identity(images) if is_elsewhere else images
-
-
-def _head(layers: Layers, data: set[Operation], logits: Tensor) -> tuple[str, Head] | str:
-    """The pooled layer's name and the dense weights, or why there are none."""
-    try:
-        head = HeadFinder(logits.graph, data).find(logits)
-    except LayerError as error:
-        return str(error)
-    name = layers.name_of(head.pooled)
-    return (
-        (name, head) if name else "CAM needs a layer that is pooled, but here none is; use grad_cam"
-    )
