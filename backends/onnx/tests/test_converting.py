@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -245,13 +246,18 @@ def test_the_maps_are_those_of_the_model(converted):
         close(found.maps, expected.maps, 1e-4)
 
 
+def data_of(proto):
+    """All data; their order is tf2onnx's, which depends on hashes."""
+    return sorted(tensor.raw_data for tensor in proto.graph.initializer)
+
+
 def test_a_conversion_gives_the_same_file_again(converted):
     model, proto = converted("sequential")
     again = convert(model)
-    for one in (again, proto):
-        assert one.graph.name
-    assert len(again.graph.node) == len(proto.graph.node)
-    assert [n.op_type for n in again.graph.node] == [n.op_type for n in proto.graph.node]
+    assert Counter(n.op_type for n in again.graph.node) == Counter(
+        n.op_type for n in proto.graph.node
+    )
+    assert data_of(again) == data_of(proto)
 
 
 def test_the_file_says_what_it_is(converted):
@@ -298,8 +304,7 @@ def test_a_keras_file(tmp_path, converted):
     model, proto = converted("sequential")
     model.save(tmp_path / "net.keras")
     again = convert(tmp_path / "net.keras")
-    for ours, theirs in zip(again.graph.initializer, proto.graph.initializer, strict=True):
-        assert ours.raw_data == theirs.raw_data
+    assert data_of(again) == data_of(proto)
 
 
 def test_the_embedded_network_comes_back():
@@ -324,9 +329,7 @@ def test_a_file_written_from_the_frameworks_memory_is_the_same_file(converted):
     assert size == len(file.getvalue())
     again = onnx.load_model_from_string(file.getvalue())
     assert again == conversion.model()
-    assert [t.raw_data for t in again.graph.initializer] == [
-        t.raw_data for t in proto.graph.initializer
-    ]
+    assert data_of(again) == data_of(proto)
 
 
 # Layers that the graph has not by itself
