@@ -111,6 +111,26 @@ def attentive():
     return keras.Model(inputs, L.Dense(5, activation="gelu")(L.GlobalAveragePooling1D()(x)))
 
 
+class ClassToken(L.Layer):
+    def build(self, shape):
+        self.token = self.add_weight(shape=(1, 1, shape[-1]), name="token")
+
+    def call(self, x):
+        token = keras.ops.broadcast_to(self.token, (keras.ops.shape(x)[0], 1, x.shape[-1]))
+        return keras.ops.concatenate([token, x], axis=1)
+
+
+def class_token():
+    """A transformer whose answer is read from one token beside those of the patches."""
+    x = inputs = L.Input(SHAPE)
+    x = L.Reshape((16, 6))(L.Conv2D(6, 2, strides=2, name="patches")(x))
+    x = ClassToken(name="tokens")(x)
+    for i in range(2):
+        y = L.LayerNormalization(name=f"norm{i}")(x)
+        x = L.Add(name=f"join{i}")([x, L.MultiHeadAttention(2, 3, name=f"attention{i}")(y, y)])
+    return keras.Model(inputs, L.Dense(5)(L.LayerNormalization(name="last")(x)[:, 0]))
+
+
 def grouped():
     """Grouped convolutions, which Keras runs in a function of their own, and a layer's scale."""
     layers = [L.Conv2D(6, 3, groups=3, padding="same", name="grouped"), L.LayerNormalization()]
@@ -127,6 +147,7 @@ KINDS = [
     siamese,
     preprocessed,
     attentive,
+    class_token,
     grouped,
 ]
 
@@ -231,8 +252,6 @@ def test_biases_complete_the_scores(models, kind):
 def test_every_kind_is_explained(models, kind, name):
     _, backend = models(kind)
     options = {"n_samples": 3} if name == "smoothgrad" else {}
-    if kind is attentive and name.endswith("cam"):
-        options["layer"] = "patches"
     found = xaimaps.attribute(backend, IMAGES, name, target=several(1, None), **options)
     assert np.isfinite(found.maps).all()
     assert found.maps.any()
@@ -260,8 +279,7 @@ def test_the_model_is_left_as_it_was(randomised, kind):
     backend = xaimaps.load(model)
     for name in ("grad_cam", "guided_backprop", "ablation_cam", "fullgrad"):
         if backend.has_rectifiers or name != "guided_backprop":
-            layer = "patches" if kind is attentive and name.endswith("cam") else None
-            xaimaps.attribute(backend, IMAGES, name, layer=layer)
+            xaimaps.attribute(backend, IMAGES, name)
     after = state(model)
     for key, value in before.items():
         np.testing.assert_equal(after[key], value, err_msg=key)
@@ -285,6 +303,8 @@ def names(backend):
         (siamese, "both", None),
         (preprocessed, None, "activation"),
         (grouped, "gelu", "gelu"),
+        (attentive, "join", None),
+        (class_token, "norm1", None),
     ],
 )
 def test_the_default_layer_and_the_head(models, kind, default, classifier):
@@ -329,6 +349,15 @@ def test_a_layer_that_runs_twice_has_a_number(models):
     np.testing.assert_allclose(kept["conv:0"], conv(IMAGES), atol=1e-5)
     np.testing.assert_allclose(kept["conv:1"], conv(conv(IMAGES)), atol=1e-5)
     assert {"base/conv1:0", "base/conv1:1"} <= set(names(models(siamese)[1]))
+
+
+def test_tokens_are_maps(models):
+    model, backend = models(class_token)
+    assert backend.find_layer("join0").shape == (None, 4, 4, 6)
+    _, kept = backend.forward_with_activations(backend.asarray(IMAGES), ("join0", "patches"))
+    tokens = keras.Model(model.inputs, model.get_layer("join0").output)(IMAGES).numpy()
+    np.testing.assert_allclose(kept["join0"], tokens[:, 1:].reshape(3, 4, 4, 6), atol=1e-5)
+    assert not xaimaps.attribute(backend, IMAGES, "grad_cam", layer="last").maps.any()
 
 
 def test_an_unknown_layer(models):

@@ -57,7 +57,7 @@ class Cut:
             n: tf.nest.map_structure(lambda x: self._for(x, variants), call.value)
             for n, call in self._passing.items()
         }
-        return {**found, self.number: tf.cast(point, self.value.dtype)}
+        return {**found, self.number: point}
 
     def _for(self, value: Any, variants: int) -> Any:
         is_read = tf.is_tensor(value) and value.ref() in self._read

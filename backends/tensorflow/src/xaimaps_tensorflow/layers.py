@@ -7,7 +7,8 @@ from typing import Any
 
 from xaimaps.backend import Layer
 from xaimaps.errors import LayerError
-from xaimaps_tensorflow.graphs import VIEWS, Operation, source, tensors_in
+from xaimaps_tensorflow.graphs import VIEWS, Operation, depending_on, source, tensors_in
+from xaimaps_tensorflow.grids import Grid, are_mixed, grids
 from xaimaps_tensorflow.tracing import Call, Calls
 
 UNLISTED = VIEWS | frozenset(
@@ -26,7 +27,8 @@ class Layers:
     """
 
     def __init__(self, calls: Calls, needed: set[Operation], data: set[Operation]) -> None:
-        self._needed = needed
+        self._needed, self._data = needed, data
+        self._grids = grids(call for call in calls.values() if _is_layer(call, data))
         counts, seen = Counter(call.path for call in calls.values()), Counter[str]()
         self._calls: dict[str, Call] = {}
         for call in calls.values():
@@ -57,6 +59,10 @@ class Layers:
         """Which call makes the value."""
         return self._calls[name].number
 
+    def grid(self, name: str) -> Grid | None:
+        """Where a layer's tokens lie, if it has tokens."""
+        return self._grids.get(self.number(name))
+
     def name_of(self, tensor: Any) -> str | None:
         """The layer whose value a tensor is."""
         for name in self._names:
@@ -78,7 +84,15 @@ class Layers:
         if not spatial:
             raise LayerError("no layer of this model has a spatial extent; use a gradient method")
         maps = [layer for layer in spatial if len(layer.shape) > 3]
-        return (maps or spatial)[-1]
+        return next(filter(self._is_read, reversed(maps)), (maps or spatial)[-1])
+
+    def _is_read(self, layer: Layer) -> bool:
+        """Whether all places are still read, and not a class token beside them alone."""
+        grid = self.grid(layer.name)
+        if grid is None or not grid.others:
+            return True
+        value = tensors_in(self._calls[layer.name].value)[0]
+        return are_mixed(depending_on([value]) & self._needed, self._data)
 
     def _operation(self, name: str) -> Operation:
         return source(tensors_in(self._calls[name].value)[0]).op
@@ -90,7 +104,9 @@ class Layers:
 
     def _layer(self, name: str) -> Layer:
         call = self._calls[name]
-        shape = tuple(tensors_in(call.value)[0].shape)[1:]
+        value, grid = tensors_in(call.value)[0], self.grid(name)
+        shape = tuple(value.shape)[1:]
+        shape = shape if grid is None else (grid.rows, grid.columns, shape[-1])
         same = [other for other in self._names.get(name, ()) if other != name]
         aliases = dict.fromkeys([*same, *_short(name, call)])
         return Layer(name, (None, *shape), type(call.layer).__name__, tuple(aliases))

@@ -79,7 +79,8 @@ class KerasProgram:
         value = tensors_in(trace.calls[self.reading.layers.number(layer)].value)[0]
         if source(value, VIEWS) is source(trace.output, VIEWS):
             value = without_ending(value)
-        return tf.cast(value, trace.images.dtype)
+        grid = self.reading.layers.grid(layer)
+        return tf.cast(value if grid is None else grid.show(value), trace.images.dtype)
 
     def grad(
         self, images: Tensor, target: Target, wrt: str, rectifier: RectifierRule | None
@@ -101,12 +102,16 @@ class KerasProgram:
         """The value of a layer, and the outputs as a function of it."""
         trace = self._traced(images)
         value = self._value(trace, layer)
-        cut = Cut(trace.images, trace.calls, self.reading.layers.number(layer))
+        layers = self.reading.layers
+        cut, grid = Cut(trace.images, trace.calls, layers.number(layer)), layers.grid(layer)
 
         def rest(point: Tensor) -> Tensor:
             before = tuple(point.shape[: point.shape.rank - value.shape.rank])
             variants = math.prod(before)
             flat = tf.reshape(point, (variants * value.shape[0], *value.shape[1:]))
+            flat = tf.cast(flat, cut.value.dtype)
+            if grid is not None:
+                flat = grid.hide(flat, tiled(cut.value, variants))
             known = cut.known(flat, variants)
             again = self._run(tiled(trace.images, variants), rectifier, known, trace.calls)
             outputs = self._scores(again, stop=known[cut.number])
