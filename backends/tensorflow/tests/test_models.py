@@ -214,7 +214,6 @@ def test_the_network_is_cut_at_every_layer(models, kind):
     outputs = backend.forward(images).numpy()
     for layer in backend.layers():
         value, rest = backend.split(images, layer.name)
-        np.testing.assert_allclose(rest(value), outputs, atol=1e-5, err_msg=layer.name)
         variants = tf.stack([value, value * 0.5])
         both = rest(variants).numpy()
         np.testing.assert_allclose(both[0], outputs, atol=1e-5, err_msg=layer.name)
@@ -248,7 +247,7 @@ def test_biases_complete_the_scores(models, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["grad_cam", "ablation_cam", "smoothgrad", "fullgrad"])
+@pytest.mark.parametrize("name", ["ablation_cam", "smoothgrad"])
 def test_every_kind_is_explained(models, kind, name):
     _, backend = models(kind)
     options = {"n_samples": 3} if name == "smoothgrad" else {}

@@ -45,7 +45,7 @@ class Reading(NamedTuple):
 def read(trace: Trace) -> Reading:
     """What a trace says of the model."""
     data, needed = depending_on([trace.images]), needed_for([trace.output])
-    layers = Layers(trace.calls, needed, data)
+    layers = Layers(trace.calls, needed, data, trace.images.shape[0])
     end = ending(trace.output)
     logits = trace.output if end is None else end.logits
     named = end and (

@@ -24,18 +24,21 @@ class Layers:
         calls: of the trace.
         needed: the operations that the output is made by.
         data: the operations that depend on the images.
+        batch: the number of images.
     """
 
-    def __init__(self, calls: Calls, needed: set[Operation], data: set[Operation]) -> None:
+    def __init__(
+        self, calls: Calls, needed: set[Operation], data: set[Operation], batch: int
+    ) -> None:
         self._needed, self._data = needed, data
-        self._grids = grids(call for call in calls.values() if _is_layer(call, data))
+        self._grids = grids(call for call in calls.values() if _is_layer(call, data, batch))
         counts, seen = Counter(call.path for call in calls.values()), Counter[str]()
         self._calls: dict[str, Call] = {}
         for call in calls.values():
             several = counts[call.path] > 1
             name = f"{call.path}:{seen[call.path]}" if several else call.path
             seen[call.path] += 1
-            if _is_layer(call, data):
+            if _is_layer(call, data, batch):
                 self._calls[name] = call
         self._group()
 
@@ -112,7 +115,7 @@ class Layers:
         return Layer(name, (None, *shape), type(call.layer).__name__, tuple(aliases))
 
 
-def _is_layer(call: Call, data: set[Operation]) -> bool:
+def _is_layer(call: Call, data: set[Operation], batch: int) -> bool:
     """Whether a call's value is one batch of vectors, tokens or maps made of the images."""
     tensors = tensors_in(call.value)
     return (
@@ -120,6 +123,7 @@ def _is_layer(call: Call, data: set[Operation]) -> bool:
         and tensors[0].dtype.is_floating
         and tensors[0].shape.rank is not None
         and tensors[0].shape.rank >= 2
+        and tensors[0].shape[0] == batch
         and tensors[0].op in data
     )
 
