@@ -420,6 +420,22 @@ def test_a_file_that_answers_otherwise_is_not_handed_out(monkeypatch):
         convert(model)
 
 
+def test_a_softmax_that_is_certain_hides_no_difference(monkeypatch):
+    """Both answers are 1 for one class; what they were made of differs."""
+    model = seeded(functional())
+    model.layers[-1].kernel.assign(np.asarray(model.layers[-1].kernel) * 8)
+    honest = converting.probe_onnx
+
+    def wrong(proto, weights, images):
+        dense = max(n for n, w in weights.items() if w.ndim == 2 and w.shape[1] == 5)
+        return honest(proto, {**weights, dense: weights[dense] * np.float32(1.001)}, images)
+
+    converting.converted(subjects.subject_of(model), (), 18)
+    monkeypatch.setattr(converting, "probe_onnx", wrong)
+    with pytest.raises(UnsupportedModelError, match="so there is no file"):
+        convert(model)
+
+
 def test_a_failure_inside_tf2onnx_is_one_sentence(monkeypatch):
     def fail(*args, **options):
         raise KeyError("keras_tensor_3")

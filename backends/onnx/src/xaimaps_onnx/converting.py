@@ -15,8 +15,9 @@ from xaimaps_jax.onnx.names import LAYERS
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import LayerError, UnsupportedModelError, nearest
 from xaimaps_onnx.checking import check_graph, require_known
+from xaimaps_onnx.comparing import EXACT, HALF, logits, require_equal
 from xaimaps_onnx.folding import fill, fold
-from xaimaps_onnx.locating import differences, largest, locate
+from xaimaps_onnx.locating import locate
 from xaimaps_onnx.probing import Probe, probe_keras, probe_onnx
 from xaimaps_onnx.sources import open_source
 from xaimaps_onnx.subjects import Subject, subject_of
@@ -26,10 +27,6 @@ from xaimaps_onnx.writing import write_model
 Array = np.ndarray[Any, Any]
 
 OPSETS = range(13, 19)
-EXACT = 1e-4
-HALF = 3e-2
-LOOSE = 100
-"""How much further the answers to images may be apart that a model was not made for."""
 
 
 @dataclass(frozen=True)
@@ -145,23 +142,16 @@ def _attempt(
     check_graph(graph.proto)
     values = probe_onnx(graph.proto, graph.weights, probe.images)
     tolerance = HALF if subject.is_half else EXACT
-    apart = _require_equal(values[graph.output], probe.output, tolerance)
+    answers = values[graph.output], probe.output
+    if _ends_in_softmax(graph) and not subject.is_half:
+        answers = logits(*answers)
+    apart = require_equal(*answers, tolerance)
     return graph, apart, locate(graph.proto, values, probe.layers, tolerance)
 
 
-def _require_equal(found: Array, expected: Array, tolerance: float) -> float:
-    """The difference on the image that the model was made for; the other may round as it likes."""
-    same = found.shape == expected.shape
-    apart = differences(found, expected, largest(expected)) if same else np.array([np.inf])
-    apart = apart[~np.isnan(apart)]
-    best, worst = float(apart.min(initial=np.inf)), float(apart.max(initial=0))
-    if not (best <= tolerance and worst <= LOOSE * tolerance):
-        raise UnsupportedModelError(
-            f"the converted model must answer as the Keras model does, up to {tolerance:g} of the "
-            f"largest output, but they differ by {best:.2g} and {worst:.2g} on two images, so "
-            "there is no file; explain the model with the backend 'tensorflow'"
-        )
-    return best
+def _ends_in_softmax(graph: Graph) -> bool:
+    ends = [node.op_type for node in graph.proto.graph.node if graph.output in node.output]
+    return ends == ["Softmax"]
 
 
 def _path(name: str, by_path: Mapping[str, Any]) -> str:
