@@ -13,6 +13,10 @@ from xaimaps.testing.keras_models import LARGE, SMALL, pictures
 QUICK = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
 """Fewer draws and steps: what they are made of is the same."""
 
+FEW = ["saliency", "guided_backprop", "smoothgrad", "cam", "grad_cam", "layer_cam"]
+FEW += ["eigen_cam", "score_cam", "is_cam", "rise"]
+"""Methods of every kind, where a network takes long to compile."""
+
 
 def check(found):
     assert found.agrees, [found.verdict(name) for name in found.backends]
@@ -32,7 +36,10 @@ def test_every_method_agrees(name):
     check(compare(models, pictures(2, height), "all", **QUICK))
 
 
-def test_the_embedded_network_agrees():
+@pytest.mark.parametrize(
+    "methods", [FEW, pytest.param("all", marks=pytest.mark.models)], ids=["few", "all"]
+)
+def test_the_embedded_network_agrees(methods):
     models = routes("default")
     assert list(models) == ["tensorflow", "onnxruntime", "jax"]
-    check(compare(models, xaimaps.zoo.PICTURES["chelsea"], "all", **QUICK))
+    check(compare(models, xaimaps.zoo.PICTURES["chelsea"], methods, **QUICK))

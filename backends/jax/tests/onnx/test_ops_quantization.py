@@ -332,6 +332,18 @@ def test_integers_equal_those_of_onnx_runtime(name):
     np.testing.assert_array_equal(got, expected)
 
 
+def test_scales_that_are_parameters_round_no_other_way():
+    """Many scales are arguments of the compiled program, which would divide by an inverse."""
+    draw = np.random.default_rng(11)
+    scales = draw.uniform(1e-3, 5e-3, 80).astype(np.float32)
+    weights = draw.integers(-127, 128, (80, 48, 1, 1)).astype(np.int8)
+    images = draw.integers(0, 256, (4, 48, 40, 40)).astype(np.uint8)
+    arrays = [images, f(0.0235), u(0), weights, scales, np.zeros(80, np.int8), f(0.0913), u(137)]
+    model, given = single("QLinearConv", arrays, [TensorProto.UINT8], domain="")
+    (got,) = run(model, given)
+    np.testing.assert_array_equal(got, runtime(model, *given)[0])
+
+
 def test_softmax_differs_by_no_more_than_one_step():
     x = bytes_(8, 32)
     model, inputs = single(

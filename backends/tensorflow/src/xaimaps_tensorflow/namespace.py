@@ -22,7 +22,6 @@ abs = tf.abs
 broadcast_to = tf.broadcast_to
 exp = tf.exp
 floor = tf.floor
-matmul = tf.matmul
 matrix_transpose = tf.linalg.matrix_transpose
 maximum = tf.maximum
 minimum = tf.minimum
@@ -82,6 +81,20 @@ def full(shape: Sequence[int], value: float, *, dtype: Any = None) -> Array:
 def full_like(x: Array, value: float) -> Array:
     """One value everywhere, in the shape and type of `x`."""
     return tf.fill(tf.shape(x), tf.cast(value, x.dtype))
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """The products of matrices `(..., i, j)` and `(..., j, k)`.
+
+    One matrix for many is a product of two matrices: in TensorFlow 2.20 with oneDNN broadcast
+    products, one behind the other, end in a segmentation fault.
+    """
+    ranks = a.shape.rank, b.shape.rank
+    if ranks[0] == ranks[1] or 2 not in ranks:
+        return tf.matmul(a, b)
+    if ranks[1] == 2:
+        return tf.reshape(tf.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
+    return matrix_transpose(matmul(matrix_transpose(b), matrix_transpose(a)))
 
 
 def max(x: Array, *, axis: Axis = None, keepdims: Any = False) -> Array:

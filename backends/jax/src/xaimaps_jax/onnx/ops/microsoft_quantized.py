@@ -68,7 +68,7 @@ def qlinear_add(
     y_zero: Array | None = None,
 ) -> Array:
     """The sum of two quantised tensors; the zero points come together before the rounding."""
-    a_ratio, b_ratio = a_scale / y_scale, b_scale / y_scale
+    a_ratio, b_ratio = exact_quotient(a_scale, y_scale), exact_quotient(b_scale, y_scale)
     fixed = _or_zero(y_zero) - (a_ratio * _or_zero(a_zero) + b_ratio * _or_zero(b_zero))
     total = carried(a) * a_ratio + (carried(b) * b_ratio + fixed)
     dtype = a.dtype if y_zero is None else y_zero.dtype
@@ -93,7 +93,7 @@ def qlinear_mul(
 ) -> Array:
     """The product of two quantised tensors."""
     product = centred(a, a_zero) * centred(b, b_zero)
-    return _finish(xp, product * (a_scale * b_scale / y_scale), y_zero, a)
+    return _finish(xp, product * (exact_quotient(a_scale * b_scale, y_scale)), y_zero, a)
 
 
 def _finish(xp: Any, y: Array, zero: Array | None, like: Array) -> Array:
@@ -236,7 +236,7 @@ def qlinear_global_average_pool(
     axes = tuple(range(1, x.ndim - 1)) if channels_last else tuple(range(2, x.ndim))
     total = jnp.sum(centred(x, x_zero), axis=axes, keepdims=True)
     count = np.float32(math.prod(x.shape[a] for a in axes))
-    return _finish(xp, total * (x_scale / (y_scale * count)), y_zero, x)
+    return _finish(xp, total * exact_quotient(x_scale, y_scale * count), y_zero, x)
 
 
 @_microsoft("QLinearConcat")
@@ -291,7 +291,7 @@ def qgemm(
     factor = np.float32(alpha) * a_scale * b_scale
     if y_scale is None:
         return total * factor
-    return _finish(xp, total * (factor / y_scale), y_zero, a)
+    return _finish(xp, total * exact_quotient(factor, y_scale), y_zero, a)
 
 
 @_microsoft("MatMulIntegerToFloat")

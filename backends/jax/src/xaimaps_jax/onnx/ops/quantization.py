@@ -204,7 +204,7 @@ def qlinear_conv(
     total = convolve(centred(x, x_zero), kernel, auto_pad, pads, strides, dilations, group)
     if b is not None:
         total = total + spread(carried(b), total.shape, 1)
-    factor = spread(x_scale * w_scale / y_scale, total.shape, 1)
+    factor = spread(exact_quotient(x_scale * w_scale, y_scale), total.shape, 1)
     return as_integers(xp, saturated(total * factor, y_zero, y_zero.dtype), y_zero.dtype)
 
 
@@ -250,5 +250,6 @@ def qlinear_matmul(
     a_scale, b_scale, y_scale = (
         carried(s).astype(jnp.float32) for s in (a_scale, b_scale, y_scale)
     )
-    y = saturated(total * (_rows(a_scale) * b_scale / _rows(y_scale)), _rows(y_zero), y_zero.dtype)
+    factor = exact_quotient(_rows(a_scale) * b_scale, _rows(y_scale))
+    y = saturated(total * factor, _rows(y_zero), y_zero.dtype)
     return as_integers(xp, y, y_zero.dtype)
