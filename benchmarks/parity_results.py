@@ -85,8 +85,7 @@ def row(name: str) -> str:
     """One line of the table, from a process of its own."""
     child = subprocess.run(
         [sys.executable, __file__, "--child", name],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )

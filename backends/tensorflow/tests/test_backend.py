@@ -24,7 +24,7 @@ from xaimaps.testing import pooled_network
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
-from xaimaps_tensorflow import TensorFlowBackend  # noqa: E402
+from xaimaps_tensorflow import TensorFlowBackend, namespace  # noqa: E402
 
 L = keras.layers
 SHAPE = (8, 8, 3)
@@ -380,3 +380,16 @@ def test_standard_error_is_left_alone():
         """
     )
     assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_one_matrix_multiplies_many_from_both_sides():
+    """As broadcast products, one behind the other, this ended in a segmentation fault."""
+    draw = np.random.default_rng(0).normal
+    rows, maps = draw(size=(224, 7)).astype("f4"), draw(size=(12, 2, 7, 7)).astype("f4")
+
+    def enlarge(maps):
+        large = namespace.matmul(tf.constant(rows), maps)
+        return namespace.matmul(large, tf.constant(rows.T.copy()))
+
+    found = tf.function(enlarge, autograph=False)(tf.constant(maps))
+    np.testing.assert_allclose(found, rows @ maps @ rows.T, rtol=1e-4, atol=1e-4)

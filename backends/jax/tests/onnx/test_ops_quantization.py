@@ -333,15 +333,16 @@ def test_integers_equal_those_of_onnx_runtime(name):
 
 
 def test_scales_that_are_parameters_round_no_other_way():
-    """Many scales are arguments of the compiled program, which would divide by an inverse."""
-    draw = np.random.default_rng(11)
-    scales = draw.uniform(1e-3, 5e-3, 80).astype(np.float32)
-    weights = draw.integers(-127, 128, (80, 48, 1, 1)).astype(np.int8)
-    images = draw.integers(0, 256, (4, 48, 40, 40)).astype(np.uint8)
-    arrays = [images, f(0.0235), u(0), weights, scales, np.zeros(80, np.int8), f(0.0913), u(137)]
+    """Many scales are arguments of the compiled program, where XLA would multiply by 1 / scale."""
+    y_scale = next(y for y in np.arange(1, 99, dtype="f4") / 100 if y / 2 * (f(1) / y) != 0.5)
+    weights, images = np.ones((80, 1, 1, 1), np.int8), np.arange(200, dtype=np.uint8)
+    images, zero = images.reshape(1, 1, 10, 20), np.zeros(80, np.int8)
+    halves = np.full(80, y_scale / 2)  # so that every other value is a tie
+    arrays = [images, f(1), u(0), weights, halves, zero, y_scale, u(0)]
     model, given = single("QLinearConv", arrays, [TensorProto.UINT8], domain="")
     (got,) = run(model, given)
     np.testing.assert_array_equal(got, runtime(model, *given)[0])
+    np.testing.assert_array_equal(got[0, 0], np.rint(images[0, 0] / 2))
 
 
 def test_softmax_differs_by_no_more_than_one_step():
