@@ -16,32 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from xaimaps.testing.keras_models import APPLICATIONS
 
-APPLICATIONS = (
-    *("VGG16", "ResNet50", "InceptionV3", "Xception", "MobileNetV2", "MobileNetV3Small"),
-    *("EfficientNetB0", "DenseNet121", "ConvNeXtTiny", "NASNetMobile"),
-)
 COLUMNS = (
     *("model", "weights MB", "conversion s", "whole process s", "peak MB"),
     *("layers by name", "largest difference"),
 )
-
-
-def seed(model: Any) -> None:
-    """He-normal kernels, and normalisations and biases that are not neutral."""
-    rng = np.random.default_rng(1)
-    for variable in model.variables:
-        if "float" in str(variable.dtype):
-            variable.assign(_drawn(rng, variable.path.rpartition("/")[2], tuple(variable.shape)))
-
-
-def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Any:
-    if "variance" in name or "gamma" in name:
-        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-    drawn = rng.standard_normal(shape, dtype=np.float32)
-    drawn *= np.float32(0.2 if len(shape) < 2 else np.sqrt(2 / np.prod(shape[:-1])))
-    return drawn
 
 
 def convert_one(name: str) -> dict[str, Any]:
@@ -51,9 +31,10 @@ def convert_one(name: str) -> dict[str, Any]:
     from xaimaps_onnx.subjects import subject_of
 
     from xaimaps.backend import ModelInfo
+    from xaimaps.testing.keras_models import seeded
 
     model = getattr(keras.applications, name)(weights=None, classifier_activation=None)
-    seed(model)
+    seeded(model)
     weights = 4 * model.count_params()
     start = time.perf_counter()
     conversion = converted(subject_of(model), (), 18, ModelInfo(name))

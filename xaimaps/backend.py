@@ -7,9 +7,12 @@ sequences of a transformer with a known grid are handed out as `(N, rows, column
 
 from __future__ import annotations
 
+import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from xaimaps.errors import BackendError, LayerError, nearest
@@ -111,6 +114,18 @@ class ModelInfo:
     preprocess: Preprocess | None = None
     ending: Literal["softmax", "sigmoid"] = "softmax"
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_file(cls, path: str | os.PathLike[str]) -> ModelInfo:
+        """What a file's name and bytes say."""
+        with Path(path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(name=Path(path).stem, source=os.fspath(path), sha256=digest)
+
+    def note_ending(self, operator: str, name: str) -> None:
+        """Note that scores are taken before a last activation, and which probabilities it makes."""
+        self.ending = "sigmoid" if operator == "Sigmoid" else "softmax"
+        self.notes.append(f"scores are taken before the final {operator} {name!r}")
 
 
 class Backend(ABC):

@@ -15,18 +15,22 @@ from xaimaps.testing.networks import (
 )
 
 
-def as_keras(network: Network) -> Any:
+def as_keras(network: Network, *end: Any) -> Any:
     """Write a network as a Keras `Sequential` whose layers have the same names.
 
     Flattening goes channel by channel, as the network's does: a `Permute` before it, named
     NAME_planar, puts the channels first.
+
+    Args:
+        network: the layers.
+        end: more layers of Keras behind them.
     """
     import keras
 
     layers = [keras.Input(network.input_shape)]
     for name, layer in network.layers.items():
         layers += _copies(name, layer)
-    model = keras.Sequential(layers)
+    model = keras.Sequential([*layers, *end])
     for name, layer in network.layers.items():
         if isinstance(layer, Conv):
             model.get_layer(name).set_weights([layer.kernel, layer.bias])

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 import xaimaps
 from xaimaps.errors import LayerError, ModelLoadError, UnsupportedModelError
+from xaimaps.testing.keras_models import seeded
 
 pytest.importorskip("tf2onnx")
 keras = pytest.importorskip("keras")
@@ -25,23 +26,6 @@ convert, locate = converting.convert, locating.locate
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.normal(size=(2, 16, 16, 3)).astype(np.float32)
-
-
-def seeded(model):
-    """Random weights of which none is neutral: no variance 1, no bias 0."""
-    rng = np.random.default_rng(1)
-    for variable in model.variables:
-        if "float" in str(variable.dtype):
-            variable.assign(_drawn(rng, variable.path.rpartition("/")[2], variable.shape))
-    return model
-
-
-def _drawn(rng, name, shape):
-    if "variance" in name or "gamma" in name:
-        return rng.uniform(0.5, 1.5, shape)
-    if len(shape) < 2:
-        return rng.normal(size=shape) * 0.2
-    return rng.normal(size=shape) * np.sqrt(2 / max(1, np.prod(shape[:-1])))
 
 
 def images_in(size=(16, 16, 3), **options):

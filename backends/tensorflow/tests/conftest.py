@@ -2,11 +2,11 @@
 
 import os
 
-import numpy as np
 import pytest
 
 import xaimaps
-from xaimaps.testing import Conv, Dense, Flatten, GlobalAveragePool, ReLU
+from xaimaps.testing.keras_copies import as_keras
+from xaimaps.testing.keras_models import seeded
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -27,50 +27,15 @@ def pytest_itemcollected(item):
 @pytest.fixture(scope="session")
 def build():
     """Build a network of `xaimaps.testing` as a sequential model, and load it."""
-    keras = pytest.importorskip("keras")
+    pytest.importorskip("keras")
 
     def load(network, *end, **options):
-        return xaimaps.load(sequential(keras, network, *end), **options)
+        return xaimaps.load(as_keras(network, *end), **options)
 
     return load
-
-
-def sequential(keras, network, *end):
-    """A network as a Keras model, perhaps with more layers at its end."""
-    layers = [keras.layers.Input(network.input_shape)]
-    for name, layer in network.layers.items():
-        match layer:
-            case Conv():
-                rows, columns, _, channels = layer.kernel.shape
-                layers.append(keras.layers.Conv2D(channels, (rows, columns), name=name))
-            case ReLU():
-                layers.append(keras.layers.ReLU(name=name))
-            case GlobalAveragePool():
-                layers.append(keras.layers.GlobalAveragePooling2D(name=name))
-            case Flatten():
-                layers += [keras.layers.Permute((3, 1, 2)), keras.layers.Flatten(name=name)]
-            case Dense():
-                layers.append(keras.layers.Dense(len(layer.bias), name=name))
-    model = keras.Sequential([*layers, *end])
-    for name, layer in network.layers.items():
-        if isinstance(layer, Conv | Dense):
-            weights = layer.kernel if isinstance(layer, Conv) else layer.weights
-            model.get_layer(name).set_weights([weights, layer.bias])
-    return model
 
 
 @pytest.fixture(scope="session")
 def randomised():
     """Give every weight of a model, moving statistics too, a value that shows if it is wrong."""
-
-    def change(model, seed=0):
-        draw = np.random.default_rng(seed)
-        for weight in model.weights:
-            scale = np.prod(weight.shape[:-1]) ** -0.5 if len(weight.shape) > 1 else 0.3
-            values = draw.normal(size=weight.shape, scale=scale)
-            if any(word in weight.path for word in ("variance", "gamma")):
-                values = np.abs(values) + 0.5
-            weight.assign(values.astype(np.float32))
-        return model
-
-    return change
+    return seeded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 import sys
@@ -110,8 +109,7 @@ class TensorFlowBackend(Backend):
         program = KerasProgram(model, image_input(model, input_shape), output)
         info = info or ModelInfo(model.name)
         if (ending := program.reading.ending) is not None:
-            info.ending = "sigmoid" if ending[0] == "Sigmoid" else "softmax"
-            info.notes.append(f"scores are taken before the final {ending[0]} {ending[1]!r}")
+            info.note_ending(*ending)
         return cls(program, info, xla=xla)
 
     @classmethod
@@ -127,7 +125,7 @@ class TensorFlowBackend(Backend):
         from xaimaps_tensorflow.files import read_model
 
         model = read_model(Path(path), allow_unsafe=allow_unsafe, custom_objects=custom_objects)
-        return cls.from_model(model, info=_file_info(path), **options)
+        return cls.from_model(model, info=ModelInfo.of_file(path), **options)
 
     @classmethod
     def from_application(
@@ -309,9 +307,3 @@ def _is_keras(model: object) -> bool:
         kind.__name__ == "Layer" and kind.__module__.partition(".")[0] in ("keras", "tf_keras")
         for kind in type(model).__mro__
     )
-
-
-def _file_info(path: str | os.PathLike[str]) -> ModelInfo:
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ModelInfo(name=Path(path).stem, source=os.fspath(path), sha256=digest)

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xaimaps.testing.keras_models import seeded
+
 SHAPE = (8, 8, 3)
 
 
@@ -38,7 +40,8 @@ def tiny():
     import keras
 
     layers = [keras.layers.Conv2D(2, 3, name="conv"), keras.layers.GlobalAveragePooling2D()]
-    return keras.Sequential([keras.Input(SHAPE), *layers, keras.layers.Dense(3, name="dense")])
+    layers = [keras.Input(SHAPE), *layers, keras.layers.Dense(3, name="dense")]
+    return seeded(keras.Sequential(layers))  # so that the fuzzed bytes are the same in every run
 
 
 class Spoiler:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import onnx
 
@@ -21,21 +19,13 @@ def model_info(model: str | os.PathLike[str] | onnx.ModelProto, analysis: Analys
         model: where it came from.
         analysis: what its graph says.
     """
-    info = ModelInfo("onnx model") if isinstance(model, onnx.ModelProto) else _file_info(model)
+    info = (
+        ModelInfo("onnx model") if isinstance(model, onnx.ModelProto) else ModelInfo.of_file(model)
+    )
     _read_metadata(info, analysis.model.metadata)
     if analysis.activation is not None:
-        info.ending = "sigmoid" if analysis.activation.operator == "Sigmoid" else "softmax"
-        info.notes.append(
-            f"scores are taken before the final {analysis.activation.operator} "
-            f"{analysis.activation.name!r}"
-        )
+        info.note_ending(analysis.activation.operator, analysis.activation.name)
     return info
-
-
-def _file_info(path: str | os.PathLike[str]) -> ModelInfo:
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ModelInfo(name=Path(path).stem, source=os.fspath(path), sha256=digest)
 
 
 def _read_metadata(info: ModelInfo, metadata: Mapping[str, str]) -> None:
