@@ -141,7 +141,10 @@ FAMILIES: Mapping[str, Tolerance] = MappingProxyType(
 )
 
 
-METHODS: Mapping[str, Tolerance] = MappingProxyType({})
+METHODS: Mapping[str, Tolerance] = MappingProxyType(
+    # It takes the pixels of the smallest gradients first, and rounding decides between neighbours.
+    {"guided_ig": Tolerance("cosine", 0.8)}
+)
 """The methods that cannot promise what their family does."""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 from scipy.stats import spearmanr
 
@@ -12,8 +13,9 @@ import xaimaps
 from xaimaps import goals
 from xaimaps.errors import MethodError, UnsupportedModelError
 from xaimaps.methods import METHODS, integrated_gradients
-from xaimaps.targets import several
+from xaimaps.targets import as_target, several
 from xaimaps.testing import ReferenceBackend, pooled_network
+from xaimaps.testing.onnx_copies import Graph
 
 REFERENCES = Path(__file__).parents[3] / "tests" / "references" / "captum.npz"
 GRADIENT = [name for name, row in METHODS.items() if row.family == "gradient"]
@@ -237,3 +239,23 @@ def test_memory_does_not_grow_with_the_steps(build, images):
 
     few, many = bytes_for(20), bytes_for(200)
     assert many < 1.2 * few
+
+
+def test_fullgrad_passes_by_what_is_computed_from_shapes():
+    """As tf2onnx flattens: the shape of the activations is data, and has no derivative."""
+    draw = np.random.default_rng(0).normal
+    graph = Graph()
+    graph.add("Conv", "conv", draw(size=(4, 3, 3, 3)).astype("f4"), draw(size=4).astype("f4"))
+    graph.add("Relu", "relu")
+    graph.add("Shape", "shape")
+    graph.add("Gather", "batch", np.array([0]))
+    graph.add("Concat", "sizes", np.array([-1]), axis=0)
+    graph.nodes.append(onnx.helper.make_node("Reshape", ["relu", "sizes"], ["flat"]))
+    graph.value = "flat"
+    graph.add("Gemm", "scores", draw(size=(4 * 49, 5)).astype("f4"), draw(size=5).astype("f4"))
+    backend = xaimaps.load(graph.model("N", (3, 9, 9)))
+    images = draw(size=(2, 9, 9, 3)).astype(np.float32)
+    goal = as_target(3, 2)
+    found, terms = backend.biases(jnp.asarray(images), goal)
+    whole = (found.gradients * images).sum((1, 2, 3)) + sum(t.reshape(2, -1).sum(1) for t in terms)
+    np.testing.assert_allclose(whole, found.scores, rtol=1e-4)

@@ -46,4 +46,5 @@ def node_bias(node: Node, values: Values, data: frozenset[str], step: Step) -> A
     if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in inputs):
         return None
     result, linear = jax.jvp(value, tuple(inputs), tuple(inputs))
-    return result - linear
+    # What has no derivative, as a shape, has no part in the scores either.
+    return result - linear if jnp.issubdtype(result.dtype, jnp.floating) else None
