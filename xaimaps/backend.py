@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from xaimaps.errors import BackendError, LayerError, nearest
+from xaimaps.watching import Watch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +129,12 @@ class ModelInfo:
         self.notes.append(f"scores are taken before the final {operator} {name!r}")
 
 
+def scan_length(xs: Any) -> int:
+    """The length of the first axis of what is scanned."""
+    length: int = (xs[0] if isinstance(xs, tuple) else xs).shape[0]
+    return length
+
+
 class Backend(ABC):
     """One model, loaded in one framework.
 
@@ -141,6 +148,7 @@ class Backend(ABC):
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
+        self.watch = Watch()
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
 
     @classmethod
@@ -261,6 +269,8 @@ class Backend(ABC):
     ) -> tuple[Any, Any]:
         """Fold `step(carry, x) -> (carry, y)` over the first axis of `xs`, one x at a time.
 
+        Who overrides it passes the step through `self.watch.telling`, for progress bars.
+
         Args:
             step: traced once, so shapes and types of the carry must not change.
             carry: an array, or a tuple of them.
@@ -270,6 +280,7 @@ class Backend(ABC):
             The last carry, and the ys stacked.
         """
         ys = []
+        step = self.watch.telling(step, scan_length(xs), lambda tell: tell())
         for x in zip(*xs, strict=True) if isinstance(xs, tuple) else xs:
             carry, y = step(carry, x)
             ys.append(y)
@@ -298,7 +309,11 @@ class Backend(ABC):
 
     def compiled(self, key: Hashable, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
         """Return `compile(fn, *arrays)`, made once for each `key` and each set of shapes."""
-        whole = (key, *((tuple(array.shape), str(array.dtype)) for array in arrays))
+        whole = (
+            key,
+            self.watch.is_on,
+            *((tuple(array.shape), str(array.dtype)) for array in arrays),
+        )
         if whole not in self._compiled:
             if len(self._compiled) >= CACHE_SIZE:  # a new lambda as the target is a new key
                 del self._compiled[next(iter(self._compiled))]

@@ -16,6 +16,7 @@ from xaimaps.cli.console import (
     print_json,
     print_table,
     progress_bar,
+    steps_shown,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _explain_all(
 
     rows = [get_method(name) for name in names]
     found = []
-    with progress_bar() as progress:
+    with progress_bar() as progress, steps_shown(progress, model):
         for row in progress.track(rows, description="comparing"):
             layer = settings["layer"] if row.takes_layer else None
             found.append(explain(model, picture, row.name, target=settings["target"], layer=layer))

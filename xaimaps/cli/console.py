@@ -6,7 +6,8 @@ import ast
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -144,6 +145,21 @@ def progress_bar() -> Progress:
 
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def steps_shown(progress: Progress, model: Backend) -> Iterator[None]:
+    """A second bar, for the steps of a long method while it runs; only where bars are shown."""
+    if progress.disable:
+        yield
+        return
+    task = progress.add_task("steps", visible=False)
+
+    def tell(done: int, count: int) -> None:
+        progress.update(task, completed=done, total=count, visible=done < count)
+
+    with model.watch.by(tell):
+        yield
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from xaimaps.cli.console import (
     print_table,
     printable,
     progress_bar,
+    steps_shown,
 )
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def run(job: Job, paths: Sequence[Path], max_pixels: int, as_json: bool) -> None
 
     prepare_folder(job.output)
     records = []
-    with progress_bar() as progress:
+    with progress_bar() as progress, steps_shown(progress, job.model):
         task = progress.add_task("explaining", total=len(paths))
         for path, stem in zip(paths, output_stems(list(map(str, paths)), 0), strict=True):
             try:

@@ -12,6 +12,7 @@ able to do checks that it says so.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,19 @@ class BackendConformance:
         assert float(backend.to_numpy(count)) == 4
         close(backend.to_numpy(before), np.cumsum(xs, axis=0) - xs)
         close(backend.to_numpy(sums), xs.sum(1))
+
+    def test_long_loops_tell_of_their_steps(
+        self, backend: Backend, reference: ReferenceBackend, images: Array
+    ) -> None:
+        told: list[tuple[int, int]] = []
+        options: dict[str, Any] = {"target": TARGETS[:1], "n_masks": 40, "memory": 1e-6}
+        with backend.watch.by(lambda done, count: told.append((done, count))):
+            found = xaimaps.attribute(backend, images[:1], "rise", **options)
+            deadline = time.monotonic() + 10
+            while told.count((40, 40)) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)  # a framework may call later than it is done
+        assert told == 2 * [(i + 1, 40) for i in range(40)]  # one loop for scores, one for the map
+        close(found.maps, xaimaps.attribute(reference, images[:1], "rise", **options).maps, 1e-4)
 
     # What it may lack
 

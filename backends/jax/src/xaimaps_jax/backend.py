@@ -23,6 +23,7 @@ from xaimaps.backend import (
     Layer,
     ModelInfo,
     RectifierRule,
+    scan_length,
 )
 from xaimaps.errors import LayerError, ModelLoadError
 from xaimaps.targets import Target
@@ -205,7 +206,9 @@ class JaxBackend(Backend):
     def scan(
         self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
     ) -> tuple[Any, Any]:
-        return jax.lax.scan(step, carry, xs)
+        return jax.lax.scan(
+            self.watch.telling(step, scan_length(xs), jax.debug.callback), carry, xs
+        )
 
     def classifier(self) -> Classifier:
         return self._program.classifier(self.params)

@@ -22,6 +22,7 @@ from xaimaps.backend import (
     Layer,
     ModelInfo,
     RectifierRule,
+    scan_length,
 )
 from xaimaps.errors import BackendError, LayerError, ModelLoadError
 from xaimaps.targets import Target
@@ -237,9 +238,10 @@ class TensorFlowBackend(Backend):
     def scan(
         self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
     ) -> tuple[Any, Any]:
-        from xaimaps_tensorflow.scanning import scan
+        from xaimaps_tensorflow.scanning import call_python, scan
 
-        return scan(step, carry, xs)
+        told = step if self._xla else self.watch.telling(step, scan_length(xs), call_python)
+        return scan(told, carry, xs)
 
     def classifier(self) -> Classifier:
         return self._program.classifier()

@@ -35,6 +35,11 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tu
     return carry, None if stacks == () else tf.nest.map_structure(lambda s: s.stack(), stacks)
 
 
+def call_python(fn: Callable[[], None]) -> None:
+    """Call a Python function from inside a graph, each time that this point is reached."""
+    tf.py_function(fn, [], [])
+
+
 def _without_none(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any], Any]:
     """The same step with an empty tuple for no y, for TensorFlow takes None for a value."""
 
