@@ -5,7 +5,7 @@
 Each model runs in a process of its own, which takes minutes for the large ones. Keras's
 applications take images of 96 x 96 here, which all of them do; methods that repeat a pass take
 fewer steps; and of methods that are one formula over the same activations and gradients, one
-stands for all, unless --all says otherwise.
+stands for all, unless --all says otherwise; FullGrad is left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ ALIKE = {
     *("input_x_gradient", "expected_gradients", "smoothgrad_squared", "vargrad", "deconvnet"),
     *("grad_cam_plusplus", "xgrad_cam", "hires_cam", "smooth_grad_cam_plusplus", "eigen_grad_cam"),
     *("finer_cam", "ss_cam", "is_cam", "guided_grad_cam", "blur_ig"),
+    "fullgrad",  # XLA takes minutes to compile it for a deep network
 }
 """What is left out for the large models."""
 

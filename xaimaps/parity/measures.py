@@ -142,12 +142,20 @@ FAMILIES: Mapping[str, Tolerance] = MappingProxyType(
 
 
 METHODS: Mapping[str, Tolerance] = MappingProxyType(
-    # It takes the pixels of the smallest gradients first, and rounding decides between neighbours.
-    {"guided_ig": Tolerance("cosine", 0.8)}
+    # A softmax over the channels' scores makes of their differences those of their powers.
+    dict.fromkeys(("score_cam", "ss_cam", "is_cam"), Tolerance("relative", 1e-3))
 )
 """The methods that cannot promise what their family does."""
 
+UNPROMISED: Mapping[str, str] = MappingProxyType(
+    {
+        "guided_ig": "no promise is made: it takes the pixels with the smallest gradients first, "
+        "and rounding decides between neighbours"
+    }
+)
+"""The methods that can promise nothing, and why; they are shown and not judged."""
+
 
 def tolerance_of(method: Method) -> Tolerance:
-    """What the maps of a method may differ by, before resizing."""
+    """What the maps of a method may differ by, before resizing, unless it is in `UNPROMISED`."""
     return METHODS.get(method.name, FAMILIES[method.family])

@@ -352,6 +352,16 @@ def test_a_constant_layer_is_not_located():
     assert locate(proto, {"y": noise * 1.001}, {"layer": noise}, 1e-4) == {}
 
 
+def test_a_factor_without_its_summand_is_not_the_layer():
+    """Where values are large, what a normalisation adds drowns in the tolerance."""
+    factor = onnx.helper.make_node("Mul", ["x", "g"], ["scaled"], "bn/Mul")
+    whole = onnx.helper.make_node("Add", ["scaled", "b"], ["shifted"], "bn/Add")
+    proto = onnx.helper.make_model(onnx.helper.make_graph([factor, whole], "g", [], []))
+    scaled = IMAGES[:, :4, :4] * np.float32([1, 1e5]).reshape(2, 1, 1, 1)
+    values = {"scaled": scaled, "shifted": scaled + np.float32(0.5)}
+    assert locate(proto, values, {"bn": values["shifted"]}, 1e-4) == {"bn": "shifted"}
+
+
 # What is refused
 
 

@@ -20,6 +20,10 @@ VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Cast", "Squeeze", "Unsqu
 """Operators whose results say nothing new: the value before them is the layer."""
 
 
+ROUNDING = 1e-6
+"""What equal values may differ by in float32, over the largest."""
+
+
 @dataclass(frozen=True)
 class Value:
     """A tensor of the graph.
@@ -85,15 +89,23 @@ def _best(path: str, layer: Array, values: Sequence[Value], tolerance: float) ->
     telling = np.flatnonzero([np.ptp(image) > 0 for image in layer])  # nor is NaN
     size = largest(layer)
     few = _sample(layer.shape)  # most tensors differ from most layers at first sight
-    equal = [
+    close = [
         value
         for value in values
         if np.any(differences(value.array[few], layer[few], size)[telling] <= tolerance)
-        and np.any(differences(value.array, layer, size)[telling] <= tolerance)
     ]
+    apart = [differences(value.array, layer, size)[telling] for value in close]
+    equal = [i for i, each in enumerate(apart) if np.any(each <= tolerance)]
+    if not equal:
+        return None
+    least = min(apart[i].max() for i in equal)
+    # A factor without its summand is near enough where values are large, but not on all images.
+    equal = [i for i in equal if apart[i].max() <= 3 * least + ROUNDING]
     own = path.rpartition("/")[2]
-    ranked = sorted(equal, key=lambda v: (v.rank[0], own not in v.origin, v.rank[1]))
-    return ranked[0].name if ranked else None
+    ranked = sorted(
+        (close[i] for i in equal), key=lambda v: (v.rank[0], own not in v.origin, v.rank[1])
+    )
+    return ranked[0].name
 
 
 def _sample(shape: tuple[int, ...]) -> tuple[slice, ...]:
