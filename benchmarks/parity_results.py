@@ -23,7 +23,7 @@ from typing import Any
 import xaimaps
 from xaimaps.methods import METHODS
 from xaimaps.parity import Report, compare, routes
-from xaimaps.testing.keras_models import LARGE, SMALL, pictures
+from xaimaps.testing.keras_models import LARGE, SMALL, images_for
 
 QUICK: dict[str, Any] = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
 ALIKE = {
@@ -67,7 +67,7 @@ def measured(name: str, *, is_whole: bool) -> dict[str, Any]:
     models = routes({**SMALL, **LARGE}[name]() if name != EMBEDDED else "default")
     images: Any = xaimaps.zoo.PICTURES["chelsea"]
     if name != EMBEDDED:
-        images = pictures(1, models["tensorflow"].input_shape[0])
+        images = images_for(name, 1)
         for model in models.values():
             model.info.preprocess = xaimaps.PRESETS["tf"]
     few = [method for method in METHODS if method not in ALIKE]

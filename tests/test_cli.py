@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -388,12 +389,19 @@ def test_parity_of_a_file_with_itself_and_with_a_changed_copy(xaimaps, folder):
     options = ("-b", "jax", "--with", "changed.onnx", "--html", "out/page.html", "--json")
     differing = xaimaps("parity", "small.onnx", "good.png", *options)
     assert differing.status == 1
-    told = json.loads(differing.out)
+    told = json.loads(differing.out, parse_constant=pytest.fail)  # neither NaN nor infinity
     assert told["first_divergence"]["jax (changed.onnx)"]["name"] == "conv"
     assert "jax (changed.onnx) parts from jax" in (folder / "out" / "page.html").read_text()
 
+    (folder / "other").mkdir()
+    shutil.copy(folder / "small.onnx", folder / "other" / "changed.onnx")
+    options = ("-b", "jax", "-M", "cam", "--with", "changed.onnx", "--with", "other/changed.onnx")
+    both = xaimaps("parity", "small.onnx", "good.png", *options)
+    assert both.status == 1
+    assert "jax (other/changed.onnx) agrees" in both.out
+
     loose = [f"--tolerance={name}=1" for name in ("layer", "logits", "cam", "grad_cam")]
-    options = ("-b", "jax", "--with", "changed.onnx", *loose, "--tolerance=saliency=0")
+    options = ("-b", "jax", "--with", "changed.onnx", *loose, "--tolerance=saliency=0.5")
     assert xaimaps("parity", "small.onnx", "good.png", *options).status == 0
 
 
@@ -408,6 +416,12 @@ def test_parity_of_a_file_with_itself_and_with_a_changed_copy(xaimaps, folder):
         ),
         (("small.onnx", "good.png", "--tolerance", "gradcam=1"), "nearest: 'grad_cam'"),
         (("small.onnx", "good.png", "-b", "torch"), "`backend` must be an installed one"),
+        (("small.onnx", "good.png", "--with", "folder"), "no backend takes the model"),
+        (("small.onnx", "good.png", *2 * ("--with", "small.onnx")), "names the same file twice"),
+        (("small.onnx", "good.png", "--load", "backend=jax"), "--load takes no 'backend'"),
+        (("small.onnx", "good.png", "-t", "99"), "a class from 0 to 4, got 99"),
+        (("small.onnx", "good.png", "--tolerance", "logits=1e999"), "a number from 0, got inf"),
+        (("small.onnx", "good.png", "--html", "folder"), "is a directory"),
     ],
 )
 def test_parity_in_wrong_use(xaimaps, folder, words, message):

@@ -91,7 +91,7 @@ def attribute(
     return Attribution(
         maps=found.maps,
         scores=found.outputs,
-        target=_classes(goal, found.outputs),
+        target=classes_of(goal, found.outputs),
         method=row.name,
         layer=name if name is None or isinstance(name, str) else " + ".join(name),
         options={**row.options, **options, **around},
@@ -289,7 +289,7 @@ def _joined(parts: list[Maps], count: int, is_several: bool) -> Maps:
     return Maps(join([part.maps for part in parts]), outputs, details)
 
 
-def _classes(goal: Target, outputs: Array) -> Array | None:
+def classes_of(goal: Target, outputs: Array) -> Array | None:
     """The class of each map, `(N,)` or `(N, K)`; None where the target is a function."""
     indices = goal.indices_in(np, outputs)
     if indices is None:

@@ -8,7 +8,7 @@ from xaimaps.parity import compare, routes
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 
-from xaimaps.testing.keras_models import LARGE, SMALL, pictures
+from xaimaps.testing.keras_models import LARGE, SMALL, images_for
 
 QUICK = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
 """Fewer draws and steps: what they are made of is the same."""
@@ -30,10 +30,9 @@ def check(found):
 def test_every_method_agrees(name):
     build = {**SMALL, **LARGE}[name]
     models = routes(build())
-    height = models["tensorflow"].input_shape[0]
     for model in models.values():
         model.info.preprocess = xaimaps.PRESETS["tf"]  # noise is drawn on pictures
-    check(compare(models, pictures(2, height), "all", **QUICK))
+    check(compare(models, images_for(name, 2), "all", **QUICK))
 
 
 @pytest.mark.parametrize(

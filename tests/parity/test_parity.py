@@ -9,7 +9,7 @@ from PIL import Image
 
 import xaimaps
 from xaimaps import parity
-from xaimaps.errors import ArrayInputError, LayerError, MethodError
+from xaimaps.errors import ArrayInputError, LayerError, MethodError, TargetError
 from xaimaps.methods import METHODS
 from xaimaps.parity import Tolerance, compare
 from xaimaps.parity.html import page
@@ -104,6 +104,17 @@ def test_another_gradient_alone_is_found(images):
     assert report.parting("bad").kind == "gradient"
 
 
+def test_a_gradient_of_another_scale_is_found(images):
+    class Tripled(ReferenceBackend):
+        def grad(self, images, target, **options):
+            found = super().grad(images, target, **options)
+            return found._replace(gradients=3 * found.gradients)
+
+    report = compare({"good": backend(), "bad": Tripled(pooled_network(channels=8))}, images)
+    assert (report.parting("bad").kind, report.parting("bad").name) == ("gradient", "<input>")
+    assert "length off by 2" in report.verdict("bad")
+
+
 def test_values_that_are_not_finite_differ(images):
     class Broken(ReferenceBackend):
         def forward_with_activations(self, images, layers):
@@ -141,9 +152,14 @@ def test_tolerances_may_be_others(images):
     assert not compare(models, images).agrees
     loose = {name: parity.promised(name).at(1) for name in ("layer", "logits")}
     assert compare(models, images, tolerances=loose).agrees
-    strict = {"saliency": Tolerance("relative", -1.0)}
-    report = compare({"one": backend(), "two": backend()}, images, tolerances=strict)
-    assert report.parting("two").name == "saliency"
+
+
+@pytest.mark.parametrize("bound", [-1, float("nan"), float("inf"), True, "much"])
+def test_a_tolerance_that_decides_nothing_is_refused(bound):
+    with pytest.raises(MethodError, match="a tolerance must be a number from 0"):
+        Tolerance("relative", bound)
+    with pytest.raises(MethodError, match="from 0 to 1, got 2"):
+        Tolerance("cosine", 2)
 
 
 def test_all_explain_the_references_class_at_the_references_layer(images):
@@ -166,6 +182,8 @@ WRONG = [
     ({"methods": "cam", "n_steps": 3}, MethodError, "none of the methods compared has an option"),
     ({"tolerances": {"logit": Tolerance("spread", 1)}}, MethodError, "nearest: 'logits'"),
     ({"layer": "fc"}, LayerError, "spatial extent"),
+    ({"target": 99}, TargetError, "a class from 0 to 4, got 99"),
+    ({"methods": "score_cam", "channels": -3}, MethodError, "channels"),
 ]
 
 
@@ -196,7 +214,7 @@ def test_measures_by_hand():
 
 def test_zeros_agree_with_zeros_only():
     zero, one = np.zeros((1, 4)), np.ones((1, 4))
-    assert measure(zero, zero)[:4] == (0, 0, 0, 1)
+    assert measure(zero, zero)[:5] == (0, 0, 0, 0, 1)
     assert measure(one, zero).relative == np.inf
     assert measure(one, zero).cosine == 0
 

@@ -70,8 +70,11 @@ def load_options(command: Command) -> Command:
         load: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        own = {} if weights is None else {"weights": weights}
-        loading = {"labels": labels, "preprocess": preprocess, **own, **parse_pairs(load)}
+        own: dict[str, Any] = {} if weights is None else {"weights": weights}
+        own |= parse_pairs(load)
+        if reserved := own.keys() & {"model", "backend", "labels", "preprocess"}:
+            raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
+        loading = {"labels": labels, "preprocess": preprocess, **own}
         return command(*args, loading=loading, **rest)
 
     for option in reversed(

@@ -46,8 +46,12 @@ if TYPE_CHECKING:
               help="An option of the methods that have it.")  # fmt: skip
 @click.option("--tolerance", "tolerances", multiple=True, metavar="NAME=VALUE",
               help="Another bound than the promised one, for input, layer, logits, gradient or a "
-              "method.")  # fmt: skip
-@click.option("--html", type=click.Path(path_type=Path), default=None,
+              "method: the smallest cosine of gradients, the largest difference of all "
+              "else.")  # fmt: skip
+@click.option(
+    "--input-size", type=(int, int), metavar="HEIGHT WIDTH", help="For models that take any size."
+)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Write a page with the maps side by side.")  # fmt: skip
 @json_option
 def parity(
@@ -61,6 +65,7 @@ def parity(
     layer: str | None,
     options: tuple[str, ...],
     tolerances: tuple[str, ...],
+    input_size: tuple[int, int] | None,
     html: Path | None,
     as_json: bool,
 ) -> None:
@@ -69,10 +74,14 @@ def parity(
     A Keras model runs in TensorFlow and, converted to ONNX, in ONNX Runtime and JAX; an ONNX file
     in both of these. Exit status 1 tells that they differ by more than is promised.
     """
+    from xaimaps.files import prepare_folder
     from xaimaps.images import find_pictures
     from xaimaps.parity import compare
 
     found = find_pictures(pictures, follow_symlinks=False)
+    if html is not None:
+        prepare_folder(html.parent)
+    allowed = _tolerances(tolerances)
     models = _models(model, others, backends, loading)
     with progress_bar() as progress:
         task = progress.add_task("comparing", total=None)
@@ -82,7 +91,8 @@ def parity(
             "all" if "all" in methods else methods or None,
             target=parse_targets([target] if target is not None else []),
             layer=layer,
-            tolerances=_tolerances(tolerances),
+            input_size=input_size,
+            tolerances=allowed,
             progress=lambda stage: progress.update(task, description=stage),
             **parse_options(options),
         )
@@ -97,11 +107,21 @@ def _models(
     from xaimaps.parity import routes
 
     models = routes(model, backends, convert=not others, **loading)
-    named = {"labels": loading["labels"], "preprocess": loading["preprocess"]}
-    for other in others:
-        for name, backend in routes(other, backends, convert=False, **named).items():
-            models[f"{name} ({Path(other).name})"] = backend
+    shared = {name: value for name, value in loading.items() if name != "weights"}
+    for other, label in zip(others, _labels(others), strict=True):
+        for name, backend in routes(other, backends, convert=False, **shared).items():
+            models[f"{name} ({label})"] = backend
     return models
+
+
+def _labels(others: tuple[str, ...]) -> list[str]:
+    """What the report calls each other file: its name, or all of its path where that is taken."""
+    if len(set(others)) < len(others):
+        raise click.UsageError("--with names the same file twice")
+    names = [Path(other).name for other in others]
+    return [
+        name if names.count(name) == 1 else other for name, other in zip(names, others, strict=True)
+    ]
 
 
 def _tolerances(pairs: tuple[str, ...]) -> dict[str, Tolerance]:
@@ -111,18 +131,23 @@ def _tolerances(pairs: tuple[str, ...]) -> dict[str, Tolerance]:
 
     found = {}
     for name, value in parse_pairs(pairs).items():
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise MethodError(f"a tolerance must be NAME=NUMBER, got {name}={value!r}")
-        found[name] = promised(name).at(float(value))
+        found[name] = promised(name).at(value)
     return found
 
 
 def _show(report: Report, html: Path | None, as_json: bool) -> None:
-    if html is not None:
-        _write_page(report, html)
     if as_json:
         print_json(report.as_dict())
-        return
+    else:
+        _print(report)
+    if html is not None:
+        _write_page(report, html)
+        click.echo(printable(str(html)), err=as_json)
+
+
+def _print(report: Report) -> None:
     print_table(
         f"compared with {report.reference}",
         ("backend", "what", "", "status", "relative", "cosine", "tolerance"),
@@ -130,8 +155,6 @@ def _show(report: Report, html: Path | None, as_json: bool) -> None:
     )
     for line in (*report.notes, *map(report.verdict, report.backends)):
         click.echo(printable(line))
-    if html is not None:
-        click.echo(printable(str(html)))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -143,9 +166,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _write_page(report: Report, path: Path) -> None:
-    from xaimaps.files import prepare_folder, write_atomic
+    from xaimaps.files import write_atomic
     from xaimaps.parity.html import page
 
-    prepare_folder(path.parent)
     text = page(report).encode("utf-8", "backslashreplace")
     write_atomic(path, lambda file: file.write(text))

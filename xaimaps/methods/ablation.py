@@ -122,7 +122,8 @@ def _most(backend: Backend, name: str, images: Array, memory: float) -> int:
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
         raise MethodError(f"`memory` must be a number of MB above 0, got {memory!r}")
     layers = backend.layers()
-    behind = layers[[layer.name for layer in layers].index(name) :]
+    names = [layer.name for layer in layers]
+    behind = layers[names.index(name) :] if name in names else layers
     # What is not known of a size is taken to be the image's.
     values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
     most = int(memory * 1e6 // (4 * values * max(1, images.shape[0])))

@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from xaimaps.backend import INPUT, Array, Backend
-from xaimaps.errors import ArrayInputError, LayerError, MethodError, XaimapsError, nearest
-from xaimaps.explaining import attribute
+from xaimaps.errors import (
+    ArrayInputError,
+    BackendError,
+    LayerError,
+    MethodError,
+    UnsupportedModelError,
+    nearest,
+)
+from xaimaps.explaining import attribute, classes_of
 from xaimaps.methods import METHODS, Method, get_method
 from xaimaps.parity.measures import (
     APART,
@@ -29,6 +34,9 @@ from xaimaps.parity.subjects import Subject, as_subjects
 from xaimaps.result import Attribution
 from xaimaps.targets import as_target
 
+UNABLE = (BackendError, UnsupportedModelError)
+"""What a backend or a model cannot do; anything else that goes wrong is the user's to mend."""
+
 DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
 
 Progress = Callable[[str], None]
@@ -41,6 +49,7 @@ def compare(
     *,
     target: Any = None,
     layer: str | None = None,
+    input_size: tuple[int, int] | None = None,
     tolerances: Mapping[str, Tolerance] | None = None,
     progress: Progress = lambda stage: None,
     **options: Any,
@@ -57,6 +66,7 @@ def compare(
         methods: names of methods; None for saliency, CAM and Grad-CAM; "all" for every method.
         target: see `xaimaps.attribute`; None for the reference's top class of each image.
         layer: of the CAM methods, by a name that the reference knows; None for its default.
+        input_size: height and width for models that take any.
         tolerances: other bounds than the promised ones, by "input", "layer", "logits",
             "gradient" or a method's name.
         progress: called with a few words before each step.
@@ -79,13 +89,13 @@ def compare(
     if len(models) < 2:
         raise ArrayInputError(
             f"a comparison needs at least two backends, got {len(models)} ({', '.join(models)}); "
-            "install another one"
+            "install another one, or name another model"
         )
     rows_of = [get_method(name) for name in _names(methods)]
     for name in options:
         if not any(name in row.options for row in rows_of):
             raise MethodError(f"none of the methods compared has an option {name!r}")
-    subjects = as_subjects(models, images)
+    subjects = as_subjects(models, images, input_size)
     allowed = dict(tolerances or {})
     for name in allowed:
         promised(name)
@@ -236,7 +246,7 @@ class Comparison:
             wrt = name if name == INPUT else self._own_layer(subject, name)
             labels = subject.backend.info.labels
             return subject.gradient(as_target(self.classes, len(subject.images), labels), wrt)
-        except XaimapsError as error:
+        except UNABLE as error:
             return str(error)
 
     def _own_layer(self, subject: Subject, name: str) -> str:
@@ -260,7 +270,11 @@ class Comparison:
             self.progress(f"{method.name} in {subject.name}")
             try:
                 kept[subject.name] = self._attribute(subject, method, options)
-            except XaimapsError as error:
+            except UNABLE as error:
+                return str(error)
+            except LayerError as error:
+                if self.layer is not None:
+                    raise
                 return str(error)
             return kept[subject.name].maps
 
@@ -302,8 +316,8 @@ class Comparison:
 def _classes(backend: Backend, target: Any, outputs: Array) -> Any:
     """The reference's answer as a fixed target, so that all backends explain the same."""
     goal = as_target(target, len(outputs), backend.info.labels)
-    indices = goal.indices_in(np, outputs)
-    return target if indices is None or goal.is_several else np.asarray(indices).tolist()
+    classes = classes_of(goal, outputs)
+    return target if classes is None or goal.is_several else classes.tolist()
 
 
 def _squeezed(value: Array) -> tuple[int, ...]:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from sys import float_info
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from xaimaps.errors import MethodError
 from xaimaps.methods import Method
 
 Array = np.ndarray[Any, Any]
 
 
 class Measures(NamedTuple):
-    """The worst of any image; of equal arrays 0, 0, 0, 1, 1.
+    """The worst of any image; of equal arrays 0, 0, 0, 0, 1, 1.
 
     Attributes:
         absolute: the largest difference.
         relative: the largest difference over the reference's largest magnitude.
         spread: the largest difference over the reference's standard deviation.
+        length: how much longer or shorter the vector is, over the reference's length.
         cosine: the cosine of the angle between the two, as vectors.
         rank: Spearman's rank correlation; NaN where it was not asked for.
     """
@@ -28,18 +31,19 @@ class Measures(NamedTuple):
     absolute: float
     relative: float
     spread: float
+    length: float
     cosine: float
     rank: float
 
     def worst(self, other: Measures) -> Measures:
         """The worse of the two in every measure; NaN is the worst."""
         return Measures(
-            *(float(np.maximum(a, b)) for a, b in zip(self[:3], other[:3], strict=True)),
-            *(float(np.minimum(a, b)) for a, b in zip(self[3:], other[3:], strict=True)),
+            *(float(np.maximum(a, b)) for a, b in zip(self[:4], other[:4], strict=True)),
+            *(float(np.minimum(a, b)) for a, b in zip(self[4:], other[4:], strict=True)),
         )
 
 
-APART = Measures(np.nan, np.nan, np.nan, np.nan, np.nan)
+APART = Measures(*6 * (np.nan,))
 """Of arrays that have different shapes: no tolerance allows it."""
 
 
@@ -60,11 +64,15 @@ def measure(found: Array, expected: Array, *, rank: bool = True) -> Measures:
 
 def _of_one(found: Array, expected: Array, rank: bool) -> Measures:
     a, b = found.astype(np.float64), expected.astype(np.float64)
-    apart = float(np.abs(a - b).max())
+    with np.errstate(invalid="ignore"):  # infinity less infinity is told as NaN
+        apart, length = float(np.abs(a - b).max()), float(np.linalg.norm(b))
+        longer = float(np.abs(np.linalg.norm(a) - length))
+        spread = b.std()
     return Measures(
         apart,
         _over(apart, np.abs(b).max()),
-        _over(apart, b.std()),
+        _over(apart, spread),
+        _over(longer, length),
         _cosine(a, b),
         _cosine(_ranks(a), _ranks(b)) if rank else np.nan,
     )
@@ -80,7 +88,8 @@ def _cosine(a: Array, b: Array) -> float:
     if np.array_equal(a, b):
         return 1.0
     lengths = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(a @ b / lengths) if lengths != 0 else 0.0
+    with np.errstate(invalid="ignore"):
+        return float(a @ b / lengths) if lengths != 0 else 0.0
 
 
 def _ranks(values: Array) -> Array:
@@ -107,16 +116,35 @@ class Tolerance:
 
     Attributes:
         measure: the name of the measure that decides.
-        bound: the largest value that it may have; of a cosine, the smallest.
+        bound: the largest value that it may have; of a cosine, the smallest. With a cosine the
+            lengths are held together too, to ten times what the cosine may lack of 1.
+
+    Raises:
+        MethodError: the bound is none that could decide anything.
     """
 
     measure: Literal["relative", "spread", "cosine"]
     bound: float
 
+    def __post_init__(self) -> None:
+        if self.measure not in ("relative", "spread", "cosine"):
+            raise MethodError(
+                f"a tolerance must be of relative, spread or cosine, got {self.measure!r}"
+            )
+        is_number = isinstance(self.bound, int | float) and not isinstance(self.bound, bool)
+        most = 1 if self.measure == "cosine" else float_info.max
+        if not is_number or not 0 <= self.bound <= most:
+            raise MethodError(
+                f"a tolerance must be a number from 0{' to 1' if most == 1 else ''}, got "
+                f"{self.bound!r}"
+            )
+
     def allows(self, measures: Measures) -> bool:
         """Whether the measure keeps to the bound; NaN does not."""
-        value = getattr(measures, self.measure)
-        return bool(value >= self.bound if self.measure == "cosine" else value <= self.bound)
+        if self.measure != "cosine":
+            return bool(getattr(measures, self.measure) <= self.bound)
+        is_as_long = measures.length <= 10 * (1 - self.bound) + 1e-6
+        return bool(measures.cosine >= self.bound and is_as_long)
 
     def at(self, bound: float) -> Tolerance:
         """The same measure with another bound."""
@@ -141,7 +169,7 @@ FAMILIES: Mapping[str, Tolerance] = MappingProxyType(
 )
 
 
-METHODS: Mapping[str, Tolerance] = MappingProxyType(
+EXCEPTIONS: Mapping[str, Tolerance] = MappingProxyType(
     # A softmax over the channels' scores makes of their differences those of their powers.
     dict.fromkeys(("score_cam", "ss_cam", "is_cam"), Tolerance("relative", 1e-3))
 )
@@ -158,4 +186,4 @@ UNPROMISED: Mapping[str, str] = MappingProxyType(
 
 def tolerance_of(method: Method) -> Tolerance:
     """What the maps of a method may differ by, before resizing, unless it is in `UNPROMISED`."""
-    return METHODS.get(method.name, FAMILIES[method.family])
+    return EXCEPTIONS.get(method.name, FAMILIES[method.family])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class Row:
             "kind": self.kind,
             "name": self.name,
             "status": self.status,
-            **({} if self.measures is None else self.measures._asdict()),
+            **({} if self.measures is None else _finite(self.measures._asdict())),
             "tolerance": str(self.tolerance or ""),
             "top_agreement": self.top,
             "note": self.note,
@@ -97,7 +98,9 @@ class Report:
                 f"{first.note or f'{first.tolerance} is not met ({_decisive(first)})'}"
             )
         compared = sum(row.status == "agrees" for row in rows)
-        return f"{backend} agrees with {self.reference} in all {compared} values compared"
+        skipped = len(rows) - compared
+        rest = f"; {skipped} could not be compared" if skipped else ""
+        return f"{backend} agrees with {self.reference} in all {compared} values compared{rest}"
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON, without the maps."""
@@ -124,9 +127,17 @@ class Report:
         return shown
 
 
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """The same, with None for what JSON has no number for."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
 def _decisive(row: Row) -> str:
     assert row.tolerance is not None
-    return f"{row.tolerance.measure} {getattr(row.measures, row.tolerance.measure):.3g}"
+    assert row.measures is not None
+    value = f"{row.tolerance.measure} {getattr(row.measures, row.tolerance.measure):.3g}"
+    is_cosine = row.tolerance.measure == "cosine"
+    return f"{value}, length off by {row.measures.length:.2g}" if is_cosine else value
 
 
 def _distance(row: Row) -> float:

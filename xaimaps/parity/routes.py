@@ -33,19 +33,31 @@ def routes(
     names = sorted(backends or plugins.installed(), key=_rank)
     place = located(model)
     able = [name for name in names if plugins.get_backend(name).accepts(place)]
+    if not able:
+        plugins.find_backend(place)  # says why, where none at all takes it
+        raise BackendError(
+            f"the model {place} is for other backends than {', '.join(backends)}; leave --backend "
+            "out, or convert it first"
+        )
     found = {name: load(model, backend=name, **options) for name in able}
-    if convert and list(found) == ["tensorflow"]:
-        proto = _converted(found["tensorflow"])
+    native: Any = found.get("tensorflow")
+    if convert and native is not None and not _takes_onnx(found):
+        proto = _converted(native.model, options.get("output"))
         takers = [name for name in names if plugins.get_backend(name).accepts(proto)]
-        found |= {name: _like(load(proto, backend=name), found["tensorflow"]) for name in takers}
+        found |= {name: _like(load(proto, backend=name), native) for name in takers}
     return found
+
+
+def _takes_onnx(found: dict[str, Backend]) -> bool:
+    """Whether the model is an ONNX file already, as for the embedded one."""
+    return bool(found.keys() & {"jax", "onnxruntime"})
 
 
 def _rank(name: str) -> tuple[int, str]:
     return (REFERENCES.index(name) if name in REFERENCES else len(REFERENCES)), name
 
 
-def _converted(native: Any) -> Any:
+def _converted(model: Any, output: Any) -> Any:
     try:
         from xaimaps_onnx import convert
     except ImportError:
@@ -53,7 +65,7 @@ def _converted(native: Any) -> Any:
             "a Keras model is compared with itself as ONNX, but the converter is not installed; "
             "pip install 'xaimaps[convert]'"
         ) from None
-    return convert(native.model)
+    return convert(model, output=0 if output is None else output)
 
 
 def _like(backend: Backend, native: Backend) -> Backend:

@@ -71,14 +71,16 @@ class Subject:
         return self.backend.to_numpy(compiled(*arrays))
 
 
-def as_subjects(models: Mapping[str, Backend], images: Any) -> list[Subject]:
+def as_subjects(
+    models: Mapping[str, Backend], images: Any, input_size: tuple[int, int] | None
+) -> list[Subject]:
     """Each backend with its own preparation of pictures, or with the same arrays."""
     if hasattr(images, "__array__") and np.ndim(images) == 4:
         batch = np.asarray(images)
         found = [Subject(n, b, as_batch(batch, b.input_shape)) for n, b in models.items()]
     else:
         pictures = open_all(images)
-        size = _size(next(iter(models.values())))
+        size = input_size or _size(next(iter(models.values())))
         found = [_prepared(name, backend, pictures, size) for name, backend in models.items()]
     if not len(found[0].images):
         raise ArrayInputError("a comparison needs at least one image, got none")

@@ -156,18 +156,28 @@ def application(name: str) -> Any:
     return build(weights=None, input_shape=(SIZE, SIZE, 3), **options)
 
 
-def _made(build: Callable[[], Any]) -> Any:
-    model = build()
-    size = 24 if build in (nested, subclassed, shared) else SIZE
-    return seeded(model, pictures(16, size, seed=7))
+def images_for(name: str, count: int, seed: int = 0) -> Array:
+    """Images as the model of that name takes them: EfficientNet scales pixels by itself."""
+    images = pictures(count, 24 if name in SMALL else SIZE, seed)
+    return (images + 1) * np.float32(127.5) if name.startswith("EfficientNet") else images
+
+
+def _made(name: str, build: Callable[[], Any]) -> Any:
+    return seeded(build(), images_for(name, 16, seed=7))
 
 
 SMALL: Mapping[str, Callable[[], Any]] = MappingProxyType(
-    {build.__name__: functools.partial(_made, build) for build in (nested, subclassed, shared)}
+    {
+        build.__name__: functools.partial(_made, build.__name__, build)
+        for build in (nested, subclassed, shared)
+    }
 )
 """Quick ones, each a kind that is put together in another way."""
 
 LARGE: Mapping[str, Callable[[], Any]] = MappingProxyType(
-    {name: functools.partial(_made, functools.partial(application, name)) for name in APPLICATIONS}
+    {
+        name: functools.partial(_made, name, functools.partial(application, name))
+        for name in APPLICATIONS
+    }
 )
 """Keras's applications."""

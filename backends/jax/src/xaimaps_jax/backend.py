@@ -86,7 +86,7 @@ class JaxBackend(Backend):
             inspect.signature(load).bind(model, **options)
         except TypeError as error:
             raise ModelLoadError(
-                f"the options for {type(model).__name__} do not fit ({error}); an ONNX file takes "
+                f"the options do not fit ({error}); an ONNX file takes "
                 "`output`, a function `params` and `input_shape`"
             ) from None
         return load(model, **options)

@@ -172,8 +172,13 @@ class OnnxRuntimeBackend(Backend):
             yield self._sessions.run({source.name: given}, wanted)
 
     def _parts(self, batch: Array) -> list[Array]:
-        """A batch as the graph takes it: whole, or image by image where it insists on one."""
-        return np.split(batch, len(batch)) if self._analysis.fixed_batch == 1 else [batch]
+        """A batch as the graph takes it: whole, or padded, in pieces of the size it insists on."""
+        size = self._analysis.fixed_batch
+        if size is None or not len(batch):
+            return [batch]
+        short = -len(batch) % size
+        padded = np.pad(batch, [(0, short), *[(0, 0)] * (batch.ndim - 1)])
+        return np.split(padded, len(padded) // size)
 
     def _shown(self, layer: str, runs: list[Values], images: Array) -> Array:
         layout = self._layout(layer, images)
@@ -187,4 +192,4 @@ class OnnxRuntimeBackend(Backend):
 
 def _joined(parts: list[Array], images: Array) -> Array:
     """The batch of all parts, in the images' own precision."""
-    return np.concatenate(parts).astype(images.dtype)
+    return np.concatenate(parts)[: len(images)].astype(images.dtype)

@@ -68,7 +68,7 @@ def convert(
     model: Any,
     *,
     layers: Sequence[str] | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
     opset: int = 18,
     input_shape: Sequence[int | None] | None = None,
     info: ModelInfo | None = None,
@@ -86,7 +86,7 @@ def convert(
             Keras's applications ("keras:VGG16").
         layers: layers that the file must know; None for those that its graph has anyway, which
             is nearly all.
-        output: the name of one of several outputs.
+        output: the name or the index of one of several outputs.
         opset: of the graph, from 13 to 18.
         input_shape: `(height, width, channels)` of a subclassed model that was never called.
         info: the name, labels and preprocessing to note in the file.

@@ -57,6 +57,8 @@ class Sessions:
             UnsupportedModelError: ONNX Runtime cannot run this graph on these values.
         """
         names = [name for name in dict.fromkeys(wanted) if name not in given]
+        if not names:
+            return dict(given)
         session = self._session(given, names)
         with _one_sentence("run the model"):
             results = session.run(names, given)
@@ -89,6 +91,7 @@ def _shared(array: np.ndarray[Any, Any]) -> Any:
 
 
 def _available(providers: Sequence[str]) -> list[str]:
+    providers = [providers] if isinstance(providers, str) else providers
     have = onnxruntime.get_available_providers()
     missing = sorted(set(providers) - set(have))
     if missing or not providers:

@@ -29,13 +29,13 @@ class Subject:
         model: the model.
         images: how it takes them.
         batch: the batch size that it insists on.
-        output: the name of the output to convert; None if there is one only.
+        output: the name or index of the output to convert; None if there is one only.
     """
 
     model: Any
     images: ImageInput
     batch: int | None = None
-    output: str | None = None
+    output: str | int | None = None
 
     @property
     def image_shape(self) -> tuple[int | None, ...]:
@@ -62,6 +62,8 @@ class Subject:
 
     def _chosen(self, outputs: Any) -> tuple[str, Any]:
         named = self._named(outputs)
+        if isinstance(self.output, int) and -len(named) <= self.output < len(named):
+            return list(named.items())[self.output]
         if self.output is None and len(named) == 1:
             return next(iter(named.items()))
         if self.output not in named:
@@ -82,13 +84,13 @@ class Subject:
 
 
 def subject_of(
-    model: Any, *, output: str | None = None, input_shape: Sequence[int | None] | None = None
+    model: Any, *, output: str | int | None = None, input_shape: Sequence[int | None] | None = None
 ) -> Subject:
     """Take a model, or refuse it by name.
 
     Args:
         model: a Keras 3 model on TensorFlow.
-        output: the name of one of several outputs.
+        output: the name or the index of one of several outputs.
         input_shape: `(height, width, channels)`, for a model that was never called.
     """
     _require_keras(model)

@@ -74,13 +74,16 @@ class TensorFlowBackend(Backend):
         require_tensorflow()
         load = cls._loader(model)
         known = [*inspect.signature(load).parameters, *inspect.signature(cls.from_model).parameters]
-        unknown = options.keys() - set(known[1:])
+        unknown = options.keys() - (set(known) - {"model", "path", "name", "options", "info"})
         if unknown:
             raise ModelLoadError(
                 f"there is no option {', '.join(sorted(unknown))} here; a Keras file takes "
                 "`allow_unsafe` and `custom_objects`, a name `weights`, a live model "
                 "`input_shape`, and all of them `output` and `xla`"
             )
+        for name in ("allow_unsafe", "xla"):
+            if not isinstance(options.get(name, False), bool):
+                raise ModelLoadError(f"`{name}` must be true or false, got {options[name]!r}")
         return load(model, **options)
 
     @classmethod
