@@ -11,6 +11,8 @@ from onnx.external_data_helper import convert_model_to_external_data
 import xaimaps
 from xaimaps.errors import BackendError, LayerError, ModelLoadError, UnsupportedModelError
 from xaimaps.methods import METHODS
+from xaimaps.testing import pooled_network
+from xaimaps.testing.onnx_copies import as_onnx
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.normal(size=(3, 8, 8, 3)).astype(np.float32)
@@ -282,3 +284,18 @@ def test_wrong_options():
 
 def test_a_file_still_goes_to_jax_by_default():
     assert xaimaps.load(GRAPHS["planar"]).name == "jax"
+
+
+@pytest.mark.parametrize("method", ["cam", "eigen_cam", "ablation_cam", "occlusion"])
+def test_a_graph_for_four_images_explains_three(method):
+    """The batch is padded to what the file insists on, and the padding taken off again."""
+    network = pooled_network()
+    images = np.random.default_rng(0).normal(size=(3, *network.input_shape)).astype(np.float32)
+    fixed, free = (
+        xaimaps.load(as_onnx(network, batch=batch), backend="onnxruntime") for batch in (4, "N")
+    )
+    found, expected = (
+        xaimaps.attribute(backend, images, method, target=[1, 0, 2]) for backend in (fixed, free)
+    )
+    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-5)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
