@@ -142,6 +142,11 @@ def _attempt(
     check_graph(graph.proto)
     values = probe_onnx(graph.proto, graph.weights, probe.images)
     tolerance = HALF if subject.is_half else EXACT
+    if graph.output not in values:
+        raise UnsupportedModelError(
+            f"the model's output {graph.output!r} does not depend on its images, so there is "
+            "nothing to convert; choose another with `output`"
+        )
     answers = values[graph.output], probe.output
     if _ends_in_softmax(graph) and not subject.is_half:
         answers = logits(*answers)
