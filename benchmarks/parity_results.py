@@ -23,7 +23,7 @@ from typing import Any
 import xaimaps
 from xaimaps.methods import METHODS
 from xaimaps.parity import Report, compare, routes
-from xaimaps.testing.keras_models import LARGE, SMALL, images_for
+from xaimaps.testing.keras_models import LARGE, SMALL, images_for, preset_for
 
 QUICK: dict[str, Any] = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
 ALIKE = {
@@ -69,7 +69,7 @@ def measured(name: str, *, is_whole: bool) -> dict[str, Any]:
     if name != EMBEDDED:
         images = images_for(name, 1)
         for model in models.values():
-            model.info.preprocess = xaimaps.PRESETS["tf"]
+            model.info.preprocess = xaimaps.PRESETS[preset_for(name)]
     few = [method for method in METHODS if method not in ALIKE]
     is_whole = is_whole or name not in LARGE
     report = compare(models, images, "all" if is_whole else few, **QUICK)

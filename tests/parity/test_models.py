@@ -8,7 +8,7 @@ from xaimaps.parity import compare, routes
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 
-from xaimaps.testing.keras_models import LARGE, SMALL, images_for
+from xaimaps.testing.keras_models import LARGE, SMALL, images_for, preset_for
 
 QUICK = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
 """Fewer draws and steps: what they are made of is the same."""
@@ -31,7 +31,7 @@ def test_every_method_agrees(name):
     build = {**SMALL, **LARGE}[name]
     models = routes(build())
     for model in models.values():
-        model.info.preprocess = xaimaps.PRESETS["tf"]  # noise is drawn on pictures
+        model.info.preprocess = xaimaps.PRESETS[preset_for(name)]  # noise is drawn on pictures
     check(compare(models, images_for(name, 2), "all", **QUICK))
 
 

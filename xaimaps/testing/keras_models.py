@@ -162,6 +162,11 @@ def images_for(name: str, count: int, seed: int = 0) -> Array:
     return (images + 1) * np.float32(127.5) if name.startswith("EfficientNet") else images
 
 
+def preset_for(name: str) -> str:
+    """The preset by which pictures become `images_for` a model."""
+    return "raw" if name.startswith("EfficientNet") else "tf"
+
+
 def _made(name: str, build: Callable[[], Any]) -> Any:
     return seeded(build(), images_for(name, 16, seed=7))
 
