@@ -12,14 +12,13 @@ hand. A peer that is not installed is left out.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from bench_onnx import interleaved
 
 from xaimaps.backend import Backend
 from xaimaps.methods import METHODS
@@ -52,17 +51,6 @@ def rows(batch: int, what: str, medians: dict[str, float]) -> Iterator[str]:
     for name, seconds in medians.items():
         ratio = seconds / medians["by hand"]
         yield f"| {batch} | {what} | {name} | {1e3 * seconds:.1f} | {ratio:.2f} |"
-
-
-def interleaved(programs: dict[str, Timed], rounds: int) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(rounds):
-        for name, run in programs.items():
-            run()
-            begin = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def contestants(

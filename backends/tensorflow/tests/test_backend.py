@@ -311,7 +311,8 @@ def test_what_lies_before_a_layer_runs_once():
     )
     whole = graph.get_concrete_function(tf.constant(IMAGES)).graph.as_graph_def()
     assert sum(node.op == "Conv2D" for node in whole.node) == 2
-    loops = [node for function in whole.library.function for node in function.node_def]
+    (functions,) = (value for field, value in whole.ListFields() if field.name == "library")
+    loops = [node for function in functions.function for node in function.node_def]
     assert {"MatMul"} <= {node.op for node in loops}
     assert not any(node.op == "Conv2D" for node in loops)
 

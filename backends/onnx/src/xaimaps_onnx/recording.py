@@ -6,13 +6,12 @@ the call behind it where there are several (`base/conv5:1`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import keras
-from xaimaps_tensorflow.tracing import Call, Tracer, operations_in, replaced
+from xaimaps_tensorflow.tracing import Call, Tracer, named, operations_in, replaced
 
 
 def recording(model: Any) -> AbstractContextManager[dict[int, Call]]:
@@ -42,11 +41,4 @@ def _plus(value: Any, zero: Any) -> Any:
 
 def by_name(calls: Mapping[int, Call]) -> dict[str, Call]:
     """The calls that gave one tensor, by the layer's name, in the order of computation."""
-    counts, seen = Counter(call.path for call in calls.values()), Counter[str]()
-    found = {}
-    for call in calls.values():
-        name = f"{call.path}:{seen[call.path]}" if counts[call.path] > 1 else call.path
-        seen[call.path] += 1
-        if hasattr(call.value, "shape"):
-            found[name] = call
-    return found
+    return {name: call for name, call in named(calls) if hasattr(call.value, "shape")}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from xaimaps.backend import Layer
 from xaimaps.errors import LayerError
 from xaimaps_tensorflow.graphs import VIEWS, Operation, depending_on, source, tensors_in
 from xaimaps_tensorflow.grids import Grid, are_mixed, grids
-from xaimaps_tensorflow.tracing import Call, Calls
+from xaimaps_tensorflow.tracing import Call, Calls, named
 
 UNLISTED = VIEWS | frozenset(
     "Transpose Pad PadV2 MirrorPad Slice StridedSlice Split SplitV GatherV2 SpaceToBatchND".split()
@@ -32,14 +31,7 @@ class Layers:
     ) -> None:
         self._needed, self._data = needed, data
         self._grids = grids(call for call in calls.values() if _is_layer(call, data, batch))
-        counts, seen = Counter(call.path for call in calls.values()), Counter[str]()
-        self._calls: dict[str, Call] = {}
-        for call in calls.values():
-            several = counts[call.path] > 1
-            name = f"{call.path}:{seen[call.path]}" if several else call.path
-            seen[call.path] += 1
-            if _is_layer(call, data, batch):
-                self._calls[name] = call
+        self._calls = {name: call for name, call in named(calls) if _is_layer(call, data, batch)}
         self._group()
 
     def _group(self) -> None:

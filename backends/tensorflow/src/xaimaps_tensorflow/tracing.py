@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,14 @@ class Call:
 
 
 Calls = dict[int, Call]
+
+
+def named(calls: Mapping[int, Call]) -> Iterator[tuple[str, Call]]:
+    """Each call by its layer's path, with the number of the call behind it where there are more."""
+    counts, seen = Counter(call.path for call in calls.values()), Counter[str]()
+    for call in calls.values():
+        yield f"{call.path}:{seen[call.path]}" if counts[call.path] > 1 else call.path, call
+        seen[call.path] += 1
 
 
 def is_model(layer: object) -> bool:
