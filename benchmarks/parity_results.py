@@ -3,9 +3,8 @@
     uv run --group frameworks python benchmarks/parity_results.py [NAME ...] [--jobs 2]
 
 Each model runs in a process of its own, which takes minutes for the large ones. Keras's
-applications take images of 96 x 96 here, which all of them do; methods that repeat a pass take
-fewer steps; and of methods that are one formula over the same activations and gradients, one
-stands for all, unless --all says otherwise; FullGrad is left out.
+applications take images of 96 x 96 here, which all of them do, and methods that repeat a pass take
+fewer steps. Rows of models that are not named stay as they are.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import xaimaps
-from xaimaps.methods import METHODS
+from xaimaps.backend import INPUT
 from xaimaps.parity import Report, compare, routes
 from xaimaps.testing.keras_models import LARGE, SMALL, images_for, preset_for
 
 QUICK: dict[str, Any] = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
-ALIKE = {
-    *("input_x_gradient", "expected_gradients", "smoothgrad_squared", "vargrad", "deconvnet"),
-    *("grad_cam_plusplus", "xgrad_cam", "hires_cam", "smooth_grad_cam_plusplus", "eigen_grad_cam"),
-    *("finer_cam", "ss_cam", "is_cam", "guided_grad_cam", "blur_ig"),
-    "fullgrad",  # XLA takes minutes to compile it for a deep network
-}
-"""What is left out for the large models."""
-
 EMBEDDED = "EfficientNet-Lite0, trained"
+MODELS = (*SMALL, EMBEDDED, *LARGE)
 PAGE = Path(__file__).parents[1] / "docs" / "parity-results.md"
 TABLE = "<!-- table -->\n"
 COLUMNS = (
     *("model", "layers", "logits over deviation", "worst layer", "input gradient, cosine"),
-    *("CAM", "Grad-CAM", "methods in JAX", "methods in ONNX Runtime", "seconds"),
+    *(
+        "CAM",
+        "Grad-CAM",
+        "Guided IG, cosine",
+        "methods in JAX",
+        "methods in ONNX Runtime",
+        "seconds",
+    ),
 )
 
 
@@ -47,21 +46,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--all", action="store_true")
     parser.add_argument("--child", action="store_true")
     args = parser.parse_args()
     if args.child:
-        print(json.dumps(measured(args.names[0], is_whole=args.all)))
+        print(json.dumps(measured(args.names[0])))
         return
-    names = args.names or [*SMALL, EMBEDDED, *LARGE]
+    names = args.names or MODELS
     with ThreadPoolExecutor(args.jobs) as pool:
-        rows = list(pool.map(lambda name: row(name, ["--all"] * args.all), names))
+        found = dict(zip(names, pool.map(row, names), strict=True))
     head = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
-    before = PAGE.read_text().partition(TABLE)[0]
-    PAGE.write_text(before + TABLE + "\n" + head + "\n".join(rows) + "\n")
+    before, _, old = PAGE.read_text().partition(TABLE)
+    rows = _rows(old) | found
+    lines = [rows[name] for name in MODELS if name in rows]
+    PAGE.write_text(before + TABLE + "\n" + head + "\n".join(lines) + "\n")
 
 
-def measured(name: str, *, is_whole: bool) -> dict[str, Any]:
+def _rows(table: str) -> dict[str, str]:
+    """The lines of a table by their first cells."""
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return {line.split("|")[1].strip(): line for line in lines}
+
+
+def measured(name: str) -> dict[str, Any]:
     """In the child: the comparison and how long it took."""
     start = time.perf_counter()
     models = routes({**SMALL, **LARGE}[name]() if name != EMBEDDED else "default")
@@ -70,9 +76,7 @@ def measured(name: str, *, is_whole: bool) -> dict[str, Any]:
         images = images_for(name, 1)
         for model in models.values():
             model.info.preprocess = xaimaps.PRESETS[preset_for(name)]
-    few = [method for method in METHODS if method not in ALIKE]
-    is_whole = is_whole or name not in LARGE
-    report = compare(models, images, "all" if is_whole else few, **QUICK)
+    report = compare(models, images, "all", **QUICK)
     return {**summary(report), "seconds": time.perf_counter() - start}
 
 
@@ -84,19 +88,20 @@ def summary(report: Report) -> dict[str, Any]:
         "layers": len(layers),
         "worst": max(one.relative for one in layers),
         "logits": measures["output"]["spread"],
-        "gradient": report.of("jax", "gradient")[0].measures.cosine,
+        "gradient": measures[INPUT]["cosine"],  # its gradient comes after the image itself
         "cam": measures.get("cam", {}).get("relative"),
         "grad_cam": measures.get("grad_cam", {}).get("relative"),
+        "guided_ig": f"{measures['guided_ig']['cosine']:.3f} ({found['guided_ig'].tolerance})",
         **{name: [[r.name, r.status] for r in report.of(name, "map")] for name in report.backends},
         "verdicts": [report.verdict(name) for name in report.backends],
         "outside": [row.as_dict() for row in report.rows if row.status == "differs"],
     }
 
 
-def row(name: str, options: list[str]) -> str:
+def row(name: str) -> str:
     """One line of the table, from a process of its own."""
     child = subprocess.run(
-        [sys.executable, __file__, "--child", name, *options],
+        [sys.executable, __file__, "--child", name],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -113,6 +118,7 @@ def row(name: str, options: list[str]) -> str:
         *(f"{number:.0e}" for number in numbers),
         f"{found['gradient']:.6f}",
         *("" if found[key] is None else f"{found[key]:.0e}" for key in ("cam", "grad_cam")),
+        found["guided_ig"].replace("cosine ", ""),
         *(_methods(found[backend]) for backend in ("jax", "onnxruntime")),
         f"{found['seconds']:.0f}",
     ]

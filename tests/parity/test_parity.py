@@ -57,7 +57,7 @@ def test_a_network_agrees_with_itself_in_everything(images):
     assert report.agrees
     assert report.parting("two") is None
     assert [row.name for row in report.of("two", "map")] == list(METHODS)
-    assert {row.name for row in report.rows if row.status != "agrees"} == {"guided_ig"}
+    assert {row.status for row in report.rows} == {"agrees"}
     assert all(row.measures.relative == 0 for row in report.rows)
     assert [row.top for row in report.of("two", "logits")] == [1.0]
     kinds = [row.kind for row in report.rows]
@@ -113,6 +113,35 @@ def test_a_gradient_of_another_scale_is_found(images):
     report = compare({"good": backend(), "bad": Tripled(pooled_network(channels=8))}, images)
     assert (report.parting("bad").kind, report.parting("bad").name) == ("gradient", "<input>")
     assert "length off by 2" in report.verdict("bad")
+
+
+def test_a_method_whose_path_rounding_decides_is_held_to_itself(images):
+    negated = changed("conv2", lambda layer: replace(layer, kernel=-layer.kernel))
+    models = {"good": backend(), "same": backend(), "bad": backend(negated)}
+    report = compare(models, images, "guided_ig", target=0)
+    rows = {name: report.of(name, "map")[0] for name in ("same", "bad")}
+    assert [row.status for row in rows.values()] == ["agrees", "differs"]
+    assert rows["same"].tolerance == Tolerance("cosine", 0.9)
+    assert "in good have cosine 1.000 with those before, so cosine >= 0.9" in report.notes[-1]
+    asked = compare(models, images, "guided_ig", tolerances={"guided_ig": Tolerance("cosine", 1)})
+    assert asked.of("same", "map")[0].tolerance == Tolerance("cosine", 1)
+    assert not any("guided_ig" in note for note in asked.notes)
+
+
+def test_a_rough_network_promises_less_for_such_a_method(images):
+    class Rough(ReferenceBackend):
+        """Its gradients are turned over where the last bit of the image says so."""
+
+        def grad(self, images, target, **options):
+            found = super().grad(images, target, **options)
+            if options.get("wrt", "<input>") != "<input>":
+                return found
+            last = np.asarray(images, np.float32).view(np.uint32) & 1
+            return found._replace(gradients=found.gradients * np.where(last, -1, 1))
+
+    models = {name: Rough(pooled_network(channels=8)) for name in ("one", "two")}
+    bound = compare(models, images, "guided_ig").of("two", "map")[0].tolerance.bound
+    assert bound < 0.5
 
 
 def test_values_that_are_not_finite_differ(images):

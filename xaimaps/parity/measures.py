@@ -175,15 +175,23 @@ EXCEPTIONS: Mapping[str, Tolerance] = MappingProxyType(
 )
 """The methods that cannot promise what their family does."""
 
-UNPROMISED: Mapping[str, str] = MappingProxyType(
-    {
-        "guided_ig": "no promise is made: it takes the pixels with the smallest gradients first, "
-        "and rounding decides between neighbours"
-    }
-)
-"""The methods that can promise nothing, and why; they are shown and not judged."""
+SENSITIVE = frozenset({"guided_ig"})
+"""The methods whose path depends on rounding, for they choose between pixels that are alike: what
+they are held to is measured, see `tolerance_beside`."""
+
+DISTURBANCE = 1e-6
+"""How far images are disturbed to see what rounding does to a method, over each value."""
 
 
 def tolerance_of(method: Method) -> Tolerance:
-    """What the maps of a method may differ by, before resizing, unless it is in `UNPROMISED`."""
+    """What the maps of a method may differ by, before resizing, unless it is in `SENSITIVE`."""
     return EXCEPTIONS.get(method.name, FAMILIES[method.family])
+
+
+def tolerance_beside(own: Measures) -> Tolerance:
+    """What the maps of a sensitive method may differ by: a tenth of cosine more than they do alone.
+
+    Args:
+        own: how far the reference's maps are from those that it makes of disturbed images.
+    """
+    return Tolerance("cosine", round(max(min(own.cosine, GRADIENTS.bound) - 0.1, 0.0), 2))

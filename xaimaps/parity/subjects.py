@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,11 @@ class Subject:
         """Run a compiled program on images, and bring its result back."""
         native = self.backend.asarray(images)
         return self.backend.compiled(("parity", key), fn, native)(native)
+
+    def disturbed(self, size: float) -> Subject:
+        """The same with noise on the images, of that standard deviation over each value."""
+        noise = np.random.default_rng(0).standard_normal(self.images.shape)
+        return replace(self, images=(self.images * (1 + size * noise)).astype(self.images.dtype))
 
     def layer_called(self, *names: str) -> str | None:
         """This backend's own name of the layer that has one of these names elsewhere."""
