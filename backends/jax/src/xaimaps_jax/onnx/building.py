@@ -16,6 +16,7 @@ from xaimaps_jax.onnx import ops  # noqa: F401  (registers the rules)
 from xaimaps_jax.onnx.arrays import STATIC_SIZE
 from xaimaps_jax.onnx.functions import body_rule
 from xaimaps_jax.onnx.graph import Graph, Node
+from xaimaps_jax.onnx.qdq import on_integers
 from xaimaps_jax.onnx.registry import Rule, find_rule
 from xaimaps_jax.onnx.tensors import TensorReader
 
@@ -43,7 +44,7 @@ def build_graph(
         UnsupportedModelError: operators without a rule, all of them named.
     """
     _require_rules(proto, opsets)
-    graph = _resolve(proto, opsets, tensors or TensorReader())
+    graph = on_integers(_resolve(proto, opsets, tensors or TensorReader()), opsets.get("", 1))
     folded, computed = _fold(graph)
     constants = {**graph.constants, **computed}
     read = {name for node in folded for name in node.reads} | set(graph.outputs)

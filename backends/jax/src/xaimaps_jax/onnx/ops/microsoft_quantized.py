@@ -24,13 +24,13 @@ from xaimaps_jax.onnx.ops.quantization import (
     dequantize,
     dequantize_linear,
     dynamic_quantize_linear,
-    exact_quotient,
     integer_product,
     qlinear_conv,
     quantize,
     quantize_linear,
     saturated,
 )
+from xaimaps_jax.onnx.ops.rounding import exact_quotient, fused_multiply_add
 from xaimaps_jax.onnx.ops.windows import Ints, Window, pooling_windows
 from xaimaps_jax.onnx.registry import op
 
@@ -69,8 +69,9 @@ def qlinear_add(
 ) -> Array:
     """The sum of two quantised tensors; the zero points come together before the rounding."""
     a_ratio, b_ratio = exact_quotient(a_scale, y_scale), exact_quotient(b_scale, y_scale)
-    fixed = _or_zero(y_zero) - (a_ratio * _or_zero(a_zero) + b_ratio * _or_zero(b_zero))
-    total = carried(a) * a_ratio + (carried(b) * b_ratio + fixed)
+    zeros = fused_multiply_add(_or_zero(a_zero), a_ratio, _or_zero(b_zero) * b_ratio)
+    fixed = _or_zero(y_zero) - zeros
+    total = fused_multiply_add(carried(a), a_ratio, fused_multiply_add(carried(b), b_ratio, fixed))
     dtype = a.dtype if y_zero is None else y_zero.dtype
     return as_integers(xp, saturated(total, None, dtype), dtype)
 

@@ -19,6 +19,7 @@ from jax import lax
 from xaimaps.errors import UnsupportedModelError
 from xaimaps_jax.onnx.arrays import is_static
 from xaimaps_jax.onnx.ops.convolution import convolve
+from xaimaps_jax.onnx.ops.rounding import exact_quotient
 from xaimaps_jax.onnx.ops.windows import Ints
 from xaimaps_jax.onnx.registry import op
 
@@ -101,30 +102,21 @@ def quantize(x: Array, scale: Array, zero: Array | None, dtype: Any) -> Array:
     return saturated(exact_quotient(x, scale), zero, dtype)
 
 
-def exact_quotient(x: Array, divisor: Array) -> Array:
-    """Divide as numpy does.
-
-    XLA would multiply by the inverse of a divisor that it sees broadcast, which rounds some ties
-    to another integer; it cannot see through the choice.
-    """
-    return x / jnp.where(jnp.isnan(x), 1, divisor)
-
-
 def saturated(x: Array, zero: Array | None, dtype: Any) -> Array:
     """Round, move by the zero point, and keep within the range of the integers."""
     low, high = _range(dtype)
-    y = _round(x.astype(jnp.float32)) + (0 if zero is None else carried(zero))
+    y = nearest(x.astype(jnp.float32)) + (0 if zero is None else carried(zero))
     return jnp.where(y < low, low, jnp.where(y > high, high, y))
 
 
 @jax.custom_jvp
-def _round(x: Array) -> Array:
+def nearest(x: Array) -> Array:
     """To the nearest integer, even at ties; the identity in derivatives."""
     return jnp.round(x)
 
 
-@_round.defjvp
-def _round_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+@nearest.defjvp
+def _nearest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return jnp.round(*primals), tangents[0]
 
 
