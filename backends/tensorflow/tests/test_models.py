@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xaimaps
-from xaimaps.errors import LayerError
+from xaimaps.errors import LayerError, UnsupportedModelError
 from xaimaps.targets import Classes, several
 
 tf = pytest.importorskip("tensorflow")
@@ -261,7 +261,7 @@ def state(model):
     layers = model._flatten_layers()
     return {
         "variables": [np.array(variable.value) for variable in model.variables],
-        "keys": [sorted(vars(layer)) for layer in layers],
+        "attributes": [{name: noted(value) for name, value in vars(one).items()} for one in layers],
         "losses": len(model.losses),
         "policy": keras.config.dtype_policy().name,
         "floatx": keras.config.floatx(),
@@ -269,6 +269,13 @@ def state(model):
         "random": tf.random.get_global_generator().state.numpy(),
         "built": [layer.built for layer in layers],
     }
+
+
+def noted(value):
+    """A plain value itself, the size of a collection, and which object any other one is."""
+    if isinstance(value, str | int | float | None):
+        return value
+    return len(value) if isinstance(value, list | dict | set | tuple) else id(value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -432,6 +439,27 @@ def test_outputs_are_chosen(randomised, as_dictionary, output, classes):
     assert backend.forward(backend.asarray(IMAGES)).shape == (3, classes)
     assert bool(backend.info.notes) == (classes == 3)
     assert xaimaps.attribute(backend, IMAGES).maps.shape == (3, 8, 8)
+
+
+class Pair(keras.Model):
+    """Two outputs without names."""
+
+    def __init__(self):
+        super().__init__(name="pair")
+        self.both = [L.Dense(2), L.Dense(3)]
+
+    def call(self, images):
+        return [dense(keras.ops.mean(images, (1, 2))) for dense in self.both]
+
+
+def test_outputs_without_names_are_numbered():
+    model = Pair()
+    model(IMAGES)
+    for output, classes in ((None, 2), (1, 3), ("output_1", 3)):
+        backend = xaimaps.load(model, output=output)
+        assert backend.forward(backend.asarray(IMAGES)).shape == (3, classes)
+    with pytest.raises(UnsupportedModelError, match=r"\(output_0, output_1\) or its index, got 2"):
+        xaimaps.load(model, output=2)
 
 
 def test_a_fully_convolutional_model_has_vectors(randomised):

@@ -64,5 +64,9 @@ def _head(layers: Layers, data: set[Operation], logits: Tensor) -> tuple[str, He
         return str(error)
     name = layers.name_of(head.pooled)
     if name is None:
-        return "CAM needs a layer that is pooled, but what is pooled here is none; use grad_cam"
+        return (
+            "CAM needs a layer that is pooled, but what is pooled here comes of "
+            f"{head.pooled.op.type} in the model's own code, which has no name; use grad_cam, or "
+            "make a layer of it, as keras.layers.ReLU"
+        )
     return name, head

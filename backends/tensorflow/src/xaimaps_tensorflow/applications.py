@@ -19,6 +19,7 @@ import numpy as np
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ModelLoadError, nearest
 from xaimaps.preprocess import get_preprocess
+from xaimaps_tensorflow.options import require_options
 from xaimaps_tensorflow.reading.weights import WeightsFile
 
 Constructor = Callable[..., Any]
@@ -67,6 +68,7 @@ def build(name: str, weights: str | os.PathLike[str] | None = "imagenet") -> tup
     Raises:
         ModelLoadError: there is no such architecture, or its weights cannot be had.
     """
+    require_options(weights=weights)
     known = architectures()
     if name not in known:
         raise ModelLoadError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +25,8 @@ from xaimaps.backend import (
 )
 from xaimaps.errors import BackendError, LayerError, ModelLoadError
 from xaimaps.targets import Target
+from xaimaps_tensorflow.messages import summary
+from xaimaps_tensorflow.options import require_options
 
 if TYPE_CHECKING:
     from xaimaps_tensorflow.program import KerasProgram
@@ -44,6 +45,7 @@ class TensorFlowBackend(Backend):
     """
 
     name = "tensorflow"
+    takes = "Keras models"
     capabilities = frozenset(
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
@@ -81,9 +83,7 @@ class TensorFlowBackend(Backend):
                 "`allow_unsafe` and `custom_objects`, a name `weights`, a live model "
                 "`input_shape`, and all of them `output` and `xla`"
             )
-        for name in ("allow_unsafe", "xla"):
-            if not isinstance(options.get(name, False), bool):
-                raise ModelLoadError(f"`{name}` must be true or false, got {options[name]!r}")
+        require_options(**options)
         return load(model, **options)
 
     @classmethod
@@ -281,7 +281,7 @@ def require_tensorflow() -> None:
     """Import TensorFlow, quietly, and see that Keras uses it.
 
     Raises:
-        BackendError: it is not installed, or Keras runs on another framework.
+        BackendError: it is not installed, or Keras runs on another framework, or not at all.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -291,13 +291,20 @@ def require_tensorflow() -> None:
             f"the backend 'tensorflow' needs TensorFlow, which does not import ({error}); "
             "pip install 'xaimaps-tensorflow[cpu]'"
         ) from error
-    keras = sys.modules.get("keras")
-    used = keras.config.backend() if keras is not None else "tensorflow"
-    if used != "tensorflow":
+    if (problem := _problem_of_keras()) is not None:
         raise BackendError(
-            f"Keras must run on TensorFlow here, but it runs on {used!r}; set "
-            "KERAS_BACKEND=tensorflow before Keras is imported"
+            f"Keras must run on TensorFlow here, but it {problem}; set KERAS_BACKEND=tensorflow "
+            "before Keras is imported"
         )
+
+
+def _problem_of_keras() -> str | None:
+    try:
+        import keras
+    except Exception as error:  # whatever the framework that it is to run on raises
+        return f"does not import ({summary(error)})"
+    used = keras.config.backend()
+    return None if used == "tensorflow" else f"runs on {used!r}"
 
 
 def _in_graph() -> bool:

@@ -13,14 +13,17 @@ import h5py
 import keras
 
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
+from xaimaps_tensorflow.options import require_options
 from xaimaps_tensorflow.reading.archive import Members, read_members
 from xaimaps_tensorflow.reading.configs import Checks, parse
 from xaimaps_tensorflow.reading.failures import loading, refusing, require_finite
-from xaimaps_tensorflow.reading.hdf5 import RATIO, checked
+from xaimaps_tensorflow.reading.hdf5 import checked
 from xaimaps_tensorflow.reading.kinds import Kind, kind_of
 from xaimaps_tensorflow.reading.legacy import reworded
+from xaimaps_tensorflow.reading.limits import RATIO
 from xaimaps_tensorflow.reading.operations import TensorOperation
-from xaimaps_tensorflow.reading.staging import HDF5, staged
+from xaimaps_tensorflow.reading.staging import HDF5, staged, without_weights
+from xaimaps_tensorflow.reading.weighing import require_weights, weights_in
 
 
 def read_model(
@@ -43,6 +46,7 @@ def read_model(
         ModelLoadError: the file is missing, damaged, incomplete or unsafe.
         UnsupportedModelError: the format, or a part of the model, cannot be used here.
     """
+    require_options(allow_unsafe=allow_unsafe, custom_objects=custom_objects)
     path = Path(path)
     kind = kind_of(path)
     most = RATIO * path.stat().st_size
@@ -66,8 +70,16 @@ def _check_archive(path: Path, checks: Checks) -> Any:
     library = _tf_keras(checks.name) if _is_keras_2(members, checks.name) else keras
     config = parse(members.config, checks.name)
     checks.check({key: value for key, value in config.items() if key != "compile_config"})
-    with checked(members.weights, checks.name):
-        return library
+    with checked(members.weights, checks.name) as file:
+        stored = weights_in(file)
+    if library is keras:
+        _check_weights(members.config, Kind.ARCHIVE, stored, checks)
+    return library
+
+
+def _check_weights(config: str | bytes, kind: Kind, stored: int, checks: Checks) -> None:
+    with without_weights(config, kind) as empty:
+        require_weights(lambda: _load(keras, empty, checks), stored, checks.name)
 
 
 def _is_keras_2(members: Members, name: str) -> bool:
@@ -95,11 +107,12 @@ def _tf_keras(name: str) -> Any:
 
 def _read_hdf5(path: Path, checks: Checks) -> Any:
     with checked(path, checks.name) as file:
-        text = _config_text(file, checks.name)
+        text, stored = _config_text(file, checks.name), weights_in(file)
     config = parse(text, checks.name)
     checks.check(config)
     modern = reworded(config)
     checks.custom_objects = {"TFOpLambda": TensorOperation, **checks.custom_objects}
+    _check_weights(json.dumps(modern), Kind.HDF5, stored, checks)
     with staged(path, HDF5, None if modern == config else json.dumps(modern)) as file:
         return _load(keras, file, checks)
 

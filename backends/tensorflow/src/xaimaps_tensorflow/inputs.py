@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from xaimaps.errors import UnsupportedModelError
+from xaimaps_tensorflow.options import require_options
 from xaimaps_tensorflow.tracing import operations_in, replaced
 
 Shape = tuple[int | None, ...]
@@ -54,12 +55,15 @@ def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageI
     Args:
         model: the model.
         shape: `(height, width, channels)` of a subclassed model, if it is not the one that it was
-            built with.
+            built with. No weights are made for it: that would change the model.
 
     Raises:
-        UnsupportedModelError: it has several inputs, or none that takes images with channels last.
+        ModelLoadError: `shape` is none.
+        UnsupportedModelError: the model has several inputs, none that takes images with channels
+            last, none of this shape, or no weights.
     """
-    _require_built(model)
+    require_options(input_shape=shape)
+    _require_built(model, shape or (None, None, None))
     inputs = _declared(model)
     if len(inputs) > 1:
         raise UnsupportedModelError(
@@ -68,6 +72,7 @@ def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageI
         )
     whole = (None, *shape) if shape is not None else _shape(model, inputs)
     _require_images(model, whole)
+    _require_own(model, inputs, whole)
     if not inputs:
         return ImageInput(whole[1:])
     structure = getattr(model, "_inputs_struct", None)
@@ -77,11 +82,23 @@ def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageI
     return ImageInput(whole[1:], structure, None, model)
 
 
-def _require_built(model: Any) -> None:
+def _require_built(model: Any, shape: Sequence[int | None]) -> None:
     if not getattr(model, "built", True):
+        names = ("height", "width", "channels")
+        sizes = ", ".join(str(size or name) for size, name in zip(shape, names, strict=True))
         raise UnsupportedModelError(
             f"the model {model.name!r} is not built, so that it has no weights yet; call it once "
-            "on a batch of images, or load its weights"
+            f"on a batch of images, as model(numpy.zeros((1, {sizes}))), and load its weights"
+        )
+
+
+def _require_own(model: Any, inputs: list[Any], shape: Shape) -> None:
+    """Refuse sizes other than those that the model declares."""
+    declared = tuple(inputs[0].shape) if inputs else shape
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(declared, shape, strict=True)):
+        raise UnsupportedModelError(
+            f"the model {model.name!r} takes images of the shape {declared[1:]}, but `input_shape` "
+            f"is {shape[1:]}; leave it out"
         )
 
 

@@ -10,34 +10,44 @@ import tensorflow as tf
 from xaimaps.errors import UnsupportedModelError, nearest
 
 
-def chosen_output(model: Any, value: Any, wanted: str | int | None) -> Any:
-    """One tensor of what a model returns.
+def named_outputs(model: Any, value: Any) -> dict[str, Any]:
+    """What a model returns, by name, in the order of the indices.
 
     Args:
-        model: for the names of its outputs.
-        value: a tensor, or a list or dictionary of them.
+        model: for the names; where it has none, they are `output`, or `output_0` and so on.
+        value: a tensor, or a list or dictionary of them; a dictionary is taken by its sorted keys.
+    """
+    outputs = tf.nest.flatten(value)
+    return dict(zip(_names(model, value, len(outputs)), outputs, strict=True))
+
+
+def chosen_output(outputs: Mapping[str, Any], wanted: str | int | None) -> tuple[str, Any]:
+    """One of the outputs, and its name.
+
+    Args:
+        outputs: all of them.
         wanted: a name or an index; None for the first.
 
     Raises:
         UnsupportedModelError: there is no such output.
     """
-    outputs = tf.nest.flatten(value)
-    if wanted is None:
-        return outputs[0]
-    names = _names(model, value, len(outputs))
-    if isinstance(wanted, str) and wanted in names:
-        return outputs[names.index(wanted)]
-    if isinstance(wanted, int) and -len(outputs) <= wanted < len(outputs):
-        return outputs[wanted]
+    names = list(outputs)
+    name = names[0] if wanted is None else wanted
+    if isinstance(name, int) and -len(names) <= name < len(names):
+        name = names[name]
+    if isinstance(name, str) and name in outputs:
+        return name, outputs[name]
     near = nearest(wanted, names) if isinstance(wanted, str) else ""
     raise UnsupportedModelError(
-        f"`output` must be one of the model's {len(outputs)} outputs "
-        f"({', '.join(names) or 'which have no names'}) or its index, got {wanted!r}{near}"
+        f"`output` must be one of the model's {len(names)} outputs ({', '.join(names)}) or its "
+        f"index, got {wanted!r}{near}"
     )
 
 
 def _names(model: Any, value: Any, count: int) -> list[str]:
-    if isinstance(value, Mapping):
-        return sorted(map(str, value))  # as TensorFlow flattens it
-    names = list(getattr(model, "output_names", None) or ())
-    return names if len(names) == count else []
+    is_named = isinstance(value, Mapping)
+    own = sorted(value) if is_named else getattr(model, "output_names", None) or ()
+    names = [str(name) for name in own]
+    if len(names) == len(set(names)) == count:
+        return names
+    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]

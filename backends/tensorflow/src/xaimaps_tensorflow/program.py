@@ -10,11 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from xaimaps.backend import INPUT, Classifier, Gradients, RectifierRule
-from xaimaps.errors import LayerError, UnsupportedModelError
+from xaimaps.errors import LayerError
 from xaimaps.targets import Target
 from xaimaps_tensorflow import namespace
 from xaimaps_tensorflow.anatomy import Reading, Trace, read
 from xaimaps_tensorflow.biases import bias, with_bias
+from xaimaps_tensorflow.calling import call
 from xaimaps_tensorflow.cutting import Cut, tiled
 from xaimaps_tensorflow.gradients import gradients_at
 from xaimaps_tensorflow.graphs import (
@@ -27,7 +28,7 @@ from xaimaps_tensorflow.graphs import (
     without_ending,
 )
 from xaimaps_tensorflow.inputs import ImageInput
-from xaimaps_tensorflow.outputs import chosen_output
+from xaimaps_tensorflow.outputs import chosen_output, named_outputs
 from xaimaps_tensorflow.rectifiers import rectifying
 from xaimaps_tensorflow.tracing import Call, Tracer, operations_in
 
@@ -188,17 +189,9 @@ class KerasProgram:
     ) -> Trace:
         tracer = Tracer(self._operations, known or {}, earlier or {})
         with tracer.watching() as calls, rectifying(rectifier), self.input.in_floats():
-            value = self._call(self.input.packed(images))
-        return Trace(images, chosen_output(self.model, value, self._output), calls)
-
-    def _call(self, inputs: Any) -> Any:
-        try:
-            return self.model(inputs, training=False)
-        except tf.errors.OperatorNotAllowedInGraphError as error:
-            raise UnsupportedModelError(
-                "the model's own code asks for the values of tensors, which have none while it is "
-                "compiled; write such an `if` with keras.ops.cond or keras.ops.where"
-            ) from error
+            value = call(self.model, self.input.packed(images), tuple(images.shape[1:]))
+        outputs = named_outputs(self.model, value)
+        return Trace(images, chosen_output(outputs, self._output)[1], calls)
 
 
 def _local(images: Tensor) -> Tensor:

@@ -23,7 +23,22 @@ DAMAGED = "damaged or truncated"
 CODE = "runs code or reads files when it is loaded; .* allow_unsafe=True"
 LINK = "is a link to another place"
 STORED = "declares .* bytes, but the file has"
+WIDE = 31_622
+"""The units of two layers of which neither by itself asks for too much."""
+
 MEMBER = {"class_name": "Dense", "module": "mine.layers", "registered_name": "mine>Gate"}
+
+
+def widened(config):
+    """Two wide dense layers behind each other, in place of what the network ends in."""
+    layers = config["config"]["layers"]
+    for layer in (layers[0], *layers[3:]):
+        layer.pop("build_config", None)
+    dense = layers.pop()
+    for name in "ab":
+        own = {**dense["config"], "name": name, "units": WIDE}
+        layers.append({**dense, "config": own})
+
 
 ROWS = {
     "K01 missing": ("No such file", lambda s: s.folder / "none.keras"),
@@ -109,6 +124,13 @@ ROWS = {
         "more than the whole file can hold",
         lambda s: s.layer(1, ".h5", config={"name": "wide", "kernel_size": [10**5, 10**5]}),
     ),
+    **{
+        f"K10 two wide layers in {suffix}": (
+            "asks for 1,000,077,428 weights, but the file holds 65",
+            lambda s, suffix=suffix: s.config(widened, suffix),
+        )
+        for suffix in (".keras", ".h5")
+    },
     "K10 squeezed": (STORED, lambda s: s.hdf5("squeezed")),
     "K11 external link": (LINK, lambda s: s.hdf5("external_link")),
     "K11 external link in keras": (LINK, lambda s: s.weights("external_link")),
@@ -173,7 +195,9 @@ def test_the_bytes_tell_the_format(sound, tmp_path, name, wrong):
     )
 
 
-@pytest.mark.parametrize("name", ["functional.h5", "keras-2.2.h5", "nested.h5", "operations.h5"])
+@pytest.mark.parametrize(
+    "name", ["functional.h5", "keras-2.2.h5", "nested.h5", "operations.h5", "separable.h5"]
+)
 def test_files_of_keras_2_answer_as_they_did(name):
     with np.load(REFERENCES / "legacy.npz") as answers:
         image, expected = answers["image"], answers[name]
@@ -272,6 +296,16 @@ class Gate(keras.layers.Layer):
         return x * 0.5
 
 
+class Scale(keras.layers.Layer):
+    """Makes its variable of a value, which Keras allows nowhere but in earnest."""
+
+    def build(self, shape):
+        self.scale = keras.Variable(np.ones(3, np.float32))
+
+    def call(self, x):
+        return x * self.scale
+
+
 def test_custom_objects(tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 3)), Gate()])
     for name in ("model.keras", "model.h5"):
@@ -317,6 +351,23 @@ def test_global_state_is_left_as_it_was(sound, spoiler):
         read_model(sound / file)
     assert in_safe_mode() is None
     assert keras.saving.get_custom_objects() == before
+
+
+def test_weights_that_were_counted_are_never_made(spoiler):
+    from keras.src.backend.common import global_state
+
+    with pytest.raises(ModelLoadError, match="asks for"):
+        read_model(spoiler.config(widened))
+    assert not global_state.get_global_attribute("uninitialized_variables")
+    with keras.StatelessScope():  # which makes what is left
+        pass
+
+
+def test_a_layer_of_the_users_that_cannot_be_counted_is_loaded(tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 3)), Scale()])
+    model.save(tmp_path / "model.keras")
+    loaded = read_model(tmp_path / "model.keras", custom_objects={"Scale": Scale})
+    np.testing.assert_array_equal(answer(loaded), answer(model))
 
 
 def in_safe_mode():

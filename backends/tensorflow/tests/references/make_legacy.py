@@ -20,6 +20,7 @@ SHAPE = (12, 12, 3)
 LATER = ("module", "registered_name", "build_config", "groups", "ragged", "synchronized")
 
 layers = tf_keras.layers
+HALF = tf_keras.mixed_precision.Policy("mixed_float16")
 
 
 def features(x):
@@ -59,6 +60,25 @@ def operations():
     y = layers.Multiply(name="hard_swish")([y, layers.ReLU(6.0)(y + 3.0) * (1.0 / 6.0)])
     y = tf.concat([tf.nn.relu6(y), 1.0 - y * y], axis=-1)
     return tf_keras.Model(x, head(y), name="operations")
+
+
+def separable():
+    """Separable convolutions as Xception has them, and slashes in names as MobileNetV3."""
+    x = tf_keras.Input(SHAPE, name="input_1")
+    y = layers.SeparableConv2D(6, 3, strides=2, use_bias=False, name="Conv")(x)
+    y = layers.BatchNormalization(name="Conv/BatchNorm")(y)
+    z = layers.DepthwiseConv2D(3, padding="same", name="expanded_conv/depthwise")(y)
+    y = layers.Add(name="expanded_conv/Add")([y, z + 3.0])
+    return tf_keras.Model(x, head(y), name="separable")
+
+
+def mixed():
+    """Layers that compute in half precision."""
+    x = tf_keras.Input(SHAPE, name="input_1")
+    y = layers.Conv2D(4, 3, dtype=HALF, name="conv")(x)
+    y = layers.SeparableConv2D(4, 3, dtype=HALF, name="separable")(y)
+    y = layers.GlobalAveragePooling2D(name="pool")(y)
+    return tf_keras.Model(x, layers.Dense(5, activation="softmax", name="top")(y), name="mixed")
 
 
 def randomise(model, seed=0):
@@ -106,6 +126,8 @@ def main():
         "keras-2.2.h5": functional,
         "nested.h5": nested,
         "operations.h5": operations,
+        "separable.h5": separable,
+        "mixed.h5": mixed,
         "functional.keras": functional,
     }
     for name, build in files.items():

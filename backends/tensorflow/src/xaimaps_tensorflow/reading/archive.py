@@ -9,21 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
+from xaimaps_tensorflow.reading.limits import RATIO, REMEDY, is_inflated
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 TEXT_BYTES = 2**26
 """The most that a configuration takes; that of NASNetLarge has a megabyte."""
 
-RATIO = 100
-"""How many bytes may come of a stored one; Keras itself does not compress."""
-
-RATIO_FROM = 2**20
-"""Where the ratio begins to matter: small texts may repeat themselves."""
-
 TOTAL_BYTES = 2**31
 """The most that a compressed file may unpack to."""
-
-REMEDY = "save the model again, or copy it again"
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ def _check_place(info: zipfile.ZipInfo, path: Path) -> None:
 
 
 def _check_size(info: zipfile.ZipInfo, path: Path) -> None:
-    if info.file_size > max(RATIO * info.compress_size, RATIO_FROM):
+    if is_inflated(info.file_size, info.compress_size):
         raise ModelLoadError(
             f"the member {info.filename!r} of {str(path)!r} would unpack to {info.file_size:,} "
             f"bytes from {info.compress_size:,}, above the ratio of {RATIO}; save the model again"

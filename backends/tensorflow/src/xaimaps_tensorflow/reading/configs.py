@@ -27,8 +27,8 @@ RUNS_CODE = frozenset(
 """Parts that carry code of their own, or load it from elsewhere."""
 
 PARTS = tuple(
-    "activations constraints dtype_policies initializers layers losses metrics models ops "
-    "optimizers quantizers random regularizers".split()
+    "activations constraints dtype_policies initializers layers losses metrics mixed_precision "
+    "models ops optimizers quantizers random regularizers".split()
 )
 """The modules of Keras that models are made of."""
 
@@ -136,7 +136,7 @@ class Checks:
         where = f" of the module {module!r}" if module else ""
         raise ModelLoadError(
             f"{self.name} needs {name!r}{where}, which is no part of Keras {keras.__version__}; "
-            f"if it is your own, pass custom_objects={{{name!r}: ...}}"
+            f"if it is your own, load it in Python with custom_objects={{{name!r}: ...}}"
         )
 
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from xaimaps.errors import ModelLoadError, XaimapsError
+from xaimaps_tensorflow.messages import summary
 
 
 @contextmanager
@@ -50,13 +51,6 @@ def loading() -> Iterator[None]:
                 f"the file lacks weights of the model ({text.partition('. ')[0][:200]}); save it "
                 "again with a newer Keras"
             )
-
-
-def summary(error: Exception) -> str:
-    """The first sentence of a message, which in Keras goes on with the whole configuration."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else ""
-    return f"{type(error).__name__}: {first[:240].rstrip('. :')}"
 
 
 def require_finite(model: Any, name: str) -> None:

@@ -13,15 +13,13 @@ from pathlib import Path
 import h5py
 
 from xaimaps.errors import ModelLoadError
+from xaimaps_tensorflow.reading.limits import REMEDY, is_inflated
 
-RATIO = 100
-RATIO_FROM = 2**20
 GROWTH_BYTES = 2**31
 OBJECTS = 10**6
 FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 """What may have packed the values; HDF5 loads any other filter from a library of code."""
 
-REMEDY = "save the model again, or copy it again"
 BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, UnicodeError)
 """What h5py raises on a damaged file."""
 
@@ -101,11 +99,7 @@ def _check_size(dataset: h5py.Dataset, path: str, walk: _Walk) -> None:
     stored = dataset.id.get_storage_size()
     declared = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
     walk.total += declared
-    if (
-        stored > walk.size
-        or declared > max(RATIO * stored, RATIO_FROM)
-        or walk.total > walk.size + GROWTH_BYTES
-    ):
+    if stored > walk.size or is_inflated(declared, stored) or walk.total > walk.size + GROWTH_BYTES:
         raise walk.refuse(
             path, f"declares {declared:,} bytes, but the file has {min(stored, walk.size):,}"
         )

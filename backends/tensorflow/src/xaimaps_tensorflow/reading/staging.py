@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+
+from xaimaps_tensorflow.reading.archive import CONFIG
+from xaimaps_tensorflow.reading.kinds import Kind
 
 HDF5 = (".h5", ".hdf5")
 """Where Keras expects the format of Keras 2, unless `WEIGHTS` stands before it."""
@@ -36,3 +40,18 @@ def staged(path: Path, suffixes: tuple[str, ...], config: str | None = None) -> 
             with h5py.File(copy, "r+") as file:
                 file.attrs["model_config"] = config
         yield copy
+
+
+@contextmanager
+def without_weights(config: str | bytes, kind: Kind) -> Iterator[Path]:
+    """Give a file of a configuration alone, of which Keras builds the model and then fails."""
+    with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
+        if kind is Kind.ARCHIVE:
+            path = Path(folder) / "model.keras"
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr(CONFIG, config)
+        else:
+            path = Path(folder) / f"model{HDF5[0]}"
+            with h5py.File(path, "w") as file:
+                file.attrs["model_config"] = config
+        yield path

@@ -10,8 +10,9 @@ from typing import Any
 import h5py
 
 from xaimaps.errors import ModelLoadError, XaimapsError
+from xaimaps_tensorflow.messages import summary
 from xaimaps_tensorflow.reading.archive import read_members
-from xaimaps_tensorflow.reading.failures import loading, require_finite, summary
+from xaimaps_tensorflow.reading.failures import loading, require_finite
 from xaimaps_tensorflow.reading.hdf5 import checked
 from xaimaps_tensorflow.reading.kinds import Kind, kind_of
 from xaimaps_tensorflow.reading.staging import HDF5, WEIGHTS, staged

@@ -1,0 +1,74 @@
+"""The options of loading: what each must be, said before any work is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from xaimaps.errors import ModelLoadError
+
+
+class Rule(NamedTuple):
+    """Which values an option takes, and how a message calls them."""
+
+    allows: Callable[[Any], bool]
+    what: str
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _are_parts(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and all(isinstance(k, str) for k in value))
+
+
+def _is_shape(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, Sequence) or len(value) != 3 or value[2] is None:
+        return False
+    return all(size is None or (_is_number(size) and size > 0) for size in value)
+
+
+def _is_place(value: Any) -> bool:
+    return value is None or isinstance(value, str | os.PathLike)
+
+
+def _is_output(value: Any) -> bool:
+    return value is None or isinstance(value, str) or _is_number(value)
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "allow_unsafe": Rule(_is_flag, "true or false"),
+        "xla": Rule(_is_flag, "true or false"),
+        "custom_objects": Rule(
+            _are_parts, "your own layers and functions by their names, which Python alone can give"
+        ),
+        "input_shape": Rule(
+            _is_shape, "(height, width, channels), as (224, 224, 3), with None for any size"
+        ),
+        "weights": Rule(_is_place, '"imagenet", None for random ones, or the path of a file'),
+        "output": Rule(_is_output, "the name or the index of one of the model's outputs"),
+    }
+)
+"""What `load` takes, by name."""
+
+
+def require_options(**options: Any) -> None:
+    """Refuse values that an option does not take.
+
+    Raises:
+        ModelLoadError: there is one.
+    """
+    for name, rule in RULES.items():
+        if name in options and not rule.allows(options[name]):
+            raise ModelLoadError(f"`{name}` must be {rule.what}, got {options[name]!r:.200}")
