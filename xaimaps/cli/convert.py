@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
+import dataclasses
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xaimaps.cli.console import json_option, print_json, printable
+from xaimaps.cli.console import WORDS, in_words, json_option, print_json, printable
 
-NEEDED = ("xaimaps_onnx", "xaimaps_tensorflow", "tf2onnx", "tensorflow")
+if TYPE_CHECKING:
+    from xaimaps_onnx.jobs import Outcome
+
+OPTIONS = {"`output`": "--output", "`layers`": "--layer"}
+"""What the options are called here that errors call by their names in Python."""
 
 
 @click.command()
@@ -41,92 +43,49 @@ def convert(source: str, file: Path, as_json: bool, **options: Any) -> None:
     IN is a .keras or .h5 file, keras:NAME, or default. Layers keep their names, weights their bits,
     and OUT is only written if it answers as IN does.
     """
-    from xaimaps.files import prepare_folder
+    from xaimaps.converter import require_converter
 
-    _require_installed()
-    _require_sense(file, options["labels"])
-    folder = prepare_folder(file.parent)
-    job = {"source": source, **options, "weights": options["weights"] and str(options["weights"])}
+    require_converter()
+    _require_suffix(file)
+    folder = _room(file.parent)
     with tempfile.TemporaryDirectory(prefix=".xaimaps-", dir=folder) as place:
         part = Path(place) / "model.onnx"
-        answer = _converted({**job, "file": str(part)}, source)
+        outcome = _converted(source, part, options)
         _put(part, file)
     if as_json:
-        print_json({"file": str(file), **answer})
+        print_json({"file": str(file), **dataclasses.asdict(outcome)})
     else:
-        click.echo(printable("\n".join(_lines(file, answer))))
+        click.echo(printable("\n".join(_lines(file, outcome))))
 
 
-def _require_installed() -> None:
-    from xaimaps.errors import BackendError
-
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BackendError(
-            f"converting needs {missing[0].replace('_', '-')}, which is not installed; pip install "
-            "'xaimaps[convert]'"
-        )
-
-
-def _require_sense(file: Path, labels: str | None) -> None:
-    from xaimaps import zoo
-    from xaimaps.errors import ModelLoadError, OutputError
+def _require_suffix(file: Path) -> None:
+    from xaimaps.errors import OutputError
 
     if file.suffix.lower() != ".onnx":
         raise OutputError(f"OUT must be a name that ends in .onnx, got {str(file)!r}")
-    if labels is not None and labels not in zoo.LABELS:
-        raise ModelLoadError(
-            f"a file can name an embedded list of labels only ({', '.join(zoo.LABELS)}), got "
-            f"{labels!r}; give your own list to the commands that explain"
-        )
 
 
-def _converted(job: dict[str, Any], source: str) -> dict[str, Any]:
-    """Run the job in a child process, so that its memory is bounded by its life."""
-    from xaimaps import errors
+def _room(folder: Path) -> Path:
+    """The nearest folder that is there already, so that a failure leaves no new one."""
+    from xaimaps.files import prepare_folder
 
-    child = subprocess.run(
-        [sys.executable, "-m", "xaimaps_onnx", json.dumps(job)],
-        stdout=subprocess.PIPE,
-        stderr=None if "--debug" in sys.argv else subprocess.PIPE,
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        check=False,
-    )
-    answer = _last_line(child.stdout)
-    if "error" in answer:
-        kind = getattr(errors, answer["kind"], errors.UnsupportedModelError)
-        raise kind(answer["error"])
-    if child.returncode or not answer:
-        raise errors.UnsupportedModelError(_death(source, child))
-    return answer
+    there = (place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
+    return prepare_folder(next(there))
 
 
-def _last_line(output: bytes) -> dict[str, Any]:
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    try:
-        answer = json.loads(lines[-1]) if lines else {}
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
+def _converted(source: str, part: Path, options: dict[str, Any]) -> Outcome:
+    from xaimaps_onnx.apart import convert_apart
+    from xaimaps_onnx.jobs import Job
 
-
-def _death(source: str, child: subprocess.CompletedProcess[bytes]) -> str:
-    if child.returncode < 0:
-        return (
-            f"the conversion of {source!r} was killed by signal {-child.returncode}, as happens "
-            "where memory runs out; convert it on a machine with more"
-        )
-    said = (child.stderr or b"").decode("utf-8", "replace").strip().splitlines()
-    reason = f" ({said[-1][:300]})" if said else ""
-    return (
-        f"the conversion of {source!r} ended with status {child.returncode}{reason}; "
-        "`xaimaps --debug convert` shows all of it"
-    )
+    with in_words(WORDS | OPTIONS):
+        return convert_apart(Job(source=source, file=part, **options), loud="--debug" in sys.argv)
 
 
 def _put(part: Path, file: Path) -> None:
     from xaimaps.errors import OutputError
+    from xaimaps.files import prepare_folder
 
+    prepare_folder(file.parent)
     try:
         part.replace(file)
     except OSError as error:
@@ -135,16 +94,15 @@ def _put(part: Path, file: Path) -> None:
         ) from None
 
 
-def _lines(file: Path, answer: dict[str, Any]) -> list[str]:
-    peak = answer["peak_bytes"]
+def _lines(file: Path, outcome: Outcome) -> list[str]:
+    peak = outcome.peak_bytes
     memory = "" if peak is None else f", {peak / 1e9:.1f} GB of memory at most"
     lines = [
-        f"{file}: {answer['bytes'] / 1e6:.1f} MB, {answer['layers']} of {answer['of']} layers by "
-        "name",
-        f"its answers differ from Keras's by {answer['difference']:.1e} of the largest",
-        f"{answer['seconds']:.0f} s{memory}",
+        f"{file}: {outcome.bytes / 1e6:.1f} MB, {outcome.layers} of {outcome.of} layers by name",
+        f"its answers differ from Keras's by {outcome.difference:.1e} of the largest",
+        f"{outcome.seconds:.0f} s{memory}",
     ]
-    if answer["lost"]:
-        lost = ", ".join(answer["lost"][:8]) + (" ..." if len(answer["lost"]) > 8 else "")
+    if outcome.lost:
+        lost = ", ".join(outcome.lost[:8]) + (" ..." if len(outcome.lost) > 8 else "")
         lines.append(f"not in the graph by themselves: {lost}; --layer NAME keeps one")
     return lines

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from xaimaps import plugins
 from xaimaps.backend import Backend
+from xaimaps.converter import require_converter
 from xaimaps.errors import BackendError
 from xaimaps.loading import load, located
 
 REFERENCES = ("tensorflow", "onnxruntime")
 """Whose numbers the others are held to, if there: the ones that a user has had all along."""
+
+LOADING = ("weights", "allow_unsafe")
+"""What is said to both processes that load a model."""
+
+NATIVE = "tensorflow"
+"""The backend whose models the converter takes."""
+
+ONNX = Path("model.onnx")
+"""What backends are asked about that may run a converted model."""
 
 
 def routes(
@@ -40,37 +52,54 @@ def routes(
             "out, or convert it first"
         )
     found = {name: load(model, backend=name, **options) for name in able}
-    native: Any = found.get("tensorflow")
-    if convert and native is not None and not _takes_onnx(found):
-        proto = _converted(native.model, options.get("output"))
-        takers = [name for name in names if plugins.get_backend(name).accepts(proto)]
-        found |= {name: _like(load(proto, backend=name), native) for name in takers}
+    others = [name for name in names if name not in found]
+    takers = [name for name in others if plugins.get_backend(name).accepts(ONNX)]
+    if convert and takers and NATIVE in found:
+        found |= _loaded_as_onnx(model, found[NATIVE], takers, options)
     return found
-
-
-def _takes_onnx(found: dict[str, Backend]) -> bool:
-    """Whether the model is an ONNX file already, as for the embedded one."""
-    return bool(found.keys() & {"jax", "onnxruntime"})
 
 
 def _rank(name: str) -> tuple[int, str]:
     return (REFERENCES.index(name) if name in REFERENCES else len(REFERENCES)), name
 
 
-def _converted(model: Any, output: Any) -> Any:
-    try:
-        from xaimaps_onnx import convert
-    except ImportError:
-        raise BackendError(
-            "a Keras model is compared with itself as ONNX, but the converter is not installed; "
-            "pip install 'xaimaps[convert]'"
-        ) from None
-    return convert(model, output=0 if output is None else output)
+def _loaded_as_onnx(
+    model: Any, native: Backend, takers: Sequence[str], options: Mapping[str, Any]
+) -> dict[str, Backend]:
+    """Convert a model once, for several backends, which need the file no more afterwards."""
+    require_converter()
+    with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
+        file = Path(folder) / ONNX.name
+        _convert(model, native, file, options)
+        return {name: _like(load(file, backend=name), native) for name in takers}
+
+
+def _convert(model: Any, native: Any, file: Path, options: Mapping[str, Any]) -> None:
+    """Write a model's file, in another process where that can load the same model."""
+    from xaimaps_onnx.apart import convert_apart, is_alike_apart
+    from xaimaps_onnx.jobs import Job
+
+    chosen = _chosen(options)
+    if is_alike_apart(model, options):
+        own = {name: options[name] for name in LOADING if options.get(name) is not None}
+        convert_apart(Job(source=model, file=file, **chosen, **own))
+        return
+    from xaimaps_onnx.converting import conversion_of
+
+    conversion_of(native.model, **chosen).save(file)
+
+
+def _chosen(options: Mapping[str, Any]) -> dict[str, Any]:
+    output = options.get("output")
+    return {
+        "output": 0 if output is None else output,  # as backends choose
+        "input_shape": options.get("input_shape"),
+    }
 
 
 def _like(backend: Backend, native: Backend) -> Backend:
     """The converted model with what is known of the one that it was made of."""
-    backend.info.name = native.info.name
-    backend.info.labels = native.info.labels
-    backend.info.preprocess = native.info.preprocess
+    own, known = backend.info, native.info
+    own.name, own.source, own.sha256 = known.name, known.source, known.sha256
+    own.labels, own.preprocess = known.labels, known.preprocess
     return backend

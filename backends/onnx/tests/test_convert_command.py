@@ -1,6 +1,5 @@
 """`xaimaps convert`, from the command line to the file."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -10,11 +9,19 @@ import pytest
 from click.testing import CliRunner
 
 import xaimaps
+from xaimaps import converter
 from xaimaps.cli import cli
-from xaimaps.errors import BackendError, ModelLoadError, OutputError, XaimapsError
+from xaimaps.errors import (
+    ArrayInputError,
+    BackendError,
+    LayerError,
+    ModelLoadError,
+    OutputError,
+    XaimapsError,
+)
 
 pytest.importorskip("tf2onnx")
-module = importlib.import_module("xaimaps.cli.convert")  # the package holds the command
+keras = pytest.importorskip("keras")
 
 
 def run(*arguments):
@@ -69,7 +76,15 @@ def test_a_failed_conversion_leaves_the_old_file(tmp_path):
     assert sorted(file.read_bytes() for file in tmp_path.iterdir()) == [b"no zip", b"old"]
 
 
-def test_wrong_use(tmp_path):
+def test_wrong_use_is_told_before_there_is_a_process(monkeypatch, tmp_path):
+    monkeypatch.setattr(subprocess, "run", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="exists and is not a folder"):
+        run("default", tmp_path / "file" / "net.onnx")
+    with pytest.raises(ModelLoadError, match=r"no model file 'absent\.h5'"):
+        run("absent.h5", tmp_path / "net.onnx")
+    with pytest.raises(ArrayInputError, match="'tfa'"):
+        run("default", tmp_path / "net.onnx", "--preprocess", "tfa")
     with pytest.raises(OutputError, match=r"ends in \.onnx"):
         run("default", tmp_path / "net.pb")
     with pytest.raises(ModelLoadError, match="imagenet-1k"):
@@ -77,30 +92,26 @@ def test_wrong_use(tmp_path):
 
 
 def test_without_the_converter(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "NEEDED", ("xaimaps_onnx", "abacus"))
+    monkeypatch.setattr(converter, "NEEDED", ("xaimaps_onnx", "abacus"))
     with pytest.raises(BackendError, match=r"needs abacus, .* pip install 'xaimaps\[convert\]'"):
         run("default", tmp_path / "net.onnx")
 
 
-@pytest.mark.parametrize(
-    ("script", "message"),
-    [
-        ("import os; os.kill(os.getpid(), 9)", "killed by signal 9, as happens where memory runs"),
-        ("raise SystemExit('no such luck')", "ended with status 1 .no such luck."),
-        ("print('[1]')", "ended with status 0"),
-    ],
-)
-def test_a_child_that_dies(monkeypatch, tmp_path, script, message):
-    real = subprocess.run
+def test_a_failure_leaves_no_new_folder(tmp_path):
+    (tmp_path / "net.keras").write_bytes(b"no zip")
+    with pytest.raises(ModelLoadError):
+        run(tmp_path / "net.keras", tmp_path / "new" / "newer" / "net.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["net.keras"]
 
-    def dying(command, **options):
-        return real([sys.executable, "-c", script], **options)
 
-    monkeypatch.setattr(module.subprocess, "run", dying)
-    with pytest.raises(XaimapsError, match=message) as caught:
-        run("default", tmp_path / "net.onnx")
-    assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+def test_errors_name_the_options_of_the_command(tmp_path):
+    path = tmp_path / "net.keras"
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Lambda(lambda x: x * 2)])
+    model.save(path)
+    with pytest.raises(ModelLoadError, match=r"load it with --allow-unsafe$"):
+        run(path, tmp_path / "net.onnx")
+    with pytest.raises(LayerError, match=r"^--layer must name layers .* 'conv3' is none of them"):
+        run(path, tmp_path / "net.onnx", "--allow-unsafe", "--layer", "conv3")
 
 
 def test_the_help_imports_no_framework():

@@ -1,52 +1,57 @@
-"""One conversion in a process of its own, which gives TensorFlow's memory back when it ends.
+"""The child process of `apart.py`.
 
 `python -m xaimaps_onnx JOB` takes a job as JSON and writes what came of it as the last line.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from xaimaps.errors import XaimapsError
-from xaimaps.files import write_atomic
 from xaimaps.preprocess import get_preprocess
+from xaimaps_onnx.jobs import Job, Outcome
 
 FAILED = 2
+STATUS = Path("/proc/self/status")
 
 
-def main(job: dict[str, Any]) -> dict[str, Any]:
+def main(job: Job) -> Outcome:
     """Convert as the job says, and tell how it went."""
-    from xaimaps_onnx.converting import converted
+    from xaimaps_onnx.converting import conversion_of
     from xaimaps_onnx.sources import open_source
-    from xaimaps_onnx.subjects import subject_of
 
     start = time.perf_counter()
-    model, info = open_source(
-        job["source"], weights=job["weights"], allow_unsafe=job["allow_unsafe"]
+    model, info = open_source(job.source, weights=job.weights, allow_unsafe=job.allow_unsafe)
+    info.labels_name = job.labels or info.labels_name
+    info.preprocess = get_preprocess(job.preprocess) if job.preprocess else info.preprocess
+    conversion = conversion_of(
+        model, job.layers, job.opset, output=job.output, input_shape=job.input_shape, info=info
     )
-    info.labels_name = job["labels"] or info.labels_name
-    info.preprocess = get_preprocess(job["preprocess"]) if job["preprocess"] else info.preprocess
-    subject = subject_of(model, output=job["output"])
-    conversion = converted(subject, job["layers"], job["opset"], info)
-    file = Path(job["file"])
-    write_atomic(file, lambda part: conversion.write(part) and None)
-    return {
-        "bytes": file.stat().st_size,
-        "layers": len(conversion.layers),
-        "of": len(conversion.layers) + len(conversion.lost),
-        "lost": list(conversion.lost),
-        "difference": conversion.difference,
-        "seconds": time.perf_counter() - start,
-        "peak_bytes": _peak_bytes(),
-    }
+    conversion.save(Path(job.file))
+    return Outcome(
+        bytes=Path(job.file).stat().st_size,
+        layers=len(conversion.layers),
+        of=len(conversion.layers) + len(conversion.lost),
+        lost=conversion.lost,
+        difference=conversion.difference,
+        seconds=time.perf_counter() - start,
+        peak_bytes=peak_bytes(),
+    )
 
 
-def _peak_bytes() -> int | None:
+def peak_bytes() -> int | None:
     """The most memory that this process has held; None where the system does not say."""
+    # The usual measure starts at the parent's peak, which a child inherits.
+    found = re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
+    return int(found[1]) * 1024 if found else _peak_with_parent()
+
+
+def _peak_with_parent() -> int | None:
     try:
         import resource
     except ImportError:  # Windows
@@ -57,7 +62,7 @@ def _peak_bytes() -> int | None:
 
 if __name__ == "__main__":
     try:
-        answer = main(json.loads(sys.argv[1]))
+        answer = dataclasses.asdict(main(Job(**json.loads(sys.argv[1]))))
     except XaimapsError as error:
         answer = {"error": str(error), "kind": type(error).__name__}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

@@ -38,6 +38,7 @@ class OnnxRuntimeBackend(Backend):
 
     name = "onnxruntime"
     capabilities = frozenset({"forward", "activations", "classifier", "split"})
+    takes = "ONNX files"
 
     def __init__(self, analysis: Analysis, sessions: Sessions, info: ModelInfo) -> None:
         super().__init__(info)

@@ -11,8 +11,6 @@ from xaimaps_onnx.locating import differences, largest
 
 Array = np.ndarray[Any, Any]
 
-EXACT = 1e-4
-HALF = 3e-2
 SMALLEST = np.float32(1e-30)
 LOOSE = 10
 """How much further the answers to images may be apart that a model was not made for."""

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,9 +15,12 @@ from xaimaps_jax.onnx.names import LAYERS
 
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import LayerError, UnsupportedModelError, nearest
+from xaimaps.files import write_atomic
 from xaimaps_onnx.checking import check_graph, require_known
-from xaimaps_onnx.comparing import EXACT, HALF, logits, require_equal
+from xaimaps_onnx.comparing import logits, require_equal
 from xaimaps_onnx.folding import fill, fold
+from xaimaps_onnx.jobs import OPSETS, require_opset
+from xaimaps_onnx.keras2 import is_keras_2, subject_of_keras_2
 from xaimaps_onnx.locating import locate
 from xaimaps_onnx.probing import Probe, probe_keras, probe_onnx
 from xaimaps_onnx.sources import open_source
@@ -25,8 +29,6 @@ from xaimaps_onnx.tracing import trace
 from xaimaps_onnx.writing import write_model
 
 Array = np.ndarray[Any, Any]
-
-OPSETS = range(13, 19)
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,15 @@ class Conversion:
         """Write the model's file; how many bytes it has."""
         return write_model(file, self.graph.proto, self.graph.weights)
 
+    def save(self, path: Path) -> None:
+        """Write the model's file, whole or not at all."""
+        write_atomic(path, self.write)
+
 
 def convert(
     model: Any,
     *,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     output: str | int | None = None,
     opset: int = 18,
     input_shape: Sequence[int | None] | None = None,
@@ -82,37 +88,63 @@ def convert(
     bit, and knows the model's layers by name: `--layer block5_conv3` works on it.
 
     Args:
-        model: a live Keras 3 model, the path of a `.keras` or `.h5` file, or the name of one of
-            Keras's applications ("keras:VGG16").
-        layers: layers that the file must know; None for those that its graph has anyway, which
-            is nearly all.
+        model: a live model of Keras 3 or tf_keras, the path of a `.keras` or `.h5` file, or the
+            name of one of Keras's applications ("keras:VGG16").
+        layers: a layer that the file must know, or several; None for those that its graph has
+            anyway, which is nearly all.
         output: the name or the index of one of several outputs.
         opset: of the graph, from 13 to 18.
         input_shape: `(height, width, channels)` of a subclassed model that was never called.
         info: the name, labels and preprocessing to note in the file.
         weights: the file of weights for such a name; None for ImageNet's.
         allow_unsafe: load a file with code in it.
-        custom_objects: classes that a file names.
+        custom_objects: classes that a file names; for a live model of tf_keras, the layers of
+            Keras 3 that stand for its own.
 
     Raises:
         ModelLoadError: the file is missing, damaged or unsafe.
         UnsupportedModelError: the model cannot be converted; a part to blame is named.
         LayerError: one of `layers` does not exist, or has no value of its own in the graph.
     """
+    require_opset(opset)
     if isinstance(model, str | os.PathLike):
         model, known = open_source(
             model, weights=weights, allow_unsafe=allow_unsafe, custom_objects=custom_objects
         )
-        info = info or known
-    subject = subject_of(model, output=output, input_shape=input_shape)
-    return converted(subject, layers or (), opset, info).model()
+        info, custom_objects = info or known, None
+    conversion = conversion_of(
+        model,
+        [layers] if isinstance(layers, str) else layers or (),
+        opset,
+        output=output,
+        input_shape=input_shape,
+        info=info,
+        custom_objects=custom_objects,
+    )
+    return conversion.model()
+
+
+def conversion_of(
+    model: Any,
+    layers: Sequence[str] = (),
+    opset: int = OPSETS[-1],
+    *,
+    info: ModelInfo | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+    **chosen: Any,
+) -> Conversion:
+    """Convert a live model; see `convert`, and `subject_of` for what is chosen."""
+    if is_keras_2(model):
+        subject = subject_of_keras_2(model, custom_objects=custom_objects, **chosen)
+    else:
+        subject = subject_of(model, **chosen)
+    return converted(subject, layers, opset, info)
 
 
 def converted(
     subject: Subject, layers: Sequence[str], opset: int, info: ModelInfo | None = None
 ) -> Conversion:
     """Trace, compare, look for the layers; trace again if a layer that is wanted was not there."""
-    _require_opset(opset)
     probe = probe_keras(subject)
     wanted = [_path(name, probe.layers) for name in layers]
     graph, apart, located = _attempt(subject, (), opset, probe)
@@ -125,13 +157,6 @@ def converted(
     return Conversion(graph, apart, located, lost)
 
 
-def _require_opset(opset: int) -> None:
-    if opset not in OPSETS:
-        raise UnsupportedModelError(
-            f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}, which tf2onnx writes, got {opset}"
-        )
-
-
 def _attempt(
     subject: Subject, exposed: Sequence[Any], opset: int, probe: Probe
 ) -> tuple[Graph, float, dict[str, str]]:
@@ -141,7 +166,6 @@ def _attempt(
     graph = Graph(traced.proto, weights, traced.output)
     check_graph(graph.proto)
     values = probe_onnx(graph.proto, graph.weights, probe.images)
-    tolerance = HALF if subject.is_half else EXACT
     if graph.output not in values:
         raise UnsupportedModelError(
             f"the model's output {graph.output!r} does not depend on its images, so there is "
@@ -150,8 +174,8 @@ def _attempt(
     answers = values[graph.output], probe.output
     if _ends_in_softmax(graph) and not subject.is_half:
         answers = logits(*answers)
-    apart = require_equal(*answers, tolerance)
-    return graph, apart, locate(graph.proto, values, probe.layers, tolerance)
+    apart = require_equal(*answers, subject.tolerance)
+    return graph, apart, locate(graph.proto, values, probe.layers, subject.tolerance)
 
 
 def _ends_in_softmax(graph: Graph) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xaimaps.backend import ModelInfo
-from xaimaps.errors import ModelLoadError
+from xaimaps_tensorflow.backend import SCHEME
 
-SCHEME = "keras:"
+from xaimaps.backend import ModelInfo
+from xaimaps_onnx.jobs import require_source
 
 
 def open_source(
@@ -28,6 +28,7 @@ def open_source(
         allow_unsafe: load a file with code in it.
         custom_objects: classes that a file names.
     """
+    require_source(source)
     name = os.fspath(source)
     if name == "default":
         from xaimaps_tensorflow.zoo import efficientnet_lite0
@@ -37,17 +38,7 @@ def open_source(
         from xaimaps_tensorflow.applications import build
 
         return build(name.removeprefix(SCHEME), weights or "imagenet")
-    return _from_file(Path(name), allow_unsafe, custom_objects)
-
-
-def _from_file(
-    path: Path, allow_unsafe: bool, custom_objects: Mapping[str, Any] | None
-) -> tuple[Any, ModelInfo]:
-    if path.suffix.lower() == ".onnx":
-        raise ModelLoadError(
-            f"a Keras model is converted, but {str(path)!r} is ONNX already; use it as it is"
-        )
     from xaimaps_tensorflow.files import read_model
 
-    model = read_model(path, allow_unsafe=allow_unsafe, custom_objects=custom_objects)
-    return model, ModelInfo(name=path.stem, source=str(path))
+    model = read_model(name, allow_unsafe=allow_unsafe, custom_objects=custom_objects)
+    return model, ModelInfo(name=Path(name).stem, source=name)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from xaimaps_tensorflow.inputs import ImageInput, image_input
+from xaimaps_tensorflow.outputs import chosen_output, named_outputs
 from xaimaps_tensorflow.tracing import operations_in
 
 from xaimaps.errors import UnsupportedModelError
+
+EXACT = 1e-4
+HALF = 3e-2
 
 REFUSED_TYPES = {"bfloat16", "float64"}
 """Types that ONNX Runtime's convolutions do not compute in."""
@@ -50,6 +54,11 @@ class Subject:
         return "images" if not name or name.startswith("keras_tensor") else name
 
     @property
+    def tolerance(self) -> float:
+        """What answers may differ by, relative to the largest."""
+        return HALF if self.is_half else EXACT
+
+    @property
     def is_half(self) -> bool:
         """Whether any layer computes in float16."""
         return any(_compute_type(layer) == "float16" for layer in operations_in(self.model))
@@ -58,29 +67,14 @@ class Subject:
         """The chosen output of the model in inference mode, and its name."""
         with self.images.in_floats():
             # Said each time: layers such as Resizing leak training mode into those behind them.
-            return self._chosen(self.model(self.images.packed(images), training=False))
-
-    def _chosen(self, outputs: Any) -> tuple[str, Any]:
-        named = self._named(outputs)
-        if isinstance(self.output, int) and -len(named) <= self.output < len(named):
-            return list(named.items())[self.output]
-        if self.output is None and len(named) == 1:
-            return next(iter(named.items()))
-        if self.output not in named:
+            value = self.model(self.images.packed(images), training=False)
+        outputs = named_outputs(self.model, value)
+        if self.output is None and len(outputs) > 1:
             raise UnsupportedModelError(
-                f"`output` must name one of the model's outputs ({', '.join(named)}), got "
-                f"{self.output!r}"
+                f"`output` must name one of the model's outputs ({', '.join(outputs)}), of which a "
+                "file holds one"
             )
-        return self.output, named[self.output]
-
-    def _named(self, outputs: Any) -> dict[str, Any]:
-        own = list(getattr(self.model, "output_names", None) or ())
-        if isinstance(outputs, Mapping):
-            return dict(outputs)
-        flat = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-        made_up = ["output"] if len(flat) == 1 else [f"output_{i}" for i in range(len(flat))]
-        fits = len(own) == len(flat) == len(set(own))
-        return dict(zip(own if fits else made_up, flat, strict=True))
+        return chosen_output(outputs, self.output)
 
 
 def subject_of(
@@ -94,8 +88,6 @@ def subject_of(
         input_shape: `(height, width, channels)`, for a model that was never called.
     """
     _require_keras(model)
-    if input_shape is not None and not model.built:
-        model(np.zeros([size or 64 for size in (1, *input_shape)], np.float32), training=False)
     images = image_input(model, input_shape)
     for layer in operations_in(model):
         _require_type(layer)
@@ -110,11 +102,6 @@ def subject_of(
 
 
 def _require_keras(model: Any) -> None:
-    if type(model).__module__.startswith("tf_keras"):
-        raise UnsupportedModelError(
-            "a model of Keras 3 is converted, got one of tf_keras; save it with "
-            "model.save('model.h5') and convert that file"
-        )
     if not isinstance(model, keras.Model):
         raise UnsupportedModelError(
             f"a Keras model is converted, got {type(model).__name__}; wrap it in a keras.Model"
