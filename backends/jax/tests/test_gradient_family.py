@@ -259,3 +259,23 @@ def test_fullgrad_passes_by_what_is_computed_from_shapes():
     found, terms = backend.biases(jnp.asarray(images), goal)
     whole = (found.gradients * images).sum((1, 2, 3)) + sum(t.reshape(2, -1).sum(1) for t in terms)
     np.testing.assert_allclose(whole, found.scores, rtol=1e-4)
+
+
+def test_fullgrad_of_a_dense_layer_at_every_place_is_complete_for_each_image():
+    """As tf2onnx writes it: images and places on one axis."""
+    draw = np.random.default_rng(1).normal
+    graph = Graph()
+    graph.add("Conv", "conv", draw(size=(4, 3, 3, 3)).astype("f4"), draw(size=4).astype("f4"))
+    graph.add("Transpose", "last", perm=[0, 2, 3, 1])
+    graph.add("Reshape", "rows", np.array([-1, 4]))
+    graph.add("Gemm", "dense", draw(size=(4, 6)).astype("f4"), draw(size=6).astype("f4"))
+    graph.add("Relu", "relu")
+    graph.add("Reshape", "flat", np.array([-1, 6 * 49]))
+    graph.add("Gemm", "scores", draw(size=(6 * 49, 5)).astype("f4"), draw(size=5).astype("f4"))
+    backend = xaimaps.load(graph.model("N", (3, 9, 9)))
+    images = draw(size=(3, 9, 9, 3)).astype(np.float32)
+    found = xaimaps.attribute(backend, images, "fullgrad", target=3)
+    delta = found.details["completeness_delta"]
+    assert np.abs(delta).max() < 1e-4 * np.abs(found.scores).max()
+    alone = xaimaps.attribute(backend, images[1:2], "fullgrad", target=3)
+    np.testing.assert_allclose(alone.maps[0], found.maps[1], rtol=1e-4, atol=1e-5)

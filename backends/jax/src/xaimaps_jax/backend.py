@@ -6,6 +6,7 @@ import copy
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from xaimaps.errors import LayerError, ModelLoadError
 from xaimaps.targets import Target
 from xaimaps_jax import onnx as jax_onnx
 from xaimaps_jax.functions import FunctionProgram
+from xaimaps_jax.memory import within_memory
 from xaimaps_jax.onnx.analysis import Analysis
+from xaimaps_jax.onnx.branches import decided, written_out
 from xaimaps_jax.onnx.gradients import differentiating
 from xaimaps_jax.onnx.info import model_info
 from xaimaps_jax.programs import OnnxProgram, Program
@@ -60,10 +63,12 @@ class JaxBackend(Backend):
     capabilities = frozenset(
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
+    takes = "ONNX files and JAX functions"
 
     def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
         super().__init__(info)
-        self.params = jax.device_put(params)
+        with within_memory():
+            self.params = jax.device_put(params)
         self._program = program
 
     @classmethod
@@ -97,6 +102,7 @@ class JaxBackend(Backend):
     ) -> JaxBackend:
         """Load an ONNX model whose one input is a batch of images."""
         loaded = jax_onnx.load(model)
+        loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
         analysis = Analysis(loaded, output)
         return cls(OnnxProgram(analysis), loaded.params, model_info(model, analysis))
 
@@ -219,14 +225,16 @@ class JaxBackend(Backend):
             view.params = params
             return fn(view, *arrays)
 
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision("highest"), within_memory():
             lowered = jax.jit(whole).lower(self.params, *arrays)
             executable = lowered.compile(compiler_options=OPTIONS.get(jax.default_backend()))
-        return lambda *arrays: executable(self.params, *arrays)
+        return within_memory()(lambda *arrays: executable(self.params, *arrays))
 
+    @within_memory()
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
         return jnp.asarray(array)
 
+    @within_memory()
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
 

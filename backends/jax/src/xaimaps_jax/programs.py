@@ -150,6 +150,7 @@ class OnnxProgram:
     def biases(self, params: Params, images: Array) -> tuple[dict[str, Array], Tapped]:
         source, step = self._analysis.input.name, self._step(None)
         data = self._graph.depending_on(source)
+        shapes: dict[str, tuple[int, ...]] = {}
 
         def found(images: Array) -> dict[str, Array]:
             values = {**params, source: self._to_graph(images)}
@@ -157,15 +158,13 @@ class OnnxProgram:
             biases = {
                 node.outputs[0]: node_bias(node, known, data, step) for node in self._analysis.nodes
             }
-            return {
-                name: layout.show(bias) if (layout := self._whole(name, images)) else bias
-                for name, bias in biases.items()
-                if bias is not None
-            }
+            kept = {name: bias for name, bias in biases.items() if bias is not None}
+            shapes.update((name, bias.shape) for name, bias in kept.items())
+            return {name: self._by_image(name, bias, images) for name, bias in kept.items()}
 
         def tapped(images: Array, taps: dict[str, Array]) -> Array:
             hidden = {
-                name: layout.hide(tap) if (layout := self._whole(name, images)) else tap
+                name: self._from_images(name, tap, images, shapes[name])
                 for name, tap in taps.items()
             }
             values = {**params, source: self._to_graph(images)}
@@ -201,6 +200,25 @@ class OnnxProgram:
         layout = self._analysis.layout(layer, *images.shape[-3:-1])
         assert layout is not None, "find_layer knows no other layers"
         return layout
+
+    def _by_image(self, name: str, value: Array, images: Array) -> Array:
+        """A value as it is shown; `(N, values)` if it has no places, or all on one axis."""
+        if layout := self._whole(name, images):
+            return layout.show(value)
+        return jnp.moveaxis(value, self._batch_axis(name, images), 0).reshape(len(images), -1)
+
+    def _from_images(self, name: str, value: Array, images: Array, shape: tuple[int, ...]) -> Array:
+        """The inverse of `_by_image`, for a value of that shape."""
+        if layout := self._whole(name, images):
+            return layout.hide(value)
+        axis = self._batch_axis(name, images)
+        rest = shape[:axis] + shape[axis + 1 :]
+        return jnp.moveaxis(value.reshape(shape[axis], *rest), 0, axis)
+
+    def _batch_axis(self, name: str, images: Array) -> int:
+        """The axis along which images follow each other, with their places or without."""
+        axes = self._analysis.probe(*images.shape[-3:-1]).axes.get(name, ())
+        return next((i for i, axis in enumerate(axes) if axis and axis[0].kind == "N"), 0)
 
     def _whole(self, name: str, images: Array) -> Layout | None:
         """How a value is shown if nothing of it would be left out."""

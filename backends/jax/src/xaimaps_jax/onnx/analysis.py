@@ -14,12 +14,16 @@ from xaimaps.backend import Layer
 from xaimaps.errors import LayerError, UnsupportedModelError
 from xaimaps_jax.onnx.axes import Axes, Shape, axis_of
 from xaimaps_jax.onnx.axis_rules import read_axes
-from xaimaps_jax.onnx.graph import Node
+from xaimaps_jax.onnx.branches import likely, written_out
+from xaimaps_jax.onnx.graph import Graph, Node
 from xaimaps_jax.onnx.heads import VIEWS, Head, HeadFinder, last_activation
 from xaimaps_jax.onnx.layouts import Layout, layout_of
 from xaimaps_jax.onnx.model import OnnxModel, Params, Value
 from xaimaps_jax.onnx.names import aliases
 from xaimaps_jax.onnx.tokens import ALL, token_demands
+
+Shapes = dict[str, Shape]
+Statics = dict[str, np.ndarray[Any, Any]]
 
 PROBE_BATCH = 2
 PROBE_SIZES = (224, 256)
@@ -47,8 +51,8 @@ class Probe:
         layouts: how those values are shown that can be.
     """
 
-    shapes: dict[str, Shape]
-    statics: dict[str, np.ndarray[Any, Any]]
+    shapes: Shapes
+    statics: Statics
     axes: dict[str, Axes]
     layouts: dict[str, Layout]
 
@@ -137,22 +141,33 @@ class Analysis:
         declared = self.input.shape or ()
         pairs = zip(self.input_layout, declared, strict=True)
         given = [(axis, sizes[axis] if axis in "HW" else d or sizes[axis]) for axis, d in pairs]
-        shapes, statics = self._run_abstractly(tuple(size for _, size in given))
+        nodes, shapes, statics = self._looked_into(tuple(size for _, size in given))
         start = {self.input.name: tuple(axis_of(axis, size) for axis, size in given)}
-        axes = read_axes(self.nodes, start, shapes, statics)
+        axes = read_axes(nodes, start, shapes, statics)
         del axes[self.input.name]
-        layouts = {name: layout for name, a in axes.items() if (layout := layout_of(a))}
+        layouts = {
+            name: layout
+            for name, a in axes.items()
+            if name in self.model.graph.producers and (layout := layout_of(a))
+        }
         return Probe(shapes, statics, axes, layouts)
 
-    def _run_abstractly(
-        self, shape: Shape
-    ) -> tuple[dict[str, Shape], dict[str, np.ndarray[Any, Any]]]:
+    def _looked_into(self, shape: Shape) -> tuple[tuple[Node, ...], Shapes, Statics]:
+        """The nodes with those of branches among them, and what is known of their values."""
+        graph = self.model.graph
+        shapes, statics = self._run_abstractly(graph, shape)
+        if any(node.operator == "If" for node in self.nodes):
+            graph = written_out(graph, likely, statics)
+            shapes, statics = self._run_abstractly(graph, shape)
+        return graph.needed_for([self.output]), shapes, statics
+
+    def _run_abstractly(self, graph: Graph, shape: Shape) -> tuple[Shapes, Statics]:
         """The shapes of the floats for images of that shape, and the values that are static."""
-        shapes: dict[str, Shape] = {}
-        statics: dict[str, np.ndarray[Any, Any]] = {}
+        shapes: Shapes = {}
+        statics: Statics = {}
 
         def trace(params: Params, images: Any) -> None:
-            known = self.model.graph.run({**params, self.input.name: images}, [self.output])
+            known = graph.run({**params, self.input.name: images}, [self.output])
             for name, value in known.items():
                 if isinstance(value, np.ndarray):
                     statics[name] = value

@@ -84,11 +84,12 @@ def read_axes(
     """
     found = dict(known)
     for node in nodes:
-        axes = [found.get(name) for name in node.inputs]
+        sources = node.reads if node.subgraphs else node.inputs
+        axes = [found.get(name) for name in sources]
         data = next((a for a in axes if a is not None), None)
         for name in node.outputs:
             if name in shapes and data is not None:
-                every = [_shape(i, shapes, statics) for i in node.inputs]
+                every = [_shape(i, shapes, statics) for i in sources]
                 reading = Reading(node, shapes[name], axes, every, statics)
                 found[name] = RULES.get(node.operator, _elementwise)(reading, data)
     return found

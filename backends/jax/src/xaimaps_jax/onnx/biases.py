@@ -18,7 +18,10 @@ HOMOGENEOUS = VIEWS | frozenset(
 )
 """Operators that equal their own linearisation: they have no bias."""
 
-AFFINE = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+"""Operators whose bias is their third input, at every place."""
+
+AFFINE = frozenset({"Gemm", "MatMul", "BatchNormalization"})
 """Operators whose bias is their value at zero."""
 
 
@@ -27,13 +30,15 @@ def node_bias(node: Node, values: Values, data: frozenset[str], step: Step) -> A
 
     Args:
         node: the node.
-        values: the values that it reads.
+        values: the values that it reads, and its own.
         data: the values that depend on the images, of which x is made.
         step: how nodes are run.
     """
     names = [name for name in dict.fromkeys(node.reads) if name in data]
     if not names or node.operator in HOMOGENEOUS:
         return None
+    if node.operator in CONVOLUTIONS and names == [node.inputs[0]]:
+        return _added(node, values)
 
     def value(*inputs: Array) -> Array:
         local = {**values, **dict(zip(names, inputs, strict=True))}
@@ -48,3 +53,11 @@ def node_bias(node: Node, values: Values, data: frozenset[str], step: Step) -> A
     result, linear = jax.jvp(value, tuple(inputs), tuple(inputs))
     # What has no derivative, as a shape, has no part in the scores either.
     return result - linear if jnp.issubdtype(result.dtype, jnp.floating) else None
+
+
+def _added(node: Node, values: Values) -> Array | None:
+    """What a convolution adds; to compute it at zero would compile every convolution twice."""
+    if not "".join(node.inputs[2:]):
+        return None
+    bias, result = values[node.inputs[2]], values[node.outputs[0]]
+    return jnp.broadcast_to(bias.reshape(-1, *(1,) * (result.ndim - 2)), result.shape)

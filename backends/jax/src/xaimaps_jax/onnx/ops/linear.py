@@ -28,7 +28,8 @@ def gemm(
     transB: int = 0,
 ) -> Array:
     """The sum alpha * A @ B + beta * C, either matrix transposed on request."""
-    y = xp.matmul(a.T if transA else a, b.T if transB else b)
+    # Said by its axes: XLA would write a transposed matrix out, for each pass and its gradient.
+    y = xp.einsum(f"{'ki' if transA else 'ik'},{'jk' if transB else 'kj'}->ij", a, b)
     y = y if alpha == 1.0 else xp.asarray(alpha, dtype=y.dtype) * y
     if c is None:
         return y

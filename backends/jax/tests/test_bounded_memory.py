@@ -1,0 +1,36 @@
+"""The memory of a compiled method: within its option, whatever the number of passes."""
+
+import jax
+import numpy as np
+import pytest
+
+import xaimaps
+from xaimaps.methods import METHODS
+
+IMAGES = np.zeros((1, 224, 224, 3), np.float32)
+
+
+@pytest.fixture(scope="module")
+def backend():
+    return xaimaps.load("default", backend="jax")
+
+
+def allocated(backend, method, **options):
+    """The bytes that a compiled method takes beside its arguments and results."""
+    fn = METHODS[method].fn
+    program = jax.jit(lambda images: fn(backend, images, 1, **options).maps)
+    return program.lower(IMAGES).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize(
+    ("method", "few", "many"),
+    [
+        ("occlusion", {"stride": 32}, {"stride": 8}),
+        ("rise", {"n_masks": 256}, {"n_masks": 4096}),
+        ("integrated_gradients", {"n_steps": 32}, {"n_steps": 512}),
+    ],
+)
+def test_memory_does_not_grow_with_the_number_of_passes(backend, method, few, many):
+    sizes = [allocated(backend, method, memory=64, **options) for options in (few, many)]
+    assert sizes[1] <= 1.05 * sizes[0]
+    assert max(sizes) < 64e6

@@ -1,0 +1,49 @@
+"""Programs that no memory holds end in one sentence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from xaimaps_jax.memory import within_memory
+
+import xaimaps
+from xaimaps.errors import BackendError
+
+IMPOSSIBLE = 2**48
+"""Numbers of four bytes, more than a process can even name."""
+
+
+def greedy(params, images):
+    """Two scores, by way of a value that XLA has to hold because a loop changes it."""
+    start = jnp.full((IMPOSSIBLE,), images.mean())
+    held = jax.lax.fori_loop(0, 2, lambda _, value: value * 2 + images.min(), start)
+    return jnp.broadcast_to(held[:2], (len(images), 2))
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
+def test_a_program_that_asks_for_too_much():
+    model = xaimaps.load(greedy, params={}, input_shape=(4, 4, 3))
+    images = np.ones((1, 4, 4, 3), np.float32)
+    with pytest.raises(
+        BackendError, match=r"the CPU .*\([\d,]{20,} bytes were asked for\); explain"
+    ):
+        xaimaps.attribute(model, images, method="occlusion", target=0)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Out of memory while trying to allocate 7406166528 bytes.", r"\(7,406,166,528 bytes were"),
+        ("Attempting to allocate 15.65G. That was not possible.", r"\(15.65G were"),
+        ("Ran out of memory in memory space hbm. Used 21.95G of 15.48G hbm.", r"\(21.95G were"),
+        ("", "memory;"),
+    ],
+)
+def test_what_xla_says_on_any_device(message, said):
+    with pytest.raises(BackendError, match=said), within_memory():
+        raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
+
+
+def test_other_errors_of_xla_pass():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), within_memory():
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
