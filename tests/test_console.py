@@ -2,8 +2,8 @@
 
 import pytest
 
-from xaimaps.cli.console import parse_options, parse_targets, print_table, printable
-from xaimaps.errors import MethodError
+from xaimaps.cli.console import in_words, parse_options, parse_targets, print_table, printable
+from xaimaps.errors import MethodError, ModelLoadError
 from xaimaps.targets import several
 
 
@@ -52,3 +52,11 @@ def test_tables_in_a_pipe_cut_nothing(capsys):
 def test_undecodable_names_are_printed_as_escapes():
     assert printable("caf\udce9") == "caf\\udce9"
     assert printable("café 猫") == "café 猫"
+
+
+def test_errors_call_options_as_the_command_line_does():
+    with (
+        pytest.raises(ModelLoadError, match=r"^pass --trust or --size 3$"),
+        in_words({"trust=True": "--trust", "`size`": "--size"}),
+    ):
+        raise ModelLoadError("pass trust=True or `size` 3")

@@ -111,6 +111,38 @@ def test_a_missing_file_comes_before_the_question_which_backend(install, model):
         xaimaps.load(model, backend="mine")
 
 
+class Picky(ReferenceBackend):
+    """Takes other files than those that it is given here."""
+
+    takes = "files of numbers"
+
+    @classmethod
+    def accepts(cls, model):
+        return str(model).endswith(".num")
+
+    @classmethod
+    def load(cls, model, **_options):
+        raise ModelLoadError(f"{model.name} has no numbers")
+
+
+def test_a_named_backend_leaves_to_others_what_they_take(install, monkeypatch, tmp_path):
+    monkeypatch.setattr("xaimaps.testing.Picky", Picky, raising=False)
+    install(("mine", REFERENCE), ("picky", "xaimaps.testing:Picky"))
+    expected = "'picky' takes files of numbers, got Network; choose 'mine', which takes it"
+    with pytest.raises(BackendError, match=expected):
+        xaimaps.load(pooled_network(), backend="picky")
+    with pytest.raises(BackendError, match="got list; give it one of those"):
+        xaimaps.load([], backend="picky")
+    (tmp_path / "model.any").touch()
+    with pytest.raises(ModelLoadError, match=r"model\.any has no numbers"):
+        xaimaps.load(tmp_path / "model.any", backend="picky")
+
+
+def test_a_backend_that_is_no_name():
+    with pytest.raises(BackendError, match=r"name of an installed one, got \['jax'\]"):
+        xaimaps.load("default", backend=["jax"])
+
+
 def test_a_misspelt_embedded_model_offers_the_nearest():
     with pytest.raises(ModelLoadError, match="nearest: 'default'"):
         xaimaps.load("defualt")
@@ -127,3 +159,6 @@ def test_labels_come_from_lists_files_and_names(install, tmp_path):
     for path in (tmp_path / "labels.bin", tmp_path / "none.txt", tmp_path):
         with pytest.raises(ModelLoadError, match="labels must be a text file"):
             load(path)
+    for labels in (5, [1, 2]):
+        with pytest.raises(ModelLoadError, match=r"labels must be a list of names, .* got"):
+            load(labels)

@@ -138,13 +138,15 @@ def scan_length(xs: Any) -> int:
 class Backend(ABC):
     """One model, loaded in one framework.
 
-    Subclasses set the two class attributes, and implement the abstract methods and those that
+    Subclasses set `name` and `capabilities`, and implement the abstract methods and those that
     their capabilities name. All of them but `layers` must be traceable by `compile`. What is not
     abstract serves a framework whose arrays are numpy's and that compiles nothing.
     """
 
     name: ClassVar[str]
     capabilities: ClassVar[frozenset[Capability]]
+    takes: ClassVar[str] = "other models"
+    """What it loads, in a few words for messages, as "Keras models"."""
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ def load(
         >>> model.input_shape
         (224, 224, 3)
     """
+    if not isinstance(backend, str | None):
+        raise BackendError(f"`backend` must be the name of an installed one, got {backend!r}")
     place = located(model)
     try:
         loaded = plugins.load_with(_chosen(backend, model), place, options)
@@ -120,10 +122,10 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
     """Return class names from a list, a text file, or the name of an embedded list.
 
     Raises:
-        ModelLoadError: the file cannot be read as text.
+        ModelLoadError: they are no names, or the file cannot be read as text.
     """
     if not isinstance(labels, str | os.PathLike):
-        return tuple(labels)
+        return _checked_labels(labels)
     path = zoo.LABELS.get(os.fspath(labels), Path(labels))
     try:
         return tuple(path.read_text(encoding="utf-8").splitlines())
@@ -132,3 +134,13 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
             f"labels must be a text file with a name in each line, or one of "
             f"{', '.join(zoo.LABELS)}, but {str(path)!r} cannot be read ({error})"
         ) from None
+
+
+def _checked_labels(labels: Any) -> tuple[str, ...]:
+    is_list = isinstance(labels, Iterable)
+    names = tuple(labels) if is_list else ()
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise ModelLoadError(
+            f"labels must be a list of names, or the path of a text file, got {labels!r:.200}"
+        )
+    return names

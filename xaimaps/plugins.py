@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -72,18 +73,42 @@ def find_backend(model: object) -> type[Backend]:
     Raises:
         BackendError: none does; the message tells of those that do not import.
     """
-    broken = []
+    broken: list[str] = []
+    if (name := next(_takers(model, broken), None)) is not None:
+        return get_backend(name)
+    have = ", ".join(installed()) or "no backend is installed; pip install 'xaimaps[jax]'"
+    raise BackendError("; ".join([f"no backend takes the model {_shown(model)} ({have})", *broken]))
+
+
+def _takers(model: object, broken: list[str]) -> Iterator[str]:
+    """The names of the backends that accept `model`; `broken` gets what is wrong with others."""
     for name in installed():
         try:
-            backend = get_backend(name)
+            if get_backend(name).accepts(model):
+                yield name
         except BackendError as error:
             broken.append(str(error))
-            continue
-        if backend.accepts(model):
-            return backend
-    shown = repr(os.fspath(model)) if isinstance(model, str | os.PathLike) else type(model).__name__
-    have = ", ".join(installed()) or "no backend is installed; pip install 'xaimaps[jax]'"
-    raise BackendError("; ".join([f"no backend takes the model {shown} ({have})", *broken]))
+
+
+def _shown(model: object) -> str:
+    return repr(os.fspath(model)) if isinstance(model, str | os.PathLike) else type(model).__name__
+
+
+def _named_backend(name: str, model: object) -> type[Backend]:
+    """The backend `name`, which also tries files with a suffix that is nobody's.
+
+    Raises:
+        BackendError: it is not installed, or the model is for others.
+    """
+    backend = get_backend(name)
+    if backend.accepts(model):
+        return backend
+    others = list(_takers(model, []))
+    if not others and isinstance(model, str | os.PathLike):
+        return backend
+    names = " or ".join(map(repr, others))
+    remedy = f"choose {names}, which takes it" if others else "give it one of those"
+    raise BackendError(f"the backend {name!r} takes {backend.takes}, got {_shown(model)}; {remedy}")
 
 
 def refresh() -> None:
@@ -94,5 +119,5 @@ def refresh() -> None:
 
 def load_with(backend: str | None, model: Any, options: dict[str, Any]) -> Backend:
     """Load `model` with the backend of that name, or with the first that accepts it."""
-    chosen = find_backend(model) if backend is None else get_backend(backend)
+    chosen = find_backend(model) if backend is None else _named_backend(backend, model)
     return chosen.load(model, **options)

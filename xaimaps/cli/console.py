@@ -6,7 +6,7 @@ import ast
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
@@ -23,6 +23,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 WRONG_USE = 2
 INTERRUPTED = 130
 WIDEST = 10_000
+
+WORDS = {"allow_unsafe=True": "--allow-unsafe"}
+"""What options are called here that errors call by their names in Python."""
 
 TAKEN = {"model", "pictures", "images", "method", "target", "layer"}
 TAKEN |= {"input_size", "max_pixels", "batch_size"}
@@ -67,15 +70,18 @@ def load_options(command: Command) -> Command:
         labels: str | None,
         preprocess: str | None,
         weights: Path | None,
+        allow_unsafe: bool,
         load: tuple[str, ...],
         **rest: Any,
     ) -> Any:
         own: dict[str, Any] = {} if weights is None else {"weights": weights}
+        own |= {"allow_unsafe": True} if allow_unsafe else {}
         own |= parse_pairs(load)
         if reserved := own.keys() & {"model", "backend", "labels", "preprocess"}:
             raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
         loading = {"labels": labels, "preprocess": preprocess, **own}
-        return command(*args, loading=loading, **rest)
+        with in_words(WORDS):
+            return command(*args, loading=loading, **rest)
 
     for option in reversed(
         (
@@ -93,6 +99,9 @@ def load_options(command: Command) -> Command:
                 help="The weights' file of a keras:NAME model.  [default: ImageNet's, downloaded]",
             ),
             click.option(
+                "--allow-unsafe", is_flag=True, help="Load a file that runs code of its own."
+            ),
+            click.option(
                 "--load",
                 multiple=True,
                 metavar="NAME=VALUE",
@@ -105,6 +114,18 @@ def load_options(command: Command) -> Command:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+@contextmanager
+def in_words(words: Mapping[str, str]) -> Iterator[None]:
+    """Let errors call options as they are called on the command line."""
+    from xaimaps.errors import XaimapsError
+
+    try:
+        yield
+    except XaimapsError as error:
+        text = functools.reduce(lambda text, pair: text.replace(*pair), words.items(), str(error))
+        raise type(error)(text) from error
 
 
 def load_model(model: str, backend: str | None, loading: dict[str, Any]) -> Backend:

@@ -107,7 +107,8 @@ def _models(
     from xaimaps.parity import routes
 
     models = routes(model, backends, convert=not others, **loading)
-    shared = {name: value for name, value in loading.items() if name != "weights"}
+    own = {"weights", "allow_unsafe"}  # of MODEL alone
+    shared = {name: value for name, value in loading.items() if name not in own}
     for other, label in zip(others, _labels(others), strict=True):
         for name, backend in routes(other, backends, convert=False, **shared).items():
             models[f"{name} ({label})"] = backend

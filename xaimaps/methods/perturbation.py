@@ -72,16 +72,16 @@ def occlusion(
         raise MethodError(f"`variant` must be 'mean' or 'sum', got {variant!r}")
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
     filling = filling_of(backend, images, baseline)
-    rows, columns = (
-        native(backend, part, images) for part in _windows(images.shape[1:3], window, stride)
-    )
-    masks = xp.reshape(rows[:, None, :, None] * columns[None, :, None, :], (-1, *images.shape[1:3]))
+    windows = _windows(images.shape[1:3], window, stride)
+    rows, columns = (native(backend, part, images) for part in windows)
+    pairs = tuple(native(backend, part, images) for part in _paired(*windows))
     most = variants_within(backend, images, memory, gradient=False)
 
-    def fn(hidden: Array) -> Array:
-        return scores_behind(backend, images, filling, wanted, 1 - hidden[:, None, ...])
+    def fn(row: Array, column: Array) -> Array:
+        hidden = row[:, None, :, None] * column[:, None, None, :]
+        return scores_behind(backend, images, filling, wanted, 1 - hidden)
 
-    drops = wanted.scores(xp, outputs) - collected(backend, fn, (masks,), most)
+    drops = wanted.scores(xp, outputs) - collected(backend, fn, pairs, most)
     grid = xp.reshape(drops, (rows.shape[0], columns.shape[0], *drops.shape[1:]))
     grid = xp.moveaxis(grid, (0, 1), (-2, -1))
     maps = filtered_maps(xp, grid, xp.matrix_transpose(rows), xp.matrix_transpose(columns))
@@ -105,6 +105,11 @@ def _windows(size: tuple[int, ...], window: Extent, stride: Extent) -> list[Floa
         inside = (np.arange(n) >= start) & (np.arange(n) < start + extent)
         found.append(inside.astype(np.float32))
     return found
+
+
+def _paired(rows: Floats, columns: Floats) -> tuple[Floats, Floats]:
+    """Every row with every column; a mask for each would take the memory of as many images."""
+    return np.repeat(rows, len(columns), axis=0), np.tile(columns, (len(rows), 1))
 
 
 def _pair(option: str, value: Extent, default: list[int]) -> list[int]:
