@@ -53,11 +53,17 @@ def main() -> None:
         return
     names = args.names or MODELS
     with ThreadPoolExecutor(args.jobs) as pool:
-        found = dict(zip(names, pool.map(row, names), strict=True))
+        for name, line in zip(names, pool.map(row, names), strict=True):
+            if line is not None:
+                put(name, line)
+
+
+def put(name: str, line: str) -> None:
+    """Write one row of the page, at once, for the next one may take an hour."""
     head = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
     before, _, old = PAGE.read_text().partition(TABLE)
-    rows = _rows(old) | found
-    lines = [rows[name] for name in MODELS if name in rows]
+    rows = {**_rows(old), name: line}
+    lines = [rows[model] for model in MODELS if model in rows]
     PAGE.write_text(before + TABLE + "\n" + head + "\n".join(lines) + "\n")
 
 
@@ -98,8 +104,8 @@ def summary(report: Report) -> dict[str, Any]:
     }
 
 
-def row(name: str) -> str:
-    """One line of the table, from a process of its own."""
+def row(name: str) -> str | None:
+    """One line of the table, from a process of its own; None if that failed."""
     child = subprocess.run(
         [sys.executable, __file__, "--child", name],
         capture_output=True,
@@ -108,14 +114,18 @@ def row(name: str) -> str:
     )
     if child.returncode:
         print(name, child.stderr[-2000:], file=sys.stderr, flush=True)
-        return f"| {name} | failed{' |' * (len(COLUMNS) - 1)}"
+        return None
     found = json.loads(child.stdout.splitlines()[-1])
     print(name, json.dumps(found), file=sys.stderr, flush=True)
-    numbers = [found[key] for key in ("logits", "worst")]
+    return as_line(name, found)
+
+
+def as_line(name: str, found: dict[str, Any]) -> str:
+    """A row of the table."""
     cells = [
         name,
         str(found["layers"]),
-        *(f"{number:.0e}" for number in numbers),
+        *(f"{found[key]:.0e}" for key in ("logits", "worst")),
         f"{found['gradient']:.6f}",
         *("" if found[key] is None else f"{found[key]:.0e}" for key in ("cam", "grad_cam")),
         found["guided_ig"].replace("cosine ", ""),
