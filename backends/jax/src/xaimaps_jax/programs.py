@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from xaimaps.backend import INPUT, Array, Classifier, Layer, RectifierRule
+from xaimaps.errors import UnsupportedModelError
 from xaimaps_jax.onnx.analysis import Analysis
 from xaimaps_jax.onnx.biases import node_bias
 from xaimaps_jax.onnx.gradients import require_gradient
@@ -205,12 +206,20 @@ class OnnxProgram:
         """A value as it is shown; `(N, values)` if it has no places, or all on one axis."""
         if layout := self._whole(name, images):
             return layout.show(value)
-        return jnp.moveaxis(value, self._batch_axis(name, images), 0).reshape(len(images), -1)
+        axis = self._batch_axis(name, images)
+        if value.ndim and value.shape[axis] % len(images):
+            raise UnsupportedModelError(
+                f"it cannot be told which part of the value {name!r} is of which image; explain "
+                "one image at a time (`batch_size=1`), or use another method"
+            )
+        return jnp.moveaxis(value, axis, 0).reshape(len(images), -1) if value.ndim else value
 
     def _from_images(self, name: str, value: Array, images: Array, shape: tuple[int, ...]) -> Array:
         """The inverse of `_by_image`, for a value of that shape."""
         if layout := self._whole(name, images):
             return layout.hide(value)
+        if not shape:
+            return value
         axis = self._batch_axis(name, images)
         rest = shape[:axis] + shape[axis + 1 :]
         return jnp.moveaxis(value.reshape(shape[axis], *rest), 0, axis)
