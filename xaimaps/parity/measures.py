@@ -180,7 +180,7 @@ SENSITIVE = frozenset({"guided_ig"})
 """The methods whose path depends on rounding, for they choose between pixels that are alike: what
 they are held to is measured, see `tolerance_beside`."""
 
-DISTURBANCE = 1e-6
+DISTURBANCE = 1e-5
 """How far images are disturbed to see what rounding does to a method, over each value."""
 
 
