@@ -179,6 +179,25 @@ def test_sixteen_bits_and_other_readers_stay_real():
     assert np.abs(real - rounded).max() > 0
 
 
+@pytest.mark.parametrize("change", ["no zero point", "another axis"])
+def test_a_weight_that_integer_operators_do_not_take_stays_real(change):
+    model, (shape,) = gemm(transposed=False)
+    (dequantizer,) = [node for node in model.graph.node if node.input[0] == "w_integers"]
+    if change == "no zero point":
+        del dequantizer.input[2]
+    else:
+        scale = RNG.uniform(0.01, 0.1, 32).astype(np.float32)
+        for name, values in (("w_scale", scale), ("w_zero", np.zeros(32, np.int8))):
+            (tensor,) = [one for one in model.graph.initializer if one.name == name]
+            tensor.CopyFrom(numpy_helper.from_array(values, name))
+        dequantizer.attribute[0].i = 0
+    x = RNG.integers(0, 256, shape).astype(np.uint8)
+    loaded = load(model)
+    (got,) = jax.jit(loaded.apply)(loaded.params, jnp.asarray(x))
+    step = loaded.graph.constants["y_scale"]
+    assert np.abs(got - runtime(model, [x])).max() <= 1.01 * step
+
+
 class Pictures(quantization.CalibrationDataReader):
     def __init__(self, images):
         self.batches = iter([{"images": image[None]} for image in images])

@@ -62,19 +62,28 @@ def _group(node: Node, quantizer: Node, graph: Graph, opset: int) -> Node | None
     if (
         node.rule is not find_rule("", node.operator, opset)
         or node.attributes.get("beta", 1) != 1
-        or not all(operand and _is_dequantizer(operand, graph) for operand in operands)
+        or not all(operand and operand.operator == "DequantizeLinear" for operand in operands)
+        or not all(_is_operand(operand, node, graph) for operand in operands[:2] if operand)
         or not _is_scalar(result, graph)
     ):
         return None
     return _on_integers(node, [o for o in operands if o is not None], result, graph)
 
 
-def _is_dequantizer(node: Node, graph: Graph) -> bool:
-    """Whether a node makes real values of integers, by one scale if they are activations."""
-    return node.operator == "DequantizeLinear" and (
-        (node.inputs[0] in graph.constants and not node.attributes.get("block_size"))
-        or _is_scalar(node.inputs[1:], graph)
-    )
+def _is_operand(dequantizer: Node, reader: Node, graph: Graph) -> bool:
+    """Whether an operand has one scale, or is a weight with one for each of its results."""
+    return _is_scalar(dequantizer.inputs[1:], graph) or _is_weight(dequantizer, reader, graph)
+
+
+def _is_weight(dequantizer: Node, reader: Node, graph: Graph) -> bool:
+    values = [graph.constants[name] for name in dequantizer.inputs if name in graph.constants]
+    if len(values) != 3:
+        return False
+    weight, scale, _ = values
+    is_first = reader.operator == "Conv" or bool(reader.attributes.get("transB"))
+    results = 0 if is_first else weight.ndim - 1
+    axis = dequantizer.attributes.get("axis", 1) % weight.ndim
+    return weight.dtype in (np.int8, np.uint8) and scale.ndim == 1 and axis == results
 
 
 def _is_scalar(names: Sequence[str], graph: Graph) -> bool:
