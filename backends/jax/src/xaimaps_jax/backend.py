@@ -33,6 +33,7 @@ from xaimaps_jax.functions import FunctionProgram
 from xaimaps_jax.memory import within_memory
 from xaimaps_jax.onnx.analysis import Analysis
 from xaimaps_jax.onnx.branches import decided, written_out
+from xaimaps_jax.onnx.channels_last import kernels_by_place
 from xaimaps_jax.onnx.gradients import differentiating
 from xaimaps_jax.onnx.info import model_info
 from xaimaps_jax.programs import OnnxProgram, Program
@@ -104,7 +105,8 @@ class JaxBackend(Backend):
         loaded = jax_onnx.load(model)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
         analysis = Analysis(loaded, output)
-        return cls(OnnxProgram(analysis), loaded.params, model_info(model, analysis))
+        params = kernels_by_place(loaded.graph, loaded.params)
+        return cls(OnnxProgram(analysis), params, model_info(model, analysis))
 
     @classmethod
     def from_function(

@@ -20,6 +20,7 @@ from xaimaps_jax.onnx.biases import node_bias
 from xaimaps_jax.onnx.gradients import require_gradient
 from xaimaps_jax.onnx.graph import Step
 from xaimaps_jax.onnx.layouts import Layout, as_scores
+from xaimaps_jax.onnx.ops.convolution import Kernel
 from xaimaps_jax.onnx.steps import RECTIFIERS, bypassing, rectifying, tapping
 
 Params = Any
@@ -100,6 +101,8 @@ class OnnxProgram:
         if head.weights is None:  # the pooled channels are the classes
             return Classifier(head.layer, jnp.eye(self._analysis.shapes[head.layer][-1]))
         weights = params.get(head.weights, self._graph.constants.get(head.weights))
+        if isinstance(weights, Kernel):
+            weights = weights.weights
         return Classifier(head.layer, jnp.asarray(head.matrix(weights)))
 
     def apply(

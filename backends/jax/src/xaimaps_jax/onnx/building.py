@@ -14,6 +14,7 @@ from onnx import AttributeProto, NodeProto
 from xaimaps.errors import UnsupportedModelError
 from xaimaps_jax.onnx import ops  # noqa: F401  (registers the rules)
 from xaimaps_jax.onnx.arrays import STATIC_SIZE
+from xaimaps_jax.onnx.channels_last import channels_last
 from xaimaps_jax.onnx.functions import body_rule
 from xaimaps_jax.onnx.graph import Graph, Node
 from xaimaps_jax.onnx.qdq import on_integers
@@ -45,6 +46,7 @@ def build_graph(
     """
     _require_rules(proto, opsets)
     graph = on_integers(_resolve(proto, opsets, tensors or TensorReader()), opsets.get("", 1))
+    graph = channels_last(graph)
     folded, computed = _fold(graph)
     constants = {**graph.constants, **computed}
     read = {name for node in folded for name in node.reads} | set(graph.outputs)

@@ -8,7 +8,7 @@ function does not name is refused at load. A rule returns one array, or a tuple 
 
 To add an operator, write its function in the file of its family in `ops/`:
 
-    @op("LeakyRelu")
+    @op("LeakyRelu", elementwise=True)
     def leaky_relu(xp, x, *, alpha=0.01):
         return xp.where(x >= 0, x, alpha * x)
 
@@ -40,6 +40,7 @@ class Rule:
         static: the positions of inputs that must be known when the graph is traced.
         attributes: the names of the attributes that it understands.
         counts_outputs: whether it takes `n_outputs`.
+        elementwise: whether it broadcasts its inputs as numpy does, and has one output.
     """
 
     fn: RuleFunction
@@ -47,21 +48,34 @@ class Rule:
     static: frozenset[int]
     attributes: frozenset[str]
     counts_outputs: bool
+    elementwise: bool = False
 
     @classmethod
-    def of(cls, fn: RuleFunction, since: int = 1, static: Sequence[int] = ()) -> Rule:
+    def of(
+        cls,
+        fn: RuleFunction,
+        since: int = 1,
+        static: Sequence[int] = (),
+        *,
+        elementwise: bool = False,
+    ) -> Rule:
         """The rule that a function's own signature describes."""
         parameters = inspect.signature(fn).parameters.values()
         names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         attributes = frozenset(names - {"n_outputs"})
-        return cls(fn, since, frozenset(static), attributes, "n_outputs" in names)
+        counts_outputs = "n_outputs" in names
+        return cls(fn, since, frozenset(static), attributes, counts_outputs, elementwise)
 
 
 _RULES: defaultdict[tuple[str, str], list[Rule]] = defaultdict(list)
 
 
 def op(
-    *names: str, since: int = 1, static: Sequence[int] = (), domain: str = ""
+    *names: str,
+    since: int = 1,
+    static: Sequence[int] = (),
+    domain: str = "",
+    elementwise: bool = False,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as the rule of the operators `names`.
 
@@ -70,12 +84,14 @@ def op(
         since: the first opset of `domain` that the rule serves, until another rule's `since`.
         static: positions of inputs whose values the rule needs as numpy arrays.
         domain: the operator set; "" is ONNX's own.
+        elementwise: whether the rule broadcasts its inputs as numpy does, and has one output. It
+            may then be given them with their axes in another order.
     """
 
     def register(fn: Function) -> Function:
         for name in names:
             rules = _RULES["" if domain == "ai.onnx" else domain, name]
-            rules.append(Rule.of(fn, since, static))
+            rules.append(Rule.of(fn, since, static, elementwise=elementwise))
             rules.sort(key=lambda rule: rule.since)
         return fn
 

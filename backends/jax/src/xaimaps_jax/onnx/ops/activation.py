@@ -17,37 +17,37 @@ from xaimaps_jax.onnx.registry import op
 Array = Any
 
 
-@op("Relu")
+@op("Relu", elementwise=True)
 def relu(xp: Any, x: Array) -> Array:
     """max(x, 0), with slope 0 at 0."""
     return xp.where(x <= 0, xp.zeros_like(x), x)
 
 
-@op("LeakyRelu")
+@op("LeakyRelu", elementwise=True)
 def leaky_relu(xp: Any, x: Array, *, alpha: float = 0.01) -> Array:
     """The input, or alpha times it where it is not positive."""
     return xp.where(x > 0, x, alpha * x)
 
 
-@op("PRelu", since=7)
+@op("PRelu", since=7, elementwise=True)
 def prelu(xp: Any, x: Array, slope: Array) -> Array:
     """The input, or slope times it where it is not positive."""
     return xp.where(x > 0, x, slope * x)
 
 
-@op("ThresholdedRelu")
+@op("ThresholdedRelu", elementwise=True)
 def thresholded_relu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
     """The input above alpha, else 0."""
     return xp.where(x <= alpha, xp.zeros_like(x), x)
 
 
-@op("Clip")
+@op("Clip", elementwise=True)
 def clip_6(xp: Any, x: Array, *, min: float | None = None, max: float | None = None) -> Array:
     """Bounds as attributes."""
     return clip_11(xp, x, min, max)
 
 
-@op("Clip", since=11)
+@op("Clip", since=11, elementwise=True)
 def clip_11(xp: Any, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
     """Bound x, with slope 0 at and beyond the bounds."""
     if low is not None:
@@ -59,32 +59,32 @@ def clip_11(xp: Any, x: Array, low: Array | None = None, high: Array | None = No
     return x
 
 
-@op("HardSigmoid")
+@op("HardSigmoid", elementwise=True)
 def hard_sigmoid(xp: Any, x: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
     """A straight line, alpha * x + beta, between 0 and 1."""
     return clip_11(xp, alpha * x + beta, 0.0, 1.0)
 
 
-@op("HardSwish")
+@op("HardSwish", elementwise=True)
 def hard_swish(xp: Any, x: Array) -> Array:
     """The input times its hard sigmoid, with the slopes of PyTorch's."""
     inner = xp.where(xp.abs(x) >= 3, xp.zeros_like(x), x)
     return xp.where(x <= -3, xp.zeros_like(x), xp.where(x >= 3, x, inner * (inner + 3) / 6))
 
 
-@op("Elu")
+@op("Elu", elementwise=True)
 def elu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
     """The input, or alpha * (exp(x) - 1) where it is not positive."""
     return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x)))
 
 
-@op("Celu")
+@op("Celu", elementwise=True)
 def celu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
     """The input, or alpha * (exp(x / alpha) - 1) where it is not positive."""
     return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x) / alpha))
 
 
-@op("Selu", since=6)
+@op("Selu", since=6, elementwise=True)
 def selu(
     xp: Any, x: Array, *, alpha: float = 1.6732631921768188, gamma: float = 1.0507010221481323
 ) -> Array:
@@ -97,7 +97,7 @@ def _unless_positive(xp: Any, x: Array) -> Array:
     return xp.where(x > 0, xp.zeros_like(x), x)
 
 
-@op("Shrink")
+@op("Shrink", elementwise=True)
 def shrink(xp: Any, x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Array:
     """The input moved by `bias` towards 0, and 0 between -lambd and lambd."""
     offset = xp.asarray(bias, dtype=x.dtype)
@@ -105,37 +105,37 @@ def shrink(xp: Any, x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Array
     return xp.where((x < -lambd) | (x > lambd), moved, xp.zeros_like(x))
 
 
-@op("Sigmoid")
+@op("Sigmoid", elementwise=True)
 def sigmoid(xp: Any, x: Array) -> Array:
     """1 / (1 + exp(-x))."""
     return jax.nn.sigmoid(jnp.asarray(x))
 
 
-@op("Swish")
+@op("Swish", elementwise=True)
 def swish(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
     """The input times sigmoid(alpha * x)."""
     return x * jax.nn.sigmoid(alpha * jnp.asarray(x))
 
 
-@op("Softplus")
+@op("Softplus", elementwise=True)
 def softplus(xp: Any, x: Array) -> Array:
     """log(1 + exp(x))."""
     return jax.nn.softplus(jnp.asarray(x))
 
 
-@op("Softsign")
+@op("Softsign", elementwise=True)
 def softsign(xp: Any, x: Array) -> Array:
     """The ratio x / (1 + |x|)."""
     return x / (1 + xp.abs(x))
 
 
-@op("Mish")
+@op("Mish", elementwise=True)
 def mish(xp: Any, x: Array) -> Array:
     """The input times tanh(softplus(x))."""
     return x * jnp.tanh(jax.nn.softplus(jnp.asarray(x)))
 
 
-@op("Gelu")
+@op("Gelu", elementwise=True)
 def gelu(xp: Any, x: Array, *, approximate: str = "none") -> Array:
     """The input times the normal distribution function of x, or its approximation by tanh."""
     return jax.nn.gelu(jnp.asarray(x), approximate=approximate == "tanh")

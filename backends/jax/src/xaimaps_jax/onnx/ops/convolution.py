@@ -1,8 +1,9 @@
 """Convolutions, lowered to what each platform is fast at.
 
-XLA's convolution on CPU is slow where a layer is depthwise (one input channel for each output)
-or 1x1; there the first is a sum of shifted products with its own derivative, and the second a
-matrix product. Accelerators get XLA's own convolution throughout.
+On CPU maps have channels last while they are convolved. There XLA's own convolution is slow where
+a layer is depthwise (one input channel for each output) or 1x1; the first is a sum of shifted
+products with its own derivative, and the second a matrix product. Accelerators get XLA's own
+convolution throughout.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from xaimaps_jax.onnx.ops.channels import elementwise, first, is_channels_last, last
 from xaimaps_jax.onnx.ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
 from xaimaps_jax.onnx.registry import op
 
@@ -24,15 +28,52 @@ Array = Any
 FEW_PRODUCTS = 32
 """Up to so many products for an output, a strided convolution is fastest by its patches."""
 
-BIG_IMAGE = 128
-"""From so many places on, a matrix product for each image is faster than one for all."""
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["by_place"], meta_fields=[])
+@dataclass(frozen=True)
+class Kernel:
+    """Weights (O, C / group, *kernel) in the order in which a convolution on CPU reads them.
+
+    To bring them into it for every image would take as long as a fifth of a network's pass.
+
+    Attributes:
+        by_place: the weights as (*kernel, C / group, O).
+    """
+
+    by_place: Array
+
+    @classmethod
+    def of(cls, weights: Array) -> Kernel:
+        """The kernel of weights as ONNX has them, of JAX's arrays or numpy's."""
+        outputs, channels, *kernel = weights.shape
+        if math.prod(kernel) == 1:  # a matrix, of which XLA needs no transposed copy
+            return cls(weights.reshape(outputs, channels).T.reshape(*kernel, channels, outputs))
+        return cls(weights.transpose(*range(2, weights.ndim), 1, 0))
+
+    @property
+    def weights(self) -> Array:
+        """The weights as ONNX has them, (O, C / group, *kernel)."""
+        rank = self.by_place.ndim
+        return jnp.transpose(self.by_place, (rank - 1, rank - 2, *range(rank - 2)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(O, C / group, *kernel)."""
+        *kernel, channels, outputs = self.by_place.shape
+        return (outputs, channels, *kernel)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the weights."""
+        dtype: np.dtype[Any] = self.by_place.dtype
+        return dtype
 
 
 @op("Conv")
 def conv(
     xp: Any,
     x: Array,
-    w: Array,
+    w: Array | Kernel,
     b: Array | None = None,
     *,
     auto_pad: str = "NOTSET",
@@ -44,20 +85,41 @@ def conv(
 ) -> Array:
     """Cross-correlate `x` (N, C, *spatial) with `w` (O, C / group, *kernel)."""
     y = convolve(x, w, auto_pad, pads, strides, dilations, group)
-    return y if b is None else y + _per_channel(jnp.asarray(b), y)
+    return y if b is None else elementwise(jnp.add)(y, _per_channel(jnp.asarray(b), y))
 
 
 def convolve(
-    x: Array, w: Array, auto_pad: str, pads: Ints, strides: Ints, dilations: Ints, group: int
+    x: Array,
+    w: Array | Kernel,
+    auto_pad: str,
+    pads: Ints,
+    strides: Ints,
+    dilations: Ints,
+    group: int,
 ) -> Array:
     """The convolution itself, with the attributes of Conv."""
     rank = spatial_rank(x)
     strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)
     padding = window_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
-    return _lower(jnp.asarray(x), jnp.asarray(w), strides, padding, dilations, group)
+    if is_channels_last():
+        kernel = w if isinstance(w, Kernel) else Kernel.of(jnp.asarray(w))
+        y = _channels_last(last(x), kernel.by_place, strides, padding, dilations, group)
+        return first(y)
+    return lax.conv_general_dilated(
+        jnp.asarray(x),
+        jnp.asarray(w),
+        strides,
+        padding,
+        rhs_dilation=dilations,
+        feature_group_count=group,
+    )
 
 
-def _lower(
+def _per_channel(values: Array, like: Array) -> Array:
+    return values.reshape(1, -1, *(1,) * spatial_rank(like))
+
+
+def _channels_last(
     x: Array,
     w: Array,
     strides: tuple[int, ...],
@@ -65,46 +127,39 @@ def _lower(
     dilations: tuple[int, ...],
     group: int,
 ) -> Array:
-    if jax.default_backend() == "cpu":
-        if group == 1 and math.prod(w.shape[2:]) == 1 and not any(map(any, pads)):
-            return _pointwise(x, w, strides)
-        if group == 1 and max(strides) > 1 and math.prod(w.shape[1:]) <= FEW_PRODUCTS:
-            return _by_patches(x, w, strides, pads, dilations)
-        if group == x.shape[1] == w.shape[0] and group > 1:
-            return _depthwise(x, w[:, 0], strides, tuple(pads), dilations)
+    """Convolve `x` (N, *spatial, C) with `w` (*kernel, C / group, O)."""
+    *kernel, channels, outputs = w.shape
+    if group == 1 and math.prod(kernel) == 1 and not any(map(any, pads)):
+        return _mix(x[(slice(None), *(slice(None, None, s) for s in strides))], w)
+    if group == 1 and max(strides) > 1 and math.prod(kernel) * channels <= FEW_PRODUCTS:
+        return _mix(_patches(x, kernel, strides, pads, dilations), w)
+    if group == outputs > channels == 1:
+        return _depthwise(x, w[..., 0, :], strides, tuple(pads), dilations)
+    spatial = "012"[: len(kernel)]
     return lax.conv_general_dilated(
-        x, w, strides, pads, rhs_dilation=dilations, feature_group_count=group
+        x,
+        w,
+        strides,
+        pads,
+        rhs_dilation=dilations,
+        feature_group_count=group,
+        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
     )
 
 
-def _pointwise(x: Array, w: Array, strides: Sequence[int]) -> Array:
-    """A 1x1 convolution as one matrix product."""
-    if any(s > 1 for s in strides):
-        x = x[(..., *(slice(None, None, s) for s in strides))]
-    y = _mix(w.reshape(w.shape[:2]), x.reshape(*x.shape[:2], -1))
-    return y.reshape(x.shape[0], w.shape[0], *x.shape[2:])
+def _mix(x: Array, w: Array) -> Array:
+    """One matrix product for all places of all images."""
+    outputs = w.shape[-1]
+    y = x.reshape(-1, x.shape[-1]) @ w.reshape(-1, outputs)
+    return y.reshape(*x.shape[:-1], outputs)
 
 
-def _mix(w: Array, x: Array) -> Array:
-    """Multiply each image of `x` (N, C, places) by `w` (O, C).
-
-    A matrix that is repeated for each image keeps the layout of big images; one product with all
-    images, which XLA transposes before and after, is faster for small ones.
-    """
-    n, _, places = x.shape
-    if n > 1 and places < BIG_IMAGE:
-        return jnp.einsum("oc,ncp->nop", w, x)
-    return jnp.matmul(jnp.broadcast_to(w, (n, *w.shape)), x)
-
-
-def _by_patches(
-    x: Array, w: Array, strides: Sequence[int], pads: Pads, dilations: Sequence[int]
+def _patches(
+    x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads, dilations: Sequence[int]
 ) -> Array:
-    """A convolution of few channels as one matrix product with all that its kernel sees."""
-    parts = [part for _, part in window_shifts(x, w.shape[2:], strides, pads, dilations)]
-    patches = jnp.stack(parts, axis=2)
-    y = _mix(w.reshape(len(w), -1), patches.reshape(len(x), math.prod(w.shape[1:]), -1))
-    return y.reshape(len(x), len(w), *parts[0].shape[2:])
+    """What the kernel sees at each place, as channels."""
+    parts = window_shifts(x, kernel, strides, pads, dilations, axis=1)
+    return jnp.concatenate([part for _, part in parts], axis=-1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -115,15 +170,9 @@ def _depthwise(
     pads: tuple[tuple[int, int], ...],
     dilations: tuple[int, ...],
 ) -> Array:
-    """Convolve each channel with its own kernel `w` (C, *kernel), as a sum of shifted products."""
-    shifted = window_shifts(x, w.shape[1:], strides, pads, dilations)
-    return functools.reduce(
-        jnp.add, (part * _per_channel(w[(slice(None), *at)], x) for at, part in shifted)
-    )
-
-
-def _per_channel(values: Array, like: Array) -> Array:
-    return values.reshape(1, -1, *(1,) * spatial_rank(like))
+    """Convolve each channel with its own kernel `w` (*kernel, C), as a sum of shifted products."""
+    shifted = window_shifts(x, w.shape[:-1], strides, pads, dilations, axis=1)
+    return functools.reduce(jnp.add, (part * w[at] for at, part in shifted))
 
 
 def _depthwise_forward(
@@ -145,30 +194,20 @@ def _depthwise_backward(
 ) -> tuple[Array, Array]:
     """The transpose is a depthwise convolution too: spread out, padded, the kernel flipped."""
     x, w = saved
-    spatial = tuple(range(2, x.ndim))
+    places = tuple(range(1, x.ndim - 1))
     edges = [
-        ((k - 1) * d - lo, size + lo - 1 - (n - 1) * s)
+        ((k - 1) * d - lo, size + lo - 1 - (n - 1) * s, s - 1)
         for k, d, (lo, _), size, n, s in zip(
-            w.shape[1:], dilations, pads, x.shape[2:], g.shape[2:], strides, strict=True
+            w.shape[:-1], dilations, pads, x.shape[1:-1], g.shape[1:-1], strides, strict=True
         )
     ]
-    spread = lax.pad(
-        g,
-        jnp.zeros((), g.dtype),
-        (
-            (0, 0, 0),
-            (0, 0, 0),
-            *((lo, hi, s - 1) for (lo, hi), s in zip(edges, strides, strict=True)),
-        ),
-    )
-    ones = (1,) * len(spatial)
-    flipped = jnp.flip(w, tuple(range(1, w.ndim)))
-    dx = _depthwise(spread, flipped, ones, ((0, 0),) * len(spatial), dilations)
-    dw = [
-        jnp.sum(part * g, axis=(0, *spatial))
-        for _, part in window_shifts(x, w.shape[1:], strides, pads, dilations)
-    ]
-    return dx, jnp.stack(dw, axis=1).reshape(w.shape)
+    spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    ones = (1,) * len(places)
+    flipped = jnp.flip(w, range(len(places)))
+    dx = _depthwise(spread, flipped, ones, ((0, 0),) * len(places), dilations)
+    shifted = window_shifts(x, w.shape[:-1], strides, pads, dilations, axis=1)
+    dw = [jnp.sum(part * g, axis=(0, *places)) for _, part in shifted]
+    return dx, jnp.stack(dw).reshape(w.shape)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -73,18 +73,18 @@ def _named(function: str) -> RuleFunction:
 
 
 for _operator, _function in UNARY.items():
-    op(_operator)(_named(_function))
+    op(_operator, elementwise=True)(_named(_function))
 for _operator, _function in BINARY.items():
-    op(_operator, since=7)(_named(_function))
+    op(_operator, since=7, elementwise=True)(_named(_function))
 
 
-@op("Abs")
+@op("Abs", elementwise=True)
 def absolute(xp: Any, x: Array) -> Array:
     """Without the sign, and with slope 0 at 0, where JAX's own has 1."""
     return x * xp.sign(x)
 
 
-@op("Div", since=7)
+@op("Div", since=7, elementwise=True)
 def div(xp: Any, a: Array, b: Array) -> Array:
     """The quotient; integers are cut towards zero."""
     if a.dtype.kind not in "iu":
@@ -94,13 +94,13 @@ def div(xp: Any, a: Array, b: Array) -> Array:
     return quotient + inexact.astype(quotient.dtype)
 
 
-@op("Mod")
+@op("Mod", elementwise=True)
 def mod(xp: Any, a: Array, b: Array, *, fmod: int = 0) -> Array:
     """The remainder, with the sign of b, or with that of a as in C's `fmod`."""
     return xp.fmod(a, b) if fmod else xp.mod(a, b)
 
 
-@op("Pow", since=7)
+@op("Pow", since=7, elementwise=True)
 def power(xp: Any, x: Array, y: Array) -> Array:
     """The power x ** y, in the type of x."""
     if isinstance(y, np.ndarray | np.generic) and y.size == 1 and y.ndim <= x.ndim:
@@ -112,19 +112,19 @@ def power(xp: Any, x: Array, y: Array) -> Array:
     return cast(xp, xp.power(x, y), x.dtype)
 
 
-@op("Reciprocal")
+@op("Reciprocal", elementwise=True)
 def reciprocal(xp: Any, x: Array) -> Array:
     """1 / x."""
     return 1 / x
 
 
-@op("Erf")
+@op("Erf", elementwise=True)
 def erf(xp: Any, x: Array) -> Array:
     """The error function."""
     return special.erf(jnp.asarray(x))
 
 
-@op("IsInf")
+@op("IsInf", elementwise=True)
 def is_inf(xp: Any, x: Array, *, detect_negative: int = 1, detect_positive: int = 1) -> Array:
     """Which elements are infinite, of the signs that are asked for."""
     wanted = (x < 0) if detect_negative else xp.zeros(x.shape, bool)
@@ -132,37 +132,37 @@ def is_inf(xp: Any, x: Array, *, detect_negative: int = 1, detect_positive: int 
     return xp.isinf(x) & wanted
 
 
-@op("BitShift")
+@op("BitShift", elementwise=True)
 def bit_shift(xp: Any, x: Array, y: Array, *, direction: str) -> Array:
     """Move the bits by y places."""
     return xp.left_shift(x, y) if direction == "LEFT" else xp.right_shift(x, y)
 
 
-@op("Max")
+@op("Max", elementwise=True)
 def max_(xp: Any, *terms: Array) -> Array:
     """The largest, element by element; two that tie share the gradient."""
     return functools.reduce(xp.maximum, terms)
 
 
-@op("Min")
+@op("Min", elementwise=True)
 def min_(xp: Any, *terms: Array) -> Array:
     """The smallest, element by element; two that tie share the gradient."""
     return functools.reduce(xp.minimum, terms)
 
 
-@op("Sum")
+@op("Sum", elementwise=True)
 def sum_(xp: Any, *terms: Array) -> Array:
     """The sum of any number of tensors."""
     return functools.reduce(xp.add, terms)
 
 
-@op("Mean")
+@op("Mean", elementwise=True)
 def mean(xp: Any, *terms: Array) -> Array:
     """The mean of any number of tensors."""
     return functools.reduce(xp.add, terms) / len(terms)
 
 
-@op("Identity")
+@op("Identity", elementwise=True)
 def identity(xp: Any, x: Array) -> Array:
     """The input itself."""
     return x
@@ -186,7 +186,7 @@ def dropout(
     return (x, np.ones(x.shape, bool))[:n_outputs]
 
 
-@op("Cast", since=6)
+@op("Cast", since=6, elementwise=True)
 def cast_(xp: Any, x: Array, *, to: int, saturate: int = 1, round_mode: str = "up") -> Array:
     """Convert to the ONNX type number `to`."""
     if to == onnx.TensorProto.STRING or x.dtype.kind in "OSU":
@@ -196,7 +196,7 @@ def cast_(xp: Any, x: Array, *, to: int, saturate: int = 1, round_mode: str = "u
     return convert(xp, x, onnx.helper.tensor_dtype_to_np_dtype(to), saturate=bool(saturate))
 
 
-@op("CastLike")
+@op("CastLike", elementwise=True)
 def cast_like(
     xp: Any, x: Array, like: Array, *, saturate: int = 1, round_mode: str = "up"
 ) -> Array:

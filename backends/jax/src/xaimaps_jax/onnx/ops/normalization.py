@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from xaimaps.errors import UnsupportedModelError
+from xaimaps_jax.onnx.ops.channels import elementwise
 from xaimaps_jax.onnx.ops.windows import Window, spatial_rank
 from xaimaps_jax.onnx.registry import op
 
@@ -93,7 +94,8 @@ def _standardise(
     """Statistics are of each channel, or with `spatial` 0 of each element."""
     factor = scale / xp.sqrt(var + xp.asarray(epsilon, dtype=var.dtype))
     shape = (1, -1, *(1,) * spatial_rank(x)) if spatial else (1, *x.shape[1:])
-    y = x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
+    offset = (bias - mean * factor).reshape(shape)
+    y = elementwise(lambda x, a, b: x * a + b)(x, factor.reshape(shape), offset)
     return y.astype(x.dtype)
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xaimaps_jax.onnx.ops.channels import elementwise, over_places
 from xaimaps_jax.onnx.ops.windows import Ints, Window, pooling_windows, spatial_rank
 from xaimaps_jax.onnx.registry import op
 
@@ -52,9 +53,13 @@ def max_pool(
 
 def max_of(x: Array, windows: Sequence[Window]) -> Array:
     """The maxima over windows on the axes behind batch and channels."""
-    for axis, window in reversed(list(enumerate(windows, 2))):
-        x = _axis_max(x, axis, window)
-    return x
+
+    def maxima(x: Array, places: int) -> Array:
+        for axis, window in reversed(list(enumerate(windows, places))):
+            x = _axis_max(x, axis, window)
+        return x
+
+    return over_places(maxima, x)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
@@ -130,14 +135,19 @@ def average_pool(
     )
     total = sum_of(x.astype(_wide(x.dtype)), windows)
     counts = window_counts(windows, include_pad=bool(count_include_pad))
-    return (total / jnp.asarray(counts, total.dtype)).astype(x.dtype)
+    mean = elementwise(jnp.divide)(total, jnp.asarray(counts, total.dtype))
+    return mean.astype(x.dtype)
 
 
 def sum_of(x: Array, windows: Sequence[Window]) -> Array:
     """The sums over windows on the axes behind batch and channels."""
-    for axis, window in reversed(list(enumerate(windows, 2))):
-        x = functools.reduce(jnp.add, window.parts(x, axis, 0))
-    return x
+
+    def sums(x: Array, places: int) -> Array:
+        for axis, window in reversed(list(enumerate(windows, places))):
+            x = functools.reduce(jnp.add, window.parts(x, axis, 0))
+        return x
+
+    return over_places(sums, x)
 
 
 def _wide(dtype: Any) -> Any:

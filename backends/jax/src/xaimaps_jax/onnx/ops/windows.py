@@ -127,17 +127,17 @@ def window_shifts(
     strides: Sequence[int],
     pads: Sequence[tuple[int, int]],
     dilations: Sequence[int],
+    axis: int = 2,
 ) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """Yield what each place of the kernel sees: `(place, (N, C, *output))` pairs."""
-    padded = jnp.pad(x, ((0, 0), (0, 0), *pads))
+    """Yield what each place of the kernel sees of the axes from `axis` on: `(place, x there)`."""
+    before, after = (0,) * axis, (0,) * (x.ndim - axis - len(kernel))
+    padded = jnp.pad(x, [(0, 0)] * axis + [*pads] + [(0, 0)] * len(after))
+    sizes = padded.shape[axis : axis + len(kernel)]
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    counts = [
-        (size - e) // s + 1 for size, e, s in zip(padded.shape[2:], extents, strides, strict=True)
-    ]
+    counts = [(size - e) // s + 1 for size, e, s in zip(sizes, extents, strides, strict=True)]
     for at in itertools.product(*map(range, kernel)):
         starts = [i * d for i, d in zip(at, dilations, strict=True)]
         stops = [b + (n - 1) * s + 1 for b, n, s in zip(starts, counts, strides, strict=True)]
-        yield (
-            at,
-            lax.slice(padded, (0, 0, *starts), (*padded.shape[:2], *stops), (1, 1, *strides)),
-        )
+        ends = (*x.shape[:axis], *stops, *x.shape[axis + len(kernel) :])
+        steps = (*(1,) * axis, *strides, *(1,) * len(after))
+        yield at, lax.slice(padded, (*before, *starts, *after), ends, steps)
