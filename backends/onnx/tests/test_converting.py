@@ -363,6 +363,25 @@ def test_a_factor_without_its_summand_is_not_the_layer():
     assert locate(proto, values, {"bn": values["shifted"]}, 1e-4) == {"bn": "shifted"}
 
 
+@pytest.mark.parametrize(
+    ("activation", "operator"), [("relu", "Relu"), ("relu6", "Clip"), ("elu", "Elu")]
+)
+def test_two_rectifiers_of_one_value_stay_two(activation, operator):
+    """One in the place of both would cut off the sum of their gradients, not each of them."""
+    images = images_in()
+    x = conv(name="stem")(images)
+    branches = [conv(name=f"conv{i}")(L.Activation(activation, name=f"r{i}")(x)) for i in (1, 2)]
+    pooled = L.GlobalAveragePooling2D(name="pool")(L.Add(name="joined")(branches))
+    model = seeded(keras.Model(images, L.Dense(5, name="scores")(pooled)))
+    proto = convert(model)
+    assert Counter(node.op_type for node in proto.graph.node)[operator] == 2
+    theirs, ours = (
+        xaimaps.attribute(xaimaps.load(each), IMAGES, "guided_backprop", target=1).maps
+        for each in (model, proto)
+    )
+    close(ours, theirs, 1e-5)
+
+
 # What is refused
 
 

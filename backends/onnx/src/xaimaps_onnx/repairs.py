@@ -15,14 +15,18 @@ import numpy as np
 import tensorflow as tf
 import tf2onnx
 from onnx import helper
+from tf2onnx.optimizer.merge_duplicated_nodes_optimizer import MergeDuplicatedNodesOptimizer
 
 LOCK = threading.Lock()
+
+RECTIFIERS = frozenset("Relu Clip LeakyRelu PRelu ThresholdedRelu Elu Selu".split())
+"""What a rectifier of Keras becomes."""
 
 
 @contextmanager
 def repaired() -> Iterator[None]:
     """Hold the lock, patch, and put everything back."""
-    with LOCK, _inlined_functions(), _quiet(), _counted_from_one():
+    with LOCK, _inlined_functions(), _quiet(), _counted_from_one(), _rectifiers_apart():
         yield
 
 
@@ -66,6 +70,21 @@ def _counted_from_one() -> Iterator[None]:
         yield
     finally:
         tf2onnx.utils.INTERNAL_NAME = before
+
+
+@contextmanager
+def _rectifiers_apart() -> Iterator[None]:
+    """Two rectifiers of one value stay two: guided backpropagation cuts off at each by itself."""
+    original = MergeDuplicatedNodesOptimizer._skip_node_type
+
+    def skip(node: Any) -> bool:
+        return node.type in RECTIFIERS or original(node)
+
+    MergeDuplicatedNodesOptimizer._skip_node_type = staticmethod(skip)
+    try:
+        yield
+    finally:
+        MergeDuplicatedNodesOptimizer._skip_node_type = staticmethod(original)
 
 
 def _write_erfc(context: Any, node: Any, name: str, args: Any) -> None:

@@ -54,7 +54,7 @@ def kernels_by_place(graph: Graph, params: Params) -> Params:
     read = Counter(name for node in graph.nodes for name in node.reads)
     read.update(graph.outputs)
     weights = {node.inputs[1] for node in graph.nodes if node.rule.fn is conv}
-    own = {name for name in weights if read[name] == 1 and np.ndim(params.get(name)) > 2}
+    own = {name for name in weights & params.keys() if read[name] == 1 < params[name].ndim - 1}
     return {name: Kernel.of(array) if name in own else array for name, array in params.items()}
 
 
