@@ -66,7 +66,7 @@ def read_model(model: str | os.PathLike[str] | onnx.ModelProto) -> Source:
         ModelLoadError: it is missing, damaged, inconsistent, or points outside its folder.
         UnsupportedModelError: its opset is outside what this version knows.
     """
-    name = "the model" if isinstance(model, onnx.ModelProto) else repr(os.fspath(model))
+    name = "in memory" if isinstance(model, onnx.ModelProto) else repr(os.fspath(model))
     with refusing(name):
         if isinstance(model, onnx.ModelProto):
             return _from_memory(model, name)
