@@ -68,8 +68,20 @@ def hard_sigmoid(xp: Any, x: Array, *, alpha: float = 0.2, beta: float = 0.5) ->
 @op("HardSwish", elementwise=True)
 def hard_swish(xp: Any, x: Array) -> Array:
     """The input times its hard sigmoid, with the slopes of PyTorch's."""
-    inner = xp.where(xp.abs(x) >= 3, xp.zeros_like(x), x)
-    return xp.where(x <= -3, xp.zeros_like(x), xp.where(x >= 3, x, inner * (inner + 3) / 6))
+    return _hard_swish(jnp.asarray(x))
+
+
+@jax.custom_jvp
+def _hard_swish(x: Array) -> Array:
+    return jnp.where(x <= -3, 0, jnp.where(x >= 3, x, x * (x + 3) / 6))
+
+
+@_hard_swish.defjvp
+def _hard_swish_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """The slope of x alone, where each step's own would keep a map of its own."""
+    (x,), (dx,) = primals, tangents
+    slope = jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, x / 3 + 0.5))
+    return _hard_swish(x), slope * dx
 
 
 @op("Elu", elementwise=True)
