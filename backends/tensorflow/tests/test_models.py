@@ -246,6 +246,24 @@ def test_biases_complete_the_scores(models, kind):
     np.testing.assert_allclose(total, found.scores, rtol=1e-4, atol=2e-5)
 
 
+def masked():
+    """What a value is multiplied with has no derivative."""
+    masks = L.Lambda(lambda x: x * tf.cast(x > 0.1, x.dtype) + tf.where(x > 0.5, x, 0.7))
+    x = L.Conv2D(4, 3, name="conv")(inputs := L.Input(SHAPE))
+    return keras.Model(inputs, L.Dense(5)(L.GlobalAveragePooling2D()(masks(x))))
+
+
+def test_masks_are_in_no_bias(models):
+    test_biases_complete_the_scores(models, masked)
+
+
+def test_a_layer_of_several_operations_has_one_bias(models):
+    """Of a convolution, a layer normalisation, a GELU and a dense layer."""
+    _, backend = models(grouped)
+    _, terms = backend.biases(backend.asarray(IMAGES), Classes(np.array([0, 3, 1], np.int32)))
+    assert [term.shape.rank for term in terms] == [4, 4, 4, 2]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["ablation_cam", "smoothgrad"])
 def test_every_kind_is_explained(models, kind, name):

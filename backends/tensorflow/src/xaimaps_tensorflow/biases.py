@@ -1,12 +1,13 @@
-"""The part of each operation's value that its inputs do not explain to first order."""
+"""The part of each layer's value that its inputs do not explain to first order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from xaimaps_tensorflow.graphs import VIEWS, Operation, Tensor
+from xaimaps_tensorflow.joints import CALLS, Layer, Layers, inputs_of
 
 HOMOGENEOUS = VIEWS | frozenset(
     "Relu LeakyRelu MaxPool AvgPool Mean Sum Max Min Transpose ConcatV2 Split SplitV Slice "
@@ -27,30 +28,28 @@ POWERS = {"Square": 2.0, "SquaredDifference": 2.0, "Sqrt": 0.5, "Rsqrt": -0.5, "
 ADDING = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
 
 
-def with_bias(operations: Iterable[Operation], data: set[Operation]) -> list[Operation]:
-    """Those whose first value is not what their inputs explain.
+def with_bias(operations: set[Operation], data: set[Operation]) -> list[Layer]:
+    """The layers whose value is not what their inputs explain, in the order of computation.
 
     Args:
-        operations: any.
-        data: the operations that depend on the images.
+        operations: those that the scores depend on.
+        data: those that depend on the images, see `smooth`.
     """
-    floats = (one for one in operations if one.outputs and one.outputs[0].dtype.is_floating)
-    found = (one for one in floats if _inputs(one, data) and _degree(one, data) != 1)
-    return sorted(found, key=lambda operation: str(operation.name))
+    layers = (layer for layer in Layers(operations, data) if layer[-1].outputs[0].dtype.is_floating)
+    return [layer for layer in layers if len(layer) > 1 or _degree(layer[0], data) != 1]
 
 
-def bias(operation: Operation, data: set[Operation]) -> Tensor:
-    """Return `h - J x` for an operation's first value h at those inputs x that depend on images."""
-    value, degree = operation.outputs[0], _degree(operation, data)
+def bias(layer: Layer, data: set[Operation]) -> Tensor:
+    """Return `h - J x` for a layer's value h at those inputs x that depend on images."""
+    operation, value = layer[-1], layer[-1].outputs[0]
+    if len(layer) > 1:
+        return value - _linear(layer, data)
+    degree = _degree(operation, data)
     if degree is not None:  # Euler: J x = k h, where h scales with the k-th power of x
         return (1 - degree) * value
     if operation.type in ADDING:
         return _added(operation, _others(operation, data)[0])
-    return value - _linear(operation, data)
-
-
-def _inputs(operation: Operation, data: set[Operation]) -> list[Tensor]:
-    return [x for x in operation.inputs if _is_float(x, data)]
+    return value - _linear(layer, data)
 
 
 def _others(operation: Operation, data: set[Operation]) -> list[Tensor]:
@@ -59,7 +58,8 @@ def _others(operation: Operation, data: set[Operation]) -> list[Tensor]:
 
 def _degree(operation: Operation, data: set[Operation]) -> float | None:
     """The power of the inputs that a value scales with; None if it does not scale."""
-    inputs, others = _inputs(operation, data), _others(operation, data)
+    inputs = [x for x in operation.inputs if x.op in data and x.dtype.is_floating]
+    others = _others(operation, data)
     if operation.type in PRODUCTS or _is_grouped_convolution(operation):
         return len(inputs)
     if operation.type == "RealDiv":
@@ -71,11 +71,7 @@ def _degree(operation: Operation, data: set[Operation]) -> float | None:
 
 def _is_grouped_convolution(operation: Operation) -> bool:
     """Keras has a function of its own for these, for TensorFlow has them on CPU in XLA only."""
-    return _is_call(operation) and "conv_xla" in operation.get_attr("f").name
-
-
-def _is_call(operation: Operation) -> bool:
-    return operation.type in ("PartitionedCall", "StatefulPartitionedCall")
+    return operation.type in CALLS and "conv_xla" in operation.get_attr("f").name
 
 
 def _added(operation: Operation, other: Tensor) -> Tensor:
@@ -84,35 +80,40 @@ def _added(operation: Operation, other: Tensor) -> Tensor:
     return tf.zeros_like(operation.outputs[0]) + (-other if is_taken_away else other)
 
 
-def _linear(operation: Operation, data: set[Operation]) -> Tensor:
+def _linear(layer: Layer, data: set[Operation]) -> Tensor:
     """J x: the derivative, by u, of what u pulls back, along x."""
-    inputs, value = _again(operation)
-    floats = [x for x, read in zip(inputs, operation.inputs, strict=True) if _is_float(read, data)]
+    read = inputs_of(layer, data)
+    inputs, value = _again(layer, read)
     u = tf.ones_like(value)
-    pulled = tf.gradients(value, floats, u, stop_gradients=floats)
-    pairs = [(g, x) for g, x in zip(pulled, floats, strict=True) if g is not None]
+    pulled = tf.gradients(value, inputs, u, stop_gradients=inputs)
+    pairs = [(g, x) for g, x in zip(pulled, inputs, strict=True) if g is not None]
     found = tf.gradients([g for g, _ in pairs], u, [x for _, x in pairs])[0] if pairs else None
     return tf.zeros_like(value) if found is None else found
 
 
-def _is_float(tensor: Tensor, data: set[Operation]) -> bool:
-    return tensor.op in data and bool(tensor.dtype.is_floating)
-
-
-def _again(operation: Operation) -> tuple[list[Tensor], Tensor]:
-    """The inputs and the first value of the same operation by itself.
+def _again(layer: Layer, read: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """What is read, and the value of the same layer by itself.
 
     To differentiate, TensorFlow looks at all that is behind an input: here next to nothing.
     The derivative of a call is known to that call alone.
     """
-    if _is_call(operation):
-        return list(operation.inputs), operation.outputs[0]
-    inputs = [tf.identity(x) for x in operation.inputs]
-    again = operation.graph.create_op(
+    if layer[-1].type in CALLS:
+        return list(read), layer[-1].outputs[0]
+    inputs = [tf.identity(x) for x in read]
+    known = {x.ref(): own for x, own in zip(read, inputs, strict=True)}
+    for operation in layer:
+        again = _copy(operation, [known.get(x.ref(), x) for x in operation.inputs])
+        pairs = zip(operation.outputs, again.outputs, strict=True)
+        known.update((before.ref(), now) for before, now in pairs)
+    return inputs, known[layer[-1].outputs[0].ref()]
+
+
+def _copy(operation: Operation, inputs: Sequence[Tensor]) -> Operation:
+    """The same operation on other inputs."""
+    return operation.graph.create_op(
         operation.type,
-        inputs,
+        list(inputs),
         [output.dtype for output in operation.outputs],
         attrs=dict(operation.node_def.attr),
         op_def=operation.op_def,
     )
-    return inputs, again.outputs[0]

@@ -21,13 +21,13 @@ from xaimaps_tensorflow.gradients import gradients_at
 from xaimaps_tensorflow.graphs import (
     VIEWS,
     Tensor,
-    depending_on,
     needed_for,
     source,
     tensors_in,
     without_ending,
 )
 from xaimaps_tensorflow.inputs import ImageInput
+from xaimaps_tensorflow.joints import smooth
 from xaimaps_tensorflow.outputs import chosen_output, named_outputs
 from xaimaps_tensorflow.rectifiers import rectifying
 from xaimaps_tensorflow.tracing import Call, Tracer, operations_in
@@ -121,17 +121,17 @@ class KerasProgram:
         return value, rest
 
     def biases(self, images: Tensor, target: Target) -> tuple[Gradients, tuple[Tensor, ...]]:
-        """The gradients by the images, and bias x gradient of each operation with a bias."""
+        """The gradients by the images, and bias x gradient of each layer with a bias."""
         trace = self._traced(images)
         outputs = self._scores(trace)
         scores = target.scores(namespace, outputs)
-        data = {trace.images.op, *depending_on([trace.images])}
-        biased = with_bias(needed_for([outputs]) & data, data)
-        points = [trace.images, *(operation.outputs[0] for operation in biased)]
+        data = smooth(trace.images)
+        biased = with_bias(needed_for([outputs]), data)
+        points = [trace.images, *(layer[-1].outputs[0] for layer in biased)]
         by_images, *by_values = gradients_at(scores, points)
         terms = (
-            bias(operation, data) * gradient
-            for operation, gradient in zip(biased, by_values, strict=True)
+            bias(layer, data) * gradient
+            for layer, gradient in zip(biased, by_values, strict=True)
             if gradient is not None
         )
         per_image = (self._per_image(term, scores, trace.images.dtype) for term in terms)
