@@ -279,3 +279,97 @@ def test_fullgrad_of_a_dense_layer_at_every_place_is_complete_for_each_image():
     assert np.abs(delta).max() < 1e-4 * np.abs(found.scores).max()
     alone = xaimaps.attribute(backend, images[1:2], "fullgrad", target=3)
     np.testing.assert_allclose(alone.maps[0], found.maps[1], rtol=1e-4, atol=1e-5)
+
+
+def between(put):
+    """A file with a layer between a convolution and its answer."""
+    draw = np.random.default_rng(1).normal
+    graph = Graph()
+    graph.add("Conv", "conv", draw(size=(4, 3, 3, 3)).astype("f4"), draw(size=4).astype("f4"))
+    put(graph)
+    graph.add("Conv", "mixed", draw(size=(4, 4, 1, 1)).astype("f4"), draw(size=4).astype("f4"))
+    graph.add("GlobalMaxPool", "pool")
+    graph.add("Flatten", "flat")
+    graph.add("Gemm", "scores", draw(size=(4, 5)).astype("f4"), draw(size=5).astype("f4"))
+    return xaimaps.load(graph.model("N", (3, 9, 9)))
+
+
+def join(graph, operator, output, *names, **attributes):
+    """Append a node that reads any values."""
+    graph.nodes.append(onnx.helper.make_node(operator, names, [output], output, **attributes))
+    graph.value = output
+
+
+def put_hard_swish(graph):
+    graph.add("HardSigmoid", "gate", alpha=1 / 6, beta=0.5)
+    join(graph, "Mul", "swish", "conv", "gate")
+
+
+def put_mish(graph):
+    graph.add("Softplus", "plus")
+    graph.add("Tanh", "gate")
+    join(graph, "Mul", "mish", "gate", "conv")
+
+
+def put_norm(graph):
+    graph.add("Transpose", "last", perm=[0, 2, 3, 1])
+    graph.add("LayerNormalization", "norm", np.ones(4, np.float32), epsilon=1e-6)
+    graph.add("Transpose", "first", perm=[0, 3, 1, 2])
+
+
+def put_norm_in_parts(graph):
+    """The mean is read twice, inside of what the layer as a whole joins."""
+    graph.add("ReduceMean", "mean", np.array([1]))
+    join(graph, "Sub", "centred", "conv", "mean")
+    join(graph, "Sub", "again", "conv", "mean")
+    join(graph, "Mul", "squares", "centred", "centred")
+    graph.add("ReduceMean", "variance", np.array([1]))
+    graph.add("Add", "above", np.float32(1e-6))
+    graph.add("Sqrt", "deviation")
+    join(graph, "Div", "unit", "again", "deviation")
+
+
+@pytest.mark.parametrize(
+    ("whole", "parts"),
+    [
+        (lambda graph: graph.add("HardSwish", "swish"), put_hard_swish),
+        (lambda graph: graph.add("Mish", "mish"), put_mish),
+        (put_norm, put_norm_in_parts),
+    ],
+    ids=["hard swish", "mish", "layer norm"],
+)
+def test_fullgrad_is_the_same_of_a_layer_in_parts(whole, parts):
+    images = np.random.default_rng(2).normal(size=(2, 9, 9, 3)).astype(np.float32)
+    one, other = (
+        xaimaps.attribute(between(put), images, "fullgrad", target=3) for put in (whole, parts)
+    )
+    assert np.abs(other.details["completeness_delta"]).max() < 1e-4
+    assert_close(other.maps, one.maps, 1e-5)
+
+
+def put_mask(graph):
+    """What a value is multiplied with has no derivative."""
+    graph.add("Greater", "is_large", np.float32(0.5))
+    graph.add("Cast", "mask", to=onnx.TensorProto.FLOAT)
+    join(graph, "Mul", "masked", "conv", "mask")
+
+
+def put_choice(graph):
+    graph.weights.append(onnx.numpy_helper.from_array(np.float32(0.7), "other"))
+    graph.add("Greater", "is_large", np.float32(0.5))
+    join(graph, "Where", "chosen", "is_large", "conv", "other")
+
+
+def put_border(graph):
+    graph.add("Pad", "border", np.array([0, 0, 1, 1, 0, 0, 1, 1]), np.float32(50))
+
+
+def put_sum(graph):
+    graph.add("Sum", "raised", np.full((1, 4, 1, 1), 2, np.float32))
+
+
+@pytest.mark.parametrize("put", [put_mask, put_choice, put_border, put_sum])
+def test_fullgrad_counts_what_is_not_of_the_image(put):
+    images = np.random.default_rng(2).normal(size=(1, 9, 9, 3)).astype(np.float32)
+    found = xaimaps.attribute(between(put), images, "fullgrad", target=3)
+    assert np.abs(found.details["completeness_delta"]).max() < 1e-4 * np.abs(found.scores).max()

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from xaimaps.backend import INPUT, Array, Classifier, Layer, RectifierRule
 from xaimaps.errors import UnsupportedModelError
 from xaimaps_jax.onnx.analysis import Analysis
-from xaimaps_jax.onnx.biases import node_bias
+from xaimaps_jax.onnx.biases import biases
 from xaimaps_jax.onnx.gradients import require_gradient
 from xaimaps_jax.onnx.graph import Step
 from xaimaps_jax.onnx.layouts import Layout, as_scores
@@ -159,10 +159,7 @@ class OnnxProgram:
         def found(images: Array) -> dict[str, Array]:
             values = {**params, source: self._to_graph(images)}
             known = self._graph.run(values, [self._output], step)
-            biases = {
-                node.outputs[0]: node_bias(node, known, data, step) for node in self._analysis.nodes
-            }
-            kept = {name: bias for name, bias in biases.items() if bias is not None}
+            kept = biases(self._analysis.nodes, known, data, step)
             shapes.update((name, bias.shape) for name, bias in kept.items())
             return {name: self._by_image(name, bias, images) for name, bias in kept.items()}
 

@@ -1,7 +1,14 @@
-"""The part of each node's value that its inputs do not explain to first order."""
+"""The part of each layer's value that its inputs do not explain to first order.
+
+A layer is one node. But files and frameworks write GELU or layer normalisation as one operator or
+as ten, and FullGrad rescales each layer's bias by itself, so that its map would depend on which.
+Hence what parts and joins again, without weights on the way, is one layer.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,48 +18,160 @@ from xaimaps_jax.onnx.graph import Node, Step, Values
 from xaimaps_jax.onnx.heads import VIEWS
 
 Array = Any
+Layer = tuple[Node, ...]
 
 HOMOGENEOUS = VIEWS | frozenset(
     "Relu LeakyRelu PRelu MaxPool AveragePool GlobalAveragePool GlobalMaxPool ReduceMean ReduceSum "
-    "Transpose Concat Split Slice Pad Expand Resize DepthToSpace SpaceToDepth Sum Neg".split()
+    "Transpose Split Slice Expand Resize DepthToSpace SpaceToDepth Neg".split()
 )
 """Operators that equal their own linearisation: they have no bias."""
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 """Operators whose bias is their third input, at every place."""
 
-AFFINE = frozenset({"Gemm", "MatMul", "BatchNormalization"})
-"""Operators whose bias is their value at zero."""
+SUMS = frozenset("Add Sub Sum Concat Pad".split())
+"""Operators whose bias is their value at zero, none if everything in them is data."""
+
+AFFINE = frozenset({"Gemm", "BatchNormalization"})
+"""Operators whose bias is their value at zero, if one of their inputs is data."""
+
+SCALING = frozenset({"MatMul", "Mul"})
+"""Operators without a bias, if one of their inputs is data."""
+
+WEIGHING = CONVOLUTIONS | frozenset(
+    "DeformConv ConvInteger QLinearConv Gemm MatMul Einsum MatMulInteger QLinearMatMul LSTM GRU "
+    "RNN If Loop Scan".split()
+)
+"""Operators that are layers by themselves, whatever is around them."""
 
 
-def node_bias(node: Node, values: Values, data: frozenset[str], step: Step) -> Array | None:
-    """Return `h - J x` for a node's first output h at its inputs x; None where it is zero.
+def biases(
+    nodes: Sequence[Node], values: Values, data: frozenset[str], step: Step
+) -> dict[str, Array]:
+    """Return `h - J x` by the name of each layer's value h, at its inputs x; none that are zero.
 
     Args:
-        node: the node.
-        values: the values that it reads, and its own.
-        data: the values that depend on the images, of which x is made.
+        nodes: those that the scores depend on, in order.
+        values: all values by name.
+        data: the names of those that depend on the images, of which x is made.
         step: how nodes are run.
     """
-    names = [name for name in dict.fromkeys(node.reads) if name in data]
-    if not names or node.operator in HOMOGENEOUS:
-        return None
-    if node.operator in CONVOLUTIONS and names == [node.inputs[0]]:
-        return _added(node, values)
+    smooth = _smooth(nodes, values, data)
+    found = {
+        layer[-1].outputs[0]: _bias(layer, values, smooth, step)
+        for layer in Layers(nodes, smooth)
+        if layer[-1].outputs[0] in smooth
+    }
+    return {name: bias for name, bias in found.items() if bias is not None}
+
+
+def _smooth(nodes: Sequence[Node], values: Values, data: frozenset[str]) -> frozenset[str]:
+    """The data that comes of the images as floats: a shape or a mask is constant to first order."""
+    found = set(data).difference(*(node.outputs for node in nodes))
+    for node in nodes:
+        if found.intersection(node.reads):
+            found.update(name for name in node.outputs if _is_float(values.get(name)))
+    return frozenset(found)
+
+
+class Layers:
+    """The nodes that make data of data, as layers: one by one, or those that belong together.
+
+    Args:
+        nodes: in order.
+        data: the names of the values that belong to it.
+    """
+
+    def __init__(self, nodes: Sequence[Node], data: frozenset[str]) -> None:
+        self._nodes, self._data = nodes, data
+        self._users: dict[str, set[int]] = defaultdict(set)
+        for place, node in enumerate(nodes):
+            for name in data.intersection(node.reads) if data.intersection(node.outputs) else ():
+                self._users[name].add(place)
+
+    def __iter__(self) -> Iterator[Layer]:
+        made = {name for node in self._nodes for name in node.outputs}
+        left, found = set[int]().union(*self._users.values()), list[list[int]]()
+        for start in (self._data - made, *(node.outputs for node in self._nodes)):
+            places = self._rejoined(start) if self._users_of(start) <= left else []
+            left.difference_update(places)
+            found += [places] if places else []
+        for places in sorted([*found, *([place] for place in left)], key=lambda one: one[-1]):
+            yield tuple(self._nodes[place] for place in places)
+
+    def _users_of(self, names: Iterable[str]) -> set[int]:
+        return {place for name in names for place in self._users.get(name, ())}
+
+    def _rejoined(self, start: Iterable[str]) -> list[int]:
+        """The nodes from where these values part to where they join; none if they do not.
+
+        They do not if one on the way weighs, reads other data, or gives what nobody reads.
+        """
+        known, found, left = set(start), list[int](), self._users_of(start)
+        if len(left) < 2:
+            return []
+        while left:
+            place = min(left)
+            node = self._nodes[place]
+            if node.operator in WEIGHING or self._data.intersection(node.reads) - known:
+                return []
+            found.append(place)
+            left.remove(place)
+            if left:
+                users = self._users_of(node.outputs)
+                if not users:
+                    return []
+                known.update(node.outputs)
+                left |= users
+        return found
+
+
+def _bias(layer: Layer, values: Values, data: frozenset[str], step: Step) -> Array | None:
+    """`h - J x` for a layer's value h at its inputs x; None where it is zero."""
+    names = _inputs(layer, data)
 
     def value(*inputs: Array) -> Array:
         local = {**values, **dict(zip(names, inputs, strict=True))}
-        step(node, local)
-        return local[node.outputs[0]]
+        for node in layer:
+            step(node, local)
+        return local[layer[-1].outputs[0]]
 
     inputs = [values[name] for name in names]
-    if node.operator in AFFINE and len(names) == 1:
-        return value(jnp.zeros_like(inputs[0]))
-    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in inputs):
-        return None
+    if len(layer) == 1:
+        if _is_homogeneous(layer[0], values, data):
+            return None
+        if layer[0].operator in CONVOLUTIONS and names == [layer[0].inputs[0]]:
+            return _added(layer[0], values)
+        if _is_affine(layer[0], data):
+            return value(*map(jnp.zeros_like, inputs))
     result, linear = jax.jvp(value, tuple(inputs), tuple(inputs))
-    # What has no derivative, as a shape, has no part in the scores either.
-    return result - linear if jnp.issubdtype(result.dtype, jnp.floating) else None
+    return result - linear
+
+
+def _inputs(layer: Layer, data: frozenset[str]) -> list[str]:
+    """The data that a layer reads and does not make itself."""
+    made = {name for node in layer for name in node.outputs}
+    read = dict.fromkeys(name for node in layer for name in node.reads)
+    return [name for name in read if name in data and name not in made]
+
+
+def _is_homogeneous(node: Node, values: Values, data: frozenset[str]) -> bool:
+    if node.operator in SUMS:
+        return all(name in data for name in node.reads if _is_float(values[name]))
+    is_scaled = node.operator in SCALING and _reads_once(node, data)
+    return is_scaled or node.operator in HOMOGENEOUS
+
+
+def _is_affine(node: Node, data: frozenset[str]) -> bool:
+    return node.operator in SUMS or (node.operator in AFFINE and _reads_once(node, data))
+
+
+def _reads_once(node: Node, data: frozenset[str]) -> bool:
+    return sum(name in data for name in node.reads) == 1
+
+
+def _is_float(value: Any) -> bool:
+    return hasattr(value, "dtype") and bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
 def _added(node: Node, values: Values) -> Array | None:
