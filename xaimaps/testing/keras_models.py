@@ -124,6 +124,24 @@ def shared() -> Any:
     return keras.Model(images, dense(pool(joined)), name="shared")
 
 
+def joined() -> Any:
+    """Layers that other frameworks write as other operations: normalisations and activations."""
+    import keras
+    from keras import layers
+
+    images = keras.Input((24, 24, 3))
+    x = layers.Conv2D(8, 4, strides=4, name="stem")(images)
+    x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    for activation in ("gelu", "silu", "hard_silu", "relu"):
+        y = layers.DepthwiseConv2D(3, padding="same", name=f"{activation}_conv")(x)
+        y = layers.LayerNormalization(epsilon=1e-6, name=f"{activation}_norm")(y)
+        y = layers.Dense(12, name=f"{activation}_wide")(y)
+        y = layers.Activation(activation, name=activation)(y)
+        x = layers.Add(name=f"{activation}_add")([x, layers.Dense(8, name=f"{activation}_out")(y)])
+    pool, dense = _head()
+    return keras.Model(images, dense(pool(x)), name="joined")
+
+
 def _base(name: str) -> Any:
     import keras
     from keras import layers
@@ -191,13 +209,14 @@ def _noisy(images: Array) -> Array:
     """Each with noise that is as strong as SmoothGrad's, unless it is told otherwise."""
     draw = np.random.default_rng(0)
     strength = 0.15 * np.ptp(images, axis=(1, 2, 3), keepdims=True)
-    return images + strength * draw.standard_normal(images.shape, dtype=np.float32)
+    noise = draw.standard_normal(images.shape, dtype=np.float32)
+    return np.asarray(images + strength * noise, np.float32)
 
 
 SMALL: Mapping[str, Callable[[], Any]] = MappingProxyType(
     {
         build.__name__: functools.partial(_made, build.__name__, build)
-        for build in (nested, subclassed, shared)
+        for build in (nested, subclassed, shared, joined)
     }
 )
 """Quick ones, each a kind that is put together in another way."""
