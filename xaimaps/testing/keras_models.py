@@ -132,7 +132,7 @@ def joined() -> Any:
     images = keras.Input((24, 24, 3))
     x = layers.Conv2D(8, 4, strides=4, name="stem")(images)
     x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
-    for activation in ("gelu", "silu", "hard_silu", "relu"):
+    for activation in ("gelu", "silu", "relu"):
         y = layers.DepthwiseConv2D(3, padding="same", name=f"{activation}_conv")(x)
         y = layers.LayerNormalization(epsilon=1e-6, name=f"{activation}_norm")(y)
         y = layers.Dense(12, name=f"{activation}_wide")(y)
@@ -195,8 +195,8 @@ def _calibrating(name: str) -> Array:
     Where black is the end of the range, channels that are alike on all patterns would be blown up
     on the way there, layer by layer: some of the patterns are faint, down to black. So would those
     be that answer to noise alone, and SmoothGrad's copies have it: with patterns only, their
-    gradients are up to a million times the picture's, and a change of it by a millionth turns them
-    over in double precision too. So the other patterns have noise on them.
+    gradients are up to two million times the picture's, and a change by a millionth turns them over
+    in double precision too. So the other patterns have noise on them.
     """
     images = images_for(name, 16, seed=7)
     if name.startswith("EfficientNet"):
