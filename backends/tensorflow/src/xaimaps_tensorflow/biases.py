@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from xaimaps_tensorflow.graphs import VIEWS, Operation, Tensor
-from xaimaps_tensorflow.joints import CALLS, Layer, Layers, inputs_of
+from xaimaps_tensorflow.joints import CALLS, Layer, inputs_of, layers
 
 HOMOGENEOUS = VIEWS | frozenset(
     "Relu LeakyRelu MaxPool AvgPool Mean Sum Max Min Transpose ConcatV2 Split SplitV Slice "
@@ -35,8 +35,8 @@ def with_bias(operations: set[Operation], data: set[Operation]) -> list[Layer]:
         operations: those that the scores depend on.
         data: those that depend on the images, see `smooth`.
     """
-    layers = (layer for layer in Layers(operations, data) if layer[-1].outputs[0].dtype.is_floating)
-    return [layer for layer in layers if len(layer) > 1 or _degree(layer[0], data) != 1]
+    real = (one for one in layers(operations, data) if one[-1].outputs[0].dtype.is_floating)
+    return [layer for layer in real if len(layer) > 1 or _degree(layer[0], data) != 1]
 
 
 def bias(layer: Layer, data: set[Operation]) -> Tensor:

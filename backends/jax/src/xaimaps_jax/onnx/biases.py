@@ -1,19 +1,14 @@
-"""The part of each layer's value that its inputs do not explain to first order.
-
-A layer is one node. But files and frameworks write GELU or layer normalisation as one operator or
-as ten, and FullGrad rescales each layer's bias by itself, so that its map would depend on which.
-Hence what parts and joins again, without weights on the way, is one layer.
-"""
+"""The part of each layer's value that its inputs do not explain to first order."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from xaimaps.joining import Operation, joined
 from xaimaps_jax.onnx.graph import Node, Step, Values
 from xaimaps_jax.onnx.heads import VIEWS
 
@@ -59,7 +54,7 @@ def biases(
     smooth = _smooth(nodes, values, data)
     found = {
         layer[-1].outputs[0]: _bias(layer, values, smooth, step)
-        for layer in Layers(nodes, smooth)
+        for layer in _layers(nodes, smooth)
         if layer[-1].outputs[0] in smooth
     }
     return {name: bias for name, bias in found.items() if bias is not None}
@@ -74,56 +69,16 @@ def _smooth(nodes: Sequence[Node], values: Values, data: frozenset[str]) -> froz
     return frozenset(found)
 
 
-class Layers:
-    """The nodes that make data of data, as layers: one by one, or those that belong together.
-
-    Args:
-        nodes: in order.
-        data: the names of the values that belong to it.
-    """
-
-    def __init__(self, nodes: Sequence[Node], data: frozenset[str]) -> None:
-        self._nodes, self._data = nodes, data
-        self._users: dict[str, set[int]] = defaultdict(set)
-        for place, node in enumerate(nodes):
-            for name in data.intersection(node.reads) if data.intersection(node.outputs) else ():
-                self._users[name].add(place)
-
-    def __iter__(self) -> Iterator[Layer]:
-        made = {name for node in self._nodes for name in node.outputs}
-        left, found = set[int]().union(*self._users.values()), list[list[int]]()
-        for start in (self._data - made, *(node.outputs for node in self._nodes)):
-            places = self._rejoined(start) if self._users_of(start) <= left else []
-            left.difference_update(places)
-            found += [places] if places else []
-        for places in sorted([*found, *([place] for place in left)], key=lambda one: one[-1]):
-            yield tuple(self._nodes[place] for place in places)
-
-    def _users_of(self, names: Iterable[str]) -> set[int]:
-        return {place for name in names for place in self._users.get(name, ())}
-
-    def _rejoined(self, start: Iterable[str]) -> list[int]:
-        """The nodes from where these values part to where they join; none if they do not.
-
-        They do not if one on the way weighs, reads other data, or gives what nobody reads.
-        """
-        known, found, left = set(start), list[int](), self._users_of(start)
-        if len(left) < 2:
-            return []
-        while left:
-            place = min(left)
-            node = self._nodes[place]
-            if node.operator in WEIGHING or self._data.intersection(node.reads) - known:
-                return []
-            found.append(place)
-            left.remove(place)
-            if left:
-                users = self._users_of(node.outputs)
-                if not users:
-                    return []
-                known.update(node.outputs)
-                left |= users
-        return found
+def _layers(nodes: Sequence[Node], data: frozenset[str]) -> Iterator[Layer]:
+    """The nodes that make data of data, as layers."""
+    making = [node for node in nodes if data.intersection(node.outputs)]
+    parts = [
+        Operation(data & {*node.reads}, data & {*node.outputs}, node.operator in WEIGHING)
+        for node in making
+    ]
+    images = data.difference(*(part.makes for part in parts))
+    for places in joined(parts, images):
+        yield tuple(making[place] for place in places)
 
 
 def _bias(layer: Layer, values: Values, data: frozenset[str], step: Step) -> Array | None:
