@@ -181,6 +181,18 @@ def test_kernels_in_their_order_give_the_same_values_and_gradients():
         np.testing.assert_allclose(by_place[name].weights, plain[name], rtol=1e-4, atol=1e-4)
 
 
+def test_accelerators_keep_the_order_of_the_file(monkeypatch):
+    """They choose the order of axes themselves; nothing is transposed for them."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    model, x = block(), images()
+    loaded = load(model)
+    assert kernels_by_place(loaded.graph, loaded.params) is loaded.params
+    traced = jax.make_jaxpr(loaded.apply)(loaded.params, x)
+    assert "transpose" not in str(traced)
+    found = loaded.apply(loaded.params, x)[0]
+    np.testing.assert_allclose(found, expected(model, x)[0], rtol=2e-5, atol=2e-5)
+
+
 def test_a_weight_that_is_read_twice_stays():
     again = (node("Conv", "x", "w1", output="a2", pads=[1] * 4), node("Add", "a", "a2"))
     loaded = load(between(*again))
