@@ -40,7 +40,7 @@ def require_agreement(models):
     "name",
     [
         *("functional.h5", "keras-2.2.h5", "nested.h5", "operations.h5", "separable.h5"),
-        "functional.keras",
+        *("transfer.h5", "functional.keras"),
     ],
 )
 def test_files_of_keras_2_are_explained_on_both_routes(name):

@@ -196,7 +196,11 @@ def test_the_bytes_tell_the_format(sound, tmp_path, name, wrong):
 
 
 @pytest.mark.parametrize(
-    "name", ["functional.h5", "keras-2.2.h5", "nested.h5", "operations.h5", "separable.h5"]
+    "name",
+    [
+        *("functional.h5", "keras-2.2.h5", "nested.h5", "operations.h5", "separable.h5"),
+        "transfer.h5",
+    ],
 )
 def test_files_of_keras_2_answer_as_they_did(name):
     with np.load(REFERENCES / "legacy.npz") as answers:

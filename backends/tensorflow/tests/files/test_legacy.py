@@ -11,14 +11,17 @@ pytest.importorskip("tensorflow")
 import keras
 from xaimaps_tensorflow.files import read_model
 from xaimaps_tensorflow.reading.legacy import reworded
+from xaimaps_tensorflow.reading.numbering import renumbered
 
 import xaimaps
 from xaimaps.errors import LayerError
 
 REFERENCES = Path(__file__).parents[1] / "references"
 APPLICATIONS = {
+    "ConvNeXtTiny": 32,
     "DenseNet121": 32,
     "EfficientNetB0": 32,
+    "EfficientNetV2B0": 32,
     "MobileNetV2": 32,
     "MobileNetV3Small": 32,
     "NASNetMobile": 32,
@@ -63,6 +66,28 @@ def test_a_name_with_a_slash_leads_to_the_new_one():
     assert model.find_layer("Conv_BatchNorm").shape == (None, 5, 5, 6)
     with pytest.raises(LayerError, match="got 'Conv/BatchNorm'; nearest: 'Conv_BatchNorm'"):
         model.find_layer("Conv/BatchNorm")
+
+
+def test_the_calls_of_an_inner_model_are_counted_from_zero():
+    """Where Keras 2 counted them from one, and where Keras 3 does not know it."""
+
+    def graph(first, outputs):
+        layers = [
+            {"class_name": kind, "config": {"name": name}, "name": name, "inbound_nodes": nodes}
+            for name, kind, nodes in [
+                ("x", "InputLayer", []),
+                ("base", "Functional", [[["x", 0, 0, {}]], [["x", 0, 0, {}]]]),
+                ("flips", "Sequential", [[["base", first, 0, {}]]]),
+                ("sum", "Add", [[["base", first + 1, 0, {}], ["flips", first, 0, {}]]]),
+            ]
+        ]
+        config = {"name": "net", "layers": layers, "output_layers": outputs}
+        return {"class_name": "Functional", "config": config}
+
+    ends = [["sum", 0, 0], ["base", 2, 0]]
+    found = renumbered(graph(1, [*ends, ["flips", 1, 0]]))
+    assert found == graph(0, [*ends, ["flips", 0, 0]])  # it knows it of functional outputs
+    assert renumbered(found) == found
 
 
 def part(name, *nodes, kind="ReLU", **options):
@@ -144,13 +169,14 @@ def require_same(model, images, path):
     np.testing.assert_allclose(loaded(images, training=False), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:The .keras.initializers.serialize:UserWarning")  # by itself
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_applications_of_keras_2(tf_keras, tmp_path, name):
     keras.utils.set_random_seed(0)
     tf_keras.utils.set_random_seed(0)
     shape = (APPLICATIONS[name], APPLICATIONS[name], 3)
     build = getattr(tf_keras.applications, name)
-    scale = 255 if name in ("EfficientNetB0", "MobileNetV3Small") else 1
+    scale = 255 if name.startswith(("EfficientNet", "MobileNetV3")) else 1
     images = np.random.default_rng(0).uniform(0, scale, (4, *shape)).astype(np.float32)
     model = settled(build(weights=None, classes=10, input_shape=shape), images)
     require_same(model, images, tmp_path / "model.h5")

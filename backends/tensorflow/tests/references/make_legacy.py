@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from tf_keras.src.applications.convnext import LayerScale
 
 FOLDER = Path(__file__).parent
 SHAPE = (12, 12, 3)
@@ -70,6 +71,19 @@ def separable():
     z = layers.DepthwiseConv2D(3, padding="same", name="expanded_conv/depthwise")(y)
     y = layers.Add(name="expanded_conv/Add")([y, z + 3.0])
     return tf_keras.Model(x, head(y), name="separable")
+
+
+def transfer():
+    """A base called twice in a graph, augmentation before it, and what ConvNeXt is made of."""
+    x = tf_keras.Input(SHAPE, name="input_1")
+    y = tf_keras.Input(SHAPE)
+    base = tf_keras.Model(y, features(y), name="base")
+    flipped = tf_keras.Sequential([layers.RandomFlip("horizontal")], name="augmentation")(x)
+    y = layers.Add(name="both")([base(flipped), base(layers.ReLU(name="relu")(x))])
+    zeros = tf.constant_initializer(0)
+    y = layers.Dense(8, "gelu", bias_initializer=zeros, name="wide")(y)
+    y = LayerScale(1e-6, 8, name="scale")(y)
+    return tf_keras.Model(x, head(y), name="transfer")
 
 
 def mixed():
@@ -129,6 +143,7 @@ def main():
         "separable.h5": separable,
         "mixed.h5": mixed,
         "functional.keras": functional,
+        "transfer.h5": transfer,
     }
     for name, build in files.items():
         model = randomise(build())

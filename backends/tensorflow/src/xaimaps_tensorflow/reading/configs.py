@@ -54,6 +54,12 @@ KERAS_2 = frozenset(
 )
 """Where models were defined in Keras 2."""
 
+CONVNEXT = "keras.src.applications.convnext"
+"""Where the layers of ConvNeXt are, which Keras does not export."""
+
+INITIALIZERS = "tensorflow.python.ops.init_ops_v2"
+"""Where TensorFlow has initialisers, which Keras 2 wrote too; Keras's have the same names."""
+
 OPERATOR_MODULES = tuple(
     f"keras.src.ops.{name}" for name in ("core", "image", "linalg", "math", "nn", "numpy")
 )
@@ -160,11 +166,13 @@ def parse(text: bytes | str, what: str) -> Config:
 def find_class(module: Any, name: str) -> type | None:
     """Find one of Keras's own classes, in the modules that are loaded."""
     if module is None:
-        places = [f"keras.{part}" for part in PARTS] + list(OPERATOR_MODULES)
+        places = [*(f"keras.{part}" for part in PARTS), *OPERATOR_MODULES, CONVNEXT]
     elif is_ours(module):
         places = [module]
     elif module in KERAS_2:
         places = []
+    elif module == INITIALIZERS:
+        places = ["keras.initializers"]
     else:
         return None
     return _class_in(places, name) or _model_class(name)
@@ -193,7 +201,8 @@ def is_ours(module: Any) -> bool:
     if not isinstance(module, str):
         return False
     package = module.removeprefix("keras.src.").removeprefix("keras.").partition(".")[0]
-    return module == "keras" or (module.startswith("keras.") and package in PARTS)
+    is_part = module.startswith("keras.") and package in PARTS
+    return is_part or module in ("keras", CONVNEXT)
 
 
 def known_function(module: Any, name: Any) -> bool:

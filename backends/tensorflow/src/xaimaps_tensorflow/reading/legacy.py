@@ -3,8 +3,8 @@
 Keras 3 reads the .h5 files of Keras 2 in principle. In fact it stops at options that it no longer
 has, as the `groups` of a depthwise convolution, at policies of mixed precision, at slashes in
 names, at the list of one axis of a batch normalisation in a nested Sequential, at every operator on
-tensors, and at tensors given by keyword. In files of its own it takes operators for layers of their
-names, and loses axes without a word.
+tensors, at tensors given by keyword, at initialisers of TensorFlow, and at the layers of ConvNeXt.
+In files of its own it takes operators for layers of their names, and loses axes without a word.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xaimaps_tensorflow.reading.configs import find_class, find_operator
+from xaimaps_tensorflow.reading.configs import (
+    CONVNEXT,
+    INITIALIZERS,
+    find_class,
+    find_operator,
+)
+from xaimaps_tensorflow.reading.numbering import renumbered
 from xaimaps_tensorflow.reading.operations import OPERATIONS
 from xaimaps_tensorflow.reading.renaming import is_call, renamed
 
@@ -50,7 +56,7 @@ CONSTANT = "_CONSTANT_VALUE"
 
 def reworded(config: Any) -> Any:
     """Return a configuration that Keras 3 reads as Keras 2 read this one."""
-    return _reworded(renamed(config))
+    return _reworded(renamed(renumbered(config)))
 
 
 def _reworded(config: Any) -> Any:
@@ -104,17 +110,23 @@ def _has_tensors_by_keyword(node: Any) -> bool:
 
 
 def _place(part: Config, name: str, config: Config) -> None:
-    """Name the module of a part that Keras 3, as it looks in the old way, mistakes.
+    """Name the module of a part that Keras 3, as it looks in the old way, mistakes or misses.
 
     It takes the operator `Add` for the layer, and `dot`, the way an attention scores, for the
     function; it forgets an `axis` that is a list of several.
     """
+    if part.get("module") == INITIALIZERS:
+        part |= {"module": "keras.initializers", "registered_name": None}
     operator = find_operator(name) if "trainable" not in config else None
     several = isinstance(config.get("axis"), list) and len(config["axis"]) > 1
     mistaken = several or "score_mode" in config
-    found = operator or (find_class(None, name) if mistaken else None)
+    found = operator or (find_class(None, name) if mistaken else _of_convnext(name))
     if found is not None and "module" not in part:
         part |= {"module": found.__module__, "registered_name": None}
+
+
+def _of_convnext(name: str) -> type | None:
+    return find_class(CONVNEXT, name) if name in ("LayerScale", "StochasticDepth") else None
 
 
 def _reword_node(node: list[Any] | Config, names: Mapping[str, str]) -> Config:
