@@ -33,6 +33,8 @@ CASES = {
         ((0, 1), (2,), (3,)),
     ),
     "two values of one operation": (["l r = x", "s = r", "y = l s"], ((0,), (1, 2))),
+    "a join of two values": (["s = x", "a b = x s", "y = a b"], ((0,), (1,), (2,))),
+    "a join of two values, one read": (["s = x", "a b = x s", "y = a"], ((0, 1), (2,))),
     "nothing": ([], ()),
 }
 

@@ -59,7 +59,8 @@ def _rejoined(
 ) -> list[int]:
     """The operations from where values part to where they join; none if they do not.
 
-    They do not if one on the way weighs, reads other data, or gives what nobody reads.
+    They do not if one on the way weighs, reads other data, or gives what nobody reads, or if they
+    join into several values that are read.
     """
     known, found, left = set(start), list[int](), _users_of(start, users)
     if len(left) < 2:
@@ -77,7 +78,8 @@ def _rejoined(
                 return []
             known |= operation.makes
             left |= following
-    return found
+    results = [value for value in operations[found[-1]].makes if value in users]
+    return found if len(results) < 2 else []
 
 
 def _users_of(values: Iterable[Hashable], users: dict[Hashable, set[int]]) -> set[int]:

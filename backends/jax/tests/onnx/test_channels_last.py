@@ -1,5 +1,8 @@
 """What stands between convolutions, in the order of axes that is fast, equals ONNX Runtime."""
 
+import functools
+import inspect
+import itertools
 import re
 
 import jax
@@ -8,11 +11,13 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from xaimaps_jax.onnx import load
+from xaimaps_jax.onnx import load, registry
 from xaimaps_jax.onnx.channels_last import kernels_by_place
-from xaimaps_jax.onnx.ops.convolution import Kernel
+from xaimaps_jax.onnx.ops.channels import elementwise
+from xaimaps_jax.onnx.ops.convolution import Kernel, conv
 
 import xaimaps
+from xaimaps.errors import UnsupportedModelError
 
 RNG = np.random.default_rng(11)
 CHANNELS = RNG.normal(size=(6, 1, 1)).astype(np.float32)
@@ -121,6 +126,75 @@ def test_channels_are_joined_and_padded_as_channels():
     np.testing.assert_allclose(loaded.apply(loaded.params, x)[0], expected(model, x)[0], atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["number", "k"])
+def test_a_type_that_is_taken_from_a_map(name):
+    """The other input of CastLike gives its type, and not its shape."""
+    constants = {"number": np.float32(2), "k": CHANNELS}
+    nodes = (node("CastLike", name, "a", output="s"), node("Mul", "a", "s"))
+    model, x = between(*nodes, constants={name: constants[name]}), images()
+    loaded = load(model)
+    np.testing.assert_allclose(loaded.apply(loaded.params, x)[0], expected(model, x)[0], atol=2e-5)
+
+
+def flagged():
+    """Every rule that is said to be elementwise, with the number of its inputs, if it has one."""
+    for (domain, name), rules in sorted(registry._RULES.items()):
+        for rule in rules:
+            kinds = inspect.signature(rule.fn).parameters.values()
+            positional = [p for p in kinds if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+            if rule.elementwise:
+                label = f"{domain}{name}{rule.since}"
+                yield pytest.param(rule.fn, len(positional) or (1, 2), id=label)
+
+
+@pytest.mark.parametrize(("fn", "count"), list(flagged()))
+def test_an_elementwise_rule_gives_the_same_in_any_order(fn, count):
+    """For inputs of whatever ranks, in whatever order, and each of the types that it takes."""
+    every = {"to": TensorProto.DOUBLE, "direction": "LEFT"}
+    options = {k: v for k, v in every.items() if k in inspect.signature(fn).parameters}
+    shapes = [(2, 6, 4, 5), (6, 1, 1), ()]
+    counts = count if isinstance(count, tuple) else (count,)
+    each = itertools.chain(*(itertools.permutations(shapes, n) for n in counts))
+    ran = 0
+    for chosen, dtype in itertools.product(each, (np.float32, np.int32, np.bool_)):
+        inputs = [jnp.asarray(RNG.uniform(0.5, 3, shape).astype(dtype)) for shape in chosen]
+        try:
+            plain = fn(jnp, *inputs, **options)
+        except (TypeError, ValueError):  # not of this type
+            continue
+        moved = elementwise(functools.partial(fn, jnp, **options))(*inputs)
+        assert (moved.shape, moved.dtype) == (plain.shape, plain.dtype)
+        np.testing.assert_allclose(moved, plain, rtol=1e-6)
+        ran += 1
+    assert ran
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 3, 3), (60, 3), (60, 3, 1), (60, 2, 1, 1)])
+def test_weights_that_do_not_fit(shape):
+    """Broadcasting would give numbers."""
+    group = 6 if shape[1] == 1 else 1
+    nodes = (node("GlobalAveragePool", "a", output="p"), node("ReduceMean", "p", "axes"))
+    model = between(*nodes, constants={"axes": np.int64([1])}, channels=1)
+    model.graph.node.append(helper.make_node("Conv", ["b", "wrong"], ["z"], group=group))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), "wrong"))
+    loaded = load(model)
+    with pytest.raises(UnsupportedModelError, match="do not fit a map of shape"):
+        loaded.apply(loaded.params, images(), outputs=["z"])
+
+
+def test_four_spatial_axes():
+    """As XLA has them, though ONNX Runtime does not."""
+    x = jnp.asarray(RNG.normal(size=(1, 3, 4, 4, 4, 4)).astype(np.float32))
+    w = jnp.asarray(RNG.normal(size=(6, 3, 2, 2, 2, 2)).astype(np.float32))
+    found = conv(jnp, x, w)
+    ends = itertools.product(range(2), repeat=4)
+    parts = (
+        jnp.einsum("nc...,oc->no...", x[(..., *(slice(i, i + 3) for i in at))], w[(..., *at)])
+        for at in ends
+    )
+    np.testing.assert_allclose(found, functools.reduce(jnp.add, parts), atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(9,), (5, 6, 7)])
 def test_other_numbers_of_spatial_axes(size):
     model, x = between(node("Mul", "a", "a"), size=size), images(size)
@@ -189,8 +263,10 @@ def test_accelerators_keep_the_order_of_the_file(monkeypatch):
     assert kernels_by_place(loaded.graph, loaded.params) is loaded.params
     traced = jax.make_jaxpr(loaded.apply)(loaded.params, x)
     assert "transpose" not in str(traced)
-    found = loaded.apply(loaded.params, x)[0]
-    np.testing.assert_allclose(found, expected(model, x)[0], rtol=2e-5, atol=2e-5)
+    result = expected(model, x)[0]
+    for params in (loaded.params, {**loaded.params, "w1": Kernel.of(loaded.params["w1"])}):
+        found = loaded.apply(params, x)[0]
+        np.testing.assert_allclose(found, result, rtol=2e-5, atol=2e-5)
 
 
 def test_a_weight_that_is_read_twice_stays():

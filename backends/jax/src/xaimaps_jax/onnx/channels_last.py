@@ -32,12 +32,11 @@ MAPPING = frozenset("AveragePool BatchNormalization Conv ConvTranspose LRN LpPoo
 
 def channels_last(graph: Graph) -> Graph:
     """The same graph, what is elementwise between its maps run in the order that is fast."""
-    maps = {node.inputs[0] for node in graph.nodes if node.operator in MAPPING}
+    mapping = [node for node in graph.nodes if node.operator in MAPPING]
+    maps = {name for node in mapping for name in (*node.inputs[:1], *node.outputs[:1]) if name}
     nodes = []
     for node in graph.nodes:
-        if node.operator in MAPPING:
-            maps.update(node.outputs[:1])
-        elif maps.intersection((*node.inputs, *node.outputs)) and (fn := _reordered(node.rule)):
+        if maps.intersection((*node.inputs, *node.outputs)) and (fn := _reordered(node.rule)):
             maps.update(node.outputs)
             node = replace(node, rule=replace(node.rule, fn=fn))
         nodes.append(node)
@@ -54,7 +53,7 @@ def kernels_by_place(graph: Graph, params: Params) -> Params:
     read = Counter(name for node in graph.nodes for name in node.reads)
     read.update(graph.outputs)
     weights = {node.inputs[1] for node in graph.nodes if node.rule.fn is conv}
-    own = {name for name in weights & params.keys() if read[name] == 1 < params[name].ndim - 1}
+    own = {n for n in weights & params.keys() if read[n] == 1 and params[n].ndim > 2}
     return {name: Kernel.of(array) if name in own else array for name, array in params.items()}
 
 
@@ -96,4 +95,4 @@ def _pad(
 
 
 ALONG_AXES: Mapping[RuleFunction, RuleFunction] = {concat: _concat, pad_11: _pad}
-"""The rules whose axes are counted, and what counts them in the other order."""
+"""Rules that count axes, and what counts them in the other order; others cost two transposes."""

@@ -66,7 +66,7 @@ def read_model(model: str | os.PathLike[str] | onnx.ModelProto) -> Source:
         ModelLoadError: it is missing, damaged, inconsistent, or points outside its folder.
         UnsupportedModelError: its opset is outside what this version knows.
     """
-    name = "in memory" if isinstance(model, onnx.ModelProto) else repr(os.fspath(model))
+    name = "the model in memory" if isinstance(model, onnx.ModelProto) else repr(os.fspath(model))
     with refusing(name):
         if isinstance(model, onnx.ModelProto):
             return _from_memory(model, name)
@@ -89,7 +89,7 @@ def refusing(name: str) -> Iterator[None]:
         raise
     except BROKEN as error:
         raise ModelLoadError(
-            f"the ONNX model {name} is not valid ({_summary(error)}); {REMEDY} or copy it again"
+            f"{name} is not a valid ONNX model ({_summary(error)}); {REMEDY} or copy it again"
         ) from error
 
 
@@ -127,7 +127,7 @@ def _from_file(path: Path, name: str) -> Source:
 
 def _source(proto: onnx.ModelProto, name: str, tensors: TensorReader) -> Source:
     if not proto.graph.output:
-        raise ModelLoadError(f"the ONNX model {name} has no output; {REMEDY}")
+        raise ModelLoadError(f"{name} has no output; {REMEDY}")
     check_values(proto.graph)
     return Source(name, proto, tensors)
 

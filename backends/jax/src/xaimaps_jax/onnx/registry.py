@@ -40,7 +40,7 @@ class Rule:
         static: the positions of inputs that must be known when the graph is traced.
         attributes: the names of the attributes that it understands.
         counts_outputs: whether it takes `n_outputs`.
-        elementwise: whether it broadcasts its inputs as numpy does, and has one output.
+        elementwise: whether it has one output, of the shape that its inputs broadcast to.
     """
 
     fn: RuleFunction
@@ -84,8 +84,8 @@ def op(
         since: the first opset of `domain` that the rule serves, until another rule's `since`.
         static: positions of inputs whose values the rule needs as numpy arrays.
         domain: the operator set; "" is ONNX's own.
-        elementwise: whether the rule broadcasts its inputs as numpy does, and has one output. It
-            may then be given them with their axes in another order.
+        elementwise: whether the rule has one output, of the shape that its inputs broadcast to as
+            in numpy. It may then be given them with their axes in another order.
     """
 
     def register(fn: Function) -> Function:

@@ -78,7 +78,7 @@ def _hard_swish(x: Array) -> Array:
 
 @_hard_swish.defjvp
 def _hard_swish_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """The slope of x alone, where each step's own would keep a map of its own."""
+    """Backwards it needs one map, x, and not one for each step of the formula."""
     (x,), (dx,) = primals, tangents
     slope = jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, x / 3 + 0.5))
     return _hard_swish(x), slope * dx

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from xaimaps.errors import UnsupportedModelError
 from xaimaps_jax.onnx.ops.channels import elementwise, first, is_channels_last, last
 from xaimaps_jax.onnx.ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
 from xaimaps_jax.onnx.registry import op
@@ -30,7 +31,7 @@ FEW_PRODUCTS = 32
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["by_place"], meta_fields=[])
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """Weights (O, C / group, *kernel) in the order in which a convolution on CPU reads them.
 
@@ -88,6 +89,10 @@ def conv(
     return y if b is None else elementwise(jnp.add)(y, _per_channel(jnp.asarray(b), y))
 
 
+def _per_channel(values: Array, like: Array) -> Array:
+    return values.reshape(1, -1, *(1,) * spatial_rank(like))
+
+
 def convolve(
     x: Array,
     w: Array | Kernel,
@@ -98,6 +103,11 @@ def convolve(
     group: int,
 ) -> Array:
     """The convolution itself, with the attributes of Conv."""
+    if len(w.shape) != x.ndim or w.shape[1] * group != x.shape[1]:
+        raise UnsupportedModelError(
+            f"weights of shape {list(w.shape)} in {group} groups do not fit a map of shape "
+            f"{list(x.shape)}; export the model again"
+        )
     rank = spatial_rank(x)
     strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)
     padding = window_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
@@ -107,16 +117,12 @@ def convolve(
         return first(y)
     return lax.conv_general_dilated(
         jnp.asarray(x),
-        jnp.asarray(w),
+        w.weights if isinstance(w, Kernel) else jnp.asarray(w),
         strides,
         padding,
         rhs_dilation=dilations,
         feature_group_count=group,
     )
-
-
-def _per_channel(values: Array, like: Array) -> Array:
-    return values.reshape(1, -1, *(1,) * spatial_rank(like))
 
 
 def _channels_last(
@@ -133,9 +139,8 @@ def _channels_last(
         return _mix(x[(slice(None), *(slice(None, None, s) for s in strides))], w)
     if group == 1 and max(strides) > 1 and math.prod(kernel) * channels <= FEW_PRODUCTS:
         return _mix(_patches(x, kernel, strides, pads, dilations), w)
-    if group == outputs > channels == 1:
+    if group == x.shape[-1] == outputs > channels == 1:
         return _depthwise(x, w[..., 0, :], strides, tuple(pads), dilations)
-    spatial = "012"[: len(kernel)]
     return lax.conv_general_dilated(
         x,
         w,
@@ -143,8 +148,14 @@ def _channels_last(
         pads,
         rhs_dilation=dilations,
         feature_group_count=group,
-        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+        dimension_numbers=_channels_last_axes(len(kernel)),
     )
+
+
+def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
+    """Where batch and channels of a map, outputs and channels of a kernel, and places are."""
+    maps = (0, rank + 1, *range(1, rank + 1))
+    return lax.ConvDimensionNumbers(maps, (rank + 1, rank, *range(rank)), maps)
 
 
 def _mix(x: Array, w: Array) -> Array:

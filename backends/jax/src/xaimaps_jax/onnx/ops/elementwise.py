@@ -196,7 +196,7 @@ def cast_(xp: Any, x: Array, *, to: int, saturate: int = 1, round_mode: str = "u
     return convert(xp, x, onnx.helper.tensor_dtype_to_np_dtype(to), saturate=bool(saturate))
 
 
-@op("CastLike", elementwise=True)
+@op("CastLike")
 def cast_like(
     xp: Any, x: Array, like: Array, *, saturate: int = 1, round_mode: str = "up"
 ) -> Array:

@@ -130,14 +130,16 @@ def window_shifts(
     axis: int = 2,
 ) -> Iterator[tuple[tuple[int, ...], Array]]:
     """Yield what each place of the kernel sees of the axes from `axis` on: `(place, x there)`."""
-    before, after = (0,) * axis, (0,) * (x.ndim - axis - len(kernel))
-    padded = jnp.pad(x, [(0, 0)] * axis + [*pads] + [(0, 0)] * len(after))
-    sizes = padded.shape[axis : axis + len(kernel)]
+    end = axis + len(kernel)
+    behind = x.ndim - end
+    padded = jnp.pad(x, [(0, 0)] * axis + [*pads] + [(0, 0)] * behind)
+    sizes = padded.shape[axis:end]
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     counts = [(size - e) // s + 1 for size, e, s in zip(sizes, extents, strides, strict=True)]
     for at in itertools.product(*map(range, kernel)):
         starts = [i * d for i, d in zip(at, dilations, strict=True)]
         stops = [b + (n - 1) * s + 1 for b, n, s in zip(starts, counts, strides, strict=True)]
-        ends = (*x.shape[:axis], *stops, *x.shape[axis + len(kernel) :])
-        steps = (*(1,) * axis, *strides, *(1,) * len(after))
-        yield at, lax.slice(padded, (*before, *starts, *after), ends, steps)
+        begins = (*(0,) * axis, *starts, *(0,) * behind)
+        ends = (*x.shape[:axis], *stops, *x.shape[end:])
+        steps = (*(1,) * axis, *strides, *(1,) * behind)
+        yield at, lax.slice(padded, begins, ends, steps)
