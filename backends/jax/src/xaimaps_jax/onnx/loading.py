@@ -89,7 +89,7 @@ def refusing(name: str) -> Iterator[None]:
         raise
     except BROKEN as error:
         raise ModelLoadError(
-            f"{name} is not a valid ONNX model ({_summary(error)}); {REMEDY} or copy it again"
+            f"{name} is not valid as an ONNX model ({_summary(error)}); {REMEDY} or copy it again"
         ) from error
 
 
