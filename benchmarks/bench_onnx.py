@@ -27,6 +27,9 @@ from xaimaps.backend import Backend
 from xaimaps.methods import METHODS
 
 Timed = Callable[[], Any]
+SETTLING_S = 0.2
+"""How long a program runs by itself before it is measured."""
+
 PROGRAMS = ("forward", "grad_cam", "saliency")
 
 
@@ -94,13 +97,15 @@ def runtime(path: Path, images: Any) -> Timed:
 def interleaved(runs: dict[str, Timed], rounds: int) -> dict[str, float]:
     """The median seconds of each, all of them measured once in every round.
 
-    Each is measured right after an untimed run of its own: ONNX Runtime's threads spin for a
-    while after its work is done, which the next in turn would pay for.
+    Each is measured right after `SETTLING_S` of its own: ONNX Runtime's threads spin for a while
+    after its work is done, which the next in turn would pay for.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            run()
+            settled = time.perf_counter() + SETTLING_S
+            while time.perf_counter() < settled:
+                run()
             begin = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - begin)
