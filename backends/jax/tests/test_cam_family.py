@@ -62,7 +62,8 @@ SAME = [
         "grad_cam_plusplus",
         {"variant": "pytorch-grad-cam", **RAW},
         "grad_cam_plusplus/pytorch-grad-cam",
-        1e-5,
+        # Some of its denominators are next to zero: 1e-7 on the images turns the block by 4e-4.
+        1e-3,
     ),
     ("grad_cam_plusplus", {"variant": "torch-cam"}, "grad_cam_plusplus/torch-cam", 1e-5),
     ("xgrad_cam", {}, "xgrad_cam/torch-cam", 1e-3),
