@@ -13,10 +13,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from xaimaps_jax.onnx.graph import Graph
-from xaimaps_jax.onnx.ops.channels import axis_of, elementwise, first, is_channels_last, last
+from xaimaps_jax.onnx.ops.channels import (
+    axis_of,
+    elementwise,
+    first,
+    is_channels_last,
+    is_moved,
+    last,
+)
 from xaimaps_jax.onnx.ops.common import to_ints
 from xaimaps_jax.onnx.ops.convolution import Kernel, conv
 from xaimaps_jax.onnx.ops.shape import concat
@@ -72,10 +77,9 @@ def _elementwise(fn: RuleFunction) -> RuleFunction:
 
 
 def _concat(xp: Any, *parts: Array, axis: int = 1) -> Array:
-    rank = parts[0].ndim
-    if xp is np or rank < 3 or not is_channels_last():
+    if not is_moved(*parts):
         return concat(xp, *parts, axis=axis)
-    return first(concat(xp, *map(last, parts), axis=axis_of(axis, rank)))
+    return first(concat(xp, *map(last, parts), axis=axis_of(axis, parts[0].ndim)))
 
 
 def _pad(
@@ -87,7 +91,7 @@ def _pad(
     *,
     mode: str = "constant",
 ) -> Array:
-    if xp is np or x.ndim < 3 or not is_channels_last():
+    if not is_moved(x):
         return pad_11(xp, x, pads, value, axes, mode=mode)
     named = range(x.ndim) if axes is None else to_ints(axes)
     moved = [axis_of(axis, x.ndim) for axis in named]

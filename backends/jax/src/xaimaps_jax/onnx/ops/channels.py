@@ -34,6 +34,12 @@ def first(x: Array) -> Array:
     return jnp.moveaxis(x, -1, 1)
 
 
+def is_moved(*arrays: Array | None) -> bool:
+    """Whether a rule on these is run with channels last: they have places, and are no constants."""
+    rank = max(np.ndim(a) for a in arrays if a is not None)
+    return rank > 2 and is_channels_last() and not all(map(is_static, arrays))
+
+
 def over_places(fn: Callable[[Array, int], Array], x: Array) -> Array:
     """Compute `fn(x, axis)`, whose places begin at `axis`, in the order that is fast."""
     return first(fn(last(x), 1)) if is_channels_last() else fn(x, 2)
@@ -52,9 +58,9 @@ def elementwise(fn: Callable[..., Array]) -> Callable[..., Array]:
     """
 
     def run(*arrays: Array | None) -> Array:
-        rank = max(np.ndim(a) for a in arrays if a is not None)
-        if rank < 3 or not is_channels_last() or all(map(is_static, arrays)):
+        if not is_moved(*arrays):
             return fn(*arrays)
+        rank = max(np.ndim(a) for a in arrays if a is not None)
         return first(fn(*(_last_of(a, rank) for a in arrays)))
 
     return run
