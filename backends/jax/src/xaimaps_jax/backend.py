@@ -47,7 +47,7 @@ OPTIONS: dict[str, jax.stages.CompilerOptions] = {
         "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
         # One block of all intermediate values would be new memory in each call where it is larger
         # than what the C library keeps (glibc: 32 MB), and be paid for page by page; parts are not.
-        "xla_multiheap_size_constraint_per_heap": 31 << 20,
+        "xla_multiheap_size_constraint_per_heap": str(31 << 20),
     }
 }
 """What XLA is told on each platform."""

@@ -59,7 +59,7 @@ class OnnxModel:
         taps: Mapping[str, Array] | None = None,
         bypass: frozenset[str] = frozenset(),
     ) -> tuple[Array, ...]:
-        """Run the graph; `jax.jit`, `grad` and `vmap` go through.
+        """Run the graph; `jax.jit`, `grad`, `jvp` and `vmap` go through.
 
         Args:
             params: weights, as in `self.params`.

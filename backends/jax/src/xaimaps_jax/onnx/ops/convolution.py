@@ -1,9 +1,9 @@
 """Convolutions, lowered to what each platform is fast at.
 
 On CPU maps have channels last while they are convolved. There XLA's own convolution is slow where
-a layer is depthwise (one input channel for each output) or 1x1; the first is a sum of shifted
-products with its own derivative, and the second a matrix product. Accelerators get XLA's own
-convolution throughout.
+a layer is depthwise (one input channel for each output) or 1x1; the first is a primitive of its
+own (`depthwise.py`), and the second a matrix product. Accelerators get XLA's own convolution
+throughout.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jax import lax
 
 from xaimaps.errors import UnsupportedModelError
 from xaimaps_jax.onnx.ops.channels import elementwise, first, is_channels_last, last
+from xaimaps_jax.onnx.ops.depthwise import depthwise
 from xaimaps_jax.onnx.ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
 from xaimaps_jax.onnx.registry import op
 
@@ -140,7 +141,7 @@ def _channels_last(
     if group == 1 and max(strides) > 1 and math.prod(kernel) * channels <= FEW_PRODUCTS:
         return _mix(_patches(x, kernel, strides, pads, dilations), w)
     if group == x.shape[-1] == outputs > channels == 1:
-        return _depthwise(x, w[..., 0, :], strides, tuple(pads), dilations)
+        return depthwise(x, w[..., 0, :], strides, tuple(pads), dilations)
     return lax.conv_general_dilated(
         x,
         w,
@@ -171,54 +172,3 @@ def _patches(
     """What the kernel sees at each place, as channels."""
     parts = window_shifts(x, kernel, strides, pads, dilations, axis=1)
     return jnp.concatenate([part for _, part in parts], axis=-1)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _depthwise(
-    x: Array,
-    w: Array,
-    strides: tuple[int, ...],
-    pads: tuple[tuple[int, int], ...],
-    dilations: tuple[int, ...],
-) -> Array:
-    """Convolve each channel with its own kernel `w` (*kernel, C), as a sum of shifted products."""
-    shifted = window_shifts(x, w.shape[:-1], strides, pads, dilations, axis=1)
-    return functools.reduce(jnp.add, (part * w[at] for at, part in shifted))
-
-
-def _depthwise_forward(
-    x: Array,
-    w: Array,
-    strides: tuple[int, ...],
-    pads: tuple[tuple[int, int], ...],
-    dilations: tuple[int, ...],
-) -> tuple[Array, tuple[Array, Array]]:
-    return _depthwise(x, w, strides, pads, dilations), (x, w)
-
-
-def _depthwise_backward(
-    strides: tuple[int, ...],
-    pads: tuple[tuple[int, int], ...],
-    dilations: tuple[int, ...],
-    saved: tuple[Array, Array],
-    g: Array,
-) -> tuple[Array, Array]:
-    """The transpose is a depthwise convolution too: spread out, padded, the kernel flipped."""
-    x, w = saved
-    places = tuple(range(1, x.ndim - 1))
-    edges = [
-        ((k - 1) * d - lo, size + lo - 1 - (n - 1) * s, s - 1)
-        for k, d, (lo, _), size, n, s in zip(
-            w.shape[:-1], dilations, pads, x.shape[1:-1], g.shape[1:-1], strides, strict=True
-        )
-    ]
-    spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-    ones = (1,) * len(places)
-    flipped = jnp.flip(w, range(len(places)))
-    dx = _depthwise(spread, flipped, ones, ((0, 0),) * len(places), dilations)
-    shifted = window_shifts(x, w.shape[:-1], strides, pads, dilations, axis=1)
-    dw = [jnp.sum(part * g, axis=(0, *places)) for _, part in shifted]
-    return dx, jnp.stack(dw).reshape(w.shape)
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
