@@ -98,6 +98,11 @@ GRADIENTS = {
         {"group": 4, "auto_pad": "SAME_UPPER", "strides": [2, 2]},
     ),
     "Conv-strided": ("Conv", [IMAGE, normal(5, 4, 3, 3)], {"strides": [2, 2], "pads": [1] * 4}),
+    "Conv-apart": (
+        "Conv",
+        [IMAGE, normal(5, 4, 2, 2), normal(5)],
+        {"strides": [2, 3], "pads": [1, 0, 0, 1], "dilations": [1, 2]},
+    ),
     "Conv-plain": ("Conv", [IMAGE, normal(5, 4, 3, 3), normal(5)], {"pads": [1] * 4}),
     "Conv-1d": ("Conv", [normal(2, 4, 9), normal(3, 4, 3)], {"dilations": [2]}),
     "ConvTranspose": (

@@ -138,7 +138,7 @@ def _channels_last(
     *kernel, channels, outputs = w.shape
     if group == 1 and math.prod(kernel) == 1 and not any(map(any, pads)):
         return _mix(x[(slice(None), *(slice(None, None, s) for s in strides))], w)
-    if group == 1 and max(strides) > 1 and math.prod(kernel) * channels <= FEW_PRODUCTS:
+    if group == 1 and max(strides) > 1 and _is_fast_by_patches(kernel, strides, channels):
         return _mix(_patches(x, kernel, strides, pads, dilations), w)
     if group == x.shape[-1] == outputs > channels == 1:
         return depthwise(x, w[..., 0, :], strides, tuple(pads), dilations)
@@ -151,6 +151,12 @@ def _channels_last(
         feature_group_count=group,
         dimension_numbers=_channels_last_axes(len(kernel)),
     )
+
+
+def _is_fast_by_patches(kernel: Sequence[int], strides: Sequence[int], channels: int) -> bool:
+    """Whether a place has few products, or no two places share any, as in patch embeddings."""
+    is_apart = all(k <= s for k, s in zip(kernel, strides, strict=True))
+    return is_apart or math.prod(kernel) * channels <= FEW_PRODUCTS
 
 
 def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
@@ -169,6 +175,9 @@ def _mix(x: Array, w: Array) -> Array:
 def _patches(
     x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads, dilations: Sequence[int]
 ) -> Array:
-    """What the kernel sees at each place, as channels."""
-    parts = window_shifts(x, kernel, strides, pads, dilations, axis=1)
-    return jnp.concatenate([part for _, part in parts], axis=-1)
+    """What the kernel sees at each place, as channels (*kernel, C): one axis after the other."""
+    windows = [*zip(kernel, strides, pads, dilations, strict=True)]
+    for axis, (size, stride, pad, dilation) in reversed([*enumerate(windows, start=1)]):
+        parts = window_shifts(x, [size], [stride], [pad], [dilation], axis)
+        x = jnp.concatenate([part for _, part in parts], axis=-1)
+    return x
