@@ -41,16 +41,23 @@ from xaimaps_jax.programs import OnnxProgram, Program
 Params = Any
 
 
-OPTIONS: dict[str, jax.stages.CompilerOptions] = {
-    "cpu": {
-        # Buffers are used again sooner: forward passes take a tenth to a fifth less on two cores.
-        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
-        # One block of all intermediate values would be new memory in each call where it is larger
-        # than what the C library keeps (glibc: 32 MB), and be paid for page by page; parts are not.
-        "xla_multiheap_size_constraint_per_heap": str(31 << 20),
+HEAP_BYTES = 31 << 20
+"""The largest block of intermediate values: just below 32 MB, the most that glibc keeps."""
+
+
+def compiler_options() -> jax.stages.CompilerOptions | None:
+    """What XLA is told on this platform."""
+    if jax.default_backend() != "cpu":
+        return None
+    # Buffers are used again sooner: forward passes take a tenth to a fifth less on two cores.
+    options: jax.stages.CompilerOptions = {
+        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
     }
-}
-"""What XLA is told on each platform."""
+    # One block of all intermediate values would, where it is large, be new memory in each call,
+    # which is paid for page by page. But programs with several blocks cannot be written to disk.
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        options["xla_multiheap_size_constraint_per_heap"] = str(HEAP_BYTES)
+    return options
 
 
 class JaxBackend(Backend):
@@ -234,7 +241,7 @@ class JaxBackend(Backend):
 
         with jax.default_matmul_precision("highest"), within_memory():
             lowered = jax.jit(whole).lower(self.params, *arrays)
-            executable = lowered.compile(compiler_options=OPTIONS.get(jax.default_backend()))
+            executable = lowered.compile(compiler_options=compiler_options())
         return within_memory()(lambda *arrays: executable(self.params, *arrays))
 
     @within_memory()

@@ -115,6 +115,17 @@ def test_export_for_any_number_of_images(pair):
     )
 
 
+def test_images_shared_among_devices(pair):
+    automatic = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), ("device",), automatic)
+    specs = (jax.P("device"), jax.P())
+    *both, x, w = pair
+    several = (*both, jnp.concatenate([x] * jax.device_count()), w)
+    assert_same(
+        lambda fn: jax.shard_map(gradients(fn), mesh=mesh, in_specs=specs, out_specs=specs), several
+    )
+
+
 def test_the_directional_derivative_of_a_network():
     model = load(xaimaps.zoo.MODELS["default"])
     images = RNG.normal(size=(1, 3, 224, 224)).astype(np.float32)

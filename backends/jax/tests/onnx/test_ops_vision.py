@@ -101,7 +101,18 @@ GRADIENTS = {
     "Conv-apart": (
         "Conv",
         [IMAGE, normal(5, 4, 2, 2), normal(5)],
-        {"strides": [2, 3], "pads": [1, 0, 0, 1], "dilations": [1, 2]},
+        {"strides": [2, 3], "pads": [1, 0, 0, 1]},
+    ),
+    "Conv-apart-dilated": (
+        "Conv",
+        [IMAGE, normal(5, 4, 2, 2)],
+        {"strides": [2, 3], "dilations": [1, 2]},
+    ),
+    "Conv-apart-cropped": ("Conv", [IMAGE, normal(3, 4, 3, 4)], {"strides": [4, 4]}),
+    "Conv-apart-1d": (
+        "Conv",
+        [normal(2, 3, 11), normal(2, 3, 4)],
+        {"strides": [4], "pads": [3, 2]},
     ),
     "Conv-plain": ("Conv", [IMAGE, normal(5, 4, 3, 3), normal(5)], {"pads": [1] * 4}),
     "Conv-1d": ("Conv", [normal(2, 4, 9), normal(3, 4, 3)], {"dilations": [2]}),

@@ -1,14 +1,15 @@
 """Convolutions, lowered to what each platform is fast at.
 
 On CPU maps have channels last while they are convolved. There XLA's own convolution is slow where
-a layer is depthwise (one input channel for each output) or 1x1; the first is a primitive of its
-own (`depthwise.py`), and the second a matrix product. Accelerators get XLA's own convolution
-throughout.
+a layer is depthwise (one input channel for each output), 1x1, or has strides and few products for
+a place or windows that do not overlap. The first is a sum of shifted products (`depthwise.py`),
+the others are matrix products. Accelerators get XLA's own convolution throughout.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,7 +139,9 @@ def _channels_last(
     *kernel, channels, outputs = w.shape
     if group == 1 and math.prod(kernel) == 1 and not any(map(any, pads)):
         return _mix(x[(slice(None), *(slice(None, None, s) for s in strides))], w)
-    if group == 1 and max(strides) > 1 and _is_fast_by_patches(kernel, strides, channels):
+    if group == 1 and _is_apart(x.shape[1:-1], kernel, strides, dilations):
+        return _mix(_pieces(x, kernel, strides, pads), w)
+    if group == 1 and max(strides) > 1 and math.prod(kernel) * channels <= FEW_PRODUCTS:
         return _mix(_patches(x, kernel, strides, pads, dilations), w)
     if group == x.shape[-1] == outputs > channels == 1:
         return depthwise(x, w[..., 0, :], strides, tuple(pads), dilations)
@@ -153,10 +156,12 @@ def _channels_last(
     )
 
 
-def _is_fast_by_patches(kernel: Sequence[int], strides: Sequence[int], channels: int) -> bool:
-    """Whether a place has few products, or no two places share any, as in patch embeddings."""
-    is_apart = all(k <= s for k, s in zip(kernel, strides, strict=True))
-    return is_apart or math.prod(kernel) * channels <= FEW_PRODUCTS
+def _is_apart(
+    sizes: Sequence[Any], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> bool:
+    """Whether no two places see the same, as in patch embeddings; not asked of unknown sizes."""
+    is_apart = all(s >= max(k, 2) for k, s in zip(kernel, strides, strict=True))
+    return is_apart and max(dilations) == 1 and all(isinstance(size, int) for size in sizes)
 
 
 def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
@@ -168,7 +173,7 @@ def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
 def _mix(x: Array, w: Array) -> Array:
     """One matrix product for all places of all images."""
     outputs = w.shape[-1]
-    y = x.reshape(-1, x.shape[-1]) @ w.reshape(-1, outputs)
+    y = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) @ w.reshape(-1, outputs)
     return y.reshape(*x.shape[:-1], outputs)
 
 
@@ -181,3 +186,21 @@ def _patches(
         parts = window_shifts(x, [size], [stride], [pad], [dilation], axis)
         x = jnp.concatenate([part for _, part in parts], axis=-1)
     return x
+
+
+def _pieces(x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads) -> Array:
+    """The same where no two places overlap: the map is cut up, which takes no concatenation."""
+    windows = [*zip(x.shape[1:-1], kernel, strides, pads, strict=True)]
+    counts = [max((n + lo + hi - k) // s + 1, 0) for n, k, s, (lo, hi) in windows]
+    edges = [
+        (lo, count * s - n - lo, 0)
+        for count, (n, _, s, (lo, _)) in zip(counts, windows, strict=True)
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    cells = itertools.chain.from_iterable(zip(counts, strides, strict=True))
+    x = x.reshape(x.shape[0], *cells, x.shape[-1])
+    for axis, k in enumerate(kernel, start=1):
+        x = lax.slice_in_dim(x, 0, k, axis=2 * axis)
+    last = x.ndim - 1
+    x = x.transpose(0, *range(1, last, 2), *range(2, last, 2), last)
+    return x.reshape(x.shape[0], *counts, math.prod(kernel) * x.shape[-1])
