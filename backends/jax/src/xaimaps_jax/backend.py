@@ -55,6 +55,7 @@ def compiler_options() -> jax.stages.CompilerOptions | None:
     }
     # One block of all intermediate values would, where it is large, be new memory in each call,
     # which is paid for page by page. But programs with several blocks cannot be written to disk.
+    # (JAX documents its flags as attributes, but gives them no types.)
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         options["xla_multiheap_size_constraint_per_heap"] = str(HEAP_BYTES)
     return options

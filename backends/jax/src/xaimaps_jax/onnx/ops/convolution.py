@@ -201,6 +201,6 @@ def _pieces(x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads)
     x = x.reshape(x.shape[0], *cells, x.shape[-1])
     for axis, k in enumerate(kernel, start=1):
         x = lax.slice_in_dim(x, 0, k, axis=2 * axis)
-    last = x.ndim - 1
-    x = x.transpose(0, *range(1, last, 2), *range(2, last, 2), last)
+    channels = x.ndim - 1
+    x = x.transpose(0, *range(1, channels, 2), *range(2, channels, 2), channels)
     return x.reshape(x.shape[0], *counts, math.prod(kernel) * x.shape[-1])
