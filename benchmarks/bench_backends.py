@@ -19,11 +19,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from bench_onnx import interleaved
+from xaimaps_tensorflow.testing.models import pictures, seeded
 
 from xaimaps.backend import Backend
 from xaimaps.methods import METHODS
 from xaimaps.parity import routes
-from xaimaps.testing.keras_models import pictures, seeded
 
 Timed = Callable[[], Any]
 TARGET = 285

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from xaimaps.testing.keras_models import APPLICATIONS
+from xaimaps_tensorflow.testing.models import APPLICATIONS
 
 COLUMNS = (
     *("model", "weights MB", "conversion s", "whole process s", "peak MB"),
@@ -27,11 +27,11 @@ COLUMNS = (
 def convert_one(name: str) -> dict[str, Any]:
     """In the child: build, convert and save."""
     import keras
-    from xaimaps_onnx.converting import converted
-    from xaimaps_onnx.subjects import subject_of
+    from xaimaps_tensorflow.testing.models import seeded
+    from xaimaps_tensorflow.to_onnx._convert import converted
+    from xaimaps_tensorflow.to_onnx._model import subject_of
 
     from xaimaps.backend import ModelInfo
-    from xaimaps.testing.keras_models import seeded
 
     model = getattr(keras.applications, name)(weights=None, classifier_activation=None)
     seeded(model)

@@ -27,8 +27,8 @@ import jax
 import numpy as np
 
 import xaimaps
+from xaimaps._images.open import open_picture
 from xaimaps.backend import Array, Backend
-from xaimaps.images import open_picture
 from xaimaps.methods import METHODS
 from xaimaps.methods.chunks import MEMORY, variants_within
 from xaimaps.targets import as_target

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnxruntime
-from xaimaps_jax.onnx.heads import last_activation
-from xaimaps_jax.onnx.model import load
+from onnxjax._model import load
+from xaimaps_onnx._heads import last_activation
 
 import xaimaps
 from xaimaps.backend import Backend

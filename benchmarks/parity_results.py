@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from xaimaps_tensorflow.testing.models import LARGE, SMALL, images_for, preset_for
+
 import xaimaps
 from xaimaps.backend import INPUT
 from xaimaps.parity import Report, compare, routes
-from xaimaps.testing.keras_models import LARGE, SMALL, images_for, preset_for
 
 QUICK: dict[str, Any] = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
 EMBEDDED = "EfficientNet-Lite0, trained"

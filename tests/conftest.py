@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xaimaps.preprocess import PRESETS
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.testing import ReferenceBackend, one_conv_network, pooled_network
 
 LABELS = ("tench", "goldfish", "great white shark", "tiger shark", "hammerhead")

@@ -5,7 +5,7 @@ import datetime
 import numpy as np
 import pytest
 
-from xaimaps.arrays import as_batch
+from xaimaps._arrays import as_batch
 from xaimaps.errors import ArrayInputError
 
 SHAPE = (4, 5, 3)

@@ -13,7 +13,9 @@ import pytest
 import skimage
 from PIL import Image
 
-from xaimaps import cli, plugins, zoo
+from xaimaps import _cli as cli
+from xaimaps import _registry as plugins
+from xaimaps import zoo
 from xaimaps.methods import METHODS
 
 onnx = pytest.importorskip("onnx")
@@ -122,7 +124,7 @@ def demo(tmp_path_factory):
     """The README's first command, in a process of its own."""
     folder = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "160"}
-    command = [sys.executable, "-W", "error", "-c", "from xaimaps.cli import main; main()", "demo"]
+    command = [sys.executable, "-W", "error", "-c", "from xaimaps._cli import main; main()", "demo"]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )

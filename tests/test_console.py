@@ -2,7 +2,7 @@
 
 import pytest
 
-from xaimaps.cli.console import in_words, parse_options, parse_targets, print_table, printable
+from xaimaps._cli.console import in_words, parse_options, parse_targets, print_table, printable
 from xaimaps.errors import MethodError, ModelLoadError
 from xaimaps.targets import several
 

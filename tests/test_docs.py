@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from xaimaps import zoo
-from xaimaps.cli import cli
+from xaimaps._cli import cli
 from xaimaps.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ NEEDS = {"from-a-tutorial": ("tensorflow",), "conversion": ("tf2onnx",)}
 @pytest.fixture
 def without_downloads(monkeypatch):
     """Keras's applications with drawn weights in place of those that it would download."""
-    applications = pytest.importorskip("xaimaps_tensorflow.applications")
+    applications = pytest.importorskip("xaimaps_tensorflow._applications")
     build = applications.build
     monkeypatch.setattr(applications, "build", lambda name, weights=None: build(name, None))
 

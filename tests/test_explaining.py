@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import xaimaps
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.errors import (
     ArrayInputError,
     BackendError,
@@ -14,7 +15,6 @@ from xaimaps.errors import (
     TargetError,
 )
 from xaimaps.methods import METHODS
-from xaimaps.preprocess import PRESETS
 from xaimaps.targets import several
 from xaimaps.testing import ReferenceBackend, pooled_network
 

@@ -8,8 +8,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from xaimaps._results.atomic import prepare_folder, safe_stem, write_atomic
 from xaimaps.errors import OutputError
-from xaimaps.files import prepare_folder, safe_stem, write_atomic
 
 
 def listing(folder):
@@ -46,7 +46,7 @@ def test_killed_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     code = (
-        "import os, sys, pathlib; from xaimaps.files import write_atomic\n"
+        "import os, sys, pathlib; from xaimaps._results.atomic import write_atomic\n"
         "def torn(file): file.write(b'x' * 100000); file.flush(); os._exit(9)\n"
         "write_atomic(pathlib.Path(sys.argv[1]), torn)"
     )
@@ -63,7 +63,7 @@ def test_full_disk(tmp_path):
     """A limit on the file size stands in for a full disk."""
     path = tmp_path / "a.bin"
     code = (
-        "import resource, signal, sys, pathlib; from xaimaps.files import write_atomic\n"
+        "import resource, signal, sys, pathlib; from xaimaps._results.atomic import write_atomic\n"
         "from xaimaps.errors import OutputError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

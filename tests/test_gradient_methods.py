@@ -11,15 +11,15 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from xaimaps import goals
+from xaimaps._attribute import attribute
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import Gradients
 from xaimaps.errors import MethodError, TargetError
-from xaimaps.explaining import attribute
 from xaimaps.methods import METHODS
 from xaimaps.methods.baselines import baselines
 from xaimaps.methods.chunks import images_within
 from xaimaps.methods.filters import blurred, gaussian, low_passed, resized
 from xaimaps.methods.quadrature import quadrature
-from xaimaps.preprocess import PRESETS
 from xaimaps.targets import several
 from xaimaps.testing import (
     Conv,

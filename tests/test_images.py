@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from xaimaps._images.open import Picture, find_pictures, open_picture
 from xaimaps.errors import ArrayInputError, InputImageError
-from xaimaps.images import Picture, find_pictures, open_picture
 
 RAMP = np.stack(np.meshgrid(np.arange(40), np.arange(30), np.arange(3)), -1)[:, :, 0].astype("u1")
 RAMP = np.ascontiguousarray(np.stack([RAMP[..., 0] * 6, RAMP[..., 1] * 8, RAMP[..., 0] * 3], -1))
@@ -617,6 +617,6 @@ def test_links_out_of_the_folder(tmp_path):
 
 
 def test_import_is_light():
-    code = "import sys, xaimaps.images, xaimaps.render, xaimaps.preprocess; "
+    code = "import sys, xaimaps._images.open, xaimaps._results.render, xaimaps._images.preprocess; "
     code += "assert not {'PIL', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xaimaps.joining import Operation, joined
+from xaimaps._layer_groups import Operation, joined
 
 
 def network(*lines):

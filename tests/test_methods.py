@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import xaimaps
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import INPUT
 from xaimaps.errors import LayerError, MethodError, TargetError
 from xaimaps.methods import METHODS, cam, get_method, grad_cam, input_x_gradient, saliency
-from xaimaps.preprocess import PRESETS
 from xaimaps.targets import as_target, several
 from xaimaps.testing import (
     Conv,

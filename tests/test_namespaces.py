@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import xaimaps
+from xaimaps._attribute import attribute
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import Classifier, Gradients
-from xaimaps.explaining import attribute
 from xaimaps.methods import METHODS
-from xaimaps.preprocess import PRESETS
 from xaimaps.targets import several
 from xaimaps.testing import ReferenceBackend, pooled_network
 

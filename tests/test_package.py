@@ -22,8 +22,8 @@ def modules_after(code):
 
 def run_help(*words):
     return (
-        "import xaimaps.cli\n"
-        f"try: xaimaps.cli.cli([*{words!r}, '--help'])\n"
+        "import xaimaps._cli\n"
+        f"try: xaimaps._cli.cli([*{words!r}, '--help'])\n"
         "except SystemExit as end: assert end.code == 0"
     )
 

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import xaimaps
-from xaimaps import plugins
+from xaimaps import _registry as plugins
 from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.testing import ReferenceBackend, pooled_network
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xaimaps._images.preprocess import PRESETS, Preprocess, crop_box, get_preprocess
 from xaimaps.errors import ArrayInputError, InputImageError
-from xaimaps.preprocess import PRESETS, Preprocess, crop_box, get_preprocess
 
 RANDOM = np.random.default_rng(3)
 PIXELS = RANDOM.integers(0, 256, (48, 64, 3), np.uint8)

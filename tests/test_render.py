@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from xaimaps.errors import ArrayInputError
-from xaimaps.render import (
+from xaimaps._results.render import (
     colorize,
     figure,
     heatmap,
@@ -20,6 +19,7 @@ from xaimaps.render import (
     overlay,
     resize_maps,
 )
+from xaimaps.errors import ArrayInputError
 
 RANDOM = np.random.default_rng(5)
 MAPS = RANDOM.normal(size=(2, 3, 7, 5)).astype(np.float32)
@@ -239,7 +239,7 @@ def test_figure_is_a_row_of_titled_panels():
 
 def test_figure_without_pyplot():
     code = (
-        "import sys, numpy as np; from xaimaps.render import figure\n"
+        "import sys, numpy as np; from xaimaps._results.render import figure\n"
         "figure([('a', np.zeros((9, 9, 3), np.uint8))])\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xaimaps
-from xaimaps import render
+from xaimaps._results import render
 from xaimaps.errors import ArrayInputError, ModelLoadError
 from xaimaps.targets import several
 

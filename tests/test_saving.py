@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import xaimaps
-from xaimaps import saving
+from xaimaps._results import save as saving
 from xaimaps.errors import ArrayInputError, OutputError
 from xaimaps.methods import METHODS
 from xaimaps.targets import several
@@ -67,7 +67,7 @@ def test_the_manifest_says_what_it_takes_to_reproduce(found, path, tmp_path):
     manifest = json.loads(files[-1].read_text())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     expected = {
-        "xaimaps": xaimaps.saving.version("xaimaps"),
+        "xaimaps": xaimaps._results.save.version("xaimaps"),
         "method": "grad_cam",
         "options": {**METHODS["grad_cam"].options, "relu": False},
         "layer": "relu2",

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from xaimaps import goals
+from xaimaps._attribute import attribute
 from xaimaps.errors import TargetError
-from xaimaps.explaining import attribute
 from xaimaps.methods import saliency
 from xaimaps.targets import as_target, several
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xaimaps import errors, goals, methods, parity, zoo
+    from xaimaps._attribute import attribute, explain
+    from xaimaps._images.preprocess import PRESETS, Preprocess
+    from xaimaps._load import load
+    from xaimaps._results.attribution import Attribution
     from xaimaps.backend import Backend, Layer
-    from xaimaps.explaining import attribute, explain
-    from xaimaps.loading import load
     from xaimaps.methods import METHODS
-    from xaimaps.preprocess import PRESETS, Preprocess
-    from xaimaps.result import Attribution
     from xaimaps.targets import several
 
 __all__ = [
@@ -40,14 +40,14 @@ __all__ = [
 
 _HOMES = {
     "METHODS": "methods",
-    "PRESETS": "preprocess",
-    "Attribution": "result",
+    "PRESETS": "_images.preprocess",
+    "Attribution": "_results.attribution",
     "Backend": "backend",
     "Layer": "backend",
-    "Preprocess": "preprocess",
-    "attribute": "explaining",
-    "explain": "explaining",
-    "load": "loading",
+    "Preprocess": "_images.preprocess",
+    "attribute": "_attribute",
+    "explain": "_attribute",
+    "load": "_load",
     "several": "targets",
 }
 

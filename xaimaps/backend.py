@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from xaimaps._progress import Watch
 from xaimaps.errors import BackendError, LayerError, nearest
-from xaimaps.watching import Watch
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from xaimaps.preprocess import Preprocess
+    from xaimaps._images.preprocess import Preprocess
     from xaimaps.targets import Target
 
 Array = Any

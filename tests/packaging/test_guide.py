@@ -54,7 +54,7 @@ def site(project):
 def test_it_is_found_and_explains(project, site):
     program = """
 import numpy as np, xaimaps
-from xaimaps.plugins import get_backend
+from xaimaps._registry import get_backend
 assert get_backend("toy").name == "toy"
 chain = {"twice": lambda x: 2 * x, "pool": lambda x: x.mean(axis=(1, 2))}
 model = xaimaps.load(chain, input_shape=(4, 4, 3))

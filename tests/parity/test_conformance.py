@@ -1,10 +1,10 @@
 """One suite over all of our own backends; no expectation is about one of them."""
 
 import pytest
+from xaimaps_onnx.testing import as_onnx
 
 import xaimaps
 from xaimaps.testing import BackendConformance, ReferenceBackend
-from xaimaps.testing.onnx_copies import as_onnx
 
 
 class TestReference(BackendConformance):
@@ -30,6 +30,6 @@ class TestOnnxRuntime(BackendConformance):
 class TestTensorFlow(BackendConformance):
     def make(self, network):
         pytest.importorskip("tensorflow")
-        from xaimaps.testing.keras_copies import as_keras
+        from xaimaps_tensorflow.testing.copies import as_keras
 
         return xaimaps.load(as_keras(network), backend="tensorflow")

@@ -8,7 +8,7 @@ from xaimaps.parity import compare, routes
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 
-from xaimaps.testing.keras_models import LARGE, SMALL, images_for, preset_for
+from xaimaps_tensorflow.testing.models import LARGE, SMALL, images_for, preset_for
 
 QUICK = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
 """Fewer draws and steps: what they are made of is the same."""

@@ -12,8 +12,8 @@ from xaimaps import parity
 from xaimaps.errors import ArrayInputError, LayerError, MethodError, TargetError
 from xaimaps.methods import METHODS
 from xaimaps.parity import Tolerance, compare
-from xaimaps.parity.html import page
-from xaimaps.parity.measures import measure, top_agreement
+from xaimaps.parity._html import page
+from xaimaps.parity._measures import measure, top_agreement
 from xaimaps.testing import Conv, Network, ReferenceBackend, pooled_network
 
 

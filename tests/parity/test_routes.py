@@ -5,12 +5,14 @@ import tempfile
 
 import numpy as np
 import pytest
+from xaimaps_tensorflow.testing.models import seeded
 
-from xaimaps import PRESETS, converter, plugins
+from xaimaps import PRESETS
+from xaimaps import _converter as converter
+from xaimaps import _registry as plugins
 from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.parity import compare, routes
 from xaimaps.testing import ReferenceBackend, pooled_network
-from xaimaps.testing.keras_models import seeded
 
 QUIET = "ignore:__array__ implementation:DeprecationWarning"  # when Keras saves a model
 pytestmark = pytest.mark.filterwarnings(QUIET)

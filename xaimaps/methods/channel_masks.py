@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from xaimaps._results.render import linear_weights
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods.cam import class_map
@@ -15,7 +16,6 @@ from xaimaps.methods.draws import check_count
 from xaimaps.methods.filters import filtered_maps
 from xaimaps.methods.maps import Maps, native
 from xaimaps.methods.principal import divided
-from xaimaps.render import linear_weights
 from xaimaps.targets import Target, as_target
 
 Variant = Literal["paper", "pytorch-grad-cam", "torch-cam", "authors", "tf-keras-vis"]

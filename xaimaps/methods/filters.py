@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from xaimaps._results.render import linear_weights
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods.maps import native
-from xaimaps.render import linear_weights
 
 Interpolation = Literal["bilinear", "nearest"]
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xaimaps._results.render import linear_weights
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods.baselines import Baseline
@@ -17,7 +18,6 @@ from xaimaps.methods.maps import Maps, named, native
 from xaimaps.methods.perturbation import filling_of, scores_behind
 from xaimaps.methods.principal import divided
 from xaimaps.methods.table import Method
-from xaimaps.render import linear_weights
 
 
 def draw_masks(

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 import xaimaps
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import INPUT, Backend
 from xaimaps.errors import BackendError, LayerError
 from xaimaps.methods import METHODS
-from xaimaps.preprocess import PRESETS
 from xaimaps.targets import as_target, several
 from xaimaps.testing.networks import Network, one_conv_network, pooled_network
 from xaimaps.testing.reference import ReferenceBackend

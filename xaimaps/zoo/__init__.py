@@ -38,7 +38,7 @@ def keras_model() -> Any:
         BackendError: the TensorFlow backend is not installed.
     """
     try:
-        from xaimaps_tensorflow.zoo import efficientnet_lite0
+        from xaimaps_tensorflow._zoo import efficientnet_lite0
     except ModuleNotFoundError as error:
         raise BackendError(
             f"the Keras model needs the TensorFlow backend, but the module {error.name!r} is "

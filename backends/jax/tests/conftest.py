@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 import skimage
+from xaimaps_onnx.testing import as_onnx
 
 import xaimaps
-from xaimaps.images import open_picture
-from xaimaps.preprocess import PRESETS
+from xaimaps._images.open import open_picture
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.testing import Conv, Dense, Flatten, GlobalAveragePool, ReLU
-from xaimaps.testing.onnx_copies import as_onnx
 
 REFERENCES = Path(__file__).parents[3] / "tests" / "references" / "efficientnet_lite0.npz"
 MOTORCYCLE = Path(skimage.__file__).parent / "data" / "motorcycle_left.png"

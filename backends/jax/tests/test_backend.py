@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import xaimaps
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import INPUT
 from xaimaps.errors import LayerError, UnsupportedModelError
 from xaimaps.methods import METHODS
-from xaimaps.preprocess import PRESETS
 from xaimaps.targets import as_target, several
 from xaimaps.testing import ReferenceBackend, one_conv_network, pooled_network
 

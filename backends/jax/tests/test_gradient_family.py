@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from scipy.stats import spearmanr
+from xaimaps_onnx.testing import Graph
 
 import xaimaps
 from xaimaps import goals
@@ -15,7 +16,6 @@ from xaimaps.errors import MethodError, UnsupportedModelError
 from xaimaps.methods import METHODS, integrated_gradients
 from xaimaps.targets import as_target, several
 from xaimaps.testing import ReferenceBackend, pooled_network
-from xaimaps.testing.onnx_copies import Graph
 
 REFERENCES = Path(__file__).parents[3] / "tests" / "references" / "captum.npz"
 GRADIENT = [name for name, row in METHODS.items() if row.family == "gradient"]

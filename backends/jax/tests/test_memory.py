@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from xaimaps_jax.memory import within_memory
+from xaimaps_jax._oom import within_memory
 
 import xaimaps
 from xaimaps.errors import BackendError

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 import pytest
+from xaimaps_tensorflow.testing.copies import as_keras
 
 import xaimaps
-from xaimaps.testing.keras_copies import as_keras
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("tensorflow")
 
 import keras
-from xaimaps_tensorflow.applications import architectures, build, module, preset
+from xaimaps_tensorflow._applications import architectures, build, module, preset
 
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.errors import ModelLoadError
-from xaimaps.preprocess import PRESETS
 
 NAMES = sorted(architectures())
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3)).astype(np.uint8)

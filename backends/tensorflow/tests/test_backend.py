@@ -24,7 +24,8 @@ from xaimaps.testing import pooled_network
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
-from xaimaps_tensorflow import TensorFlowBackend, namespace  # noqa: E402
+from xaimaps_tensorflow import TensorFlowBackend  # noqa: E402
+from xaimaps_tensorflow import _namespace as namespace  # noqa: E402
 
 L = keras.layers
 SHAPE = (8, 8, 3)
@@ -375,7 +376,7 @@ def test_standard_error_is_left_alone():
         """
         import numpy as np
         import xaimaps
-        from xaimaps_tensorflow.backend import require_tensorflow
+        from xaimaps_tensorflow._backend import require_tensorflow
         require_tensorflow()
         import keras
         layers = [keras.layers.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]

@@ -143,7 +143,7 @@ def names_of_the_namespace(path):
 
 
 def test_the_namespace_has_what_the_core_uses_and_no_more():
-    from xaimaps_tensorflow import namespace
+    from xaimaps_tensorflow import _namespace as namespace
 
     used = {name for path in CORE.rglob("*.py") for name in names_of_the_namespace(path)}
     own = {name for name in vars(namespace) if not name.startswith("_")}
@@ -169,7 +169,7 @@ def test_the_namespace_has_what_the_core_uses_and_no_more():
     ],
 )
 def test_the_namespace_means_what_numpy_means(name, arguments, options):
-    from xaimaps_tensorflow import namespace
+    from xaimaps_tensorflow import _namespace as namespace
 
     x = np.array([[[3.0, 1.0, 1.0, -2.0], [0.0, 5.0, -1.0, 5.0]]], np.float32)
     first = () if name == "arange" else (x,)

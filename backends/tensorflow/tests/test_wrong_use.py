@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from xaimaps_tensorflow.testing.models import SMALL
 
 import xaimaps
-from xaimaps import cli
+from xaimaps import _cli as cli
 from xaimaps.errors import BackendError, LayerError, ModelLoadError, UnsupportedModelError
-from xaimaps.testing.keras_models import SMALL
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")

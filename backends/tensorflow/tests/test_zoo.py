@@ -12,12 +12,12 @@ pytest.importorskip("tensorflow")
 import onnx
 import onnxruntime
 from onnx import numpy_helper
-from xaimaps_tensorflow.zoo import efficientnet_lite0
+from xaimaps_tensorflow._zoo import efficientnet_lite0
 
 import xaimaps
 from xaimaps import zoo
-from xaimaps.images import open_picture
-from xaimaps.preprocess import PRESETS
+from xaimaps._images.open import open_picture
+from xaimaps._images.preprocess import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_the_zoo_builds_it():
 
 
 def test_the_zoo_names_what_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "xaimaps_tensorflow.zoo", None)
+    monkeypatch.setitem(sys.modules, "xaimaps_tensorflow._zoo", None)
     with pytest.raises(xaimaps.errors.BackendError, match=r"pip install 'xaimaps\[tensorflow\]'"):
         zoo.keras_model()
 

@@ -1,5 +1,5 @@
 """The JAX backend of xaimaps."""
 
-from xaimaps_jax.backend import JaxBackend
+from xaimaps_jax._backend import JaxBackend
 
 __all__ = ["JaxBackend"]

@@ -1,6 +1,6 @@
 """Gradients of ONNX files by onnx-ad, which writes the gradient as an ONNX graph. Run by hand.
 
-    pip install onnx-ad onnxruntime CHECKOUT      # onnx-ad 0.3.0; CHECKOUT for xaimaps.images
+    pip install onnx-ad onnxruntime CHECKOUT      # onnx-ad 0.3.0; CHECKOUT for xaimaps._images.open
     python make_onnx_ad.py                        # writes onnx_ad.npz beside this file
     python make_onnx_ad.py OUTPUT MODEL.onnx ...  # writes OUTPUT/MODEL.npz for whole models
 
@@ -21,8 +21,8 @@ from onnx import helper, numpy_helper, shape_inference, version_converter
 from onnx_ad import reverse
 from small_graphs import GRAPHS, small_input, small_model, weights_of
 
-from xaimaps.images import open_picture
-from xaimaps.preprocess import PRESETS
+from xaimaps._images.open import open_picture
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.zoo import MODELS, PICTURES
 
 HERE = Path(__file__).parent

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from xaimaps.testing.keras_models import seeded
+from xaimaps_tensorflow.testing.models import seeded
 
 SHAPE = (8, 8, 3)
 

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("tensorflow")
 
 import keras
-from xaimaps_tensorflow.files import read_model
-from xaimaps_tensorflow.reading.weights import WeightsFile
+from xaimaps_tensorflow._keras_files.read import read_model
+from xaimaps_tensorflow._keras_files.weights import WeightsFile
 
 import xaimaps
 from xaimaps.errors import BackendError, ModelLoadError, UnsupportedModelError
@@ -383,7 +383,7 @@ def in_safe_mode():
 AUDITED = """
 import json, os, sys
 sys.path.insert(0, {folder!r})
-import xaimaps_tensorflow.files as files
+import xaimaps_tensorflow._keras_files.read as files
 files.read_model({sound!r})
 seen, watching = [], [False]
 WATCHED = {{"import", "exec", "os.system", "subprocess.Popen", "socket.connect", "marshal.loads"}}

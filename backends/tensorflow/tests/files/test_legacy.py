@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("tensorflow")
 
 import keras
-from xaimaps_tensorflow.files import read_model
-from xaimaps_tensorflow.reading.legacy import reworded
-from xaimaps_tensorflow.reading.numbering import renumbered
+from xaimaps_tensorflow._keras_files.call_indices import renumbered
+from xaimaps_tensorflow._keras_files.legacy import reworded
+from xaimaps_tensorflow._keras_files.read import read_model
 
 import xaimaps
 from xaimaps.errors import LayerError

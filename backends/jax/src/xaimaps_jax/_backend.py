@@ -1,0 +1,286 @@
+"""The JAX backend: ONNX files and JAX functions, compiled for CPU, GPU and TPU."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnxjax
+from onnxjax._passes.channels_last import kernels_by_place
+from onnxjax._passes.inline_if import decided, written_out
+from xaimaps_onnx.analysis import Analysis
+from xaimaps_onnx.errors import onnxjax_errors
+from xaimaps_onnx.info import model_info
+
+from xaimaps.backend import (
+    INPUT,
+    Array,
+    Backend,
+    Classifier,
+    Gradients,
+    Layer,
+    ModelInfo,
+    RectifierRule,
+    scan_length,
+)
+from xaimaps.errors import LayerError, ModelLoadError
+from xaimaps.targets import Target
+from xaimaps_jax._gradients import differentiating
+from xaimaps_jax._jaxpr import FunctionProgram
+from xaimaps_jax._oom import within_memory
+from xaimaps_jax._programs import OnnxProgram, Program
+
+Params = Any
+
+
+HEAP_BYTES = 31 << 20
+"""The largest block of intermediate values: just below 32 MB, the most that glibc keeps."""
+
+
+def compiler_options() -> jax.stages.CompilerOptions | None:
+    """What XLA is told on this platform."""
+    if jax.default_backend() != "cpu":
+        return None
+    # Buffers are used again sooner: forward passes take a tenth to a fifth less on two cores.
+    options: jax.stages.CompilerOptions = {
+        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+    }
+    # One block of all intermediate values would, where it is large, be new memory in each call,
+    # which is paid for page by page. But programs with several blocks cannot be written to disk.
+    # (JAX documents its flags as attributes, but gives them no types.)
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        options["xla_multiheap_size_constraint_per_heap"] = str(HEAP_BYTES)
+    return options
+
+
+class JaxBackend(Backend):
+    """One model as a JAX function.
+
+    Convolutions and matrix products run in full float32, also where an accelerator would by
+    default round their inputs: an explanation is compared with others.
+
+    Args:
+        program: the model.
+        params: its parameters, the arguments of every compiled function.
+        info: what is known of it.
+    """
+
+    name = "jax"
+    capabilities = frozenset(
+        {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
+    )
+    takes = "ONNX files and JAX functions"
+
+    def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
+        super().__init__(info)
+        with within_memory():
+            self.params = jax.device_put(params)
+        self._program = program
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        if isinstance(model, str | os.PathLike):
+            return Path(model).suffix.lower() == ".onnx"
+        return isinstance(model, onnx.ModelProto) or _is_function(model)
+
+    @classmethod
+    def load(cls, model: Any, **options: Any) -> JaxBackend:
+        """Load an ONNX file or model, or wrap a function `f(params, images) -> outputs`.
+
+        Args:
+            model: a path, an `onnx.ModelProto`, or the function.
+            options: for ONNX, `output`: the name of the output to explain, the first by default.
+                For a function, `params` (a pytree) and `input_shape` (height, width, channels).
+        """
+        load = cls.from_function if _is_function(model) else cls.from_onnx
+        try:
+            inspect.signature(load).bind(model, **options)
+        except TypeError as error:
+            raise ModelLoadError(
+                f"the options do not fit ({error}); an ONNX file takes "
+                "`output`, a function `params` and `input_shape`"
+            ) from None
+        return load(model, **options)
+
+    @classmethod
+    def from_onnx(
+        cls, model: str | os.PathLike[str] | onnx.ModelProto, *, output: str | None = None
+    ) -> JaxBackend:
+        """Load an ONNX model whose one input is a batch of images."""
+        with onnxjax_errors():
+            loaded = onnxjax.load(model)
+        loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
+        analysis = Analysis(loaded, output)
+        params = kernels_by_place(loaded.graph, loaded.params)
+        return cls(OnnxProgram(analysis), params, model_info(model, analysis))
+
+    @classmethod
+    def from_function(
+        cls,
+        fn: Callable[[Params, Array], Array],
+        *,
+        params: Params,
+        input_shape: Sequence[int | None],
+    ) -> JaxBackend:
+        """Wrap a function of parameters and a batch of images with channels last."""
+        program = FunctionProgram(fn, params, tuple(input_shape))
+        return cls(program, params, ModelInfo(getattr(fn, "__name__", "function")))
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return {"jax": jax.__version__, "onnx": onnx.__version__}
+
+    @property
+    def xp(self) -> Any:
+        return jnp
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        return self._program.input_shape
+
+    def layers(self) -> tuple[Layer, ...]:
+        return self._program.layers()
+
+    def find_layer(self, name: str | None) -> Layer:
+        try:
+            return super().find_layer(name)
+        except LayerError:
+            unlisted = self._program.unlisted(name) if name is not None else None
+            if unlisted is None:
+                raise
+            return unlisted
+
+    def default_layer(self) -> Layer:
+        return self._program.default_layer()
+
+    @property
+    def has_rectifiers(self) -> bool:
+        return self._program.has_rectifiers
+
+    @onnxjax_errors()
+    def forward(self, images: Array) -> Array:
+        return self._program.apply(self.params, images, (), None)[0]
+
+    @onnxjax_errors()
+    def forward_with_activations(
+        self, images: Array, layers: tuple[str, ...]
+    ) -> tuple[Array, dict[str, Array]]:
+        return self._program.apply(self.params, images, layers, None)
+
+    @differentiating()
+    @onnxjax_errors()
+    def grad(
+        self,
+        images: Array,
+        target: Target,
+        *,
+        wrt: str = INPUT,
+        rectifier: RectifierRule | None = None,
+    ) -> Gradients:
+        self._program.require_gradient(wrt)
+        point, run = self._as_function_of(wrt, images, rectifier)
+
+        def score(point: Array) -> tuple[Array, Array]:
+            outputs = run(point)
+            return target.scores(jnp, outputs), outputs
+
+        scores, pull, outputs = jax.vjp(score, point, has_aux=True)
+        (gradients,) = _pull_each(pull, scores)
+        return Gradients(outputs, scores, point, gradients)
+
+    def _as_function_of(
+        self, wrt: str, images: Array, rectifier: RectifierRule | None
+    ) -> tuple[Array, Callable[[Array], Array]]:
+        if wrt != INPUT:
+            return self._program.split(self.params, images, wrt, rectifier)
+        return images, lambda x: self._program.apply(self.params, x, (), rectifier)[0]
+
+    @onnxjax_errors()
+    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
+        activations, rest = self._program.split(self.params, images, layer, None)
+
+        def over_variants(point: Array) -> Array:
+            if point.ndim == activations.ndim:
+                return rest(point)
+            return jax.vmap(over_variants)(point)
+
+        return activations, over_variants
+
+    @differentiating()
+    @onnxjax_errors()
+    def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
+        self._program.require_gradient(INPUT)
+        biases, run = self._program.biases(self.params, images)
+        taps = {name: jnp.zeros_like(bias) for name, bias in biases.items()}
+
+        def score(images: Array, taps: dict[str, Array]) -> tuple[Array, Array]:
+            outputs = run(images, taps)
+            return target.scores(jnp, outputs), outputs
+
+        scores, pull, outputs = jax.vjp(score, images, taps, has_aux=True)
+        by_images, by_taps = _pull_each(pull, scores)
+        terms = tuple(by_taps[name] * bias for name, bias in biases.items())
+        return Gradients(outputs, scores, images, by_images), terms
+
+    def scan(
+        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
+    ) -> tuple[Any, Any]:
+        return jax.lax.scan(
+            self.watch.telling(step, scan_length(xs), jax.debug.callback), carry, xs
+        )
+
+    @onnxjax_errors()
+    def classifier(self) -> Classifier:
+        return self._program.classifier(self.params)
+
+    @onnxjax_errors()
+    def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
+        def whole(params: Params, *arrays: Array) -> Any:
+            view = copy.copy(self)
+            view.params = params
+            return fn(view, *arrays)
+
+        with jax.default_matmul_precision("highest"), within_memory():
+            lowered = jax.jit(whole).lower(self.params, *arrays)
+            executable = lowered.compile(compiler_options=compiler_options())
+        return within_memory()(lambda *arrays: executable(self.params, *arrays))
+
+    @within_memory()
+    def asarray(self, array: np.ndarray[Any, Any]) -> Array:
+        return jnp.asarray(array)
+
+    @within_memory()
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        return np.asarray(array)
+
+
+def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple[Any, ...]:
+    """The gradients of each image's score; of scores (K, N), K from one forward pass."""
+    if scores.ndim == 1:
+        return pull(jnp.ones_like(scores))
+    seeds = jnp.eye(scores.shape[0], dtype=scores.dtype)[:, :, None] * jnp.ones_like(scores)
+    return jax.vmap(pull)(seeds)
+
+
+def _is_function(model: object) -> bool:
+    """A function, method, partial or jitted function, but no framework's model object."""
+    return (
+        callable(model)
+        and not isinstance(model, type)
+        and type(model).__module__.partition(".")[0]
+        in (
+            "builtins",
+            "functools",
+            "jax",
+            "jaxlib",
+        )
+    )

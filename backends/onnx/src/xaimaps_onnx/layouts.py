@@ -1,0 +1,82 @@
+"""How a value of the graph is shown with channels last, and put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xaimaps_onnx._axes import Axes, Grid, Shape, grid_of, kind_of
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The way from a value to (batch, *spatial, channels) and back, for JAX's arrays and numpy's.
+
+    Attributes:
+        order: the permutation that puts the channels last.
+        grid: where tokens hold their places, None for a value that is no sequence of tokens.
+        has_others: whether there are tokens outside the grid, which are not shown.
+    """
+
+    order: tuple[int, ...]
+    grid: Grid | None = None
+    has_others: bool = False
+
+    def show(self, value: Array) -> Array:
+        """The value with channels last; of tokens, those of the grid as rows and columns."""
+        value = value.transpose(self.order)
+        if self.grid is None:
+            return value
+        places = value[:, self.grid.start : self.grid.stop]
+        return places.reshape(value.shape[0], self.grid.rows, self.grid.columns, value.shape[2])
+
+    def hide(self, shown: Array, original: Array = None) -> Array:
+        """The inverse of `show`.
+
+        Args:
+            shown: what to put into the graph.
+            original: the value that was there; its tokens outside the grid stay. Only read where
+                there are such tokens.
+        """
+        if self.grid is not None:
+            shown = shown.reshape(shown.shape[0], -1, shown.shape[-1])
+        if self.grid is not None and self.has_others:
+            whole = original.transpose(self.order)
+            before, after = whole[:, : self.grid.start], whole[:, self.grid.stop :]
+            shown = shown.__array_namespace__().concat([before, shown, after], axis=1)
+        return shown.transpose([self.order.index(axis) for axis in range(len(self.order))])
+
+    def shape(self, shape: Shape) -> Shape:
+        """The shape of what is shown, of a value of that shape."""
+        last = tuple(shape[axis] for axis in self.order)
+        if self.grid is None:
+            return last
+        return last[0], self.grid.rows, self.grid.columns, last[2]
+
+
+def as_scores(outputs: Array) -> Array:
+    """A model's outputs; those of a fully convolutional network as one vector for each image."""
+    is_vector = outputs.ndim > 2 and max(outputs.shape[1:]) == outputs[0].size
+    return outputs.reshape(outputs.shape[0], -1) if is_vector else outputs
+
+
+def layout_of(axes: Axes) -> Layout | None:
+    """The layout that the meaning of each axis gives, None where it is not known."""
+    kinds = _named([kind_of(axis) for axis in axes])
+    for wanted in ("NC", "NHWC", "NSC", "NTC"):
+        if sorted(kinds) == sorted(wanted):
+            order = tuple(kinds.index(kind) for kind in wanted)
+            grid = grid_of(axes[order[1]]) if wanted[1] in "ST" else None
+            return Layout(order, grid, has_others=wanted[1] == "T")
+    return None
+
+
+def _named(kinds: list[str]) -> list[str]:
+    """Give axes of one position, and one that is unknown, the meaning that is left for them."""
+    missing = iter([kind for kind in "HW" if kind not in kinds] if len(kinds) == 4 else [])
+    kinds = [next(missing, "C") if kind == "1" else kind for kind in kinds]
+    if kinds.count("?") == 1 and "C" not in kinds:
+        kinds[kinds.index("?")] = "C"
+    return kinds

@@ -1,0 +1,198 @@
+"""The ONNX Runtime backend: the file as it is deployed, forward only."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxjax._model import build
+from onnxjax.read._file import read_model
+
+from xaimaps.backend import Array, Backend, Classifier, Layer, ModelInfo
+from xaimaps.errors import LayerError, ModelLoadError
+from xaimaps_onnx.analysis import Analysis
+from xaimaps_onnx.errors import onnxjax_errors
+from xaimaps_onnx.info import model_info
+from xaimaps_onnx.layouts import Layout, as_scores
+from xaimaps_onnx.runtime._sessions import Sessions
+from xaimaps_onnx.runtime._weights import take_weights
+
+Values = dict[str, Array]
+
+
+class OnnxRuntimeBackend(Backend):
+    """One ONNX file in ONNX Runtime.
+
+    Layers have the names that the JAX backend gives them: both read the graph in one way.
+
+    Args:
+        analysis: what the graph says of itself.
+        sessions: what runs it.
+        info: what is known of it.
+    """
+
+    name = "onnxruntime"
+    capabilities = frozenset({"forward", "activations", "classifier", "split"})
+    takes = "ONNX files"
+
+    def __init__(self, analysis: Analysis, sessions: Sessions, info: ModelInfo) -> None:
+        super().__init__(info)
+        self._analysis = analysis
+        self._sessions = sessions
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        if isinstance(model, str | os.PathLike):
+            return Path(model).suffix.lower() == ".onnx"
+        return isinstance(model, onnx.ModelProto)
+
+    @classmethod
+    def load(cls, model: Any, **options: Any) -> OnnxRuntimeBackend:
+        """Load an ONNX file or an `onnx.ModelProto`; the options are those of `from_onnx`."""
+        try:
+            inspect.signature(cls.from_onnx).bind(model, **options)
+        except TypeError as error:
+            raise ModelLoadError(
+                f"the options do not fit ({error}); ONNX Runtime takes `output` and `providers`"
+            ) from None
+        return cls.from_onnx(model, **options)
+
+    @classmethod
+    def from_onnx(
+        cls,
+        model: str | os.PathLike[str] | onnx.ModelProto,
+        *,
+        output: str | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> OnnxRuntimeBackend:
+        """Load an ONNX model whose one input is a batch of images.
+
+        Args:
+            model: a path, or an `onnx.ModelProto`.
+            output: the name of the output to explain; None for the first.
+            providers: where ONNX Runtime runs it, as in `onnxruntime.get_available_providers()`.
+        """
+        with onnxjax_errors():
+            source = read_model(model)
+            loaded = build(source)
+        analysis = Analysis(loaded, output)
+        weights = take_weights(source, loaded)
+        sessions = Sessions(source.proto, weights, analysis.bypassed, providers)
+        return cls(analysis, sessions, model_info(model, analysis))
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return {"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__}
+
+    @property
+    def xp(self) -> Any:
+        return np
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        return self._analysis.image_shape
+
+    def layers(self) -> tuple[Layer, ...]:
+        return self._analysis.layers()
+
+    def find_layer(self, name: str | None) -> Layer:
+        try:
+            return super().find_layer(name)
+        except LayerError:
+            unlisted = self._analysis.unlisted(name) if name is not None else None
+            if unlisted is None:
+                raise
+            return unlisted
+
+    def default_layer(self) -> Layer:
+        return self._analysis.default_layer()
+
+    def forward(self, images: Array) -> Array:
+        return self.forward_with_activations(images, ())[0]
+
+    def forward_with_activations(
+        self, images: Array, layers: tuple[str, ...]
+    ) -> tuple[Array, dict[str, Array]]:
+        runs = list(self._runs(images, (self._output, *layers)))
+        scores = _joined([run[self._output] for run in runs], images)
+        shown = {name: self._shown(name, runs, images) for name in layers}
+        return as_scores(scores), shown
+
+    def classifier(self) -> Classifier:
+        head = self._analysis.head()
+        model = self._analysis.model
+        if head.weights is None:  # the pooled channels are the classes
+            channels = self._analysis.shapes[head.layer][-1]
+            assert channels is not None, "a graph fixes the number of classes"
+            return Classifier(head.layer, np.eye(channels, dtype=np.float32))
+        weights = model.params.get(head.weights, model.graph.constants.get(head.weights))
+        return Classifier(head.layer, head.matrix(np.asarray(weights)))
+
+    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
+        passing = self._passing(layer)
+        runs = list(self._runs(images, (layer, *passing)))
+        activations = self._shown(layer, runs, images)
+
+        def rest(point: Array) -> Array:
+            if point.ndim > activations.ndim:  # what passes by is the same for all variants
+                return np.stack([rest(variant) for variant in point])
+            return self._rest(point, layer, runs, images)
+
+        return activations, rest
+
+    def _rest(self, point: Array, layer: str, runs: list[Values], images: Array) -> Array:
+        layout, passing = self._layout(layer, images), self._passing(layer)
+        outputs = []
+        for part, run in zip(self._parts(point), runs, strict=True):
+            hidden = layout.hide(part, run[layer]).astype(run[layer].dtype)
+            given = {layer: hidden, **{name: run[name] for name in passing}}
+            outputs.append(self._sessions.run(given, (self._output,))[self._output])
+        return as_scores(_joined(outputs, images))
+
+    def _passing(self, layer: str) -> tuple[str, ...]:
+        """What the part behind a layer reads of the images beside it, as skip connections do."""
+        graph = self._analysis.model.graph
+        data, behind = graph.depending_on(self._analysis.input.name), graph.depending_on(layer)
+        nodes = graph.needed_for([self._output], given=(layer,))
+        read = [name for node in nodes if behind.intersection(node.outputs) for name in node.reads]
+        return tuple(dict.fromkeys(name for name in read if name in data and name not in behind))
+
+    @property
+    def _output(self) -> str:
+        return self._analysis.output
+
+    def _runs(self, images: Array, wanted: tuple[str, ...]) -> Iterator[Values]:
+        """The wanted values, of all images at once or of each by itself."""
+        source = self._analysis.input
+        for part in self._parts(images):
+            given = self._analysis.to_graph(part).astype(source.dtype)
+            yield self._sessions.run({source.name: given}, wanted)
+
+    def _parts(self, batch: Array) -> list[Array]:
+        """A batch as the graph takes it: whole, or padded, in pieces of the size it insists on."""
+        size = self._analysis.fixed_batch
+        if size is None or not len(batch):
+            return [batch]
+        short = -len(batch) % size
+        padded = np.pad(batch, [(0, short), *[(0, 0)] * (batch.ndim - 1)])
+        return np.split(padded, len(padded) // size)
+
+    def _shown(self, layer: str, runs: list[Values], images: Array) -> Array:
+        layout = self._layout(layer, images)
+        return _joined([layout.show(run[layer]) for run in runs], images)
+
+    def _layout(self, layer: str, images: Array) -> Layout:
+        layout = self._analysis.layout(layer, *images.shape[-3:-1])
+        assert layout is not None, "find_layer knows no other layers"
+        return layout
+
+
+def _joined(parts: list[Array], images: Array) -> Array:
+    """The batch of all parts, in the images' own precision."""
+    return np.concatenate(parts)[: len(images)].astype(images.dtype)

@@ -1,0 +1,113 @@
+"""Parts of one graph in ONNX Runtime, each made when it is first run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from xaimaps.errors import BackendError, UnsupportedModelError
+from xaimaps_onnx.runtime._subgraph import bypass, part_of
+
+Values = dict[str, np.ndarray[Any, Any]]
+
+MOST_SESSIONS = 6
+"""A method at a layer takes three; each holds a copy of the weights that it needs."""
+
+ERRORS_ONLY = 3
+
+
+class Sessions:
+    """One model in ONNX Runtime, whole or cut at given values.
+
+    Args:
+        model: the graph without its weights; it becomes this object's own.
+        weights: these, of which a session copies what it needs.
+        bypassed: values that equal the first input of their node.
+        providers: where to run.
+
+    Raises:
+        BackendError: there is no such provider.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        weights: Mapping[str, np.ndarray[Any, Any]],
+        bypassed: Collection[str] = (),
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        self._model = bypass(model, bypassed)
+        self._weights = {name: _shared(array) for name, array in weights.items()}
+        self._providers = _available(providers)
+        self._sessions: dict[tuple[tuple[str, ...], ...], onnxruntime.InferenceSession] = {}
+
+    def run(self, given: Values, wanted: Sequence[str]) -> Values:
+        """Compute values from others, with what lies between the two and nothing else.
+
+        Args:
+            given: inputs of the graph, or values from inside it.
+            wanted: names; what is given may be among them.
+
+        Raises:
+            UnsupportedModelError: ONNX Runtime cannot run this graph on these values.
+        """
+        names = [name for name in dict.fromkeys(wanted) if name not in given]
+        if not names:
+            return dict(given)
+        session = self._session(given, names)
+        with _one_sentence("run the model"):
+            results = session.run(names, given)
+        return {**given, **dict(zip(names, results, strict=True))}
+
+    def _session(self, given: Values, wanted: Sequence[str]) -> onnxruntime.InferenceSession:
+        key = (tuple(given), tuple(wanted))
+        session = self._sessions.pop(key, None)
+        if session is None:
+            while len(self._sessions) >= MOST_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]  # the one not used for longest
+            session = self._opened(part_of(self._model, given, wanted))
+        self._sessions[key] = session
+        return session
+
+    def _opened(self, part: onnx.ModelProto) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        names = [t.name for t in part.graph.initializer if t.name in self._weights]
+        options.add_external_initializers(names, [self._weights[name] for name in names])
+        with _one_sentence("load the model"):
+            return onnxruntime.InferenceSession(
+                part.SerializeToString(), options, providers=self._providers
+            )
+
+
+def _shared(array: np.ndarray[Any, Any]) -> Any:
+    """The array where it is, without a copy, as ONNX Runtime takes it."""
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def _available(providers: Sequence[str]) -> list[str]:
+    providers = [providers] if isinstance(providers, str) else providers
+    have = onnxruntime.get_available_providers()
+    missing = sorted(set(providers) - set(have))
+    if missing or not providers:
+        raise BackendError(
+            f"`providers` must be among those of this ONNX Runtime ({', '.join(have)}), got "
+            f"{', '.join(missing) or 'none'}"
+        )
+    return list(providers)
+
+
+@contextmanager
+def _one_sentence(task: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # its errors have no class in common
+        first = " ".join(str(error).split())[:300].rstrip(". ")
+        raise UnsupportedModelError(
+            f"ONNX Runtime cannot {task} ({first}); export it again, or use the backend 'jax'"
+        ) from error

@@ -1,0 +1,333 @@
+"""What a graph says about itself: axes, layouts, names, heads and tokens, on graphs made here."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnxjax.graph import Node
+from xaimaps_onnx._aliases import SCOPES, aliases
+from xaimaps_onnx._axes import Grid, Part, axis_of, grid_of, kind_of, regroup
+from xaimaps_onnx.layouts import Layout, layout_of
+
+import xaimaps
+from xaimaps.errors import LayerError
+from xaimaps.targets import as_target
+
+RNG = np.random.default_rng(0)
+
+
+class Graph:
+    """Collects nodes; a weight is given as an array."""
+
+    def __init__(self, shape=("N", 3, 8, 8)):
+        self.shape, self.nodes, self.weights = shape, [], []
+
+    def __call__(self, operator, output, *inputs, **attributes):
+        names = [self.named(x) for x in inputs]
+        self.nodes.append(helper.make_node(operator, names, [output], f"n_{output}", **attributes))
+        return output
+
+    def named(self, value):
+        if isinstance(value, str):
+            return value
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def load(self, output, rank=2):
+        given = helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)
+        made = helper.make_tensor_value_info(output, TensorProto.FLOAT, rank * [None])
+        graph = helper.make_graph(self.nodes, "g", [given], [made], self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+        model.ir_version = 9
+        onnx.checker.check_model(model)
+        return xaimaps.load(model)
+
+
+def drawn(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+def images(backend, batch=2, size=8):
+    return RNG.normal(size=(batch, size, size, 3)).astype(np.float32)
+
+
+def test_windows_are_put_together_again():
+    whole = (axis_of("N", 2), axis_of("H", 8), axis_of("W", 12), axis_of("C", 5))
+    split = regroup(whole, (2, 2, 4, 3, 4, 5))
+    windows = tuple(split[axis] for axis in (0, 1, 3, 2, 4, 5))
+    merged = regroup(windows, (12, 16, 5))
+    assert [kind_of(axis) for axis in merged] == ["?", "?", "C"]
+    restored = regroup(merged, (2, 2, 3, 4, 4, 5))
+    restored = tuple(restored[axis] for axis in (0, 1, 3, 2, 4, 5))
+    assert regroup(restored, (2, 8, 12, 5)) == whole
+
+
+def test_tokens_are_rows_and_columns_on_one_axis():
+    whole = (axis_of("N", 2), axis_of("C", 5), axis_of("H", 4), axis_of("W", 6))
+    tokens = regroup(whole, (2, 5, 24))
+    assert layout_of(tokens) == Layout((0, 2, 1), Grid(0, 4, 6))
+
+
+def test_a_batch_of_one_is_still_the_batch():
+    whole = (axis_of("N", 1), axis_of("C", 5), axis_of("H", 4), axis_of("W", 6))
+    assert kind_of(regroup(whole, (1, 5, 24))[0]) == "N"
+
+
+def test_what_does_not_fit_is_unknown():
+    whole = (axis_of("N", 2), axis_of("C", 5), axis_of("H", 4), axis_of("W", 6))
+    assert [kind_of(axis) for axis in regroup(whole, (2, 3, 40))] == ["N", "?", "?"]
+
+
+def test_tokens_are_shown_as_a_map_and_put_back_beside_the_others():
+    axes = (axis_of("N", 2), (Part.whole("T", 8, Grid(1, 2, 3)),), axis_of("C", 4))
+    layout = layout_of(axes)
+    value = drawn(2, 8, 4)
+    shown = layout.show(value)
+    assert grid_of(axes[1]).stop == 7
+    np.testing.assert_array_equal(shown, value[:, 1:7].reshape(2, 2, 3, 4))
+    changed = np.array(layout.hide(2 * shown, value))
+    np.testing.assert_array_equal(changed[:, 1:7], 2 * value[:, 1:7])
+    np.testing.assert_array_equal(changed[:, [0, 7]], value[:, [0, 7]])
+
+
+def convolved(graph, channels=6):
+    graph("Conv", "conv", "x", drawn(channels, 3, 3, 3), pads=[1, 1, 1, 1])
+    return graph("Relu", "relu", "conv")
+
+
+def check_cam(backend, layer):
+    """The mean of each map is the class's logit, but for the bias."""
+    head = backend.classifier()
+    assert head.layer == layer
+    batch = images(backend)
+    logits, kept = backend.forward_with_activations(batch, (layer,))
+    difference = logits.reshape(2, -1) - kept[layer].mean((1, 2)) @ head.weights
+    np.testing.assert_allclose(difference, difference[:1] + 0 * difference, atol=1e-4)
+
+
+def test_a_head_may_be_scaled_and_small():
+    graph = Graph()
+    graph("GlobalAveragePool", "pool", convolved(graph))
+    graph("Flatten", "flat", "pool")
+    graph("Gemm", "y", "flat", drawn(2, 6), drawn(2), transB=1, alpha=0.5)
+    check_cam(graph.load("y"), "relu")
+
+
+def test_a_head_may_be_a_convolution():
+    graph = Graph()
+    graph("ReduceMean", "pool", convolved(graph, 40), ints(2, 3), keepdims=1)
+    graph("Conv", "dense", "pool", drawn(7, 40, 1, 1), drawn(7))
+    graph("Reshape", "y", "dense", ints(0, 7))
+    check_cam(graph.load("y"), "relu")
+
+
+def test_pooled_channels_may_be_the_classes():
+    graph = Graph()
+    graph("GlobalAveragePool", "pool", convolved(graph))
+    graph("Flatten", "y", "pool")
+    check_cam(graph.load("y"), "relu")
+
+
+@pytest.mark.parametrize(("attributes", "is_exact"), [
+    ({"kernel_shape": [8, 8]}, True),
+    ({"kernel_shape": [9, 9], "pads": [0, 0, 1, 1]}, True),
+    ({"kernel_shape": [9, 9], "pads": [0, 0, 1, 1], "count_include_pad": 1}, False),
+    ({"kernel_shape": [7, 7]}, False),
+])  # fmt: skip
+def test_an_average_pool_counts_if_it_is_the_mean_of_all(attributes, is_exact):
+    graph = Graph()
+    graph("AveragePool", "pool", convolved(graph), strides=[8, 8], **attributes)
+    graph("Flatten", "flat", "pool")
+    graph("Gemm", "y", "flat", drawn(6, 9))
+    backend = graph.load("y")
+    if is_exact:
+        check_cam(backend, "relu")
+    else:
+        with pytest.raises(LayerError, match="'n_y' does not follow the pooling"):
+            backend.classifier()
+
+
+def test_a_nonlinear_layer_behind_the_pooling_is_no_head():
+    graph = Graph()
+    graph("GlobalAveragePool", "pool", convolved(graph))
+    graph("Conv", "hidden", "pool", drawn(8, 6, 1, 1))
+    graph("Relu", "active", "hidden")
+    graph("Conv", "dense", "active", drawn(5, 8, 1, 1))
+    graph("Flatten", "y", "dense")
+    with pytest.raises(LayerError, match="does not follow the pooling"):
+        graph.load("y").classifier()
+
+
+def test_quantisers_around_a_softmax_do_not_touch_the_logits():
+    graph = Graph()
+    graph("GlobalAveragePool", "pool", convolved(graph))
+    graph("Flatten", "flat", "pool")
+    graph("Softmax", "soft", "flat")
+    graph("QuantizeLinear", "q", "soft", np.float32(1 / 256), np.uint8(0))
+    graph("DequantizeLinear", "y", "q", np.float32(1 / 256), np.uint8(0))
+    backend = graph.load("y")
+    batch = images(backend)
+    logits, kept = backend.forward_with_activations(batch, ("relu",))
+    np.testing.assert_allclose(logits, kept["relu"].mean((1, 2)), rtol=1e-5)
+
+
+def transformer(shape=("N", 3, 8, 8), prefix=1, read="gather"):
+    """A patch embedding, one attention block and a class token, as DeiT has two of."""
+    graph = Graph(shape)
+    graph("Conv", "patches", "x", drawn(4, 3, 2, 2), strides=[2, 2])
+    graph("Reshape", "flat", "patches", ints(0, 4, -1))
+    graph("Transpose", "places", "flat", perm=[0, 2, 1])
+    graph("Shape", "batch", "x", start=0, end=1)
+    graph("Concat", "size", "batch", ints(prefix, 4), axis=0)
+    graph("Expand", "extra", drawn(1, prefix, 4), "size")
+    graph("Concat", "tokens", "extra", "places", axis=1)
+    graph("LayerNormalization", "norm", "tokens", drawn(4), drawn(4))
+    for name in "qkv":
+        graph("MatMul", name, "norm", drawn(4, 4))
+    graph("Transpose", "kt", "k", perm=[0, 2, 1])
+    graph("MatMul", "scores", "q", "kt")
+    graph("Softmax", "weights", "scores", axis=-1)
+    graph("MatMul", "attended", "weights", "v")
+    graph("Add", "out", "attended", "tokens")
+    if read == "gather":
+        graph("Gather", "token", "out", np.array(0, np.int64), axis=1)
+    else:
+        graph("Slice", "kept", "out", ints(prefix), ints(2**62), ints(1))
+        graph("ReduceMean", "token", "kept", ints(1), keepdims=0)
+    graph("MatMul", "y", "token", drawn(4, 10))
+    return graph.load("y")
+
+
+@pytest.mark.parametrize("prefix", [1, 2])
+def test_the_default_layer_of_a_transformer_is_before_the_last_attention(prefix):
+    backend = transformer(prefix=prefix)
+    assert backend.default_layer().name == "norm"
+    assert backend.default_layer().shape == (None, 4, 4, 4)
+    found = backend.grad(images(backend), as_target(0, 2, None), wrt="norm")
+    assert np.any(found.gradients)
+    behind = backend.grad(images(backend), as_target(0, 2, None), wrt="out")
+    assert not np.any(behind.gradients)
+
+
+def test_tokens_that_are_averaged_are_pooled():
+    backend = transformer(read="mean")
+    assert backend.default_layer().name == "out"
+    check_cam(backend, "kept")
+
+
+def test_the_grid_follows_the_size_of_the_image():
+    backend = transformer(("N", 3, "H", "W"))
+    assert backend.default_layer().shape == (None, None, None, 4)
+    for size in (8, 12):
+        batch = images(backend, size=size)
+        _, kept = backend.forward_with_activations(batch, ("norm",))
+        assert kept["norm"].shape == (2, size // 2, size // 2, 4)
+
+
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_a_cut_keeps_the_class_token(batch):
+    backend = transformer((batch, 3, 8, 8))
+    given = images(backend)
+    activations, rest = backend.split(given, "tokens")
+    np.testing.assert_allclose(rest(activations), backend.forward(given), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(rest(0 * activations), backend.forward(given))
+
+
+def nodes(*names, metadata=None):
+    """A chain of Relu nodes of these names."""
+    return [
+        Node(name, "Relu", None, (f"v{i}",), (f"v{i + 1}",), {}, metadata=metadata or {})
+        for i, name in enumerate(names)
+    ]
+
+
+def known(chain):
+    values = [node.outputs[0] for node in chain]
+    found = aliases(chain, values, values)
+    return {node.name: found[node.outputs[0]][1:] for node in chain}
+
+
+def test_a_traced_module_stands_for_its_last_value():
+    chain = nodes("/layer4/layer4.1/relu/Relu", "/layer4/layer4.1/relu_1/Relu")
+    assert known(chain) == {
+        "/layer4/layer4.1/relu/Relu": (),
+        "/layer4/layer4.1/relu_1/Relu": (
+            "layer4", "layer4.1", "layer4.1.relu", "layer4.1.relu_1",
+        ),
+    }  # fmt: skip
+
+
+def test_a_noted_module_stands_for_its_last_value():
+    chain = nodes("a", "b", metadata={SCOPES: "['', 'layer4', 'layer4.1', 'relu_3']"})
+    assert known(chain) == {"a": (), "b": ("layer4", "layer4.1")}
+
+
+def test_a_module_whose_last_value_cannot_be_shown_has_no_alias():
+    chain = nodes("/block/attn/Relu", "/block/attn/Add")
+    assert aliases(chain, ["v1", "v2"], ["v1"]) == {"v1": ("/block/attn/Relu",)}
+
+
+def test_a_convolution_that_holds_its_batch_normalisation_does_not_go_by_its_own_name():
+    name = "/layer1/layer1.0/conv1/Conv"
+    chain = [Node(name, "Conv", None, ("v0", "onnx::Conv_7"), ("v1",), {})]
+    assert known(chain) == {name: ("layer1", "layer1.0")}
+
+
+def test_a_note_in_another_form_is_no_error():
+    assert known(nodes("a", metadata={SCOPES: "layer4."})) == {"a": ()}
+
+
+def test_keras_layers_go_by_their_name_and_by_their_path():
+    chain = nodes("m_1/inner_1/conv_1/Relu", "m_1/inner_3/conv_1/Relu", "m_1/bn_2_1/batchnorm/add")
+    assert known(chain) == {
+        "m_1/inner_1/conv_1/Relu": ("inner", "inner/conv", "conv"),
+        "m_1/inner_3/conv_1/Relu": ("inner", "inner/conv", "conv"),
+        "m_1/bn_2_1/batchnorm/add": ("bn_2",),
+    }
+
+
+def noted(text):
+    chain = nodes("m_1/a_1/Relu", "b", "c", "d")
+    values = [node.outputs[0] for node in chain]
+    found = aliases(chain, values, values, {"xaimaps.layers": text})
+    return [found[value][1:] for value in values]
+
+
+def test_layers_that_the_file_notes_are_taken_at_their_word():
+    layers = {"base": "v2", "base/conv": "v2", "one/x": "v3", "two/x": "v4", "gone": "v9"}
+    assert noted(json.dumps(layers)) == [(), ("base", "base/conv", "conv"), ("one/x",), ("two/x",)]
+
+
+def test_a_layer_that_is_called_twice_goes_by_the_number_of_the_call():
+    assert noted('{"x:0": "v2", "x:1": "v3"}') == [(), ("x:0", "x"), ("x:1", "x"), ()]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "[]", "3", '{"a": 1, "b": ["v2"], "c": {"d": "v2"}}', "\0"]
+)
+def test_a_note_of_layers_that_makes_no_sense_is_none(text):
+    assert noted(text) == [("a",), (), (), ()]
+
+
+def test_layers_of_earlier_keras_are_not_counted():
+    chain = nodes("model_1/conv2d_1/Relu", "model_1/out/Relu")
+    assert known(chain) == {
+        "model_1/conv2d_1/Relu": ("conv2d_1",),
+        "model_1/out/Relu": ("out",),
+    }
+
+
+def test_a_fully_convolutional_network_gives_one_score_for_each_class():
+    graph = Graph()
+    graph("GlobalAveragePool", "y", convolved(graph))
+    backend = graph.load("y", rank=4)
+    assert backend.forward(images(backend)).shape == (2, 6)
+    found = backend.grad(images(backend), as_target(0, 2, None), wrt="relu")
+    assert found.outputs.shape == (2, 6)

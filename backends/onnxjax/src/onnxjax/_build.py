@@ -1,0 +1,210 @@
+"""From the protobuf of a checked model to a graph of nodes that know their rules."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+from onnx import AttributeProto, NodeProto
+
+from onnxjax import _ops  # noqa: F401  (registers the rules)
+from onnxjax._arrays import STATIC_SIZE
+from onnxjax._passes.channels_last import channels_last
+from onnxjax._passes.function_bodies import body_rule
+from onnxjax._passes.integer_kernels import on_integers
+from onnxjax.errors import UnsupportedModelError
+from onnxjax.graph import Graph, Node
+from onnxjax.read._tensors import TensorReader
+from onnxjax.registry import Rule, find_rule
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+Opsets = Mapping[str, int]
+
+IN_PLACE = "consumed_inputs"
+"""Below opset 6 any operator may have this attribute, about memory only."""
+
+
+def build_graph(
+    proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader | None = None
+) -> tuple[Graph, Arrays]:
+    """Resolve the operators of a graph, fold its constants and take its weights out.
+
+    Args:
+        proto: the graph, without calls of model-local functions.
+        opsets: the version of each operator domain.
+        tensors: what reads its weights; None if all of them are in the graph itself.
+
+    Returns:
+        The graph, and its parameters by name.
+
+    Raises:
+        UnsupportedModelError: operators without a rule, all of them named.
+    """
+    _require_rules(proto, opsets)
+    graph = on_integers(_resolve(proto, opsets, tensors or TensorReader()), opsets.get("", 1))
+    graph = channels_last(graph)
+    folded, computed = _fold(graph)
+    constants = {**graph.constants, **computed}
+    read = {name for node in folded for name in node.reads} | set(graph.outputs)
+    params = {name: a for name, a in constants.items() if name in read and _is_weight(a)}
+    kept = {name: a for name, a in constants.items() if name in read and name not in params}
+    return Graph(folded, kept, graph.inputs, graph.outputs), params
+
+
+def _is_weight(array: np.ndarray[Any, Any]) -> bool:
+    """Whether an array is a parameter: big, and not of the integers that count and index."""
+    return array.size > STATIC_SIZE and array.dtype not in (np.int64, np.int32, np.bool_)
+
+
+def _require_rules(proto: onnx.GraphProto, opsets: Opsets) -> None:
+    """Name every operator that has no rule, in one error."""
+    missing: dict[str, list[str]] = {}
+    for node in _all_nodes(proto):
+        domain = _domain(node)
+        if node.op_type != "Constant" and not _rule_for(domain, node.op_type, opsets):
+            label = f"{domain or 'ai.onnx'}.{node.op_type} (opset {opsets.get(domain, '?')})"
+            missing.setdefault(label, []).append(node.name or next(iter(node.output), "?"))
+    if missing:
+        listed = "; ".join(f"{label} at {_some(names)}" for label, names in sorted(missing.items()))
+        raise UnsupportedModelError(
+            f"no rule for {len(missing)} of the model's operators: {listed}; register one with "
+            "onnxjax.op, or export the model without them"
+        )
+
+
+def _rule_for(domain: str, operator: str, opsets: Opsets) -> Rule | None:
+    """The operator's own rule, else one that runs the function body of its schema."""
+    opset = opsets.get(domain, 1)
+    own = find_rule(domain, operator, opset)
+    return own or body_rule(domain, operator, opset, build_graph, _rule_for)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:3]))
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _all_nodes(proto: onnx.GraphProto) -> Iterable[NodeProto]:
+    for node in proto.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from _all_nodes(attribute.g)
+
+
+def _domain(node: NodeProto) -> str:
+    return "" if node.domain == "ai.onnx" else node.domain
+
+
+def _resolve(proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader) -> Graph:
+    """Turn nodes and initialisers into Python's own; Constant nodes become constants."""
+    constants: Arrays = {tensor.name: tensors.array(tensor) for tensor in proto.initializer}
+    for sparse in proto.sparse_initializer:
+        constants[sparse.values.name] = tensors.dense(sparse)
+    nodes = []
+    for node in proto.node:
+        if node.op_type == "Constant" and not _domain(node):
+            constants[node.output[0]] = _constant_value(node, tensors)
+        else:
+            nodes.append(_resolve_node(node, opsets, tensors))
+    inputs = tuple(value.name for value in proto.input if value.name not in constants)
+    return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output))
+
+
+def _resolve_node(node: NodeProto, opsets: Opsets, tensors: TensorReader) -> Node:
+    domain = _domain(node)
+    rule = _rule_for(domain, node.op_type, opsets)
+    assert rule is not None, "_require_rules comes first"
+    name = node.name or next(filter(None, node.output), node.op_type)
+    _check_attributes(node, rule, name)
+    bodies = {a.name: a.g for a in node.attribute if a.type == AttributeProto.GRAPH}
+    return Node(
+        name=name,
+        operator=node.op_type,
+        rule=rule,
+        inputs=tuple(node.input),
+        outputs=tuple(node.output),
+        attributes={
+            a.name: _attribute_value(a, tensors)
+            for a in node.attribute
+            if a.name not in {IN_PLACE, *bodies}
+        },
+        subgraphs={key: _build_body(body, opsets, tensors) for key, body in bodies.items()},
+        metadata={entry.key: entry.value for entry in node.metadata_props},
+    )
+
+
+def _build_body(proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader) -> Graph:
+    """A subgraph keeps its weights as constants: it has no parameters of its own."""
+    graph, params = build_graph(proto, opsets, tensors)
+    return Graph(graph.nodes, {**graph.constants, **params}, graph.inputs, graph.outputs)
+
+
+def _check_attributes(node: NodeProto, rule: Rule, name: str) -> None:
+    unknown = {a.name for a in node.attribute} - rule.attributes - {IN_PLACE}
+    if unknown:
+        raise UnsupportedModelError(
+            f"{node.op_type} node {name!r} has an attribute {min(unknown)!r} that its rule does "
+            f"not know (it knows {', '.join(sorted(rule.attributes)) or 'none'}); export the "
+            "model again"
+        )
+
+
+def _attribute_value(attribute: AttributeProto, tensors: TensorReader) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, onnx.TensorProto):
+        return tensors.array(value)
+    if attribute.type == AttributeProto.STRINGS:
+        return [item.decode("utf-8", "replace") for item in value]
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
+def _constant_value(node: NodeProto, tensors: TensorReader) -> np.ndarray[Any, Any]:
+    (attribute,) = node.attribute
+    value = onnx.helper.get_attribute_value(attribute)
+    match attribute.name:
+        case "value":
+            return tensors.array(value)
+        case "sparse_value":
+            return tensors.dense(value)
+        case "value_int" | "value_ints":
+            return np.asarray(value, np.int64)
+        case "value_float" | "value_floats":
+            return np.asarray(value, np.float32)
+        case _:
+            raise UnsupportedModelError(
+                f"Constant node {node.name!r} holds {attribute.name!r}, which is no number"
+            )
+
+
+def _fold(graph: Graph) -> tuple[tuple[Node, ...], Arrays]:
+    """Compute now what hangs on constants alone, so that no call ever does it again."""
+    computed: Arrays = {}
+    known = ChainMap(computed, dict(graph.constants))
+    left = []
+    for node in graph.nodes:
+        results = _computed(node, known) if all(name in known for name in node.reads) else None
+        if results is None:
+            left.append(node)
+        else:
+            computed.update(results)
+    return tuple(left), computed
+
+
+def _computed(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> Arrays | None:
+    """The results of a node, or None if JAX has to compute them, in a loop that may not end."""
+    values = {name: known[name] for name in node.reads}
+    if node.subgraphs:
+        jax.eval_shape(lambda: node(values))
+    else:
+        node(values)
+    results = {name: values[name] for name in node.outputs if name}
+    if any(isinstance(value, jax.core.Tracer) for value in results.values()):
+        return None
+    return {name: np.asarray(value) for name, value in results.items()}

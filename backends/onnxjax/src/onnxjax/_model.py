@@ -1,0 +1,209 @@
+"""The ONNX front door: `load` a file, `apply` it like any JAX function, `run` it once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+
+from onnxjax._arrays import enter, may_be_static
+from onnxjax._build import build_graph
+from onnxjax._limits import spending
+from onnxjax.errors import ArrayInputError, UnsupportedModelError
+from onnxjax.graph import Graph
+from onnxjax.hooks import bypassing, tapping
+from onnxjax.read._file import Source, read_model, refusing
+
+Array = Any
+Params = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or output as the file declares it; None stands for a size that varies."""
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """A model that is a pure function of its parameters.
+
+    Attributes:
+        graph: its nodes and static values.
+        params: its weights by the file's names, a pytree that may be trained.
+        inputs: what it takes.
+        outputs: what it gives.
+        metadata: the file's own notes.
+    """
+
+    graph: Graph
+    params: Params
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    metadata: Mapping[str, str]
+
+    def apply(
+        self,
+        params: Params,
+        *inputs: Array,
+        outputs: Sequence[str] | None = None,
+        taps: Mapping[str, Array] | None = None,
+        bypass: frozenset[str] = frozenset(),
+    ) -> tuple[Array, ...]:
+        """Run the graph; `jax.jit`, `grad`, `jvp` and `vmap` go through.
+
+        Args:
+            params: weights, as in `self.params`.
+            inputs: arrays, one for each of `self.inputs`; a small numpy array of integers, or of
+                a few numbers, is static: the graph may take shapes, axes and scales from it.
+            outputs: the names of the values to return, any in the graph; None for its outputs.
+            taps: what to add to a value before the rest of the graph sees it, by name. A zero
+                changes nothing, and the gradient with respect to it is that of the value.
+            bypass: values that are taken to equal the first input of their node.
+
+        Returns:
+            One array for each of `outputs`; a tapped value comes with what was added.
+
+        Raises:
+            ArrayInputError: another number of inputs, or an unknown name.
+        """
+        wanted = self.graph.outputs if outputs is None else tuple(outputs)
+        values = {**params, **self._named(inputs)}
+        taps = dict(taps or {})
+        values.update(
+            {name: values[name] + taps.pop(name) for name in list(taps) if name in values}
+        )
+        self._check_names([*wanted, *taps, *bypass], values)
+        known = self.graph.run(values, wanted, bypassing(bypass, tapping(taps)))
+        declared = {value.name: value.dtype for value in self.outputs}
+        return tuple(enter(_as_declared(known[name], declared.get(name))) for name in wanted)
+
+    def _named(self, inputs: Sequence[Array]) -> Params:
+        names = self.graph.inputs
+        if len(inputs) != len(names):
+            raise ArrayInputError(
+                f"the model takes {len(names)} inputs ({', '.join(names)}), got {len(inputs)}"
+            )
+        arrays = [x if may_be_static(x) else jnp.asarray(enter(x)) for x in inputs]
+        return dict(zip(names, arrays, strict=True))
+
+    def _check_names(self, names: Iterable[str], values: Params) -> None:
+        known = {*self.graph.producers, *self.graph.constants, *values}
+        for name in names:
+            if name not in known:
+                close = difflib.get_close_matches(name, known)
+                hint = "; nearest: " + ", ".join(map(repr, close)) if close else ""
+                raise ArrayInputError(f"no value {name!r} in the graph{hint}")
+
+
+def load(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
+    """Load an ONNX model as a JAX function.
+
+    Nothing in the file is executed, and no path in it leaves the file's folder.
+
+    Args:
+        model: a path, or a model in memory that holds its own weights.
+
+    Raises:
+        ModelLoadError: it is missing, damaged or inconsistent.
+        UnsupportedModelError: it uses operators that have no rule; all are named.
+
+    Example:
+        >>> model = load("squeezenet.onnx")  # doctest: +SKIP
+        >>> (logits,) = jax.jit(model.apply)(model.params, images)  # doctest: +SKIP
+    """
+    return build(read_model(model))
+
+
+def build(source: Source) -> OnnxModel:
+    """Make a JAX function of a model that has been read.
+
+    Raises:
+        ModelLoadError: a weight is damaged.
+        UnsupportedModelError: it uses operators that have no rule; all are named.
+    """
+    with refusing(source.name), spending(source.tensors.budget):
+        return _build(source)
+
+
+def _build(source: Source) -> OnnxModel:
+    proto = source.proto
+    opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
+    graph, params = build_graph(proto.graph, opsets, source.tensors)
+    by_name = {value.name: value for value in proto.graph.input}
+    return OnnxModel(
+        graph=graph,
+        params=params,
+        inputs=tuple(_declared(by_name[name]) for name in graph.inputs),
+        outputs=tuple(_declared(value) for value in proto.graph.output),
+        metadata={entry.key: entry.value for entry in proto.metadata_props},
+    )
+
+
+def run(
+    model: onnx.ModelProto, inputs: Sequence[np.ndarray[Any, Any]]
+) -> list[np.ndarray[Any, Any]]:
+    """Run a model once, compiled, on numpy arrays.
+
+    Where the graph needs values while it is traced (a shape, axes, pads), small inputs are made
+    static.
+
+    Args:
+        model: the model.
+        inputs: one array for each input that is not an initialiser, in order.
+    """
+    loaded = load(model)
+    try:
+        return _run_jitted(loaded, inputs, static=frozenset())
+    except UnsupportedModelError:
+        small = frozenset(i for i, x in enumerate(inputs) if may_be_static(x))
+        if not small:
+            raise
+        return _run_jitted(loaded, inputs, static=small)
+
+
+def _run_jitted(
+    model: OnnxModel, inputs: Sequence[np.ndarray[Any, Any]], static: frozenset[int]
+) -> list[np.ndarray[Any, Any]]:
+    traced = [x for i, x in enumerate(inputs) if i not in static]
+
+    @jax.jit
+    def compiled(params: Params, *arrays: Array) -> tuple[Array, ...]:
+        left = iter(arrays)
+        mixed = [np.asarray(x) if i in static else next(left) for i, x in enumerate(inputs)]
+        return model.apply(params, *mixed)
+
+    return [np.asarray(result) for result in compiled(model.params, *traced)]
+
+
+def _as_declared(value: Array, dtype: np.dtype[Any] | None) -> Array:
+    """Quantised values are computed as floats that hold integers; give them their own type."""
+    if dtype is None or dtype.kind not in "iu" or value.dtype.kind not in "fV":
+        return value
+    return value.astype(jax.dtypes.canonicalize_dtype(dtype))
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _declared(value: onnx.ValueInfoProto) -> Value:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise UnsupportedModelError(
+            f"{value.name!r} is a {value.type.WhichOneof('value')}; only tensors can be "
+            "inputs and outputs"
+        )
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    shape = tuple(dims) if tensor.HasField("shape") else None
+    return Value(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))

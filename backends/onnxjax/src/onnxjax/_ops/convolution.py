@@ -1,0 +1,206 @@
+"""Convolutions, lowered to what each platform is fast at.
+
+On CPU maps have channels last while they are convolved. There XLA's own convolution is slow where
+a layer is depthwise (one input channel for each output), 1x1, or has strides and few products for
+a place or windows that do not overlap. The first is a sum of shifted products (`depthwise.py`),
+the others are matrix products. Accelerators get XLA's own convolution throughout.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from onnxjax._ops.channels import elementwise, first, is_channels_last, last
+from onnxjax._ops.depthwise import depthwise
+from onnxjax._ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
+from onnxjax.errors import UnsupportedModelError
+from onnxjax.registry import op
+
+Array = Any
+
+FEW_PRODUCTS = 32
+"""Up to so many products for an output, a strided convolution is fastest by its patches."""
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["by_place"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Weights (O, C / group, *kernel) in the order in which a convolution on CPU reads them.
+
+    To bring them into it for every image would take as long as a fifth of a network's pass.
+
+    Attributes:
+        by_place: the weights as (*kernel, C / group, O).
+    """
+
+    by_place: Array
+
+    @classmethod
+    def of(cls, weights: Array) -> Kernel:
+        """The kernel of weights as ONNX has them, of JAX's arrays or numpy's."""
+        outputs, channels, *kernel = weights.shape
+        if math.prod(kernel) == 1:  # a matrix, of which XLA needs no transposed copy
+            return cls(weights.reshape(outputs, channels).T.reshape(*kernel, channels, outputs))
+        return cls(weights.transpose(*range(2, weights.ndim), 1, 0))
+
+    @property
+    def weights(self) -> Array:
+        """The weights as ONNX has them, (O, C / group, *kernel)."""
+        rank = self.by_place.ndim
+        return jnp.transpose(self.by_place, (rank - 1, rank - 2, *range(rank - 2)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(O, C / group, *kernel)."""
+        *kernel, channels, outputs = self.by_place.shape
+        return (outputs, channels, *kernel)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the weights."""
+        dtype: np.dtype[Any] = self.by_place.dtype
+        return dtype
+
+
+@op("Conv")
+def conv(
+    xp: Any,
+    x: Array,
+    w: Array | Kernel,
+    b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints = None,
+    group: int = 1,
+    kernel_shape: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> Array:
+    """Cross-correlate `x` (N, C, *spatial) with `w` (O, C / group, *kernel)."""
+    y = convolve(x, w, auto_pad, pads, strides, dilations, group)
+    return y if b is None else elementwise(jnp.add)(y, _per_channel(jnp.asarray(b), y))
+
+
+def _per_channel(values: Array, like: Array) -> Array:
+    return values.reshape(1, -1, *(1,) * spatial_rank(like))
+
+
+def convolve(
+    x: Array,
+    w: Array | Kernel,
+    auto_pad: str,
+    pads: Ints,
+    strides: Ints,
+    dilations: Ints,
+    group: int,
+) -> Array:
+    """The convolution itself, with the attributes of Conv."""
+    if len(w.shape) != x.ndim or w.shape[1] * group != x.shape[1]:
+        raise UnsupportedModelError(
+            f"weights of shape {list(w.shape)} in {group} groups do not fit a map of shape "
+            f"{list(x.shape)}; export the model again"
+        )
+    rank = spatial_rank(x)
+    strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)
+    padding = window_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
+    if is_channels_last():
+        kernel = w if isinstance(w, Kernel) else Kernel.of(jnp.asarray(w))
+        y = _channels_last(last(x), kernel.by_place, strides, padding, dilations, group)
+        return first(y)
+    return lax.conv_general_dilated(
+        jnp.asarray(x),
+        w.weights if isinstance(w, Kernel) else jnp.asarray(w),
+        strides,
+        padding,
+        rhs_dilation=dilations,
+        feature_group_count=group,
+    )
+
+
+def _channels_last(
+    x: Array,
+    w: Array,
+    strides: tuple[int, ...],
+    pads: Pads,
+    dilations: tuple[int, ...],
+    group: int,
+) -> Array:
+    """Convolve `x` (N, *spatial, C) with `w` (*kernel, C / group, O)."""
+    *kernel, channels, outputs = w.shape
+    if group == 1 and math.prod(kernel) == 1 and not any(map(any, pads)):
+        return _mix(x[(slice(None), *(slice(None, None, s) for s in strides))], w)
+    if group == 1 and _is_apart(x.shape[1:-1], kernel, strides, dilations):
+        return _mix(_pieces(x, kernel, strides, pads), w)
+    if group == 1 and max(strides) > 1 and math.prod(kernel) * channels <= FEW_PRODUCTS:
+        return _mix(_patches(x, kernel, strides, pads, dilations), w)
+    if group == x.shape[-1] == outputs > channels == 1:
+        return depthwise(x, w[..., 0, :], strides, tuple(pads), dilations)
+    return lax.conv_general_dilated(
+        x,
+        w,
+        strides,
+        pads,
+        rhs_dilation=dilations,
+        feature_group_count=group,
+        dimension_numbers=_channels_last_axes(len(kernel)),
+    )
+
+
+def _is_apart(
+    sizes: Sequence[Any], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> bool:
+    """Whether no two places see the same, as in patch embeddings; not asked of unknown sizes."""
+    is_apart = all(s >= max(k, 2) for k, s in zip(kernel, strides, strict=True))
+    return is_apart and max(dilations) == 1 and all(isinstance(size, int) for size in sizes)
+
+
+def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
+    """Where batch and channels of a map, outputs and channels of a kernel, and places are."""
+    maps = (0, rank + 1, *range(1, rank + 1))
+    return lax.ConvDimensionNumbers(maps, (rank + 1, rank, *range(rank)), maps)
+
+
+def _mix(x: Array, w: Array) -> Array:
+    """One matrix product for all places of all images."""
+    outputs = w.shape[-1]
+    y = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) @ w.reshape(-1, outputs)
+    return y.reshape(*x.shape[:-1], outputs)
+
+
+def _patches(
+    x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads, dilations: Sequence[int]
+) -> Array:
+    """What the kernel sees at each place, as channels (*kernel, C): one axis after the other."""
+    windows = [*zip(kernel, strides, pads, dilations, strict=True)]
+    for axis, (size, stride, pad, dilation) in reversed([*enumerate(windows, start=1)]):
+        parts = window_shifts(x, [size], [stride], [pad], [dilation], axis)
+        x = jnp.concatenate([part for _, part in parts], axis=-1)
+    return x
+
+
+def _pieces(x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads) -> Array:
+    """The same where no two places overlap: the map is cut up, which takes no concatenation."""
+    windows = [*zip(x.shape[1:-1], kernel, strides, pads, strict=True)]
+    counts = [max((n + lo + hi - k) // s + 1, 0) for n, k, s, (lo, hi) in windows]
+    edges = [
+        (lo, count * s - n - lo, 0)
+        for count, (n, _, s, (lo, _)) in zip(counts, windows, strict=True)
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    cells = itertools.chain.from_iterable(zip(counts, strides, strict=True))
+    x = x.reshape(x.shape[0], *cells, x.shape[-1])
+    for axis, k in enumerate(kernel, start=1):
+        x = lax.slice_in_dim(x, 0, k, axis=2 * axis)
+    channels = x.ndim - 1
+    x = x.transpose(0, *range(1, channels, 2), *range(2, channels, 2), channels)
+    return x.reshape(x.shape[0], *counts, math.prod(kernel) * x.shape[-1])

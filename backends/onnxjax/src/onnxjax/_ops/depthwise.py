@@ -1,0 +1,69 @@
+"""Depthwise convolution on CPU: a sum of shifted products, and so is its transpose.
+
+XLA's own is slow there. The sum is fast, but its transpose as JAX finds it, a sum of padded
+products, is not: input gradients take 1.5 to 3 times as long. What is fast is to spread the
+gradient out once and to convolve that with the flipped kernel. The derivative below is therefore
+written as the transpose of this, which JAX transposes back.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+from onnxjax._ops.windows import window_shifts
+
+Array = Any
+Steps = tuple[int, ...]
+Borders = tuple[tuple[int, int], ...]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def depthwise(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:
+    """Convolve each channel of `x` (N, *spatial, C) with its own kernel in `w` (*kernel, C)."""
+    return _shifted_products(x, w, strides, pads, dilations)
+
+
+@functools.partial(depthwise.defjvp, symbolic_zeros=True)
+def _jvp(
+    strides: Steps,
+    pads: Borders,
+    dilations: Steps,
+    primals: tuple[Array, Array],
+    tangents: tuple[Array, Array],
+) -> tuple[Array, Array]:
+    (x, w), (dx, dw) = primals, tangents
+    y = depthwise(x, w, strides, pads, dilations)
+    pull = functools.partial(
+        _pull, w=w, sizes=x.shape[1:-1], strides=strides, pads=pads, dilations=dilations
+    )
+    dy = [] if isinstance(dx, SymbolicZero) else [*jax.linear_transpose(pull, y)(dx)]
+    if not isinstance(dw, SymbolicZero):
+        dy.append(_shifted_products(x, dw, strides, pads, dilations))
+    return y, functools.reduce(jnp.add, dy)
+
+
+def _shifted_products(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:
+    shifted = window_shifts(x, w.shape[:-1], strides, pads, dilations, axis=1)
+    return functools.reduce(jnp.add, (part * w[at] for at, part in shifted))
+
+
+def _pull(
+    g: Array, *, w: Array, sizes: Steps, strides: Steps, pads: Borders, dilations: Steps
+) -> Array:
+    """What each place of a map gave to `g`: this spread out, padded, and the kernel flipped."""
+    edges = [
+        ((k - 1) * d - lo, size + lo - 1 - (n - 1) * s, s - 1)
+        for k, d, (lo, _), size, n, s in zip(
+            w.shape[:-1], dilations, pads, sizes, g.shape[1:-1], strides, strict=True
+        )
+    ]
+    spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    rank = len(edges)
+    flipped = jnp.flip(w, range(rank))
+    return _shifted_products(spread, flipped, (1,) * rank, ((0, 0),) * rank, dilations)

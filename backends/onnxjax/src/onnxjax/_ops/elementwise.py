@@ -1,0 +1,212 @@
+"""Operators that work on each element by itself, with numpy's broadcasting."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import onnx
+from jax.scipy import special
+
+from onnxjax._ops.common import cast
+from onnxjax.errors import UnsupportedModelError
+from onnxjax.registry import RuleFunction, op
+
+Array = Any
+
+UNARY = {
+    "Acos": "arccos",
+    "Acosh": "arccosh",
+    "Asin": "arcsin",
+    "Asinh": "arcsinh",
+    "Atan": "arctan",
+    "Atanh": "arctanh",
+    "BitwiseNot": "invert",
+    "Ceil": "ceil",
+    "Cos": "cos",
+    "Cosh": "cosh",
+    "Exp": "exp",
+    "Floor": "floor",
+    "IsNaN": "isnan",
+    "Log": "log",
+    "Neg": "negative",
+    "Not": "logical_not",
+    "Round": "round",
+    "Sign": "sign",
+    "Sin": "sin",
+    "Sinh": "sinh",
+    "Sqrt": "sqrt",
+    "Tan": "tan",
+    "Tanh": "tanh",
+}
+"""The functions of one argument that numpy, JAX and ONNX define alike, by their numpy names."""
+
+BINARY = {
+    "Add": "add",
+    "And": "logical_and",
+    "BitwiseAnd": "bitwise_and",
+    "BitwiseOr": "bitwise_or",
+    "BitwiseXor": "bitwise_xor",
+    "Equal": "equal",
+    "Greater": "greater",
+    "GreaterOrEqual": "greater_equal",
+    "Less": "less",
+    "LessOrEqual": "less_equal",
+    "Mul": "multiply",
+    "Or": "logical_or",
+    "Sub": "subtract",
+    "Xor": "logical_xor",
+}
+"""The same for two arguments."""
+
+
+def _named(function: str) -> RuleFunction:
+    """A rule that is one function of numpy and of JAX."""
+
+    def rule(xp: Any, *inputs: Array) -> Array:
+        return getattr(xp, function)(*inputs)
+
+    return rule
+
+
+for _operator, _function in UNARY.items():
+    op(_operator, elementwise=True)(_named(_function))
+for _operator, _function in BINARY.items():
+    op(_operator, since=7, elementwise=True)(_named(_function))
+
+
+@op("Abs", elementwise=True)
+def absolute(xp: Any, x: Array) -> Array:
+    """Without the sign, and with slope 0 at 0, where JAX's own has 1."""
+    return x * xp.sign(x)
+
+
+@op("Div", since=7, elementwise=True)
+def div(xp: Any, a: Array, b: Array) -> Array:
+    """The quotient; integers are cut towards zero."""
+    if a.dtype.kind not in "iu":
+        return xp.divide(a, b)
+    quotient = xp.floor_divide(a, b)
+    inexact = (quotient * b != a) & ((a < 0) != (b < 0))
+    return quotient + inexact.astype(quotient.dtype)
+
+
+@op("Mod", elementwise=True)
+def mod(xp: Any, a: Array, b: Array, *, fmod: int = 0) -> Array:
+    """The remainder, with the sign of b, or with that of a as in C's `fmod`."""
+    return xp.fmod(a, b) if fmod else xp.mod(a, b)
+
+
+@op("Pow", since=7, elementwise=True)
+def power(xp: Any, x: Array, y: Array) -> Array:
+    """The power x ** y, in the type of x."""
+    if isinstance(y, np.ndarray | np.generic) and y.size == 1 and y.ndim <= x.ndim:
+        exponent = float(np.asarray(y).item())
+        if x.dtype.kind == "f" and exponent.is_integer() and abs(exponent) <= 64:
+            return x ** int(exponent)
+    if x.dtype.kind in "iu" and y.dtype.kind not in "iu":
+        return cast(xp, xp.power(cast(xp, x, y.dtype), y), x.dtype)
+    return cast(xp, xp.power(x, y), x.dtype)
+
+
+@op("Reciprocal", elementwise=True)
+def reciprocal(xp: Any, x: Array) -> Array:
+    """1 / x."""
+    return 1 / x
+
+
+@op("Erf", elementwise=True)
+def erf(xp: Any, x: Array) -> Array:
+    """The error function."""
+    return special.erf(jnp.asarray(x))
+
+
+@op("IsInf", elementwise=True)
+def is_inf(xp: Any, x: Array, *, detect_negative: int = 1, detect_positive: int = 1) -> Array:
+    """Which elements are infinite, of the signs that are asked for."""
+    wanted = (x < 0) if detect_negative else xp.zeros(x.shape, bool)
+    wanted = wanted | (x > 0) if detect_positive else wanted
+    return xp.isinf(x) & wanted
+
+
+@op("BitShift", elementwise=True)
+def bit_shift(xp: Any, x: Array, y: Array, *, direction: str) -> Array:
+    """Move the bits by y places."""
+    return xp.left_shift(x, y) if direction == "LEFT" else xp.right_shift(x, y)
+
+
+@op("Max", elementwise=True)
+def max_(xp: Any, *terms: Array) -> Array:
+    """The largest, element by element; two that tie share the gradient."""
+    return functools.reduce(xp.maximum, terms)
+
+
+@op("Min", elementwise=True)
+def min_(xp: Any, *terms: Array) -> Array:
+    """The smallest, element by element; two that tie share the gradient."""
+    return functools.reduce(xp.minimum, terms)
+
+
+@op("Sum", elementwise=True)
+def sum_(xp: Any, *terms: Array) -> Array:
+    """The sum of any number of tensors."""
+    return functools.reduce(xp.add, terms)
+
+
+@op("Mean", elementwise=True)
+def mean(xp: Any, *terms: Array) -> Array:
+    """The mean of any number of tensors."""
+    return functools.reduce(xp.add, terms) / len(terms)
+
+
+@op("Identity", elementwise=True)
+def identity(xp: Any, x: Array) -> Array:
+    """The input itself."""
+    return x
+
+
+@op("Dropout", since=12, static=[2])
+def dropout(
+    xp: Any,
+    x: Array,
+    ratio: Array | None = None,
+    training_mode: Array | None = None,
+    *,
+    seed: int = 0,
+    n_outputs: int,
+) -> tuple[Array, ...]:
+    """The input itself, and a mask that keeps everything."""
+    if training_mode is not None and bool(training_mode):
+        raise UnsupportedModelError(
+            "Dropout in training mode is random; export the model for inference"
+        )
+    return (x, np.ones(x.shape, bool))[:n_outputs]
+
+
+@op("Cast", since=6, elementwise=True)
+def cast_(xp: Any, x: Array, *, to: int, saturate: int = 1, round_mode: str = "up") -> Array:
+    """Convert to the ONNX type number `to`."""
+    if to == onnx.TensorProto.STRING or x.dtype.kind in "OSU":
+        raise UnsupportedModelError("Cast from or to strings has no numbers; export without it")
+    if to == onnx.TensorProto.FLOAT8E8M0 and round_mode != "up":
+        raise UnsupportedModelError(f"Cast knows no round_mode {round_mode!r}; use 'up'")
+    return convert(xp, x, onnx.helper.tensor_dtype_to_np_dtype(to), saturate=bool(saturate))
+
+
+@op("CastLike")
+def cast_like(
+    xp: Any, x: Array, like: Array, *, saturate: int = 1, round_mode: str = "up"
+) -> Array:
+    """Convert to the type of another tensor."""
+    return convert(xp, x, like.dtype, saturate=bool(saturate))
+
+
+def convert(xp: Any, x: Array, dtype: np.dtype[Any], *, saturate: bool = True) -> Array:
+    """Convert x; what is too big for an 8-bit float becomes its largest number on request."""
+    if saturate and dtype.name.startswith("float8") and x.dtype.kind not in "iub":
+        largest = float(ml_dtypes.finfo(dtype).max)
+        x = xp.where(xp.isnan(x), x, xp.clip(cast(xp, x, np.float32), -largest, largest))
+    return cast(xp, x, dtype)

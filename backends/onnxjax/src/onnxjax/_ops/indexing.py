@@ -1,0 +1,130 @@
+"""Operators that read and write by index, and those that sort."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onnxjax._arrays import is_static
+from onnxjax._ops.common import cast, require_size, to_int
+from onnxjax.errors import UnsupportedModelError
+from onnxjax.registry import op
+
+Array = Any
+
+UPDATES = {
+    "none": ("set", None),
+    "add": ("add", np.add),
+    "mul": ("multiply", np.multiply),
+    "max": ("max", np.maximum),
+    "min": ("min", np.minimum),
+}
+"""What ONNX calls an update, what JAX calls it, and numpy's function for it."""
+
+
+@op("Gather")
+def gather(xp: Any, x: Array, indices: Array, *, axis: int = 0) -> Array:
+    """The slices of x along an axis that the indices name."""
+    return xp.take(x, indices, axis=axis)
+
+
+@op("GatherElements")
+def gather_elements(xp: Any, x: Array, indices: Array, *, axis: int = 0) -> Array:
+    """One element for each index, which replaces its own place along an axis."""
+    return xp.asarray(x)[_places(indices, axis)]
+
+
+@op("GatherND")
+def gather_nd(xp: Any, x: Array, indices: Array, *, batch_dims: int = 0) -> Array:
+    """The slices that the last axis of `indices` addresses, batch by batch."""
+    rank = len(indices.shape) - 1
+    batch = tuple(
+        np.arange(indices.shape[i]).reshape(-1, *(1,) * (rank - 1 - i)) for i in range(batch_dims)
+    )
+    return xp.asarray(x)[(*batch, *(indices[..., i] for i in range(indices.shape[-1])))]
+
+
+def _places(indices: Array, axis: int) -> tuple[Array, ...]:
+    """The full address of every index that counts along one axis only."""
+    rank = len(indices.shape)
+    places = [
+        np.arange(size).reshape(-1, *(1,) * (rank - 1 - i)) for i, size in enumerate(indices.shape)
+    ]
+    places[axis] = indices
+    return tuple(places)
+
+
+@op("ScatterElements", "Scatter")
+def scatter_elements(
+    xp: Any, x: Array, indices: Array, updates: Array, *, axis: int = 0, reduction: str = "none"
+) -> Array:
+    """The data with one update at each index, which replaces its own place along an axis."""
+    return _update(xp, x, _places(indices, axis), updates, reduction)
+
+
+@op("ScatterND")
+def scatter_nd(
+    xp: Any, x: Array, indices: Array, updates: Array, *, reduction: str = "none"
+) -> Array:
+    """The data with an update at each slice that the last axis of `indices` addresses."""
+    at = tuple(indices[..., i] for i in range(indices.shape[-1]))
+    return _update(xp, x, at, updates, reduction)
+
+
+def _update(xp: Any, x: Array, at: tuple[Array, ...], updates: Array, reduction: str) -> Array:
+    if reduction not in UPDATES:
+        raise UnsupportedModelError(f"no scatter by {reduction!r}; there is {', '.join(UPDATES)}")
+    method, function = UPDATES[reduction]
+    if xp is not np:
+        unique = reduction == "mul" and _all_different(at)  # else JAX has no derivative
+        return getattr(jnp.asarray(x).at[at], method)(updates, unique_indices=unique)
+    result = np.array(x)
+    if function is None:
+        result[at] = updates
+    else:
+        function.at(result, at, updates)
+    return result
+
+
+def _all_different(at: tuple[Array, ...]) -> bool:
+    """Whether it is known while the graph is traced that no place is addressed twice."""
+    if not all(map(is_static, at)):
+        return False
+    places = np.stack([np.ravel(index) for index in np.broadcast_arrays(*at)])
+    return bool(np.unique(places, axis=1).shape == places.shape)
+
+
+@op("TopK", since=11, static=[1])
+def top_k_11(
+    xp: Any, x: Array, k: Array, *, axis: int = -1, largest: int = 1, sorted: int = 1
+) -> tuple[Array, Array]:
+    """The k largest or smallest along an axis, and where they lie; ties keep their order."""
+    count = min(to_int(k), x.shape[axis])
+    require_size([count], "TopK")
+    if xp is jnp and largest:
+        values, order = jax.lax.top_k(jnp.moveaxis(x, axis, -1), count)
+        return jnp.moveaxis(values, -1, axis), cast(xp, jnp.moveaxis(order, -1, axis), np.int64)
+    order = xp.take(_order(xp, x, axis, descending=bool(largest)), np.arange(count), axis=axis)
+    return xp.take_along_axis(x, order, axis=axis), cast(xp, order, np.int64)
+
+
+def _order(xp: Any, x: Array, axis: int, *, descending: bool) -> Array:
+    if not descending:
+        return xp.argsort(x, axis=axis, stable=True)
+    backwards = xp.argsort(xp.flip(x, axis), axis=axis, stable=True)
+    return x.shape[axis] - 1 - xp.flip(backwards, axis)
+
+
+@op("TopK", since=10, static=[1])
+def top_k_10(xp: Any, x: Array, k: Array, *, axis: int = -1) -> tuple[Array, Array]:
+    """The k largest along an axis, and where they lie."""
+    return top_k_11(xp, x, k, axis=axis)
+
+
+@op("TopK")
+def top_k_1(xp: Any, x: Array, *, k: int, axis: int = -1) -> tuple[Array, Array]:
+    """The k largest along an axis, and where they lie."""
+    return top_k_11(xp, x, np.asarray(k), axis=axis)

@@ -1,0 +1,189 @@
+"""Float operators of the com.microsoft domain, which ONNX Runtime writes when it optimises."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from onnxjax._ops.convolution import conv
+from onnxjax._ops.normalization import layer_normalization, rms_normalization
+from onnxjax._ops.windows import Ints
+from onnxjax.errors import UnsupportedModelError
+from onnxjax.registry import find_rule, op
+
+Array = Any
+DOMAIN = "com.microsoft"
+
+_microsoft = functools.partial(op, domain=DOMAIN)
+
+_ACTIVATIONS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "Relu": (14, ()),
+    "Sigmoid": (13, ()),
+    "Tanh": (13, ()),
+    "HardSwish": (14, ()),
+    "LeakyRelu": (16, ("alpha",)),
+    "HardSigmoid": (6, ("alpha", "beta")),
+    "Clip": (6, ("min", "max")),
+}
+"""The opset whose rule an activation takes, and what its parameters are called."""
+
+
+def _activate(xp: Any, x: Array, name: str, params: Sequence[float]) -> Array:
+    """Apply an activation that was fused into another operator."""
+    if not name:
+        return x
+    opset, names = _ACTIVATIONS.get(name, (0, ()))
+    rule = find_rule("", name, opset) if opset else None
+    if rule is None:
+        raise UnsupportedModelError(
+            f"the fused activation {name!r} is not supported, only {', '.join(_ACTIVATIONS)}"
+        )
+    return rule.fn(xp, x, **dict(zip(names, params, strict=False)))
+
+
+@_microsoft("FusedConv")
+def fused_conv(
+    xp: Any,
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    z: Array | None = None,
+    *,
+    activation: str = "",
+    activation_params: Sequence[float] = (),
+    auto_pad: str = "NOTSET",
+    dilations: Ints = None,
+    group: int = 1,
+    kernel_shape: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> Array:
+    """A convolution, plus `z`, then an activation."""
+    y = conv(
+        xp,
+        x,
+        w,
+        b,
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        pads=pads,
+        strides=strides,
+    )
+    return _activate(jnp, y if z is None else y + z, activation, activation_params)
+
+
+@_microsoft("FusedGemm")
+def fused_gemm(
+    xp: Any,
+    a: Array,
+    b: Array,
+    c: Array | None = None,
+    *,
+    activation: str = "",
+    activation_alpha: float | None = None,
+    activation_beta: float | None = None,
+    activation_gamma: float | None = None,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+) -> Array:
+    """Alpha times A @ B, plus beta times C, then an activation."""
+    y = alpha * jnp.matmul(jnp.transpose(a) if transA else a, jnp.transpose(b) if transB else b)
+    params = [p for p in (activation_alpha, activation_beta, activation_gamma) if p is not None]
+    return _activate(jnp, y if c is None else y + beta * jnp.asarray(c), activation, params)
+
+
+@_microsoft("FusedMatMul", "TransposeMatMul")
+def fused_matmul(
+    xp: Any,
+    a: Array,
+    b: Array,
+    *,
+    alpha: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+    transBatchA: int = 0,
+    transBatchB: int = 0,
+) -> Array:
+    """Alpha times A @ B, with either matrix transposed on request."""
+    a, b = _oriented(a, transA, transBatchA), _oriented(b, transB, transBatchB)
+    return alpha * jnp.matmul(a, b)
+
+
+def _oriented(a: Array, transposed: int, batch_behind: int) -> Array:
+    """The rows may lie in front of the batch, and the last two axes may be swapped."""
+    a = jnp.moveaxis(jnp.asarray(a), 0, -2) if batch_behind else jnp.asarray(a)
+    return jnp.swapaxes(a, -1, -2) if transposed and a.ndim > 1 else a
+
+
+@_microsoft("Gelu")
+def gelu(xp: Any, x: Array) -> Array:
+    """The input times the normal distribution of x."""
+    return jax.nn.gelu(jnp.asarray(x), approximate=False)
+
+
+@_microsoft("BiasGelu")
+def bias_gelu(xp: Any, x: Array, bias: Array) -> Array:
+    """Gelu of x + bias."""
+    return gelu(xp, x + bias)
+
+
+@_microsoft("FastGelu")
+def fast_gelu(xp: Any, x: Array, bias: Array | None = None) -> Array:
+    """Gelu of x + bias, through tanh."""
+    return jax.nn.gelu(jnp.asarray(x if bias is None else x + bias), approximate=True)
+
+
+@_microsoft("QuickGelu")
+def quick_gelu(xp: Any, x: Array, *, alpha: float = 1.702) -> Array:
+    """The input times sigmoid(alpha * x)."""
+    return x * jax.nn.sigmoid(alpha * jnp.asarray(x))
+
+
+@_microsoft("SkipLayerNormalization")
+def skip_layer_normalization(
+    xp: Any,
+    x: Array,
+    skip: Array,
+    gamma: Array,
+    beta: Array | None = None,
+    bias: Array | None = None,
+    *,
+    epsilon: float = 1e-12,
+) -> tuple[Array, ...]:
+    """LayerNormalization of a residual sum, which is the last output."""
+    total = x + skip if bias is None else x + skip + bias
+    normalised = layer_normalization(xp, total, gamma, beta, epsilon=epsilon, n_outputs=3)
+    return (*normalised, total)
+
+
+@_microsoft("SkipSimplifiedLayerNormalization")
+def skip_rms_normalization(
+    xp: Any,
+    x: Array,
+    skip: Array,
+    gamma: Array,
+    bias: Array | None = None,
+    *,
+    epsilon: float = 1e-12,
+) -> tuple[Array, ...]:
+    """RMSNormalization of a residual sum, which is the last output."""
+    total = x + skip if bias is None else x + skip + bias
+    y, inverse = rms_normalization(xp, total, gamma, epsilon=epsilon, n_outputs=2)
+    return y, jnp.zeros_like(inverse), inverse, total
+
+
+@_microsoft("Pad", static=(1,))
+def pad(
+    xp: Any, x: Array, pads: Array, value: Array | None = None, *, mode: str = "constant"
+) -> Array:
+    """ONNX's own Pad under another name."""
+    rule = find_rule("", "Pad", 13)
+    assert rule is not None, "registered with the shapes"
+    return rule.fn(xp, x, pads, value, mode=mode)

@@ -1,0 +1,265 @@
+"""Poolings, one axis after another: windows are boxes, so their maxima and sums separate.
+
+Where several elements share a maximum, its whole gradient goes to the first of them, in the order
+of rows, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onnxjax._ops.channels import elementwise, over_places
+from onnxjax._ops.windows import Ints, Window, pooling_windows, spatial_rank
+from onnxjax.registry import op
+
+Array = Any
+
+
+@op("MaxPool")
+def max_pool(
+    xp: Any,
+    x: Array,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Ints = None,
+    pads: Ints = None,
+    storage_order: int = 0,
+    strides: Ints = None,
+    n_outputs: int = 1,
+) -> Array | tuple[Array, Array]:
+    """The maximum of each window, and on request where it lies in the flattened input."""
+    x = jnp.asarray(x)
+    windows = pooling_windows(
+        x.shape[2:],
+        kernel_shape,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+        dilations=dilations,
+        pads=pads,
+        strides=strides,
+    )
+    y = max_of(x, windows)
+    return y if n_outputs == 1 else (y, _places(x, windows, storage_order))
+
+
+def max_of(x: Array, windows: Sequence[Window]) -> Array:
+    """The maxima over windows on the axes behind batch and channels."""
+
+    def maxima(x: Array, places: int) -> Array:
+        for axis, window in reversed(list(enumerate(windows, places))):
+            x = _axis_max(x, axis, window)
+        return x
+
+    return over_places(maxima, x)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _axis_max(x: Array, axis: int, window: Window) -> Array:
+    return functools.reduce(jnp.maximum, window.parts(x, axis, _lowest(x.dtype)))
+
+
+@_axis_max.defjvp
+def _axis_max_jvp(
+    axis: int, window: Window, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    y, place = _first_max(window.parts(x, axis, _lowest(x.dtype)))
+    return y, _select(place, window.parts(dx, axis, 0))
+
+
+def _first_max(parts: Any) -> tuple[Array, Array]:
+    """The largest part at each place, and the number of the first one that has it."""
+    (_, best), *others = enumerate(parts)
+    place = jnp.zeros(best.shape, jnp.int32)
+    for i, part in others:
+        better = (part > best) | jnp.isnan(part)
+        best, place = jnp.where(better, part, best), jnp.where(better, i, place)
+    return best, place
+
+
+def _select(place: Array, parts: Any) -> Array:
+    """At each place, the part of that number."""
+    return functools.reduce(
+        jnp.add, (jnp.where(place == i, part, 0) for i, part in enumerate(parts))
+    )
+
+
+def _lowest(dtype: Any) -> Any:
+    return -np.inf if jnp.issubdtype(dtype, jnp.inexact) else jnp.iinfo(dtype).min
+
+
+def _places(x: Array, windows: Sequence[Window], column_major: int) -> Array:
+    """Where each maximum lies in the whole flattened input."""
+    spatial = x.shape[2:]
+    flat = np.arange(math.prod(spatial)).reshape(spatial, order="F" if column_major else "C")
+    planes = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *(1,) * len(spatial))
+    places = jnp.asarray(planes * flat.size + flat, jnp.result_type(int))
+    for axis, window in reversed(list(enumerate(windows, 2))):
+        x, chosen = _first_max(window.parts(x, axis, _lowest(x.dtype)))
+        places = _select(chosen, window.parts(places, axis, 0))
+    return places
+
+
+@op("AveragePool")
+def average_pool(
+    xp: Any,
+    x: Array,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> Array:
+    """The mean of each window, with or without the padding in it."""
+    x = jnp.asarray(x)
+    windows = pooling_windows(
+        x.shape[2:],
+        kernel_shape,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+        dilations=dilations,
+        pads=pads,
+        strides=strides,
+    )
+    total = sum_of(x.astype(_wide(x.dtype)), windows)
+    counts = window_counts(windows, include_pad=bool(count_include_pad))
+    mean = elementwise(jnp.divide)(total, jnp.asarray(counts, total.dtype))
+    return mean.astype(x.dtype)
+
+
+def sum_of(x: Array, windows: Sequence[Window]) -> Array:
+    """The sums over windows on the axes behind batch and channels."""
+
+    def sums(x: Array, places: int) -> Array:
+        for axis, window in reversed(list(enumerate(windows, places))):
+            x = functools.reduce(jnp.add, window.parts(x, axis, 0))
+        return x
+
+    return over_places(sums, x)
+
+
+def _wide(dtype: Any) -> Any:
+    """The type in which sums are taken: at least float32."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def window_counts(windows: Sequence[Window], *, include_pad: bool) -> Array:
+    """The number of elements that each window counts."""
+    each = [_axis_counts(window, include_pad) for window in windows]
+    return functools.reduce(np.multiply.outer, each)
+
+
+def _axis_counts(window: Window, include_pad: bool) -> Array:
+    starts = np.arange(window.count) * window.stride - window.before
+    at = starts[:, None] + np.arange(window.kernel) * window.dilation
+    low, high = (-window.before, window.size + window.after) if include_pad else (0, window.size)
+    return np.maximum(((at >= low) & (at < high)).sum(1), 1)
+
+
+@op("LpPool", since=2)
+def lp_pool(
+    xp: Any,
+    x: Array,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Ints = None,
+    p: int = 2,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> Array:
+    """The p-norm of each window."""
+    x = jnp.asarray(x)
+    windows = pooling_windows(
+        x.shape[2:],
+        kernel_shape,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+        dilations=dilations,
+        pads=pads,
+        strides=strides,
+    )
+    return _root(sum_of(_power(x, p), windows), p).astype(x.dtype)
+
+
+def _power(x: Array, p: float) -> Array:
+    wide = x.astype(_wide(x.dtype))
+    return wide * wide if p == 2 else jnp.abs(wide) ** p
+
+
+def _root(total: Array, p: float) -> Array:
+    """The p-th root, with slope 0 at 0 as the norms of PyTorch have."""
+    positive = total > 0
+    safe = jnp.where(positive, total, 1)
+    return jnp.where(positive, jnp.sqrt(safe) if p == 2 else safe ** (1 / p), total)
+
+
+@op("GlobalAveragePool")
+def global_average_pool(xp: Any, x: Array) -> Array:
+    """The mean over all places, which stay as axes of size 1."""
+    return xp.mean(x, axis=_places_of(x), keepdims=True)
+
+
+@op("GlobalMaxPool")
+def global_max_pool(xp: Any, x: Array) -> Array:
+    """The maximum over all places, which stay as axes of size 1."""
+    flat = jnp.reshape(x, (*x.shape[:2], -1))
+    first = jnp.argmax(flat, axis=2, keepdims=True)
+    y = jnp.take_along_axis(flat, first, axis=2)
+    return y.reshape(*x.shape[:2], *(1,) * spatial_rank(x))
+
+
+@op("GlobalLpPool", since=2)
+def global_lp_pool(xp: Any, x: Array, *, p: int = 2) -> Array:
+    """The p-norm over all places, which stay as axes of size 1."""
+    x = jnp.asarray(x)
+    total = jnp.sum(_power(x, p), axis=_places_of(x), keepdims=True)
+    return _root(total, p).astype(x.dtype)
+
+
+def _places_of(x: Array) -> tuple[int, ...]:
+    return tuple(range(2, x.ndim))
+
+
+@op("MaxUnpool", static=(2,))
+def max_unpool(
+    xp: Any,
+    x: Array,
+    indices: Array,
+    output_shape: Array | None = None,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Ints = None,
+    strides: Ints = None,
+) -> Array:
+    """Put each maximum back to where it was, among zeros."""
+    rank = spatial_rank(x)
+    strides, pads = strides or (1,) * rank, pads or (0,) * 2 * rank
+    inner = [
+        (n - 1) * s + k - lo - hi
+        for n, s, k, lo, hi in zip(
+            x.shape[2:], strides, kernel_shape, pads[:rank], pads[rank:], strict=True
+        )
+    ]
+    inner = [*x.shape[:2], *inner]
+    flat = jnp.zeros(math.prod(inner), x.dtype)
+    at = jnp.asarray(indices, jnp.result_type(int)).reshape(-1)
+    y = flat.at[at].set(jnp.reshape(x, -1), mode="drop").reshape(inner)
+    if output_shape is None:
+        return y
+    wanted = [int(n) for n in output_shape]
+    y = y[tuple(slice(n) for n in wanted)]
+    return jnp.pad(y, [(0, n - m) for n, m in zip(wanted, y.shape, strict=True)])

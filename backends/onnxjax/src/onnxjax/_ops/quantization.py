@@ -1,0 +1,247 @@
+"""Quantised tensors and the integer operators on them.
+
+While JAX computes, a quantised tensor is an array of float32 that holds integers, because only
+floats carry gradients. Rounding counts as the identity in derivatives (straight-through), and
+saturation has slope 0 beyond the range of the integers. Sums of products are exact below 2**24.
+Where everything is static the results are true integers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+from jax import lax
+
+from onnxjax._arrays import is_static
+from onnxjax._ops.convolution import convolve
+from onnxjax._ops.rounding import exact_quotient
+from onnxjax._ops.windows import Ints
+from onnxjax.errors import UnsupportedModelError
+from onnxjax.registry import op
+
+Array = Any
+
+
+@op("QuantizeLinear", since=10)
+def quantize_linear(
+    xp: Any,
+    x: Array,
+    scale: Array,
+    zero_point: Array | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    precision: int = 0,
+    saturate: int = 1,
+) -> Array:
+    """round(x / scale) + zero_point, kept within the range of its type."""
+    dtype = zero_point.dtype if zero_point is not None else _named_type(output_dtype or 2)
+    kind = _named_type(precision) if precision else np.dtype(np.float32)
+    scale = spread(scale, x.shape, axis, block_size)
+    zero = None if zero_point is None else spread(zero_point, x.shape, axis, block_size)
+    y = quantize(jnp.asarray(x).astype(kind), jnp.asarray(scale).astype(kind), zero, dtype)
+    return as_integers(xp, y, dtype)
+
+
+@op("DequantizeLinear", since=10)
+def dequantize_linear(
+    xp: Any,
+    x: Array,
+    scale: Array,
+    zero_point: Array | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+) -> Array:
+    """(x - zero_point) * scale."""
+    kind = _named_type(output_dtype) if output_dtype else scale.dtype
+    scale = spread(scale, x.shape, axis, block_size)
+    zero = None if zero_point is None else spread(zero_point, x.shape, axis, block_size)
+    return dequantize(x, scale, zero).astype(kind)
+
+
+def _named_type(number: int) -> np.dtype[Any]:
+    """The numpy type for ONNX's number of it."""
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
+
+
+def spread(values: Array, shape: tuple[int, ...], axis: int, block_size: int = 0) -> Array:
+    """Scales or zero points as broadcast against a tensor: one, one along an axis, or in blocks."""
+    xp = np if is_static(values) else jnp
+    if block_size:
+        repeated = xp.repeat(values, block_size, axis=axis)
+        return xp.take(repeated, np.arange(shape[axis]), axis=axis)
+    if values.size == 1:
+        return values.reshape(())
+    return values.reshape([-1 if a == axis % len(shape) else 1 for a in range(len(shape))])
+
+
+def carried(x: Array) -> Array:
+    """A quantised tensor as floats; numpy's stay there, and folding them compiles nothing."""
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
+
+
+def centred(x: Array, zero: Array | None) -> Array:
+    """A quantised tensor as floats around its zero point."""
+    return carried(x) if zero is None else carried(x) - carried(zero)
+
+
+def dequantize(x: Array, scale: Array, zero: Array | None) -> Array:
+    """The real values of a quantised tensor, in float32 at least."""
+    return centred(x, zero) * carried(scale).astype(jnp.float32)
+
+
+def quantize(x: Array, scale: Array, zero: Array | None, dtype: Any) -> Array:
+    """The floats that stand for the integers of real values."""
+    return saturated(exact_quotient(x, scale), zero, dtype)
+
+
+def saturated(x: Array, zero: Array | None, dtype: Any) -> Array:
+    """Round, move by the zero point, and keep within the range of the integers."""
+    low, high = _range(dtype)
+    y = nearest(x.astype(jnp.float32)) + (0 if zero is None else carried(zero))
+    return jnp.where(y < low, low, jnp.where(y > high, high, y))
+
+
+@jax.custom_jvp
+def nearest(x: Array) -> Array:
+    """To the nearest integer, even at ties; the identity in derivatives."""
+    return jnp.round(x)
+
+
+@nearest.defjvp
+def _nearest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return jnp.round(*primals), tangents[0]
+
+
+def _range(dtype: Any) -> tuple[float, float]:
+    """The smallest and largest integer; a zero point that was computed stands for uint8."""
+    dtype = np.dtype(np.uint8) if dtype == np.float32 else dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise UnsupportedModelError(
+            f"quantisation to {np.dtype(dtype).name} is not supported, only to integers"
+        )
+    limits = jnp.iinfo(dtype)
+    return float(limits.min), float(limits.max)
+
+
+def as_integers(xp: Any, y: Array, dtype: Any) -> Array:
+    """True integers if nothing is traced."""
+    return np.asarray(y).astype(dtype) if xp is np else y
+
+
+@op("DynamicQuantizeLinear", since=11)
+def dynamic_quantize_linear(xp: Any, x: Array) -> tuple[Array, Array, Array]:
+    """Quantise to 8 bits by the range of the data; gives the scale and zero point, too."""
+    x = jnp.asarray(x)
+    fixed = lax.stop_gradient(x)
+    low, high = jnp.minimum(jnp.min(fixed), 0), jnp.maximum(jnp.max(fixed), 0)
+    scale = jnp.where(high > low, (high - low) / 255, 1)
+    zero = jnp.clip(jnp.round(-low / scale), 0, 255)
+    y = quantize(x, scale, zero, np.uint8)
+    return as_integers(xp, y, np.uint8), scale, as_integers(xp, zero, np.uint8)
+
+
+@op("ConvInteger", since=10)
+def conv_integer(
+    xp: Any,
+    x: Array,
+    w: Array,
+    x_zero_point: Array | None = None,
+    w_zero_point: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints = None,
+    group: int = 1,
+    kernel_shape: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> Array:
+    """A convolution of integers."""
+    w_zero = None if w_zero_point is None else spread(w_zero_point, w.shape, 0)
+    y = convolve(
+        centred(x, x_zero_point), centred(w, w_zero), auto_pad, pads, strides, dilations, group
+    )
+    return as_integers(xp, y, np.int32)
+
+
+@op("QLinearConv", since=10)
+def qlinear_conv(
+    xp: Any,
+    x: Array,
+    x_scale: Array,
+    x_zero: Array,
+    w: Array,
+    w_scale: Array,
+    w_zero: Array,
+    y_scale: Array,
+    y_zero: Array,
+    b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Ints = None,
+    group: int = 1,
+    kernel_shape: Ints = None,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> Array:
+    """A convolution of quantised tensors."""
+    kernel = centred(w, spread(w_zero, w.shape, 0))
+    total = convolve(centred(x, x_zero), kernel, auto_pad, pads, strides, dilations, group)
+    if b is not None:
+        total = total + spread(carried(b), total.shape, 1)
+    factor = spread(exact_quotient(x_scale * w_scale, y_scale), total.shape, 1)
+    return as_integers(xp, saturated(total * factor, y_zero, y_zero.dtype), y_zero.dtype)
+
+
+def _rows(values: Array | None) -> Array:
+    """One value for each row of a matrix, or a single one."""
+    if values is None:
+        return None
+    values = jnp.asarray(values)
+    return values[:, None] if values.ndim == 1 and values.size > 1 else values
+
+
+def integer_product(a: Array, b: Array, a_zero: Array | None, b_zero: Array | None) -> Array:
+    """The matrix product of two quantised tensors around their zero points."""
+    return jnp.matmul(centred(a, _rows(a_zero)), centred(b, b_zero))
+
+
+@op("MatMulInteger", since=10)
+def matmul_integer(
+    xp: Any,
+    a: Array,
+    b: Array,
+    a_zero_point: Array | None = None,
+    b_zero_point: Array | None = None,
+) -> Array:
+    """A matrix product of integers."""
+    return as_integers(xp, integer_product(a, b, a_zero_point, b_zero_point), np.int32)
+
+
+@op("QLinearMatMul", since=10)
+def qlinear_matmul(
+    xp: Any,
+    a: Array,
+    a_scale: Array,
+    a_zero: Array,
+    b: Array,
+    b_scale: Array,
+    b_zero: Array,
+    y_scale: Array,
+    y_zero: Array,
+) -> Array:
+    """A matrix product of quantised tensors."""
+    total = integer_product(a, b, a_zero, b_zero)
+    a_scale, b_scale, y_scale = (
+        carried(s).astype(jnp.float32) for s in (a_scale, b_scale, y_scale)
+    )
+    factor = exact_quotient(_rows(a_scale) * b_scale, _rows(y_scale))
+    y = saturated(total * factor, _rows(y_zero), y_zero.dtype)
+    return as_integers(xp, y, y_zero.dtype)

@@ -1,0 +1,1 @@
+"""Rewrites of a graph, each from a graph to an equal one that is faster or plainer."""

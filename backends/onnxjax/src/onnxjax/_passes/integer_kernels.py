@@ -1,0 +1,134 @@
+"""Operators between quantised tensors, run on integers as ONNX Runtime runs them.
+
+A file in QDQ form dequantises, computes on real values and quantises again. ONNX Runtime makes one
+integer operator of such a group: its sums are exact, where the last bit of a sum of real values
+decides on which side of a tie it is rounded. Here the operator keeps its place, its name and its
+real values, but they are those that the integers stand for, already rounded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from onnxjax._ops.quantization import carried, dequantize, nearest
+from onnxjax._ops.rounding import exact_quotient
+from onnxjax.graph import Graph, Node
+from onnxjax.registry import Rule, find_rule
+
+Array = Any
+
+INTEGER_OPERATORS: Mapping[str, tuple[str, str]] = {
+    "Conv": ("", "QLinearConv"),
+    "MatMul": ("", "QLinearMatMul"),
+    "Gemm": ("com.microsoft", "QGemm"),
+    "Add": ("com.microsoft", "QLinearAdd"),
+    "Mul": ("com.microsoft", "QLinearMul"),
+    "GlobalAveragePool": ("com.microsoft", "QLinearGlobalAveragePool"),
+}
+"""What ONNX Runtime makes of an operator between quantised tensors."""
+
+_NEAR = 1e-3
+"""How near to an integer a quotient is that was one before it was scaled."""
+
+
+def on_integers(graph: Graph, opset: int) -> Graph:
+    """The same graph, its operators between quantised tensors computed on their integers."""
+    readers = Counter(name for node in graph.nodes for name in node.reads)
+    readers.update(graph.outputs)
+    rounded = {
+        node.inputs[0]: node
+        for node in graph.nodes
+        if node.operator == "QuantizeLinear" and readers[node.inputs[0]] == 1
+    }
+    nodes = [
+        _group(node, rounded[node.outputs[0]], graph, opset) or node
+        if node.operator in INTEGER_OPERATORS and node.outputs[0] in rounded
+        else node
+        for node in graph.nodes
+    ]
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _group(node: Node, quantizer: Node, graph: Graph, opset: int) -> Node | None:
+    """The operator on integers, or None where ONNX Runtime would keep it real, too."""
+    operands = [graph.producers.get(name) for name in node.inputs]
+    result = quantizer.inputs[1:3]
+    if (
+        node.rule is not find_rule("", node.operator, opset)
+        or node.attributes.get("beta", 1) != 1
+        or not all(operand and operand.operator == "DequantizeLinear" for operand in operands)
+        or not all(_is_operand(operand, node, graph) for operand in operands[:2] if operand)
+        or not _is_scalar(result, graph)
+    ):
+        return None
+    return _on_integers(node, [o for o in operands if o is not None], result, graph)
+
+
+def _is_operand(dequantizer: Node, reader: Node, graph: Graph) -> bool:
+    """Whether an operand has one scale, or is a weight with one for each of its results."""
+    return _is_scalar(dequantizer.inputs[1:], graph) or _is_weight(dequantizer, reader, graph)
+
+
+def _is_weight(dequantizer: Node, reader: Node, graph: Graph) -> bool:
+    values = [graph.constants[name] for name in dequantizer.inputs if name in graph.constants]
+    if len(values) != 3:
+        return False
+    weight, scale, _ = values
+    is_first = reader.operator == "Conv" or bool(reader.attributes.get("transB"))
+    results = 0 if is_first else weight.ndim - 1
+    axis = dequantizer.attributes.get("axis", 1) % weight.ndim
+    return weight.dtype in (np.int8, np.uint8) and scale.ndim == 1 and axis == results
+
+
+def _is_scalar(names: Sequence[str], graph: Graph) -> bool:
+    """Whether these are one scale and one zero point of 8 bits."""
+    values = [graph.constants.get(name) for name in names]
+    return len(values) == 2 and all(
+        value is not None and value.size == 1 and value.dtype in kinds
+        for value, kinds in zip(values, [(np.float32,), (np.uint8, np.int8)], strict=True)
+    )
+
+
+def _on_integers(node: Node, operands: Sequence[Node], result: Sequence[str], graph: Graph) -> Node:
+    """The node with the integer operator's arguments behind its own inputs."""
+    rule = find_rule(*INTEGER_OPERATORS[node.operator], opset=np.iinfo(int).max)
+    assert rule is not None, "all of them are ours"
+    names: list[str] = []
+    real = []
+    for place, operand in enumerate(operands[:2]):
+        is_weight = operand.inputs[0] in graph.constants
+        real += [] if is_weight else [len(names)]
+        names += [operand.inputs[0] if is_weight else node.inputs[place], *operand.inputs[1:3]]
+    bias = [operand.inputs[0] for operand in operands[2:]]
+    if node.operator == "Gemm":
+        names += [*(bias or [""]), *result]
+    else:
+        names += [*result, *bias]
+    inputs = (*node.inputs, *names, *result)
+    return replace(node, rule=_rule(rule, len(node.inputs), real), inputs=inputs)
+
+
+def _rule(integer: Rule, count: int, real: Sequence[int]) -> Rule:
+    """Run a rule on integers behind `count` inputs that are of no use to it."""
+
+    def run(xp: Any, *inputs: Array, **attributes: Any) -> Array:
+        arguments = list(inputs[count:-2])
+        for place in real:
+            arguments[place] = _integers(*arguments[place : place + 3])
+        attributes.pop("beta", None)
+        return dequantize(integer.fn(xp, *arguments, **attributes), *inputs[-2:])
+
+    return Rule(run, integer.since, frozenset(), integer.attributes, False)
+
+
+def _integers(x: Array, scale: Array, zero: Array) -> Array:
+    """The integers that real values were; what was never one, as a mask's share, stays between."""
+    quotient = exact_quotient(x, jnp.asarray(scale))
+    whole = nearest(quotient)
+    return jnp.where(jnp.abs(quotient - whole) < _NEAR, whole, quotient) + carried(zero)

@@ -1,0 +1,213 @@
+"""An ONNX graph as a pure JAX function of its parameters and inputs, with named values.
+
+Weights are parameters (arguments of a compiled program, free to be trained); every other
+constant stays in numpy, where shape arithmetic folds itself in int64 while JAX traces, so
+that one graph serves every batch size and image size.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onnxjax._arrays import enter, is_static
+from onnxjax._limits import charge, require_possible
+from onnxjax.errors import OnnxJaxError, UnsupportedModelError
+from onnxjax.registry import Rule
+
+Array = Any
+Values = dict[str, Array]
+
+UNFIT = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError),
+    *(TypeError, ValueError),
+)
+"""What a rule, numpy or JAX raises on inputs and attributes that do not go together."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator, resolved to its rule.
+
+    Attributes:
+        name: the node's name in the file, or that of its first output.
+        operator: the ONNX operator.
+        rule: what computes it.
+        inputs: value names, "" for an optional one that is missing.
+        outputs: value names, "" for one that nobody wants.
+        attributes: by schema name, in Python's own types.
+        subgraphs: the bodies of If, Loop and Scan.
+        metadata: what the exporter noted of the node's origin.
+    """
+
+    name: str
+    operator: str
+    rule: Rule
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    subgraphs: Mapping[str, Graph] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it needs, those of its subgraphs too."""
+        captured = (name for graph in self.subgraphs.values() for name in graph.captured)
+        return (*(name for name in self.inputs if name), *captured)
+
+    def __call__(self, values: Values) -> None:
+        """Compute the outputs into `values`.
+
+        Raises:
+            UnsupportedModelError: the rule needs a static value that depends on the data, or
+                finds something that it cannot do.
+        """
+        inputs = [values[name] if name else None for name in self.inputs]
+        self._require_static(inputs)
+        try:
+            results = self._compute(inputs, values)
+        except OnnxJaxError as error:
+            raise UnsupportedModelError(f"{self._label}: {error}") from None
+        except jax.errors.JAXTypeError as error:
+            raise UnsupportedModelError(
+                f"{self._label} needs a value when the graph is traced that depends on the data; "
+                "make it a constant"
+            ) from error
+        except UNFIT as error:
+            raise UnsupportedModelError(
+                f"{self._label} cannot run on inputs of {_described(inputs)} "
+                f"({_summary(error)}); export the model again"
+            ) from error
+        if any(self.outputs[len(results) :]):
+            raise UnsupportedModelError(
+                f"{self._label} has {len(self.outputs)} outputs, but its rule gives "
+                f"{len(results)}; export the model again, for inference"
+            )
+        values.update(
+            (name, value) for name, value in zip(self.outputs, results, strict=False) if name
+        )
+
+    def _compute(self, inputs: list[Array], values: Values) -> tuple[Array, ...]:
+        bodies = {
+            name: functools.partial(graph.as_body, values) for name, graph in self.subgraphs.items()
+        }
+        counted = {"n_outputs": len(self.outputs)} if self.rule.counts_outputs else {}
+        xp = np if not bodies and all(map(is_static, inputs)) else jnp
+        if xp is jnp and not bodies:
+            inputs = [x if i in self.rule.static else enter(x) for i, x in enumerate(inputs)]
+        run = functools.partial(self.rule.fn, **self.attributes, **bodies, **counted)
+        with np.errstate(all="ignore"):  # constants may hold what numpy warns of, as JAX does not
+            if xp is np:
+                charge(self.operator, functools.partial(run, jnp), inputs, self.rule.static)
+            results = run(xp, *inputs)
+        results = results if isinstance(results, tuple) else (results,)
+        require_possible(results)
+        return results
+
+    def _require_static(self, inputs: Sequence[Array]) -> None:
+        for position in self.rule.static:
+            if position < len(inputs) and not is_static(inputs[position]):
+                raise UnsupportedModelError(
+                    f"{self._label} needs the value of its input {self.inputs[position]!r} when "
+                    "the graph is traced, but it depends on the data; make it a constant, or "
+                    "give the graph's input that it comes from as a numpy array"
+                )
+
+    @property
+    def _label(self) -> str:
+        return f"{self.operator} node {self.name!r}"
+
+
+def _described(inputs: Iterable[Array]) -> str:
+    shapes = (f"{x.dtype}{list(x.shape)}" for x in inputs if hasattr(x, "shape"))
+    return "shapes " + (", ".join(shapes) or "none")
+
+
+def _summary(error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0].rstrip(". ")[:200]
+    return f"{type(error).__name__}: {first}"
+
+
+Step = Callable[[Node, Values], None]
+"""How a node is run: it computes the node's outputs into the values."""
+
+
+def plainly(node: Node, values: Values) -> None:
+    """Run a node by its rule."""
+    node(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in the order of computation, and the constants that they read.
+
+    Attributes:
+        nodes: every node that is left after folding.
+        constants: numpy arrays by name, fixed when the graph is traced.
+        inputs: the names of the graph's inputs.
+        outputs: the names of its outputs.
+    """
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, np.ndarray[Any, Any]]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @functools.cached_property
+    def captured(self) -> tuple[str, ...]:
+        """The values of an outer graph that a subgraph reads."""
+        own = {
+            *self.constants,
+            *self.inputs,
+            *(name for node in self.nodes for name in node.outputs),
+        }
+        read = [*(name for node in self.nodes for name in node.reads), *self.outputs]
+        return tuple(dict.fromkeys(name for name in read if name not in own))
+
+    @functools.cached_property
+    def producers(self) -> Mapping[str, Node]:
+        """The node that computes each value."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    def needed_for(self, names: Iterable[str], given: Container[str] = ()) -> tuple[Node, ...]:
+        """The nodes that `names` depend on where the values `given` are known, in order."""
+        wanted, kept = {name for name in names if name not in given}, []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.outputs):
+                kept.append(node)
+                wanted.update(name for name in node.reads if name not in given)
+        return tuple(reversed(kept))
+
+    def run(self, values: Values, wanted: Sequence[str], step: Step = plainly) -> Values:
+        """Compute what `wanted` depends on, and return all values by name.
+
+        Args:
+            values: the parameters and inputs by name; and values from inside the graph, which
+                are then taken as they are.
+            wanted: the names of values to compute.
+            step: how a node is run, given the values so far.
+        """
+        known = {**self.constants, **values}
+        for node in self.needed_for(wanted, given=values):
+            step(node, known)
+        return known
+
+    def depending_on(self, name: str) -> frozenset[str]:
+        """The values that change with the value `name`, itself included."""
+        changed = {name}
+        for node in self.nodes:
+            if changed.intersection(node.reads):
+                changed.update(filter(None, node.outputs))
+        return frozenset(changed)
+
+    def as_body(self, outer: Values, *inputs: Array) -> tuple[Array, ...]:
+        """Run as the body of a control-flow operator that sees the outer graph's values."""
+        captured = {name: outer[name] for name in self.captured}
+        known = self.run({**captured, **dict(zip(self.inputs, inputs, strict=True))}, self.outputs)
+        return tuple(known[name] for name in self.outputs)

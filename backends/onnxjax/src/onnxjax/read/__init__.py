@@ -1,0 +1,7 @@
+"""Reading an ONNX file that nobody vouches for."""
+
+from onnxjax.read._external import is_external
+from onnxjax.read._file import Source, read_model
+from onnxjax.read._validate import all_tensors
+
+__all__ = ["Source", "all_tensors", "is_external", "read_model"]

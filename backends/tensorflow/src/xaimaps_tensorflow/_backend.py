@@ -1,0 +1,321 @@
+"""The TensorFlow backend: Keras models, whole methods in one graph."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xaimaps import zoo
+from xaimaps.backend import (
+    INPUT,
+    Array,
+    Backend,
+    Classifier,
+    Gradients,
+    Layer,
+    ModelInfo,
+    RectifierRule,
+    scan_length,
+)
+from xaimaps.errors import BackendError, LayerError, ModelLoadError
+from xaimaps.targets import Target
+from xaimaps_tensorflow._messages import summary
+from xaimaps_tensorflow._options import require_options
+
+if TYPE_CHECKING:
+    from xaimaps_tensorflow._program import KerasProgram
+
+SCHEME = "keras:"
+SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+class TensorFlowBackend(Backend):
+    """One Keras model in TensorFlow.
+
+    Args:
+        program: the model.
+        info: what is known of it.
+        xla: compile with XLA.
+    """
+
+    name = "tensorflow"
+    takes = "Keras models"
+    capabilities = frozenset(
+        {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
+    )
+
+    def __init__(self, program: KerasProgram, info: ModelInfo, *, xla: bool = False) -> None:
+        super().__init__(info)
+        self._program = program
+        self._xla = xla
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        if not isinstance(model, str | os.PathLike):
+            return _is_keras(model)
+        is_named = os.fspath(model).startswith(SCHEME) or Path(model) == zoo.MODELS["default"]
+        return is_named or Path(model).suffix.lower() in SUFFIXES
+
+    @classmethod
+    def load(cls, model: Any, **options: Any) -> TensorFlowBackend:
+        """Load a Keras file, one of Keras's applications, or wrap a live model.
+
+        Args:
+            model: a path, a name as "keras:VGG16", or the model.
+            options: `output`: the name or index of the output to explain, the first by default;
+                `xla`: compile with XLA. For a live model, `input_shape` (height, width, channels),
+                if it does not say. For a file, `allow_unsafe` and `custom_objects`. For a name,
+                `weights`: "imagenet", None or a file.
+        """
+        require_tensorflow()
+        load = cls._loader(model)
+        known = [*inspect.signature(load).parameters, *inspect.signature(cls.from_model).parameters]
+        unknown = options.keys() - (set(known) - {"model", "path", "name", "options", "info"})
+        if unknown:
+            raise ModelLoadError(
+                f"there is no option {', '.join(sorted(unknown))} here; a Keras file takes "
+                "`allow_unsafe` and `custom_objects`, a name `weights`, a live model "
+                "`input_shape`, and all of them `output` and `xla`"
+            )
+        require_options(**options)
+        return load(model, **options)
+
+    @classmethod
+    def _loader(cls, model: Any) -> Callable[..., TensorFlowBackend]:
+        if not isinstance(model, str | os.PathLike):
+            return cls.from_model
+        if os.fspath(model).startswith(SCHEME):
+            return cls.from_application
+        is_default = Path(model) == zoo.MODELS["default"]
+        return cls.from_zoo if is_default else cls.from_file
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Any,
+        *,
+        output: str | int | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        xla: bool = False,
+        info: ModelInfo | None = None,
+    ) -> TensorFlowBackend:
+        """Wrap a live Keras model whose one input is a batch of images."""
+        require_tensorflow()
+        from xaimaps_tensorflow._inputs import image_input
+        from xaimaps_tensorflow._program import KerasProgram
+
+        program = KerasProgram(model, image_input(model, input_shape), output)
+        info = info or ModelInfo(model.name)
+        if (ending := program.reading.ending) is not None:
+            info.note_ending(*ending)
+        return cls(program, info, xla=xla)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        allow_unsafe: bool = False,
+        custom_objects: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> TensorFlowBackend:
+        """Load a `.keras` or legacy `.h5` file; see `from_model` for the other options."""
+        from xaimaps_tensorflow._keras_files.read import read_model
+
+        model = read_model(Path(path), allow_unsafe=allow_unsafe, custom_objects=custom_objects)
+        return cls.from_model(model, info=ModelInfo.of_file(path), **options)
+
+    @classmethod
+    def from_application(
+        cls, name: str, *, weights: str | os.PathLike[str] | None = "imagenet", **options: Any
+    ) -> TensorFlowBackend:
+        """Build one of Keras's applications, as "keras:VGG16"; see `from_model`."""
+        from xaimaps_tensorflow._applications import build
+
+        model, info = build(name.removeprefix(SCHEME), weights)
+        return cls.from_model(model, info=info, **options)
+
+    @classmethod
+    def from_zoo(cls, path: str | os.PathLike[str], **options: Any) -> TensorFlowBackend:
+        """Build the embedded model's twin in Keras; see `from_model`."""
+        from xaimaps_tensorflow._zoo import efficientnet_lite0
+
+        model, info = efficientnet_lite0()
+        return cls.from_model(model, info=info, **options)
+
+    @property
+    def model(self) -> Any:
+        """The Keras model."""
+        return self._program.model
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        found = {}
+        for name in ("tensorflow", "tensorflow-cpu", "keras"):
+            try:
+                found[name.removesuffix("-cpu")] = version(name)
+            except PackageNotFoundError:
+                continue
+        return found
+
+    @property
+    def xp(self) -> Any:
+        from xaimaps_tensorflow import _namespace as namespace
+
+        return namespace
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        return self._program.input.shape
+
+    def layers(self) -> tuple[Layer, ...]:
+        return self._program.reading.layers.listed()
+
+    def find_layer(self, name: str | None) -> Layer:
+        try:
+            return super().find_layer(name)
+        except LayerError:
+            unlisted = None if name is None else self._program.reading.layers.unlisted(name)
+            if unlisted is None:
+                raise
+            return unlisted
+
+    def default_layer(self) -> Layer:
+        return self._program.reading.layers.default()
+
+    @property
+    def has_rectifiers(self) -> bool:
+        return self._program.reading.has_rectifiers
+
+    def forward(self, images: Array) -> Array:
+        return self._run("forward", self._program.forward, images)
+
+    def forward_with_activations(
+        self, images: Array, layers: tuple[str, ...]
+    ) -> tuple[Array, dict[str, Array]]:
+        def run(images: Array) -> Any:
+            return self._program.activations(images, layers)
+
+        outputs, kept = self._run(("activations", layers), run, images)
+        return outputs, kept
+
+    def grad(
+        self,
+        images: Array,
+        target: Target,
+        *,
+        wrt: str = INPUT,
+        rectifier: RectifierRule | None = None,
+    ) -> Gradients:
+        def run(images: Array, *arrays: Array) -> Gradients:
+            return self._program.grad(images, target.with_arrays(arrays), wrt, rectifier)
+
+        key = ("grad", target.key, wrt, rectifier)
+        return Gradients(*self._run(key, run, images, *target.arrays))
+
+    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
+        if _in_graph():
+            return self._program.split(images, layer)
+
+        def rest(point: Array) -> Array:
+            def run(images: Array, point: Array) -> Array:
+                return self._program.split(images, layer)[1](point)
+
+            return self._run(("rest", layer), run, images, point)
+
+        return self.forward_with_activations(images, (layer,))[1][layer], rest
+
+    def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
+        def run(images: Array, *arrays: Array) -> Any:
+            return self._program.biases(images, target.with_arrays(arrays))
+
+        gradients, terms = self._run(("biases", target.key), run, images, *target.arrays)
+        return Gradients(*gradients), tuple(terms)
+
+    def scan(
+        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
+    ) -> tuple[Any, Any]:
+        from xaimaps_tensorflow._loops import call_python, scan
+
+        told = step if self._xla else self.watch.telling(step, scan_length(xs), call_python)
+        return scan(told, carry, xs)
+
+    def classifier(self) -> Classifier:
+        return self._program.classifier()
+
+    def _run(self, key: Any, run: Callable[..., Any], *arrays: Array) -> Any:
+        """Run a part of the program where we are: inside a graph, or as one of its own."""
+        native = [self.asarray(a) if isinstance(a, np.ndarray) else a for a in arrays]
+        if _in_graph():
+            return run(*native)
+        return self.compiled(key, lambda _, *given: run(*given), *native)(*native)
+
+    def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        def whole(*given: Array) -> Any:
+            return fn(self, *given)
+
+        function = tf.function(whole, autograph=False, jit_compile=self._xla or None)
+        concrete = function.get_concrete_function(
+            *(tf.TensorSpec(array.shape, array.dtype) for array in arrays)
+        )
+        return lambda *given: concrete(*given)
+
+    def asarray(self, array: np.ndarray[Any, Any]) -> Array:
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        return np.asarray(array)
+
+
+def require_tensorflow() -> None:
+    """Import TensorFlow, quietly, and see that Keras uses it.
+
+    Raises:
+        BackendError: it is not installed, or Keras runs on another framework, or not at all.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise BackendError(
+            f"the backend 'tensorflow' needs TensorFlow, which does not import ({error}); "
+            "pip install 'xaimaps-tensorflow[cpu]'"
+        ) from error
+    if (problem := _problem_of_keras()) is not None:
+        raise BackendError(
+            f"Keras must run on TensorFlow here, but it {problem}; set KERAS_BACKEND=tensorflow "
+            "before Keras is imported"
+        )
+
+
+def _problem_of_keras() -> str | None:
+    try:
+        import keras
+    except Exception as error:  # whatever the framework that it is to run on raises
+        return f"does not import ({summary(error)})"
+    used = keras.config.backend()
+    return None if used == "tensorflow" else f"runs on {used!r}"
+
+
+def _in_graph() -> bool:
+    import tensorflow as tf
+
+    return not tf.executing_eagerly()
+
+
+def _is_keras(model: object) -> bool:
+    """Whether it is a layer or model of Keras, told without importing Keras."""
+    return any(
+        kind.__name__ == "Layer" and kind.__module__.partition(".")[0] in ("keras", "tf_keras")
+        for kind in type(model).__mro__
+    )

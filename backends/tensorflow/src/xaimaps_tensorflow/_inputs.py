@@ -1,0 +1,137 @@
+"""The one image input of a Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from xaimaps.errors import UnsupportedModelError
+from xaimaps_tensorflow._options import require_options
+from xaimaps_tensorflow._trace import operations_in, replaced
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """How a model takes a batch of images.
+
+    Attributes:
+        shape: `(height, width, channels)`, None where any size will do.
+        structure: what the batch is packed into: nothing, a list or a dictionary.
+        dtype: what the model declares; None if it does not, or takes integers.
+        casting: the model, where it would cast the batch to integers.
+    """
+
+    shape: Shape
+    structure: Any = None
+    dtype: Any = None
+    casting: Any = None
+
+    def packed(self, images: Any) -> Any:
+        """A batch as the model takes it."""
+        if self.dtype is not None:
+            images = tf.cast(images, self.dtype)
+        return tf.nest.pack_sequence_as(self.structure, [images])
+
+    @contextmanager
+    def in_floats(self) -> Iterator[None]:
+        """Let floats into a model that takes pixels as integers, for no gradient passes a cast."""
+        with ExitStack() as stack:
+            if self.casting is not None:
+                inside = getattr(self.casting, "_functional", None) or self.casting
+                stack.enter_context(replaced(inside, "_convert_inputs_to_tensors", list))
+                stack.enter_context(replaced(self.casting, "_convert_input_args", False))
+            yield
+
+
+def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageInput:
+    """Find the image input of a model.
+
+    Args:
+        model: the model.
+        shape: `(height, width, channels)` of a subclassed model, if it is not the one that it was
+            built with. No weights are made for it: that would change the model.
+
+    Raises:
+        ModelLoadError: `shape` is none.
+        UnsupportedModelError: the model has several inputs, none that takes images with channels
+            last, none of this shape, or no weights.
+    """
+    require_options(input_shape=shape)
+    _require_built(model, shape or (None, None, None))
+    inputs = _declared(model)
+    if len(inputs) > 1:
+        raise UnsupportedModelError(
+            f"an image model must have one input, got {len(inputs)}: "
+            f"{', '.join(one.name for one in inputs)}"
+        )
+    whole = (None, *shape) if shape is not None else _shape(model, inputs)
+    _require_images(model, whole)
+    _require_own(model, inputs, whole)
+    if not inputs:
+        return ImageInput(whole[1:])
+    structure = getattr(model, "_inputs_struct", None)
+    dtype = tf.as_dtype(inputs[0].dtype)
+    if dtype.is_floating:
+        return ImageInput(whole[1:], structure, dtype)
+    return ImageInput(whole[1:], structure, None, model)
+
+
+def _require_built(model: Any, shape: Sequence[int | None]) -> None:
+    if not getattr(model, "built", True):
+        names = ("height", "width", "channels")
+        sizes = ", ".join(str(size or name) for size, name in zip(shape, names, strict=True))
+        raise UnsupportedModelError(
+            f"the model {model.name!r} is not built, so that it has no weights yet; call it once "
+            f"on a batch of images, as model(numpy.zeros((1, {sizes}))), and load its weights"
+        )
+
+
+def _require_own(model: Any, inputs: list[Any], shape: Shape) -> None:
+    """Refuse sizes other than those that the model declares."""
+    declared = tuple(inputs[0].shape) if inputs else shape
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(declared, shape, strict=True)):
+        raise UnsupportedModelError(
+            f"the model {model.name!r} takes images of the shape {declared[1:]}, but `input_shape` "
+            f"is {shape[1:]}; leave it out"
+        )
+
+
+def _declared(model: Any) -> list[Any]:
+    """The symbolic inputs; none of a subclassed model."""
+    try:
+        return list(model.inputs or ())
+    except (AttributeError, ValueError):
+        return []
+
+
+def _shape(model: Any, inputs: list[Any]) -> Shape:
+    if inputs:
+        return tuple(inputs[0].shape)
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    built = next(iter(shapes.values()), None) or getattr(model, "_build_input_shape", None)
+    if built is None:
+        raise UnsupportedModelError(
+            f"the model {model.name!r} does not say what images it takes; give "
+            "input_shape=(height, width, channels)"
+        )
+    return tuple(built)
+
+
+def _require_images(model: Any, shape: Shape) -> None:
+    if len(shape) != 4 or shape[3] is None:
+        raise UnsupportedModelError(
+            f"the model's input must be a batch of images (N, height, width, channels), got shape "
+            f"{shape}"
+        )
+    for layer in operations_in(model):
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise UnsupportedModelError(
+                f"the layer {layer.name!r} has its channels first, which TensorFlow runs on some "
+                "GPUs only; build the model with data_format='channels_last'"
+            )

@@ -1,0 +1,57 @@
+"""Copies of model files, for Keras chooses its reader by the file's name."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from xaimaps_tensorflow._keras_files.archive import CONFIG
+from xaimaps_tensorflow._keras_files.formats import Kind
+
+HDF5 = (".h5", ".hdf5")
+"""Where Keras expects the format of Keras 2, unless `WEIGHTS` stands before it."""
+
+WEIGHTS = ".weights.h5"
+
+
+@contextmanager
+def staged(path: Path, suffixes: tuple[str, ...], config: str | None = None) -> Iterator[Path]:
+    """Give a file under a name with a suffix of its format: itself, or a copy for the while.
+
+    Args:
+        path: the file.
+        suffixes: one of these Keras must see.
+        config: for an HDF5 file of a model, another configuration.
+    """
+    fits = path.name.endswith(suffixes) and (WEIGHTS in suffixes or not path.name.endswith(WEIGHTS))
+    if config is None and fits:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
+        copy = Path(folder) / f"model{suffixes[0]}"
+        shutil.copyfile(path, copy)
+        if config is not None:
+            with h5py.File(copy, "r+") as file:
+                file.attrs["model_config"] = config
+        yield copy
+
+
+@contextmanager
+def without_weights(config: str | bytes, kind: Kind) -> Iterator[Path]:
+    """Give a file of a configuration alone, of which Keras builds the model and then fails."""
+    with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
+        if kind is Kind.ARCHIVE:
+            path = Path(folder) / "model.keras"
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr(CONFIG, config)
+        else:
+            path = Path(folder) / f"model{HDF5[0]}"
+            with h5py.File(path, "w") as file:
+                file.attrs["model_config"] = config
+        yield path

@@ -1,0 +1,125 @@
+"""The Keras model that is converted: its image input, its chosen output, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from xaimaps.errors import UnsupportedModelError
+from xaimaps_tensorflow._inputs import ImageInput, image_input
+from xaimaps_tensorflow._outputs import chosen_output, named_outputs
+from xaimaps_tensorflow._trace import operations_in
+
+EXACT = 1e-4
+HALF = 3e-2
+
+REFUSED_TYPES = {"bfloat16", "float64"}
+"""Types that ONNX Runtime's convolutions do not compute in."""
+
+MOST_BYTES = 2_000_000_000
+"""What protobuf can hold is 2 GiB; the graph itself needs some of it."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A Keras 3 model with one image input.
+
+    Attributes:
+        model: the model.
+        images: how it takes them.
+        batch: the batch size that it insists on.
+        output: the name or index of the output to convert; None if there is one only.
+    """
+
+    model: Any
+    images: ImageInput
+    batch: int | None = None
+    output: str | int | None = None
+
+    @property
+    def image_shape(self) -> tuple[int | None, ...]:
+        """`(batch, height, width, channels)`, None where a size varies."""
+        return (self.batch, *self.images.shape)
+
+    @property
+    def input_name(self) -> str:
+        """The name of its input layer; `images` where Keras made one up."""
+        inputs = getattr(self.model, "inputs", None) or ()
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", inputs[0].name) if inputs else ""
+        return "images" if not name or name.startswith("keras_tensor") else name
+
+    @property
+    def tolerance(self) -> float:
+        """What answers may differ by, relative to the largest."""
+        return HALF if self.is_half else EXACT
+
+    @property
+    def is_half(self) -> bool:
+        """Whether any layer computes in float16."""
+        return any(_compute_type(layer) == "float16" for layer in operations_in(self.model))
+
+    def __call__(self, images: Any) -> tuple[str, Any]:
+        """The chosen output of the model in inference mode, and its name."""
+        with self.images.in_floats():
+            # Said each time: layers such as Resizing leak training mode into those behind them.
+            value = self.model(self.images.packed(images), training=False)
+        outputs = named_outputs(self.model, value)
+        if self.output is None and len(outputs) > 1:
+            raise UnsupportedModelError(
+                f"`output` must name one of the model's outputs ({', '.join(outputs)}), of which a "
+                "file holds one"
+            )
+        return chosen_output(outputs, self.output)
+
+
+def subject_of(
+    model: Any, *, output: str | int | None = None, input_shape: Sequence[int | None] | None = None
+) -> Subject:
+    """Take a model, or refuse it by name.
+
+    Args:
+        model: a Keras 3 model on TensorFlow.
+        output: the name or the index of one of several outputs.
+        input_shape: `(height, width, channels)`, for a model that was never called.
+    """
+    _require_keras(model)
+    images = image_input(model, input_shape)
+    for layer in operations_in(model):
+        _require_type(layer)
+    size = sum(np.prod(v.shape) * np.dtype(v.dtype).itemsize for v in model.variables)
+    if size > MOST_BYTES:
+        raise UnsupportedModelError(
+            f"an ONNX model in one piece holds at most 2 GB of weights, but this one has "
+            f"{size / 1e9:.1f} GB; convert a smaller model"
+        )
+    inputs = getattr(model, "inputs", None)
+    return Subject(model, images, inputs[0].shape[0] if inputs else None, output)
+
+
+def _require_keras(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise UnsupportedModelError(
+            f"a Keras model is converted, got {type(model).__name__}; wrap it in a keras.Model"
+        )
+    if keras.backend.backend() != "tensorflow":
+        raise UnsupportedModelError(
+            f"the converter needs Keras on TensorFlow, but it runs on {keras.backend.backend()}; "
+            "set KERAS_BACKEND=tensorflow"
+        )
+
+
+def _require_type(layer: Any) -> None:
+    if _compute_type(layer) in REFUSED_TYPES:
+        raise UnsupportedModelError(
+            f"the layer {layer.name!r} computes in {_compute_type(layer)}, which ONNX Runtime "
+            "does not; build the model with the policy float32 or mixed_float16"
+        )
+
+
+def _compute_type(layer: Any) -> str:
+    return str(getattr(layer, "compute_dtype", ""))

@@ -1,0 +1,77 @@
+"""A conversion in a process of its own, which gives TensorFlow's memory back when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from xaimaps import errors
+from xaimaps_tensorflow.to_onnx._request import Job, Outcome
+
+
+def convert_apart(job: Job, *, loud: bool = False) -> Outcome:
+    """Convert in a child process, and wait for it.
+
+    Args:
+        job: what to convert.
+        loud: whether what the libraries log goes to stderr.
+
+    Raises:
+        XaimapsError: what `xaimaps_tensorflow.convert` raises, or the process died.
+    """
+    child = subprocess.run(
+        # -P: a file of the folder that we are in must not stand in for a library.
+        [sys.executable, "-P", "-m", "xaimaps_tensorflow.to_onnx", job.as_json()],
+        stdout=subprocess.PIPE,
+        stderr=None if loud else subprocess.PIPE,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        check=False,
+    )
+    answer = _last_line(child.stdout)
+    if "error" in answer:
+        kind = getattr(errors, answer["kind"], errors.UnsupportedModelError)
+        raise kind(answer["error"])
+    if child.returncode or not answer:
+        raise errors.UnsupportedModelError(_death(os.fspath(job.source), child))
+    return Outcome(**answer)
+
+
+def is_alike_apart(model: object, options: Mapping[str, Any]) -> bool:
+    """Whether another process loads the same model with these options of `xaimaps.load`.
+
+    It has neither this one's random weights nor its parts of models, nor a live model.
+    """
+    if not isinstance(model, str | os.PathLike) or options.get("custom_objects"):
+        return False
+    if options.get("weights", "imagenet") is None:
+        return False
+    import keras
+
+    return not keras.saving.get_custom_objects()
+
+
+def _last_line(output: bytes) -> dict[str, Any]:
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    try:
+        answer = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _death(source: str, child: subprocess.CompletedProcess[bytes]) -> str:
+    if child.returncode < 0:
+        return (
+            f"the conversion of {source!r} was killed by signal {-child.returncode}, as happens "
+            "where memory runs out; convert it on a machine with more"
+        )
+    said = (child.stderr or b"").decode("utf-8", "replace").strip().splitlines()
+    reason = f" ({said[-1][:300]})" if said else ""
+    return (
+        f"the conversion of {source!r} ended with status {child.returncode}{reason}; "
+        "`xaimaps --debug convert` shows all of it"
+    )

@@ -1,0 +1,119 @@
+"""From a Keras model to an ONNX graph whose weights are still inputs.
+
+tf2onnx copies a graph, weights and all, again and again: 24 GB for VGG16's 0.5. So the weights
+are kept out of it: the model is traced as a function of its images and its big variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+import tf2onnx
+
+from xaimaps.errors import UnsupportedModelError, XaimapsError
+from xaimaps_tensorflow.to_onnx._layer_outputs import kept_apart
+from xaimaps_tensorflow.to_onnx._model import Subject
+from xaimaps_tensorflow.to_onnx._patches import HANDLERS, repaired
+
+Array = np.ndarray[Any, Any]
+
+BIG = 1024
+"""Vectors of fewer elements become constants, so that a batch normalisation becomes two; a kernel
+never does, for it would be multiplied by them."""
+
+
+_ZERO = tf.TensorSpec((), tf.float32, name="xaimaps_zero")
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph and its weights.
+
+    Attributes:
+        proto: the graph, with an input for each weight.
+        weights: by the names of these inputs.
+        output: the name of the model's own output.
+    """
+
+    proto: onnx.ModelProto
+    weights: dict[str, Array]
+    output: str
+
+
+def trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
+    """Write a model's graph.
+
+    Args:
+        subject: the model.
+        exposed: layers whose values must be in the graph, also where others would be fused with
+            them.
+        opset: of the graph.
+
+    Raises:
+        UnsupportedModelError: tf2onnx cannot write it.
+    """
+    with repaired():
+        try:
+            return _trace(subject, exposed, opset)
+        except XaimapsError:
+            raise
+        except Exception as error:  # whatever three libraries may raise
+            first = " ".join(str(error).split())[:300].rstrip(". ")
+            raise UnsupportedModelError(
+                f"tf2onnx cannot convert the model {subject.model.name!r} "
+                f"({type(error).__name__}: {first}); explain it with the backend 'tensorflow'"
+            ) from error
+
+
+def _trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
+    big = [v for v in subject.model.variables if len(v.shape) > 1 or np.prod(v.shape) >= BIG]
+    names: list[str] = []
+
+    def run(images: Any, zero: Any, *weights: Any) -> dict[str, Any]:
+        with (
+            keras.StatelessScope(state_mapping=list(zip(big, weights, strict=True))),
+            kept_apart(exposed, zero),
+        ):
+            name, output = subject(images)
+        names.append(name)
+        return {name: output}
+
+    traced = tf.function(run, autograph=False)
+    signature = [_images_spec(subject), _ZERO, *map(_weight_spec, range(len(big)), big)]
+    proto, _ = tf2onnx.convert.from_function(
+        traced, input_signature=signature, opset=opset, custom_op_handlers=dict(HANDLERS)
+    )
+    weights = {"xaimaps_zero": np.zeros((), np.float32)}
+    weights.update({f"weights_{i}": _shared(v) for i, v in enumerate(big)})
+    captured = _captured(traced.get_concrete_function(*signature), proto)
+    return Traced(proto, {**weights, **captured}, names[0])
+
+
+def _shared(variable: Any) -> Array:
+    """A variable's own memory, not a copy of it."""
+    return np.asarray(tf.convert_to_tensor(variable.value))
+
+
+def _images_spec(subject: Subject) -> Any:
+    return tf.TensorSpec(subject.image_shape, tf.float32, name=subject.input_name)
+
+
+def _weight_spec(index: int, variable: Any) -> Any:
+    return tf.TensorSpec(variable.shape, variable.dtype, name=f"weights_{index}")
+
+
+def _captured(concrete: Any, proto: onnx.ModelProto) -> dict[str, Array]:
+    """Tensors that layers hold themselves, as Normalization does: tf2onnx makes inputs of them."""
+    inputs = {value.name for value in proto.graph.input}
+    pairs = zip(concrete.inputs[-len(concrete.captured_inputs) :], concrete.captured_inputs)  # noqa: B905
+    return {
+        inside.name: outside.numpy()
+        for inside, outside in pairs
+        if inside.name in inputs and outside.dtype != tf.resource
+    }

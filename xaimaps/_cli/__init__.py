@@ -1,0 +1,59 @@
+"""The command line of xaimaps, one file for each kind of command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from xaimaps._cli.compare import compare
+from xaimaps._cli.console import INTERRUPTED, WRONG_USE, fail
+from xaimaps._cli.convert import convert
+from xaimaps._cli.explain import demo, explain
+from xaimaps._cli.listing import backends, completion, layers, methods
+from xaimaps._cli.parity import parity
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xaimaps")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    r"""Where did this network look? Attribution maps from any framework's models.
+
+    \b
+    Exit status: 0 done; 1 some pictures failed, or frameworks differ; 2 wrong use.
+    """
+
+
+for command in (demo, explain, compare, parity, convert, layers, methods, backends, completion):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line, and end every foreseen error in one sentence and exit status 2."""
+    from xaimaps.errors import XaimapsError
+
+    _keep_compiled_programs()
+    try:
+        sys.exit(cli.main(prog_name="xaimaps", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(WRONG_USE)
+    except click.ClickException as error:
+        fail(error.format_message())
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+    except XaimapsError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        fail(str(error))
+
+
+def _keep_compiled_programs() -> None:
+    """Let JAX keep what it compiles from one run to the next, unless the user says otherwise."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xaimaps" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

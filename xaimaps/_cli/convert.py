@@ -1,0 +1,108 @@
+"""`xaimaps convert`: a Keras model as an ONNX file, made in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xaimaps._cli.console import WORDS, in_words, json_option, print_json, printable
+
+if TYPE_CHECKING:
+    from xaimaps_tensorflow.to_onnx._request import Outcome
+
+OPTIONS = {"`output`": "--output", "`layers`": "--layer"}
+"""What the options are called here that errors call by their names in Python."""
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("file", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("-l", "--layer", "layers", multiple=True,
+              help="A layer that the file must know; may be given several times.  [default: all "
+              "that its graph has anyway]")  # fmt: skip
+@click.option("--opset", default=18, show_default=True, type=click.IntRange(13, 18),
+              help="The version of ONNX's operators.")  # fmt: skip
+@click.option("--output", help="The name of one of several outputs.")
+@click.option("--labels", help="The name of the embedded list of labels: imagenet-1k.")
+@click.option("-p", "--preprocess",
+              help="How a picture becomes an input: unit, tf, torch, caffe, raw.")  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path),
+              help="The weights' file of a keras:NAME model.  [default: ImageNet's, downloaded]"
+              )  # fmt: skip
+@click.option("--allow-unsafe", is_flag=True, help="Load a file that runs code of its own.")
+@json_option
+def convert(source: str, file: Path, as_json: bool, **options: Any) -> None:
+    """Convert the Keras model IN to the ONNX file OUT.
+
+    IN is a .keras or .h5 file, keras:NAME, or default. Layers keep their names, weights their bits,
+    and OUT is only written if it answers as IN does.
+    """
+    from xaimaps._converter import require_converter
+
+    require_converter()
+    _require_suffix(file)
+    folder = _room(file.parent)
+    with tempfile.TemporaryDirectory(prefix=".xaimaps-", dir=folder) as place:
+        part = Path(place) / "model.onnx"
+        outcome = _converted(source, part, options)
+        _put(part, file)
+    if as_json:
+        print_json({"file": str(file), **dataclasses.asdict(outcome)})
+    else:
+        click.echo(printable("\n".join(_lines(file, outcome))))
+
+
+def _require_suffix(file: Path) -> None:
+    from xaimaps.errors import OutputError
+
+    if file.suffix.lower() != ".onnx":
+        raise OutputError(f"OUT must be a name that ends in .onnx, got {str(file)!r}")
+
+
+def _room(folder: Path) -> Path:
+    """The nearest folder that is there already, so that a failure leaves no new one."""
+    from xaimaps._results.atomic import prepare_folder
+
+    there = (place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
+    return prepare_folder(next(there))
+
+
+def _converted(source: str, part: Path, options: dict[str, Any]) -> Outcome:
+    from xaimaps_tensorflow.to_onnx._request import Job
+    from xaimaps_tensorflow.to_onnx._subprocess import convert_apart
+
+    with in_words(WORDS | OPTIONS):
+        return convert_apart(Job(source=source, file=part, **options), loud="--debug" in sys.argv)
+
+
+def _put(part: Path, file: Path) -> None:
+    from xaimaps._results.atomic import prepare_folder
+    from xaimaps.errors import OutputError
+
+    prepare_folder(file.parent)
+    try:
+        part.replace(file)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {str(file)!r} ({error.strerror}); choose another name"
+        ) from None
+
+
+def _lines(file: Path, outcome: Outcome) -> list[str]:
+    peak = outcome.peak_bytes
+    memory = "" if peak is None else f", {peak / 1e9:.1f} GB of memory at most"
+    lines = [
+        f"{file}: {outcome.bytes / 1e6:.1f} MB, {outcome.layers} of {outcome.of} layers by name",
+        f"its answers differ from Keras's by {outcome.difference:.1e} of the largest",
+        f"{outcome.seconds:.0f} s{memory}",
+    ]
+    if outcome.lost:
+        lost = ", ".join(outcome.lost[:8]) + (" ..." if len(outcome.lost) > 8 else "")
+        lines.append(f"not in the graph by themselves: {lost}; --layer NAME keeps one")
+    return lines

@@ -1,0 +1,131 @@
+"""Commands that tell what there is: layers, methods, backends, and the shell's completion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from xaimaps._cli.console import json_option, load_model, model_options, print_json, print_table
+
+
+@click.command()
+@model_options
+@json_option
+def layers(model: str, backend: str | None, loading: dict[str, Any], as_json: bool) -> None:
+    """List a model's layers in the order of computation; * marks the default."""
+    loaded = load_model(model, backend, loading)
+    found = loaded.layers()
+    default = loaded.default_layer().name if any(layer.is_spatial for layer in found) else None
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": layer.name,
+                    "operator": layer.operator,
+                    "shape": layer.shape,
+                    "aliases": layer.aliases,
+                    "spatial": layer.is_spatial,
+                    "default": layer.name == default,
+                }
+                for layer in found
+            ]
+        )
+        return
+    print_table(
+        f"{len(found)} layers of {loaded.info.name}",
+        ("", "layer", "operator", "shape", "also called"),
+        [
+            (
+                "*" if layer.name == default else "",
+                layer.name,
+                layer.operator,
+                _shape(layer.shape),
+                ", ".join(layer.aliases),
+            )
+            for layer in found
+        ],
+    )
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return " x ".join("?" if size is None else str(size) for size in shape[1:])
+
+
+@click.command()
+@json_option
+def methods(as_json: bool) -> None:
+    """List the attribution methods."""
+    from xaimaps.methods import METHODS
+
+    rows = [
+        {
+            "name": row.name,
+            "family": row.family,
+            "summary": row.summary,
+            "cost": row.cost,
+            "needs": sorted(row.needs),
+            "options": row.options,
+            "paper": row.paper,
+        }
+        for row in METHODS.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("name", "family", "summary", "cost", "paper")
+    print_table(
+        f"{len(rows)} methods; F and B: forward and backward passes, b: behind the layer only",
+        columns,
+        [[str(row[column]) for column in columns] for row in rows],
+    )
+
+
+@click.command()
+@json_option
+def backends(as_json: bool) -> None:
+    """List the installed backends, and what each can do."""
+    from xaimaps._registry import installed
+
+    rows = [_backend_row(name) for name in installed()]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        "Installed backends" if rows else "No backend is installed; pip install 'xaimaps[jax]'",
+        ("name", "distribution", "status", "can do"),
+        [(r["name"], r["distribution"], r["status"], ", ".join(r["capabilities"])) for r in rows],
+    )
+
+
+def _backend_row(name: str) -> dict[str, Any]:
+    from xaimaps._registry import get_backend, installed
+    from xaimaps.errors import BackendError
+
+    source = installed()[name].dist
+    row: dict[str, Any] = {
+        "name": name,
+        "distribution": f"{source.name} {source.version}" if source else "",
+        "status": "ok",
+        "capabilities": [],
+    }
+    try:
+        row["capabilities"] = sorted(get_backend(name).capabilities)
+    except BackendError as error:
+        row["status"] = str(error)
+    return row
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script that completes xaimaps commands in SHELL.
+
+    For bash: xaimaps completion bash >> ~/.bashrc
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None, "click knows the shells that the argument allows"
+    click.echo(kind(context.find_root().command, {}, "xaimaps", "_XAIMAPS_COMPLETE").source())

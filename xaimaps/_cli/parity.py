@@ -1,0 +1,174 @@
+"""`xaimaps parity`: do all frameworks agree on a model, and if not, where do they part?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xaimaps._cli.console import (
+    complete_method,
+    json_option,
+    load_options,
+    parse_options,
+    parse_pairs,
+    parse_targets,
+    print_json,
+    print_table,
+    printable,
+    progress_bar,
+)
+
+if TYPE_CHECKING:
+    from xaimaps.backend import Backend
+    from xaimaps.parity import Report, Row, Tolerance
+
+
+@click.command()
+@click.argument("model")
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--with", "others", multiple=True, metavar="MODEL",
+              help="Another file of the same network, to compare with MODEL; nothing is converted "
+              "then.")  # fmt: skip
+@click.option("-b", "--backend", "backends", multiple=True,
+              help="Only this backend; may be given several times.  [default: all that take the "
+              "model]")  # fmt: skip
+@load_options
+@click.option("-M", "--method", "methods", multiple=True, shell_complete=complete_method,
+              help="A method's name, or all; may be given several times.  [default: saliency, cam, "
+              "grad_cam]")  # fmt: skip
+@click.option("-t", "--target", default=None,
+              help="A class index or a label.  [default: the reference's top class]")  # fmt: skip
+@click.option("-l", "--layer", default=None, help="The layer of the CAM methods.")
+@click.option("-O", "--option", "options", multiple=True, metavar="NAME=VALUE",
+              help="An option of the methods that have it.")  # fmt: skip
+@click.option("--tolerance", "tolerances", multiple=True, metavar="NAME=VALUE",
+              help="Another bound than the promised one, for input, layer, logits, gradient or a "
+              "method: the smallest cosine of gradients, the largest difference of all "
+              "else.")  # fmt: skip
+@click.option(
+    "--input-size", type=(int, int), metavar="HEIGHT WIDTH", help="For models that take any size."
+)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), default=None,
+              help="Write a page with the maps side by side.")  # fmt: skip
+@json_option
+def parity(
+    model: str,
+    pictures: tuple[Path, ...],
+    others: tuple[str, ...],
+    backends: tuple[str, ...],
+    loading: dict[str, Any],
+    methods: tuple[str, ...],
+    target: str | None,
+    layer: str | None,
+    options: tuple[str, ...],
+    tolerances: tuple[str, ...],
+    input_size: tuple[int, int] | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare MODEL on PICTURES between all installed frameworks.
+
+    A Keras model runs in TensorFlow and, converted to ONNX, in ONNX Runtime and JAX; an ONNX file
+    in both of these. Exit status 1 tells that they differ by more than is promised.
+    """
+    from xaimaps._images.open import find_pictures
+    from xaimaps._results.atomic import prepare_folder
+    from xaimaps.parity import compare
+
+    found = find_pictures(pictures, follow_symlinks=False)
+    if html is not None:
+        prepare_folder(html.parent)
+    allowed = _tolerances(tolerances)
+    models = _models(model, others, backends, loading)
+    with progress_bar() as progress:
+        task = progress.add_task("comparing", total=None)
+        report = compare(
+            models,
+            found,
+            "all" if "all" in methods else methods or None,
+            target=parse_targets([target] if target is not None else []),
+            layer=layer,
+            input_size=input_size,
+            tolerances=allowed,
+            progress=lambda stage: progress.update(task, description=stage),
+            **parse_options(options),
+        )
+    _show(report, html, as_json)
+    sys.exit(0 if report.agrees else 1)
+
+
+def _models(
+    model: str, others: tuple[str, ...], backends: tuple[str, ...], loading: dict[str, Any]
+) -> dict[str, Backend]:
+    """The backends of the model, and of others beside it under the names of their files."""
+    from xaimaps.parity import routes
+
+    models = routes(model, backends, convert=not others, **loading)
+    own = {"weights", "allow_unsafe"}  # of MODEL alone
+    shared = {name: value for name, value in loading.items() if name not in own}
+    for other, label in zip(others, _labels(others), strict=True):
+        for name, backend in routes(other, backends, convert=False, **shared).items():
+            models[f"{name} ({label})"] = backend
+    return models
+
+
+def _labels(others: tuple[str, ...]) -> list[str]:
+    """What the report calls each other file: its name, or all of its path where that is taken."""
+    if len(set(others)) < len(others):
+        raise click.UsageError("--with names the same file twice")
+    names = [Path(other).name for other in others]
+    return [
+        name if names.count(name) == 1 else other for name, other in zip(names, others, strict=True)
+    ]
+
+
+def _tolerances(pairs: tuple[str, ...]) -> dict[str, Tolerance]:
+    """Read NAME=VALUE pairs; each keeps its measure and gets another bound."""
+    from xaimaps.errors import MethodError
+    from xaimaps.parity import promised
+
+    found = {}
+    for name, value in parse_pairs(pairs).items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise MethodError(f"a tolerance must be NAME=NUMBER, got {name}={value!r}")
+        found[name] = promised(name).at(value)
+    return found
+
+
+def _show(report: Report, html: Path | None, as_json: bool) -> None:
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        _print(report)
+    if html is not None:
+        _write_page(report, html)
+        click.echo(printable(str(html)), err=as_json)
+
+
+def _print(report: Report) -> None:
+    print_table(
+        f"compared with {report.reference}",
+        ("backend", "what", "", "status", "relative", "cosine", "tolerance"),
+        [_cells(row) for row in report.summary()],
+    )
+    for line in (*report.notes, *map(report.verdict, report.backends)):
+        click.echo(printable(line))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    about = (row.backend, row.kind, row.name, row.status)
+    if row.measures is None:
+        return (*about, "", "", row.note)
+    numbers = (f"{row.measures.relative:.1e}", f"{row.measures.cosine:.6f}")
+    return (*about, *numbers, str(row.tolerance))
+
+
+def _write_page(report: Report, path: Path) -> None:
+    from xaimaps._results.atomic import write_atomic
+    from xaimaps.parity._html import page
+
+    text = page(report).encode("utf-8", "backslashreplace")
+    write_atomic(path, lambda file: file.write(text))

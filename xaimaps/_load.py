@@ -1,0 +1,146 @@
+"""`load`: one door for a file, a live model, a function or an embedded model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xaimaps import _registry, zoo
+from xaimaps._images.preprocess import Preprocess, get_preprocess
+from xaimaps.backend import Backend
+from xaimaps.errors import BackendError, ModelLoadError, nearest
+
+Labels = Sequence[str] | str | os.PathLike[str]
+
+SUFFIXES = {".onnx": "jax", ".keras": "tensorflow", ".h5": "tensorflow", ".hdf5": "tensorflow"}
+"""Which of our backends reads a file, for the remedy when none is installed."""
+
+RUNS_CODE = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
+"""Suffixes of formats that hold pickles or programs."""
+
+SCHEMES = {"keras:": "tensorflow"}
+"""Which of our backends knows models by name, as in `keras:VGG16`."""
+
+
+def load(
+    model: Any = "default",
+    *,
+    backend: str | None = None,
+    labels: Labels | None = None,
+    preprocess: str | Preprocess | None = None,
+    **options: Any,
+) -> Backend:
+    """Load a model into the backend that can run it.
+
+    Args:
+        model: the path of a model file, a live model, a JAX function (with `params=` and
+            `input_shape=`), the name of an embedded model ("default"), or that of one of Keras's
+            applications ("keras:VGG16").
+        backend: the name of an installed backend; None for the first that accepts the model.
+        labels: the class names, as a list, a text file with one in each line, or
+            "imagenet-1k"; None for what the model file says.
+        preprocess: how a picture becomes an input: a preset's name or a `Preprocess`; None for
+            what the model file says.
+        options: what the backend's own `load` takes.
+
+    Returns:
+        The backend, ready to be explained.
+
+    Raises:
+        ModelLoadError: the model or the labels cannot be read.
+        UnsupportedModelError: the model has a part that the backend cannot run.
+        BackendError: the backend is not installed, or none accepts the model.
+
+    Example:
+        >>> import xaimaps
+        >>> model = xaimaps.load("default")
+        >>> model.input_shape
+        (224, 224, 3)
+    """
+    if not isinstance(backend, str | None):
+        raise BackendError(f"`backend` must be the name of an installed one, got {backend!r}")
+    place = located(model)
+    try:
+        loaded = _registry.load_with(_chosen(backend, model), place, options)
+    except BackendError as error:
+        if why := runs_code(place):
+            raise BackendError(f"{error}; {why}") from error
+        raise
+    if labels is not None:
+        loaded.info.labels = read_labels(labels)
+    elif loaded.info.labels_name in zoo.LABELS:
+        loaded.info.labels = read_labels(loaded.info.labels_name)
+    if preprocess is not None:
+        loaded.info.preprocess = get_preprocess(preprocess)
+    return loaded
+
+
+def located(model: Any) -> Any:
+    """The path behind the name of an embedded model; a path that exists; or a live model."""
+    if not isinstance(model, str | os.PathLike):
+        return model
+    name = os.fspath(model)
+    if name in zoo.MODELS:
+        return zoo.MODELS[name]
+    if name.startswith(tuple(SCHEMES)):
+        return name
+    if not os.path.lexists(name):
+        raise ModelLoadError(
+            f"no model file {name!r}, and no embedded model of that name"
+            f"{nearest(name, zoo.MODELS)}; give the path of a file"
+        )
+    return Path(name)
+
+
+def runs_code(model: Any) -> str:
+    """Tell why a path of a format that runs code is refused; empty for any other model."""
+    if not isinstance(model, Path):
+        return ""
+    is_saved_model = model.is_dir() and (model / "saved_model.pb").exists()
+    if not is_saved_model and model.suffix.lower() not in RUNS_CODE:
+        return ""
+    what = "a SavedModel folder" if is_saved_model else model.suffix
+    return (
+        f"{what} is not supported, for such formats run code when they are loaded: export "
+        f"{str(model)!r} as .onnx, .keras or .h5"
+    )
+
+
+def _chosen(backend: str | None, model: Any) -> str | None:
+    """Name our own backend for a known suffix, so that its absence is answered with the remedy."""
+    if backend is not None or not isinstance(model, str | os.PathLike):
+        return backend
+    name = os.fspath(model)
+    suffix = Path(zoo.MODELS.get(name, name)).suffix.lower()
+    ours = SCHEMES.get(name.partition(":")[0] + ":") or SUFFIXES.get(suffix)
+    return None if ours in _registry.installed() else ours
+
+
+def read_labels(labels: Labels) -> tuple[str, ...]:
+    """Return class names from a list, a text file, or the name of an embedded list.
+
+    Raises:
+        ModelLoadError: they are no names, or the file cannot be read as text.
+    """
+    if not isinstance(labels, str | os.PathLike):
+        return _checked_labels(labels)
+    path = zoo.LABELS.get(os.fspath(labels), Path(labels))
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelLoadError(
+            f"labels must be a text file with a name in each line, or one of "
+            f"{', '.join(zoo.LABELS)}, but {str(path)!r} cannot be read ({error})"
+        ) from None
+
+
+def _checked_labels(labels: Any) -> tuple[str, ...]:
+    is_list = isinstance(labels, Iterable)
+    names = tuple(labels) if is_list else ()
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise ModelLoadError(
+            f"labels must be a list of names, or the path of a text file, got {labels!r:.200}"
+        )
+    return names

@@ -1,0 +1,1 @@
+"""What an explanation is: maps, pictures of them, and files."""

@@ -1,0 +1,349 @@
+"""The comparison: one reference, any number of other backends, the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from xaimaps._attribute import attribute, classes_of
+from xaimaps._results.attribution import Attribution
+from xaimaps.backend import INPUT, Array, Backend
+from xaimaps.errors import (
+    ArrayInputError,
+    BackendError,
+    LayerError,
+    MethodError,
+    UnsupportedModelError,
+    nearest,
+)
+from xaimaps.methods import METHODS, Method, get_method
+from xaimaps.parity._measures import (
+    APART,
+    DISTURBANCE,
+    GRADIENTS,
+    INPUTS,
+    LAYERS,
+    LOGITS,
+    SENSITIVE,
+    Tolerance,
+    measure,
+    tolerance_beside,
+    tolerance_of,
+    top_agreement,
+)
+from xaimaps.parity._report import Report, Row
+from xaimaps.parity._subjects import Subject, as_subjects
+from xaimaps.targets import as_target
+
+UNABLE = (BackendError, UnsupportedModelError)
+"""What a backend or a model cannot do; anything else that goes wrong is the user's to mend."""
+
+DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
+
+Progress = Callable[[str], None]
+
+
+def compare(
+    models: Mapping[str, Backend],
+    images: Any,
+    methods: str | Sequence[str] | None = None,
+    *,
+    target: Any = None,
+    layer: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    tolerances: Mapping[str, Tolerance] | None = None,
+    progress: Progress = lambda stage: None,
+    **options: Any,
+) -> Report:
+    """Tell whether backends agree on the same model and images, and where they part.
+
+    Compared are the prepared input, every layer that both know by name, the logits, the
+    gradients by the input and by the layer, and each method's maps before resizing.
+
+    Args:
+        models: the backends by the names that the report gives them; the first is the reference.
+        images: arrays `(N, H, W, C)` as the models take them; or pictures (a path, a Pillow
+            image, or a list of them), which each model's own preprocessing prepares.
+        methods: names of methods; None for saliency, CAM and Grad-CAM; "all" for every method.
+        target: see `xaimaps.attribute`; None for the reference's top class of each image.
+        layer: of the CAM methods, by a name that the reference knows; None for its default.
+        input_size: height and width for models that take any.
+        tolerances: other bounds than the promised ones, by "input", "layer", "logits",
+            "gradient" or a method's name.
+        progress: called with a few words before each step.
+        options: of the methods, for those that have them.
+
+    Returns:
+        The report; `report.agrees` is the answer, `report.parting(name)` the first difference.
+
+    Raises:
+        ArrayInputError: there are fewer than two models, or no image.
+        XaimapsError: a picture, method, target or layer is not what it must be.
+
+    Example:
+        >>> import numpy as np, xaimaps
+        >>> one, two = xaimaps.load("default"), xaimaps.load("default", backend="onnxruntime")
+        >>> images = np.zeros((1, 224, 224, 3), np.float32)
+        >>> xaimaps.parity.compare({"jax": one, "runtime": two}, images, "grad_cam").agrees
+        True
+    """
+    if len(models) < 2:
+        raise ArrayInputError(
+            f"a comparison needs at least two backends, got {len(models)} ({', '.join(models)}); "
+            "install another one, or name another model"
+        )
+    rows_of = [get_method(name) for name in _names(methods)]
+    for name in options:
+        if not any(name in row.options for row in rows_of):
+            raise MethodError(f"none of the methods compared has an option {name!r}")
+    subjects = as_subjects(models, images, input_size)
+    allowed = tolerances or {}
+    for name in allowed:
+        promised(name)
+    comparison = Comparison(subjects[0], subjects[1:], allowed, target, layer, progress)
+    return comparison.report(rows_of, options)
+
+
+def _names(methods: str | Sequence[str] | None) -> Sequence[str]:
+    if methods is None:
+        return DEFAULT_METHODS
+    if methods == "all":
+        return tuple(METHODS)
+    return (methods,) if isinstance(methods, str) else methods
+
+
+def promised(name: str) -> Tolerance:
+    """What backends may differ by in "input", "layer", "logits", "gradient" or a method's maps.
+
+    Raises:
+        MethodError: it is none of these.
+    """
+    kinds = {"input": INPUTS, "layer": LAYERS, "logits": LOGITS, "gradient": GRADIENTS}
+    if name in kinds:
+        return kinds[name]
+    if name not in METHODS:
+        known = (*kinds, *METHODS)
+        raise MethodError(
+            f"a tolerance must be for one of {', '.join(kinds)} or a method, got {name!r}"
+            f"{nearest(name, known)}"
+        )
+    return tolerance_of(METHODS[name])
+
+
+class Comparison:
+    """A reference, the others, and what is asked of all of them.
+
+    Args:
+        reference: what the others are compared with.
+        others: at least one.
+        allowed: tolerances in place of the promised ones.
+        target: as the user named it.
+        layer: as the user named it.
+        progress: called before each step.
+    """
+
+    def __init__(
+        self,
+        reference: Subject,
+        others: Sequence[Subject],
+        allowed: Mapping[str, Tolerance],
+        target: Any,
+        layer: str | None,
+        progress: Progress,
+    ) -> None:
+        self.reference, self.others = reference, others
+        self.allowed, self.progress = dict(allowed), progress
+        self.notes: list[str] = []
+        outputs = reference.backend.to_numpy(
+            reference.run("forward", lambda b, x: b.forward(x), reference.images)
+        )
+        self.classes = _classes(reference.backend, target, outputs)
+        self.layer = layer and reference.backend.find_map_layer(layer).name
+
+    def report(self, methods: Sequence[Method], options: Mapping[str, Any]) -> Report:
+        """Compare everything."""
+        rows = [*self._inputs(), *self._values(), *self._gradients()]
+        maps: dict[str, dict[str, Attribution]] = {}
+        for method in methods:
+            taken = {name: value for name, value in options.items() if name in method.options}
+            maps[method.name] = {}
+            rows += self._maps(method, taken, maps[method.name])
+        order = {other.name: i for i, other in enumerate(self.others)}
+        rows.sort(key=lambda row: order[row.backend])
+        return Report(self.reference.name, tuple(order), tuple(rows), maps, tuple(self.notes))
+
+    def _inputs(self) -> Iterator[Row]:
+        for other in self.others:
+            yield self._row(other, "input", INPUT, other.images, self.reference.images)
+
+    def _row(self, other: Subject, kind: Any, name: str, found: Array, expected: Array) -> Row:
+        """Compare two arrays against the tolerance of their kind, or of the method's name."""
+        what = name if kind == "map" else kind
+        bound = self.allowed.get(what) or promised(what)
+        if kind == "layer" and _squeezed(found) == _squeezed(expected):
+            found = found.reshape(expected.shape)  # pooled values have places in some frameworks
+        if found.shape != expected.shape:
+            note = f"its shape is {found.shape}, not {expected.shape}"
+            return Row(other.name, kind, name, APART, bound, note=note)
+        values = measure(found, expected, rank=kind != "layer")
+        return Row(other.name, kind, name, values, bound)
+
+    def _values(self) -> Iterator[Row]:
+        """Layers and logits, image by image, so that no more than one image's layers are held."""
+        for other in self.others:
+            pairs = self._common_layers(other)
+            worst: dict[tuple[str, str], Row] = {}
+            for i in range(len(self.reference.images)):
+                self.progress(f"layers of {other.name}")
+                for row in self._values_of(other, pairs, slice(i, i + 1)):
+                    key = (row.kind, row.name)
+                    worst[key] = _worse(worst[key], row) if key in worst else row
+            yield from worst.values()
+
+    def _common_layers(self, other: Subject) -> dict[str, str]:
+        """The reference's layers that the other knows by one of their names."""
+        layers = self.reference.backend.layers()
+        found = {layer.name: other.layer_called(layer.name, *layer.aliases) for layer in layers}
+        common = {mine: theirs for mine, theirs in found.items() if theirs is not None}
+        self.notes.append(
+            f"{len(common)} of the {len(layers)} layers of {self.reference.name} are known to "
+            f"{other.name} by name"
+        )
+        return common
+
+    def _values_of(self, other: Subject, pairs: dict[str, str], part: slice) -> Iterator[Row]:
+        mine = self.reference.values(tuple(pairs), part)
+        theirs = other.values(tuple(pairs.values()), part)
+        for name, their_name in pairs.items():
+            yield self._row(other, "layer", name, theirs[1][their_name], mine[1][name])
+        row = self._row(other, "logits", "output", theirs[0], mine[0])
+        has_classes = mine[0].ndim == 2 and mine[0].shape == theirs[0].shape
+        yield replace(row, top=top_agreement(theirs[0], mine[0]) if has_classes else None)
+
+    def _gradients(self) -> Iterator[Row]:
+        """The signed gradient by the input, and by the layer of the CAM methods."""
+        for name in (INPUT, self._layer_or_default()):
+            if name is None:
+                continue
+            self.progress(f"gradient by {name}")
+            expected = self._gradient(self.reference, name)
+            for other in self.others:
+                found = self._gradient(other, name)
+                yield self._against(other, "gradient", name, expected, found)
+
+    def _layer_or_default(self) -> str | None:
+        if self.layer is not None:
+            return self.layer
+        try:
+            return self.reference.backend.default_layer().name
+        except LayerError:
+            return None
+
+    def _gradient(self, subject: Subject, name: str) -> Array | str:
+        """The gradient, or why there is none."""
+        try:
+            wrt = name if name == INPUT else self._own_layer(subject, name)
+            labels = subject.backend.info.labels
+            return subject.gradient(as_target(self.classes, len(subject.images), labels), wrt)
+        except UNABLE as error:
+            return str(error)
+
+    def _own_layer(self, subject: Subject, name: str) -> str:
+        """The layer of a subject that the reference calls `name`; its default for the default."""
+        if subject is self.reference:
+            return name
+        aliases = self.reference.backend.find_layer(name).aliases
+        known = subject.layer_called(name, *aliases)
+        if known is None and self.layer is None:
+            return subject.backend.default_layer().name
+        if known is None:
+            raise LayerError(f"{subject.name} knows no layer {name!r}")
+        return known
+
+    def _maps(
+        self, method: Method, options: dict[str, Any], kept: dict[str, Attribution]
+    ) -> Iterator[Row]:
+        """One method's maps, which are also kept for the pictures."""
+
+        def run(subject: Subject) -> Array | str:
+            self.progress(f"{method.name} in {subject.name}")
+            if "rectifier_rules" in method.needs and not subject.backend.has_rectifiers:
+                return "the model has no rectifiers, for which this method has rules"
+            try:
+                kept[subject.name] = self._attribute(subject, method, options)
+            except UNABLE as error:
+                return str(error)
+            except LayerError as error:
+                if self.layer is not None:
+                    raise
+                return str(error)
+            return kept[subject.name].maps
+
+        expected = run(self.reference)
+        if method.name in SENSITIVE - self.allowed.keys() and not isinstance(expected, str):
+            self._hold_to_itself(method, options, expected)
+        for other in self.others:
+            yield self._against(other, "map", method.name, expected, run(other))
+
+    def _hold_to_itself(self, method: Method, options: dict[str, Any], maps: Array) -> None:
+        """Measure what a sensitive method's tolerance can be."""
+        name, subject = method.name, self.reference.disturbed(DISTURBANCE)
+        own = measure(self._attribute(subject, method, options).maps, maps)
+        self.allowed[name] = tolerance_beside(own)
+        self.notes.append(
+            f"{name} takes a path that rounding decides: where the images are changed by "
+            f"{DISTURBANCE:g}, its maps in {subject.name} have cosine {own.cosine:.3f} with those "
+            f"before, so {self.allowed[name]} is asked of the others"
+        )
+
+    def _attribute(self, subject: Subject, method: Method, options: dict[str, Any]) -> Attribution:
+        name = self._layer_or_default() if method.takes_layer else None
+        if "classifier" in method.needs and self.layer is None:
+            name = None  # its own layer is where the network is pooled
+        layer = None if name is None else self._own_layer(subject, name)
+        found = attribute(
+            subject.backend,
+            subject.images,
+            method.name,
+            target=self.classes,
+            layer=layer,
+            **options,
+        )
+        return replace(found, pictures=subject.pictures, views=subject.views)
+
+    def _against(
+        self,
+        other: Subject,
+        kind: Any,
+        name: str,
+        expected: Array | str,
+        found: Array | str,
+    ) -> Row:
+        """A row of what may be impossible for one of the two."""
+        if isinstance(expected, str):
+            return Row(other.name, kind, name, note=f"{self.reference.name}: {expected}")
+        if isinstance(found, str):
+            return Row(other.name, kind, name, note=f"{other.name}: {found}")
+        return self._row(other, kind, name, found, expected)
+
+
+def _classes(backend: Backend, target: Any, outputs: Array) -> Any:
+    """The reference's answer as a fixed target, so that all backends explain the same."""
+    goal = as_target(target, len(outputs), backend.info.labels)
+    classes = classes_of(goal, outputs)
+    return target if classes is None or goal.is_several else classes.tolist()
+
+
+def _squeezed(value: Array) -> tuple[int, ...]:
+    """The sizes of the axes that have more than one place."""
+    return tuple(size for size in value.shape if size > 1)
+
+
+def _worse(one: Row, other: Row) -> Row:
+    """The row of two images."""
+    if one.measures is None or other.measures is None:
+        return one if one.measures is None else other
+    tops = [top for top in (one.top, other.top) if top is not None]
+    worst = one.measures.worst(other.measures)
+    return replace(one, measures=worst, top=min(tops) if tops else None)

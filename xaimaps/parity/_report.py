@@ -1,0 +1,146 @@
+"""What a comparison found: rows of numbers, the first place where two backends part, the maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xaimaps._results.attribution import Attribution
+from xaimaps.parity._measures import Measures, Tolerance
+
+Kind = Literal["input", "layer", "logits", "gradient", "map"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value of one backend beside the reference's.
+
+    Attributes:
+        backend: the name of what was compared with the reference.
+        kind: what was compared, in the order of computation.
+        name: of the layer or the method.
+        measures: how far apart; None where it could not be compared.
+        tolerance: what is allowed; None where it could not be compared.
+        top: for logits, the smallest share of the top five classes found by both.
+        note: why it could not be compared, or cannot agree.
+    """
+
+    backend: str
+    kind: Kind
+    name: str
+    measures: Measures | None = None
+    tolerance: Tolerance | None = None
+    top: float | None = None
+    note: str = ""
+
+    @property
+    def status(self) -> Literal["agrees", "differs", "skipped"]:
+        """Whether the two agree."""
+        if self.measures is None or self.tolerance is None:
+            return "skipped"
+        return "agrees" if self.tolerance.allows(self.measures) else "differs"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row for JSON."""
+        return {
+            "backend": self.backend,
+            "kind": self.kind,
+            "name": self.name,
+            "status": self.status,
+            **({} if self.measures is None else _finite(self.measures._asdict())),
+            "tolerance": str(self.tolerance or ""),
+            "top_agreement": self.top,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Backends beside a reference.
+
+    Attributes:
+        reference: the name of the backend that all others were compared with.
+        backends: the names of the others.
+        rows: everything that was compared, in the order of computation for each backend.
+        attributions: the maps by method and backend, the reference's among them.
+        notes: what a reader should know, a sentence each.
+    """
+
+    reference: str
+    backends: tuple[str, ...]
+    rows: tuple[Row, ...]
+    attributions: Mapping[str, Mapping[str, Attribution]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether everything that could be compared keeps to its tolerance, for every backend."""
+        return not any(self.parting(name) for name in self.backends)
+
+    def parting(self, backend: str) -> Row | None:
+        """The first value in the order of computation where a backend leaves the reference."""
+        return next((row for row in self.of(backend) if row.status == "differs"), None)
+
+    def of(self, backend: str, kind: Kind | None = None) -> list[Row]:
+        """The rows of one backend, perhaps of one kind."""
+        rows = [row for row in self.rows if row.backend == backend]
+        return [row for row in rows if kind in (None, row.kind)]
+
+    def verdict(self, backend: str) -> str:
+        """One sentence on one backend."""
+        rows = self.of(backend)
+        first = self.parting(backend)
+        if first is not None:
+            return (
+                f"{backend} parts from {self.reference} at the {first.kind} {first.name!r}: "
+                f"{first.note or f'{first.tolerance} is not met ({_decisive(first)})'}"
+            )
+        compared = sum(row.status == "agrees" for row in rows)
+        skipped = len(rows) - compared
+        rest = f"; {skipped} could not be compared" if skipped else ""
+        return f"{backend} agrees with {self.reference} in all {compared} values compared{rest}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON, without the maps."""
+        return {
+            "agrees": self.agrees,
+            "reference": self.reference,
+            "verdicts": {name: self.verdict(name) for name in self.backends},
+            "first_divergence": {
+                name: row.as_dict() if (row := self.parting(name)) else None
+                for name in self.backends
+            },
+            "rows": [row.as_dict() for row in self.rows],
+            "notes": list(self.notes),
+        }
+
+    def summary(self) -> list[Row]:
+        """The rows for a reader: all but the layers, of which each backend's worst stands."""
+        shown = []
+        for backend in self.backends:
+            layers = [row for row in self.of(backend, "layer") if row.measures is not None]
+            worst = max(layers, key=_distance, default=None)
+            rows = [row for row in self.of(backend) if row.kind != "layer" or row is worst]
+            shown += rows
+        return shown
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """The same, with None for what JSON has no number for."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _decisive(row: Row) -> str:
+    assert row.tolerance is not None
+    assert row.measures is not None
+    value = f"{row.tolerance.measure} {getattr(row.measures, row.tolerance.measure):.3g}"
+    is_cosine = row.tolerance.measure == "cosine"
+    return f"{value}, length off by {row.measures.length:.2g}" if is_cosine else value
+
+
+def _distance(row: Row) -> float:
+    """The relative difference, with NaN above all."""
+    assert row.measures is not None
+    return row.measures.relative if row.measures.relative >= 0 else float("inf")

@@ -1,0 +1,105 @@
+"""A backend with the images that it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xaimaps._arrays import as_batch
+from xaimaps._attribute import open_all, prepare_all
+from xaimaps._images.open import Picture
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import ArrayInputError, LayerError
+from xaimaps.targets import Target
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One backend with the images that it is shown.
+
+    Attributes:
+        name: what the report calls it.
+        backend: the model.
+        images: `(N, H, W, C)` as the model takes them.
+        pictures: what they were made of, if they were pictures.
+        views: the part of each picture that the model sees.
+    """
+
+    name: str
+    backend: Backend
+    images: np.ndarray[Any, Any]
+    pictures: tuple[Picture, ...] = ()
+    views: tuple[np.ndarray[Any, Any], ...] = ()
+
+    def run(self, key: str, fn: Callable[[Backend, Array], Any], images: Array) -> Any:
+        """Run a compiled program on images, and bring its result back."""
+        native = self.backend.asarray(images)
+        return self.backend.compiled(("parity", key), fn, native)(native)
+
+    def disturbed(self, size: float) -> Subject:
+        """The same with noise on the images, of that standard deviation over each value."""
+        noise = np.random.default_rng(0).standard_normal(self.images.shape)
+        return replace(self, images=(self.images * (1 + size * noise)).astype(self.images.dtype))
+
+    def layer_called(self, *names: str) -> str | None:
+        """This backend's own name of the layer that has one of these names elsewhere."""
+        for name in names:
+            try:
+                return self.backend.find_layer(name).name
+            except LayerError:
+                continue
+        return None
+
+    def values(self, layers: tuple[str, ...], part: slice) -> tuple[Array, dict[str, Array]]:
+        """The outputs and the layers for a part of the images, in numpy."""
+
+        def program(backend: Backend, images: Array) -> tuple[Array, list[Array]]:
+            outputs, kept = backend.forward_with_activations(images, layers)
+            return outputs, [kept[name] for name in layers]
+
+        outputs, kept = self.run("layers " + "\n".join(layers), program, self.images[part])
+        bring = self.backend.to_numpy
+        return bring(outputs), {name: bring(v) for name, v in zip(layers, kept, strict=True)}
+
+    def gradient(self, goal: Target, wrt: str) -> Array:
+        """The gradient of the target's scores by a layer or the images, in numpy."""
+        self.backend.require(frozenset({"grad"}), "a gradient")
+
+        def program(backend: Backend, images: Array, *arrays: Array) -> Array:
+            return backend.grad(images, goal.with_arrays(arrays), wrt=wrt).gradients
+
+        arrays = [self.backend.asarray(array) for array in (self.images, *goal.arrays)]
+        compiled = self.backend.compiled(("parity gradient", wrt, goal.key), program, *arrays)
+        return self.backend.to_numpy(compiled(*arrays))
+
+
+def as_subjects(
+    models: Mapping[str, Backend], images: Any, input_size: tuple[int, int] | None
+) -> list[Subject]:
+    """Each backend with its own preparation of pictures, or with the same arrays."""
+    if hasattr(images, "__array__") and np.ndim(images) == 4:
+        batch = np.asarray(images)
+        found = [Subject(n, b, as_batch(batch, b.input_shape)) for n, b in models.items()]
+    else:
+        pictures = open_all(images)
+        size = input_size or _size(next(iter(models.values())))
+        found = [_prepared(name, backend, pictures, size) for name, backend in models.items()]
+    if not len(found[0].images):
+        raise ArrayInputError("a comparison needs at least one image, got none")
+    return found
+
+
+def _size(reference: Backend) -> tuple[int, int] | None:
+    height, width, _ = reference.input_shape
+    return None if height is None or width is None else (height, width)
+
+
+def _prepared(
+    name: str, backend: Backend, pictures: list[Picture], size: tuple[int, int] | None
+) -> Subject:
+    """The pictures as a backend takes them; in the reference's size, where it takes any."""
+    images, views = prepare_all(backend, pictures, size if _size(backend) is None else None)
+    return Subject(name, backend, images, tuple(pictures), views)
