@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
 
+import h5py
 import keras
 from xaimaps_tensorflow._keras_files.call_indices import renumbered
 from xaimaps_tensorflow._keras_files.legacy import reworded
