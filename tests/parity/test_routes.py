@@ -5,7 +5,6 @@ import tempfile
 
 import numpy as np
 import pytest
-from xaimaps_tensorflow.testing.models import seeded
 
 from xaimaps import PRESETS
 from xaimaps import _converter as converter
@@ -56,6 +55,7 @@ def network(keras, *layers, outputs=(5,)):
         x = layer(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     heads = [keras.layers.Dense(n, name=f"head{n}")(x) for n in outputs]
+    seeded = pytest.importorskip("xaimaps_tensorflow.testing.models").seeded
     return seeded(keras.Model(images, heads if len(heads) > 1 else heads[0], name="net"))
 
 

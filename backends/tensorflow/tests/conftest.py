@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 import pytest
-from xaimaps_tensorflow.testing.copies import as_keras
 
 import xaimaps
 
@@ -27,10 +26,10 @@ def pytest_itemcollected(item):
 @pytest.fixture(scope="session")
 def build():
     """Build a network of `xaimaps.testing` as a sequential model, and load it."""
-    pytest.importorskip("keras")
+    copies = pytest.importorskip("xaimaps_tensorflow.testing.copies")
 
     def load(network, *end, **options):
-        return xaimaps.load(as_keras(network, *end), **options)
+        return xaimaps.load(copies.as_keras(network, *end), **options)
 
     return load
 

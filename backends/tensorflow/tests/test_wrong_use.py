@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from xaimaps_tensorflow.testing.models import SMALL
 
 import xaimaps
 from xaimaps import _cli as cli
@@ -13,6 +12,7 @@ from xaimaps.errors import BackendError, LayerError, ModelLoadError, Unsupported
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
+SMALL = pytest.importorskip("xaimaps_tensorflow.testing.models").SMALL
 L = keras.layers
 SHAPE = (8, 8, 3)
 IMAGES = np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from xaimaps_tensorflow.testing.models import seeded
 
 SHAPE = (8, 8, 3)
 
@@ -37,6 +36,7 @@ def spoiler(sound, tmp_path):
 def tiny():
     """A network of two layers with weights."""
     import keras
+    from xaimaps_tensorflow.testing.models import seeded
 
     layers = [keras.layers.Conv2D(2, 3, name="conv"), keras.layers.GlobalAveragePooling2D()]
     layers = [keras.Input(SHAPE), *layers, keras.layers.Dense(3, name="dense")]

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from xaimaps_tensorflow.testing.models import seeded
 
 import xaimaps
 from xaimaps.errors import LayerError, ModelLoadError, UnsupportedModelError
@@ -20,6 +19,7 @@ L = keras.layers
 checking = pytest.importorskip("xaimaps_tensorflow.to_onnx._validate")
 converting = pytest.importorskip("xaimaps_tensorflow.to_onnx._convert")
 locating = pytest.importorskip("xaimaps_tensorflow.to_onnx._match_layers")
+seeded = pytest.importorskip("xaimaps_tensorflow.testing.models").seeded
 subjects = pytest.importorskip("xaimaps_tensorflow.to_onnx._model")
 tracing = pytest.importorskip("xaimaps_tensorflow.to_onnx._trace")
 convert, locate = converting.convert, locating.locate

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from xaimaps_tensorflow.testing.models import seeded
 
 import xaimaps
 from xaimaps.errors import ModelLoadError, UnsupportedModelError, XaimapsError
@@ -14,6 +13,7 @@ pytest.importorskip("tf2onnx")
 keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 apart = pytest.importorskip("xaimaps_tensorflow.to_onnx._subprocess")
+seeded = pytest.importorskip("xaimaps_tensorflow.testing.models").seeded
 child = importlib.import_module("xaimaps_tensorflow.to_onnx.__main__")
 Job, Outcome = apart.Job, apart.Outcome
 QUIET = "ignore:__array__ implementation:DeprecationWarning"  # when Keras saves a model
