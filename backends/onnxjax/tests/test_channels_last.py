@@ -15,9 +15,9 @@ from onnxjax import load, registry
 from onnxjax._ops.channels import elementwise
 from onnxjax._ops.convolution import Kernel, conv
 from onnxjax._passes.channels_last import kernels_by_place
+from onnxjax.errors import UnsupportedModelError
 
 import xaimaps
-from xaimaps.errors import UnsupportedModelError
 
 RNG = np.random.default_rng(11)
 CHANNELS = RNG.normal(size=(6, 1, 1)).astype(np.float32)

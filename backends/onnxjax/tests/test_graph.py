@@ -9,8 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxjax import load, op, operators, run
 from onnxjax._ops import control
-
-from xaimaps.errors import ArrayInputError, UnsupportedModelError
+from onnxjax.errors import ArrayInputError, UnsupportedModelError
 
 RNG = np.random.default_rng(3)
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL

@@ -45,8 +45,7 @@ def build_graph(
         UnsupportedModelError: operators without a rule, all of them named.
     """
     _require_rules(proto, opsets)
-    graph = on_integers(_resolve(proto, opsets, tensors or TensorReader()), opsets.get("", 1))
-    graph = channels_last(graph)
+    graph = channels_last(on_integers(_resolve(proto, opsets, tensors or TensorReader())))
     folded, computed = _fold(graph)
     constants = {**graph.constants, **computed}
     read = {name for node in folded for name in node.reads} | set(graph.outputs)

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from onnxjax.errors import ModelLoadError, UnsupportedModelError
+from onnxjax.registry import Rule
 
 Array = Any
 Call = tuple[str, str, str]
@@ -46,17 +47,6 @@ TRACED_ELEMENTS = 2**31
 
 LEAST = 1024
 """What a computation is charged at least, so that endless cheap ones come to an end too."""
-
-BOUNDED = frozenset(
-    {
-        *("Add", "And", "Cast", "Ceil", "Concat", "DequantizeLinear", "Div", "Equal", "Exp"),
-        *("Floor", "Gather", "Greater", "Identity", "Less", "Log", "Max", "Min", "Mod", "Mul"),
-        *("Neg", "Not", "Or", "Pow", "QuantizeLinear", "ReduceProd", "ReduceSum", "Reshape"),
-        *("Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
-        "Where",
-    }
-)
-"""Operators whose result has at most the sum or the product of the numbers of their inputs."""
 
 
 @dataclass
@@ -100,21 +90,18 @@ def spending(budget: Budget) -> Iterator[None]:
         _BUDGET.reset(token)
 
 
-def charge(
-    operator: str, fn: Callable[..., Any], inputs: Sequence[Array], static: Collection[int]
-) -> None:
+def charge(rule: Rule, fn: Callable[..., Any], inputs: Sequence[Array]) -> None:
     """Pay for the results of a rule before numpy computes them.
 
     Args:
-        operator: the name of the operator.
-        fn: its rule, ready to be called with `jax.numpy` and the inputs.
+        rule: the rule.
+        fn: its function, ready to be called with `jax.numpy` and the inputs.
         inputs: numpy arrays, or None.
-        static: the positions of those whose values the rule needs.
 
     Raises:
         UnsupportedModelError: they would be too big.
     """
-    (_BUDGET.get() or Budget()).spend(_result_bytes(operator, fn, inputs, static))
+    (_BUDGET.get() or Budget()).spend(_result_bytes(rule, fn, inputs))
 
 
 def require_possible(results: Sequence[Array]) -> None:
@@ -131,15 +118,13 @@ def require_possible(results: Sequence[Array]) -> None:
             )
 
 
-def _result_bytes(
-    operator: str, fn: Callable[..., Any], inputs: Sequence[Array], static: Collection[int]
-) -> int:
+def _result_bytes(rule: Rule, fn: Callable[..., Any], inputs: Sequence[Array]) -> int:
     sizes = [np.size(x) for x in inputs if x is not None]
     most = 8 * max(sum(sizes), math.prod(map(max, sizes, [1] * len(sizes))))
-    if operator in BOUNDED and most <= 2**20:
+    if (rule.elementwise or rule.bounded) and most <= 2**20:
         return most
     try:
-        return _traced_bytes(fn, inputs, static)
+        return _traced_bytes(fn, inputs, rule.static)
     except Exception:  # whatever is wrong with the inputs, the rule itself will say
         return 8 * sum(sizes)
 

@@ -61,6 +61,11 @@ class Node:
         captured = (name for graph in self.subgraphs.values() for name in graph.captured)
         return (*(name for name in self.inputs if name), *captured)
 
+    @property
+    def is_planar(self) -> bool:
+        """Whether its first input and output are (N, C, *spatial)."""
+        return self.rule.planar and not self.attributes.get("channels_last")
+
     def __call__(self, values: Values) -> None:
         """Compute the outputs into `values`.
 
@@ -104,7 +109,7 @@ class Node:
         run = functools.partial(self.rule.fn, **self.attributes, **bodies, **counted)
         with np.errstate(all="ignore"):  # constants may hold what numpy warns of, as JAX does not
             if xp is np:
-                charge(self.operator, functools.partial(run, jnp), inputs, self.rule.static)
+                charge(self.rule, functools.partial(run, jnp), inputs)
             results = run(xp, *inputs)
         results = results if isinstance(results, tuple) else (results,)
         require_possible(results)

@@ -1,4 +1,4 @@
-"""The table of operator rules: one function for each operator, found by domain, name and opset.
+"""One row for each operator: the function that computes it, and what is known of it.
 
 A rule is a pure function `rule(xp, *inputs, **attributes)`. `xp` is numpy when every input is a
 numpy array, so that shape arithmetic folds at trace time in exact integers, and `jax.numpy`
@@ -6,13 +6,15 @@ otherwise. Inputs come by position (None for a missing optional one), attributes
 of the ONNX schema, with the schema's defaults as the function's defaults: an attribute that the
 function does not name is refused at load. A rule returns one array, or a tuple of them.
 
-To add an operator, write its function in the file of its family in `ops/`:
+To add an operator, write its function in the file of its family in `_ops/`:
 
-    @op("LeakyRelu", elementwise=True)
+    @op("LeakyRelu", kind="relu", elementwise=True, homogeneous=True)
     def leaky_relu(xp, x, *, alpha=0.01):
         return xp.where(x >= 0, x, alpha * x)
 
-When a later opset changes an operator's meaning, its rule is a second function with `since`.
+What the decorator says of the operator is all that graph passes and readers of graphs know of it:
+none of them looks at its name. It is said once. When a later opset changes how an operator is
+computed, its rule is a second function with `since`, which inherits the rest.
 The last function that is registered for an operator and a `since` wins, so that a user's own
 replaces ours.
 A parameter `n_outputs` is filled with the number of outputs that the node names.
@@ -24,15 +26,70 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
 RuleFunction = Callable[..., Any]
 Function = TypeVar("Function", bound=RuleFunction)
 
+Kind = Literal[
+    "view",  # returns its first input, in another shape or type at most
+    "transpose",  # reorders axes
+    "slice",  # takes a part of its first input
+    "pad",  # adds a border
+    "expand",  # repeats its first input
+    "resize",  # samples its first input at another size
+    "rearrange",  # moves channels to spatial positions, or back
+    "concat",  # joins its inputs along an axis
+    "select",  # takes each element from one of its inputs
+    "sum",  # adds or subtracts its inputs
+    "product",  # multiplies its inputs
+    "quotient",  # divides its first input by its second
+    "exp",  # the exponential function
+    "arithmetic",  # any other function of mathematics
+    "compare",  # compares, or combines bits
+    "conv",  # a convolution, with weights as its second input
+    "dense",  # a matrix product and a bias
+    "matmul",  # a product of stacks of matrices
+    "einsum",  # sums of products by an equation
+    "attention",  # mixes values by the similarity of queries and keys
+    "recurrent",  # goes through a sequence
+    "control",  # runs other graphs
+    "batch_norm",  # normalises by stored statistics
+    "norm",  # normalises by the statistics of its input
+    "relu",  # passes what is positive and holds back what is negative
+    "activation",  # any other nonlinear function of one input
+    "sigmoid",  # probabilities of independent classes
+    "softmax",  # probabilities of exclusive classes, or their logarithms
+    "average_pool",  # the mean of each window
+    "max_pool",  # the maximum of each window
+    "global_average_pool",  # the mean over all spatial positions
+    "global_max_pool",  # the maximum over all spatial positions
+    "pool",  # another summary of windows or regions
+    "reduce",  # a summary along axes
+    "quantize",  # rounds to integers
+    "dequantize",  # turns integers back into floats
+    "size",  # reads the shape of its input, not its values
+    "random",  # draws random numbers
+    "other",
+]
+"""What an operator does. Arguments that only some of a kind share are in the nodes' attributes."""
+
+
+class Traits(TypedDict, total=False):
+    """What is known of an operator whatever its opset; `Rule` says what each trait means."""
+
+    kind: Kind
+    homogeneous: bool
+    linear: bool
+    differentiable: bool
+    planar: bool
+    bounded: bool
+    integer: tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Rule:
-    """How one operator runs, from opset `since` on.
+    """How one operator is computed from opset `since` on, and what is known of it.
 
     Attributes:
         fn: the function.
@@ -41,6 +98,18 @@ class Rule:
         attributes: the names of the attributes that it understands.
         counts_outputs: whether it takes `n_outputs`.
         elementwise: whether it has one output, of the shape that its inputs broadcast to.
+        kind: what it does.
+        homogeneous: whether f(c x) = c f(x) for every c > 0, where x is all its inputs of floats
+            that depend on the data, and the others are constant.
+        linear: whether it is linear in each input of floats, apart from what it adds; a quotient
+            in its first, a normalisation and a convolution in their first and their weights.
+        differentiable: whether its derivative is other than zero anywhere.
+        planar: whether its first input and its first output are (N, C, *spatial), unless an
+            attribute `channels_last` says otherwise.
+        bounded: whether its results have at most as many elements, of at most 8 bytes, as the sum
+            or the product of the sizes of its inputs. What is elementwise is bounded anyway.
+        integer: the domain and name of the operator that ONNX Runtime makes of it between
+            quantised tensors; None if there is none.
     """
 
     fn: RuleFunction
@@ -49,6 +118,13 @@ class Rule:
     attributes: frozenset[str]
     counts_outputs: bool
     elementwise: bool = False
+    kind: Kind = "other"
+    homogeneous: bool = False
+    linear: bool = False
+    differentiable: bool = True
+    planar: bool = False
+    bounded: bool = False
+    integer: tuple[str, str] | None = None
 
     @classmethod
     def of(
@@ -58,16 +134,18 @@ class Rule:
         static: Sequence[int] = (),
         *,
         elementwise: bool = False,
+        **traits: Unpack[Traits],
     ) -> Rule:
         """The rule that a function's own signature describes."""
         parameters = inspect.signature(fn).parameters.values()
         names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         attributes = frozenset(names - {"n_outputs"})
         counts_outputs = "n_outputs" in names
-        return cls(fn, since, frozenset(static), attributes, counts_outputs, elementwise)
+        return cls(fn, since, frozenset(static), attributes, counts_outputs, elementwise, **traits)
 
 
 _RULES: defaultdict[tuple[str, str], list[Rule]] = defaultdict(list)
+_TRAITS: dict[tuple[str, str], Traits] = {}
 
 
 def op(
@@ -76,6 +154,7 @@ def op(
     static: Sequence[int] = (),
     domain: str = "",
     elementwise: bool = False,
+    **traits: Unpack[Traits],
 ) -> Callable[[Function], Function]:
     """Register the decorated function as the rule of the operators `names`.
 
@@ -86,22 +165,63 @@ def op(
         domain: the operator set; "" is ONNX's own.
         elementwise: whether the rule has one output, of the shape that its inputs broadcast to as
             in numpy. It may then be given them with their axes in another order.
+        traits: what else is known of the operators, see `Rule`; what is left out is as in an
+            earlier registration of the same operator.
     """
+    describe(*names, domain=domain, **traits)
 
     def register(fn: Function) -> Function:
         for name in names:
-            rules = _RULES["" if domain == "ai.onnx" else domain, name]
-            rules.append(Rule.of(fn, since, static, elementwise=elementwise))
-            rules.sort(key=lambda rule: rule.since)
+            key = _key(domain, name)
+            rule = Rule.of(fn, since, static, elementwise=elementwise, **_TRAITS[key])
+            _RULES[key].append(rule)
+            _RULES[key].sort(key=lambda rule: rule.since)
         return fn
 
     return register
+
+
+def describe(*names: str, domain: str = "", **traits: Unpack[Traits]) -> None:
+    """Say what is known of operators that have no rule of their own.
+
+    Args:
+        names: operator names.
+        domain: the operator set; "" is ONNX's own.
+        traits: see `Rule`.
+
+    Raises:
+        ValueError: the kind is none of `Kind`.
+        TypeError: a trait is none of `Traits`.
+    """
+    _check(names[0], traits)
+    for name in names:
+        key = _key(domain, name)
+        _TRAITS[key] = {**_TRAITS.get(key, {}), **traits}
+
+
+def _check(name: str, traits: Traits) -> None:
+    known = Traits.__annotations__
+    for trait in traits.keys() - known:
+        raise TypeError(f"there is no trait {trait!r} of {name}; the traits are {', '.join(known)}")
+    if traits.get("kind", "other") not in get_args(Kind):
+        raise ValueError(
+            f"the kind of {name} must be one of {', '.join(get_args(Kind))}, got {traits['kind']!r}"
+        )
+
+
+def _key(domain: str, name: str) -> tuple[str, str]:
+    return "" if domain == "ai.onnx" else domain, name
 
 
 def find_rule(domain: str, name: str, opset: int) -> Rule | None:
     """The newest rule that serves `opset`, or None."""
     serving = [rule for rule in _RULES.get((domain, name), []) if rule.since <= opset]
     return serving[-1] if serving else None
+
+
+def find_traits(domain: str, name: str) -> Traits:
+    """What is known of an operator; nothing of one that nobody has described."""
+    return _TRAITS.get((domain, name), {})
 
 
 def operators() -> tuple[tuple[str, str], ...]:

@@ -17,31 +17,31 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("Relu", elementwise=True)
+@op("Relu", elementwise=True, kind="relu", homogeneous=True)
 def relu(xp: Any, x: Array) -> Array:
     """max(x, 0), with slope 0 at 0."""
     return xp.where(x <= 0, xp.zeros_like(x), x)
 
 
-@op("LeakyRelu", elementwise=True)
+@op("LeakyRelu", elementwise=True, kind="relu", homogeneous=True)
 def leaky_relu(xp: Any, x: Array, *, alpha: float = 0.01) -> Array:
     """The input, or alpha times it where it is not positive."""
     return xp.where(x > 0, x, alpha * x)
 
 
-@op("PRelu", since=7, elementwise=True)
+@op("PRelu", since=7, elementwise=True, kind="relu", homogeneous=True)
 def prelu(xp: Any, x: Array, slope: Array) -> Array:
     """The input, or slope times it where it is not positive."""
     return xp.where(x > 0, x, slope * x)
 
 
-@op("ThresholdedRelu", elementwise=True)
+@op("ThresholdedRelu", elementwise=True, kind="relu")
 def thresholded_relu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
     """The input above alpha, else 0."""
     return xp.where(x <= alpha, xp.zeros_like(x), x)
 
 
-@op("Clip", elementwise=True)
+@op("Clip", elementwise=True, kind="relu")
 def clip_6(xp: Any, x: Array, *, min: float | None = None, max: float | None = None) -> Array:
     """Bounds as attributes."""
     return clip_11(xp, x, min, max)
@@ -59,13 +59,13 @@ def clip_11(xp: Any, x: Array, low: Array | None = None, high: Array | None = No
     return x
 
 
-@op("HardSigmoid", elementwise=True)
+@op("HardSigmoid", elementwise=True, kind="activation")
 def hard_sigmoid(xp: Any, x: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
     """A straight line, alpha * x + beta, between 0 and 1."""
     return clip_11(xp, alpha * x + beta, 0.0, 1.0)
 
 
-@op("HardSwish", elementwise=True)
+@op("HardSwish", elementwise=True, kind="activation")
 def hard_swish(xp: Any, x: Array) -> Array:
     """The input times its hard sigmoid, with the slopes of PyTorch's."""
     return _hard_swish(jnp.asarray(x))
@@ -84,19 +84,19 @@ def _hard_swish_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
     return _hard_swish(x), slope * dx
 
 
-@op("Elu", elementwise=True)
+@op("Elu", elementwise=True, kind="relu")
 def elu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
     """The input, or alpha * (exp(x) - 1) where it is not positive."""
     return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x)))
 
 
-@op("Celu", elementwise=True)
+@op("Celu", elementwise=True, kind="relu")
 def celu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
     """The input, or alpha * (exp(x / alpha) - 1) where it is not positive."""
     return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x) / alpha))
 
 
-@op("Selu", since=6, elementwise=True)
+@op("Selu", since=6, elementwise=True, kind="relu")
 def selu(
     xp: Any, x: Array, *, alpha: float = 1.6732631921768188, gamma: float = 1.0507010221481323
 ) -> Array:
@@ -109,7 +109,7 @@ def _unless_positive(xp: Any, x: Array) -> Array:
     return xp.where(x > 0, xp.zeros_like(x), x)
 
 
-@op("Shrink", elementwise=True)
+@op("Shrink", elementwise=True, kind="activation")
 def shrink(xp: Any, x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Array:
     """The input moved by `bias` towards 0, and 0 between -lambd and lambd."""
     offset = xp.asarray(bias, dtype=x.dtype)
@@ -117,55 +117,55 @@ def shrink(xp: Any, x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Array
     return xp.where((x < -lambd) | (x > lambd), moved, xp.zeros_like(x))
 
 
-@op("Sigmoid", elementwise=True)
+@op("Sigmoid", elementwise=True, kind="sigmoid")
 def sigmoid(xp: Any, x: Array) -> Array:
     """1 / (1 + exp(-x))."""
     return jax.nn.sigmoid(jnp.asarray(x))
 
 
-@op("Swish", elementwise=True)
+@op("Swish", elementwise=True, kind="activation")
 def swish(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
     """The input times sigmoid(alpha * x)."""
     return x * jax.nn.sigmoid(alpha * jnp.asarray(x))
 
 
-@op("Softplus", elementwise=True)
+@op("Softplus", elementwise=True, kind="activation")
 def softplus(xp: Any, x: Array) -> Array:
     """log(1 + exp(x))."""
     return jax.nn.softplus(jnp.asarray(x))
 
 
-@op("Softsign", elementwise=True)
+@op("Softsign", elementwise=True, kind="activation")
 def softsign(xp: Any, x: Array) -> Array:
     """The ratio x / (1 + |x|)."""
     return x / (1 + xp.abs(x))
 
 
-@op("Mish", elementwise=True)
+@op("Mish", elementwise=True, kind="activation")
 def mish(xp: Any, x: Array) -> Array:
     """The input times tanh(softplus(x))."""
     return x * jnp.tanh(jax.nn.softplus(jnp.asarray(x)))
 
 
-@op("Gelu", elementwise=True)
+@op("Gelu", elementwise=True, kind="activation")
 def gelu(xp: Any, x: Array, *, approximate: str = "none") -> Array:
     """The input times the normal distribution function of x, or its approximation by tanh."""
     return jax.nn.gelu(jnp.asarray(x), approximate=approximate == "tanh")
 
 
-@op("Softmax", since=13)
+@op("Softmax", since=13, kind="softmax")
 def softmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
     """exp(x) / sum(exp(x)) along one axis."""
     return jax.nn.softmax(jnp.asarray(x), axis=axis)
 
 
-@op("LogSoftmax", since=13)
+@op("LogSoftmax", since=13, kind="softmax")
 def log_softmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
     """The logarithm of the softmax."""
     return jax.nn.log_softmax(jnp.asarray(x), axis=axis)
 
 
-@op("Hardmax", since=13)
+@op("Hardmax", since=13, differentiable=False)
 def hardmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
     """1 at the first largest value along one axis, else 0."""
     return jax.nn.one_hot(jnp.argmax(x, axis), x.shape[axis], dtype=x.dtype, axis=axis)

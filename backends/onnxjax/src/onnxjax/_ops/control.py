@@ -27,7 +27,7 @@ UNROLLED = 128
 """Loops of up to this many rounds are written out, so that each may have its own shapes."""
 
 
-@op("If")
+@op("If", kind="control")
 def if_(xp: Any, condition: Array, *, then_branch: Body, else_branch: Body) -> Arrays:
     """One branch; only a condition that depends on the data compiles both."""
     if is_static(condition):
@@ -47,7 +47,7 @@ def if_(xp: Any, condition: Array, *, then_branch: Body, else_branch: Body) -> A
         ) from None
 
 
-@op("Loop")
+@op("Loop", kind="control")
 def loop(
     xp: Any, trips: Array | None, condition: Array | None, *state: Array, body: Body
 ) -> Arrays:
@@ -142,7 +142,7 @@ def _like(results: Sequence[Array], values: Sequence[Array]) -> Arrays:
     return arrays
 
 
-@op("Scan", since=9)
+@op("Scan", since=9, kind="control")
 def scan(
     xp: Any,
     *inputs: Array,

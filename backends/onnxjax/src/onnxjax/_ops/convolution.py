@@ -72,7 +72,7 @@ class Kernel:
         return dtype
 
 
-@op("Conv")
+@op("Conv", kind="conv", linear=True, planar=True, integer=("", "QLinearConv"))
 def conv(
     xp: Any,
     x: Array,

@@ -19,7 +19,7 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("ConvTranspose")
+@op("ConvTranspose", kind="conv", linear=True, planar=True)
 def conv_transpose(
     xp: Any,
     x: Array,
@@ -79,7 +79,7 @@ def _transposed_kernel(w: Array, group: int) -> Array:
     return jnp.flip(joined, tuple(range(2, w.ndim)))
 
 
-@op("Col2Im", static=(1, 2))
+@op("Col2Im", static=(1, 2), homogeneous=True)
 def col2im(
     xp: Any,
     x: Array,
@@ -108,7 +108,7 @@ def col2im(
     return y
 
 
-@op("DeformConv")
+@op("DeformConv", kind="conv", planar=True)
 def deform_conv(
     xp: Any,
     x: Array,

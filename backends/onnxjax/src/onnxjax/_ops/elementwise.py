@@ -13,52 +13,59 @@ from jax.scipy import special
 
 from onnxjax._ops.common import cast
 from onnxjax.errors import UnsupportedModelError
-from onnxjax.registry import RuleFunction, op
+from onnxjax.registry import RuleFunction, Traits, op
 
 Array = Any
 
-UNARY = {
-    "Acos": "arccos",
-    "Acosh": "arccosh",
-    "Asin": "arcsin",
-    "Asinh": "arcsinh",
-    "Atan": "arctan",
-    "Atanh": "arctanh",
-    "BitwiseNot": "invert",
-    "Ceil": "ceil",
-    "Cos": "cos",
-    "Cosh": "cosh",
-    "Exp": "exp",
-    "Floor": "floor",
-    "IsNaN": "isnan",
-    "Log": "log",
-    "Neg": "negative",
-    "Not": "logical_not",
-    "Round": "round",
-    "Sign": "sign",
-    "Sin": "sin",
-    "Sinh": "sinh",
-    "Sqrt": "sqrt",
-    "Tan": "tan",
-    "Tanh": "tanh",
+_ARITHMETIC: Traits = {"kind": "arithmetic"}
+_STEP: Traits = {"kind": "arithmetic", "differentiable": False}
+_COMPARISON: Traits = {"kind": "compare", "differentiable": False}
+
+UNARY: dict[str, tuple[str, Traits]] = {
+    "Acos": ("arccos", _ARITHMETIC),
+    "Acosh": ("arccosh", _ARITHMETIC),
+    "Asin": ("arcsin", _ARITHMETIC),
+    "Asinh": ("arcsinh", _ARITHMETIC),
+    "Atan": ("arctan", _ARITHMETIC),
+    "Atanh": ("arctanh", _ARITHMETIC),
+    "BitwiseNot": ("invert", _COMPARISON),
+    "Ceil": ("ceil", _STEP),
+    "Cos": ("cos", _ARITHMETIC),
+    "Cosh": ("cosh", _ARITHMETIC),
+    "Exp": ("exp", {"kind": "exp"}),
+    "Floor": ("floor", _STEP),
+    "IsNaN": ("isnan", _COMPARISON),
+    "Log": ("log", _ARITHMETIC),
+    "Neg": ("negative", {"kind": "arithmetic", "homogeneous": True}),
+    "Not": ("logical_not", _COMPARISON),
+    "Round": ("round", _STEP),
+    "Sign": ("sign", _STEP),
+    "Sin": ("sin", _ARITHMETIC),
+    "Sinh": ("sinh", _ARITHMETIC),
+    "Sqrt": ("sqrt", _ARITHMETIC),
+    "Tan": ("tan", _ARITHMETIC),
+    "Tanh": ("tanh", {"kind": "activation"}),
 }
 """The functions of one argument that numpy, JAX and ONNX define alike, by their numpy names."""
 
-BINARY = {
-    "Add": "add",
-    "And": "logical_and",
-    "BitwiseAnd": "bitwise_and",
-    "BitwiseOr": "bitwise_or",
-    "BitwiseXor": "bitwise_xor",
-    "Equal": "equal",
-    "Greater": "greater",
-    "GreaterOrEqual": "greater_equal",
-    "Less": "less",
-    "LessOrEqual": "less_equal",
-    "Mul": "multiply",
-    "Or": "logical_or",
-    "Sub": "subtract",
-    "Xor": "logical_xor",
+BINARY: dict[str, tuple[str, Traits]] = {
+    "Add": ("add", {"kind": "sum", "linear": True, "integer": ("com.microsoft", "QLinearAdd")}),
+    "And": ("logical_and", _COMPARISON),
+    "BitwiseAnd": ("bitwise_and", _COMPARISON),
+    "BitwiseOr": ("bitwise_or", _COMPARISON),
+    "BitwiseXor": ("bitwise_xor", _COMPARISON),
+    "Equal": ("equal", _COMPARISON),
+    "Greater": ("greater", _COMPARISON),
+    "GreaterOrEqual": ("greater_equal", _COMPARISON),
+    "Less": ("less", _COMPARISON),
+    "LessOrEqual": ("less_equal", _COMPARISON),
+    "Mul": (
+        "multiply",
+        {"kind": "product", "linear": True, "integer": ("com.microsoft", "QLinearMul")},
+    ),
+    "Or": ("logical_or", _COMPARISON),
+    "Sub": ("subtract", {"kind": "sum", "linear": True}),
+    "Xor": ("logical_xor", _COMPARISON),
 }
 """The same for two arguments."""
 
@@ -72,19 +79,19 @@ def _named(function: str) -> RuleFunction:
     return rule
 
 
-for _operator, _function in UNARY.items():
-    op(_operator, elementwise=True)(_named(_function))
-for _operator, _function in BINARY.items():
-    op(_operator, since=7, elementwise=True)(_named(_function))
+for _operator, (_function, _traits) in UNARY.items():
+    op(_operator, elementwise=True, **_traits)(_named(_function))
+for _operator, (_function, _traits) in BINARY.items():
+    op(_operator, since=7, elementwise=True, **_traits)(_named(_function))
 
 
-@op("Abs", elementwise=True)
+@op("Abs", elementwise=True, kind="arithmetic", homogeneous=True)
 def absolute(xp: Any, x: Array) -> Array:
     """Without the sign, and with slope 0 at 0, where JAX's own has 1."""
     return x * xp.sign(x)
 
 
-@op("Div", since=7, elementwise=True)
+@op("Div", since=7, elementwise=True, kind="quotient", linear=True)
 def div(xp: Any, a: Array, b: Array) -> Array:
     """The quotient; integers are cut towards zero."""
     if a.dtype.kind not in "iu":
@@ -94,13 +101,13 @@ def div(xp: Any, a: Array, b: Array) -> Array:
     return quotient + inexact.astype(quotient.dtype)
 
 
-@op("Mod", elementwise=True)
+@op("Mod", elementwise=True, kind="arithmetic")
 def mod(xp: Any, a: Array, b: Array, *, fmod: int = 0) -> Array:
     """The remainder, with the sign of b, or with that of a as in C's `fmod`."""
     return xp.fmod(a, b) if fmod else xp.mod(a, b)
 
 
-@op("Pow", since=7, elementwise=True)
+@op("Pow", since=7, elementwise=True, kind="arithmetic")
 def power(xp: Any, x: Array, y: Array) -> Array:
     """The power x ** y, in the type of x."""
     if isinstance(y, np.ndarray | np.generic) and y.size == 1 and y.ndim <= x.ndim:
@@ -112,19 +119,19 @@ def power(xp: Any, x: Array, y: Array) -> Array:
     return cast(xp, xp.power(x, y), x.dtype)
 
 
-@op("Reciprocal", elementwise=True)
+@op("Reciprocal", elementwise=True, kind="arithmetic")
 def reciprocal(xp: Any, x: Array) -> Array:
     """1 / x."""
     return 1 / x
 
 
-@op("Erf", elementwise=True)
+@op("Erf", elementwise=True, kind="arithmetic")
 def erf(xp: Any, x: Array) -> Array:
     """The error function."""
     return special.erf(jnp.asarray(x))
 
 
-@op("IsInf", elementwise=True)
+@op("IsInf", elementwise=True, kind="compare", differentiable=False)
 def is_inf(xp: Any, x: Array, *, detect_negative: int = 1, detect_positive: int = 1) -> Array:
     """Which elements are infinite, of the signs that are asked for."""
     wanted = (x < 0) if detect_negative else xp.zeros(x.shape, bool)
@@ -132,43 +139,43 @@ def is_inf(xp: Any, x: Array, *, detect_negative: int = 1, detect_positive: int 
     return xp.isinf(x) & wanted
 
 
-@op("BitShift", elementwise=True)
+@op("BitShift", elementwise=True, kind="compare", differentiable=False)
 def bit_shift(xp: Any, x: Array, y: Array, *, direction: str) -> Array:
     """Move the bits by y places."""
     return xp.left_shift(x, y) if direction == "LEFT" else xp.right_shift(x, y)
 
 
-@op("Max", elementwise=True)
+@op("Max", elementwise=True, kind="select")
 def max_(xp: Any, *terms: Array) -> Array:
     """The largest, element by element; two that tie share the gradient."""
     return functools.reduce(xp.maximum, terms)
 
 
-@op("Min", elementwise=True)
+@op("Min", elementwise=True, kind="select")
 def min_(xp: Any, *terms: Array) -> Array:
     """The smallest, element by element; two that tie share the gradient."""
     return functools.reduce(xp.minimum, terms)
 
 
-@op("Sum", elementwise=True)
+@op("Sum", elementwise=True, kind="sum", linear=True)
 def sum_(xp: Any, *terms: Array) -> Array:
     """The sum of any number of tensors."""
     return functools.reduce(xp.add, terms)
 
 
-@op("Mean", elementwise=True)
+@op("Mean", elementwise=True, kind="sum", linear=True)
 def mean(xp: Any, *terms: Array) -> Array:
     """The mean of any number of tensors."""
     return functools.reduce(xp.add, terms) / len(terms)
 
 
-@op("Identity", elementwise=True)
+@op("Identity", elementwise=True, kind="view", homogeneous=True)
 def identity(xp: Any, x: Array) -> Array:
     """The input itself."""
     return x
 
 
-@op("Dropout", since=12, static=[2])
+@op("Dropout", since=12, static=[2], kind="view", homogeneous=True)
 def dropout(
     xp: Any,
     x: Array,
@@ -186,7 +193,7 @@ def dropout(
     return (x, np.ones(x.shape, bool))[:n_outputs]
 
 
-@op("Cast", since=6, elementwise=True)
+@op("Cast", since=6, elementwise=True, kind="view", homogeneous=True)
 def cast_(xp: Any, x: Array, *, to: int, saturate: int = 1, round_mode: str = "up") -> Array:
     """Convert to the ONNX type number `to`."""
     if to == onnx.TensorProto.STRING or x.dtype.kind in "OSU":
@@ -196,7 +203,7 @@ def cast_(xp: Any, x: Array, *, to: int, saturate: int = 1, round_mode: str = "u
     return convert(xp, x, onnx.helper.tensor_dtype_to_np_dtype(to), saturate=bool(saturate))
 
 
-@op("CastLike")
+@op("CastLike", kind="view", homogeneous=True)
 def cast_like(
     xp: Any, x: Array, like: Array, *, saturate: int = 1, round_mode: str = "up"
 ) -> Array:

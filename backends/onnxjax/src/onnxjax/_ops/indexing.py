@@ -25,19 +25,19 @@ UPDATES = {
 """What ONNX calls an update, what JAX calls it, and numpy's function for it."""
 
 
-@op("Gather")
+@op("Gather", kind="slice", homogeneous=True, bounded=True)
 def gather(xp: Any, x: Array, indices: Array, *, axis: int = 0) -> Array:
     """The slices of x along an axis that the indices name."""
     return xp.take(x, indices, axis=axis)
 
 
-@op("GatherElements")
+@op("GatherElements", kind="slice", homogeneous=True)
 def gather_elements(xp: Any, x: Array, indices: Array, *, axis: int = 0) -> Array:
     """One element for each index, which replaces its own place along an axis."""
     return xp.asarray(x)[_places(indices, axis)]
 
 
-@op("GatherND")
+@op("GatherND", kind="slice", homogeneous=True)
 def gather_nd(xp: Any, x: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     """The slices that the last axis of `indices` addresses, batch by batch."""
     rank = len(indices.shape) - 1
@@ -97,7 +97,7 @@ def _all_different(at: tuple[Array, ...]) -> bool:
     return bool(np.unique(places, axis=1).shape == places.shape)
 
 
-@op("TopK", since=11, static=[1])
+@op("TopK", since=11, static=[1], homogeneous=True)
 def top_k_11(
     xp: Any, x: Array, k: Array, *, axis: int = -1, largest: int = 1, sorted: int = 1
 ) -> tuple[Array, Array]:

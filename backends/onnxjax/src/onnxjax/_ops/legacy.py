@@ -33,7 +33,7 @@ def _aligned(rule: RuleFunction) -> RuleFunction:
 for _name in BROADCASTING:
     _rule = find_rule("", _name, 7)
     assert _rule is not None, "elementwise registers it"
-    op(_name)(_aligned(_rule.fn))
+    op(_name, bounded=True)(_aligned(_rule.fn))
 
 
 @op("PRelu")

@@ -9,13 +9,13 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("MatMul")
+@op("MatMul", kind="matmul", linear=True, integer=("", "QLinearMatMul"))
 def matmul(xp: Any, a: Array, b: Array) -> Array:
     """The product a @ b, with leading axes broadcast."""
     return xp.matmul(a, b)
 
 
-@op("Gemm", since=7)
+@op("Gemm", since=7, kind="dense", linear=True, integer=("com.microsoft", "QGemm"))
 def gemm(
     xp: Any,
     a: Array,
@@ -36,7 +36,7 @@ def gemm(
     return y + (c if beta == 1.0 else xp.asarray(beta, dtype=c.dtype) * c)
 
 
-@op("Einsum")
+@op("Einsum", kind="einsum", linear=True)
 def einsum(xp: Any, *operands: Array, equation: str) -> Array:
     """Sums of products, by Einstein's convention."""
     return xp.einsum(equation.replace(" ", ""), *operands)

@@ -12,19 +12,19 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("Where")
+@op("Where", kind="select", bounded=True)
 def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
     """Elements of x where the condition holds, of y elsewhere."""
     return xp.where(condition, x, y)
 
 
-@op("NonZero", static=[0])
+@op("NonZero", static=[0], differentiable=False)
 def non_zero(xp: Any, x: Array) -> Array:
     """The indices of what is not zero, one column for each."""
     return np.stack(np.nonzero(np.atleast_1d(x))).astype(np.int64)
 
 
-@op("Compress", static=[1])
+@op("Compress", static=[1], kind="slice", homogeneous=True)
 def compress(xp: Any, x: Array, condition: Array, *, axis: int | None = None) -> Array:
     """The slices along an axis, or the elements, whose condition holds."""
     if axis is None:
@@ -49,7 +49,7 @@ def unique(
     return tuple(np.asarray(r) for r in results)[:n_outputs]
 
 
-@op("Trilu", static=[1])
+@op("Trilu", static=[1], kind="select", homogeneous=True)
 def trilu(xp: Any, x: Array, k: Array | None = None, *, upper: int = 1) -> Array:
     """Zero below, or above, the k-th diagonal of each matrix."""
     offset = 0 if k is None else to_int(k)

@@ -45,7 +45,7 @@ def _activate(xp: Any, x: Array, name: str, params: Sequence[float]) -> Array:
     return rule.fn(xp, x, **dict(zip(names, params, strict=False)))
 
 
-@_microsoft("FusedConv")
+@_microsoft("FusedConv", kind="conv", planar=True)
 def fused_conv(
     xp: Any,
     x: Array,
@@ -77,7 +77,7 @@ def fused_conv(
     return _activate(jnp, y if z is None else y + z, activation, activation_params)
 
 
-@_microsoft("FusedGemm")
+@_microsoft("FusedGemm", kind="dense")
 def fused_gemm(
     xp: Any,
     a: Array,
@@ -99,7 +99,7 @@ def fused_gemm(
     return _activate(jnp, y if c is None else y + beta * jnp.asarray(c), activation, params)
 
 
-@_microsoft("FusedMatMul", "TransposeMatMul")
+@_microsoft("FusedMatMul", "TransposeMatMul", kind="matmul", linear=True)
 def fused_matmul(
     xp: Any,
     a: Array,
@@ -122,31 +122,31 @@ def _oriented(a: Array, transposed: int, batch_behind: int) -> Array:
     return jnp.swapaxes(a, -1, -2) if transposed and a.ndim > 1 else a
 
 
-@_microsoft("Gelu")
+@_microsoft("Gelu", kind="activation")
 def gelu(xp: Any, x: Array) -> Array:
     """The input times the normal distribution of x."""
     return jax.nn.gelu(jnp.asarray(x), approximate=False)
 
 
-@_microsoft("BiasGelu")
+@_microsoft("BiasGelu", kind="activation")
 def bias_gelu(xp: Any, x: Array, bias: Array) -> Array:
     """Gelu of x + bias."""
     return gelu(xp, x + bias)
 
 
-@_microsoft("FastGelu")
+@_microsoft("FastGelu", kind="activation")
 def fast_gelu(xp: Any, x: Array, bias: Array | None = None) -> Array:
     """Gelu of x + bias, through tanh."""
     return jax.nn.gelu(jnp.asarray(x if bias is None else x + bias), approximate=True)
 
 
-@_microsoft("QuickGelu")
+@_microsoft("QuickGelu", kind="activation")
 def quick_gelu(xp: Any, x: Array, *, alpha: float = 1.702) -> Array:
     """The input times sigmoid(alpha * x)."""
     return x * jax.nn.sigmoid(alpha * jnp.asarray(x))
 
 
-@_microsoft("SkipLayerNormalization")
+@_microsoft("SkipLayerNormalization", kind="norm")
 def skip_layer_normalization(
     xp: Any,
     x: Array,
@@ -163,7 +163,7 @@ def skip_layer_normalization(
     return (*normalised, total)
 
 
-@_microsoft("SkipSimplifiedLayerNormalization")
+@_microsoft("SkipSimplifiedLayerNormalization", kind="norm")
 def skip_rms_normalization(
     xp: Any,
     x: Array,
@@ -179,7 +179,7 @@ def skip_rms_normalization(
     return y, jnp.zeros_like(inverse), inverse, total
 
 
-@_microsoft("Pad", static=(1,))
+@_microsoft("Pad", static=(1,), kind="pad", linear=True)
 def pad(
     xp: Any, x: Array, pads: Array, value: Array | None = None, *, mode: str = "constant"
 ) -> Array:

@@ -39,7 +39,7 @@ Array = Any
 _microsoft = functools.partial(op, domain=DOMAIN)
 
 
-@_microsoft("QuantizeLinear")
+@_microsoft("QuantizeLinear", kind="quantize", bounded=True)
 def quantize_linear_microsoft(
     xp: Any, x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1
 ) -> Array:
@@ -47,7 +47,7 @@ def quantize_linear_microsoft(
     return quantize_linear(xp, x, scale, zero, axis=axis)
 
 
-@_microsoft("DequantizeLinear")
+@_microsoft("DequantizeLinear", kind="dequantize", bounded=True)
 def dequantize_linear_microsoft(
     xp: Any, x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1
 ) -> Array:
@@ -55,7 +55,7 @@ def dequantize_linear_microsoft(
     return dequantize_linear(xp, x, scale, zero, axis=axis)
 
 
-@_microsoft("QLinearAdd")
+@_microsoft("QLinearAdd", kind="sum")
 def qlinear_add(
     xp: Any,
     a: Array,
@@ -80,7 +80,7 @@ def _or_zero(zero: Array | None) -> Array:
     return jnp.float32(0) if zero is None else carried(zero)
 
 
-@_microsoft("QLinearMul")
+@_microsoft("QLinearMul", kind="product")
 def qlinear_mul(
     xp: Any,
     a: Array,
@@ -118,7 +118,7 @@ def _through_reals(
     return as_integers(xp, quantize(y, y_scale, y_zero, dtype), dtype)
 
 
-@_microsoft("QLinearSigmoid")
+@_microsoft("QLinearSigmoid", kind="sigmoid")
 def qlinear_sigmoid(
     xp: Any,
     x: Array,
@@ -131,7 +131,7 @@ def qlinear_sigmoid(
     return _through_reals(xp, jax.nn.sigmoid, x, x_scale, x_zero, y_scale, y_zero)
 
 
-@_microsoft("QLinearLeakyRelu")
+@_microsoft("QLinearLeakyRelu", kind="relu")
 def qlinear_leaky_relu(
     xp: Any,
     x: Array,
@@ -148,7 +148,7 @@ def qlinear_leaky_relu(
     )
 
 
-@_microsoft("QLinearSoftmax")
+@_microsoft("QLinearSoftmax", kind="softmax")
 def qlinear_softmax(
     xp: Any,
     x: Array,
@@ -170,7 +170,7 @@ def qlinear_softmax(
     return _through_reals(xp, softmax, x, x_scale, x_zero, y_scale, y_zero)
 
 
-@_microsoft("QLinearAveragePool")
+@_microsoft("QLinearAveragePool", kind="average_pool", planar=True)
 def qlinear_average_pool(
     xp: Any,
     x: Array,
@@ -222,7 +222,7 @@ def _to_back(xp: Any, x: Array, channels_last: int) -> Array:
     return xp.moveaxis(x, 1, -1) if channels_last else x
 
 
-@_microsoft("QLinearGlobalAveragePool")
+@_microsoft("QLinearGlobalAveragePool", kind="global_average_pool", planar=True)
 def qlinear_global_average_pool(
     xp: Any,
     x: Array,
@@ -240,7 +240,7 @@ def qlinear_global_average_pool(
     return _finish(xp, total * exact_quotient(x_scale, y_scale * count), y_zero, x)
 
 
-@_microsoft("QLinearConcat")
+@_microsoft("QLinearConcat", kind="concat")
 def qlinear_concat(xp: Any, y_scale: Array, y_zero: Array, *inputs: Array, axis: int) -> Array:
     """Join quantised tensors, each of which comes with its scale and zero point."""
     triples = zip(inputs[::3], inputs[1::3], inputs[2::3], strict=True)
@@ -248,7 +248,7 @@ def qlinear_concat(xp: Any, y_scale: Array, y_zero: Array, *inputs: Array, axis:
     return as_integers(xp, quantize(real, y_scale, y_zero, y_zero.dtype), y_zero.dtype)
 
 
-@_microsoft("QLinearWhere")
+@_microsoft("QLinearWhere", kind="select")
 def qlinear_where(
     xp: Any,
     condition: Array,
@@ -266,7 +266,7 @@ def qlinear_where(
     return as_integers(xp, quantize(real, y_scale, y_zero, y_zero.dtype), y_zero.dtype)
 
 
-@_microsoft("QGemm")
+@_microsoft("QGemm", kind="dense")
 def qgemm(
     xp: Any,
     a: Array,
@@ -295,7 +295,7 @@ def qgemm(
     return _finish(xp, total * exact_quotient(factor, y_scale), y_zero, a)
 
 
-@_microsoft("MatMulIntegerToFloat")
+@_microsoft("MatMulIntegerToFloat", kind="matmul")
 def matmul_integer_to_float(
     xp: Any,
     a: Array,
@@ -311,7 +311,7 @@ def matmul_integer_to_float(
     return y if bias is None else y + bias
 
 
-@_microsoft("DynamicQuantizeMatMul")
+@_microsoft("DynamicQuantizeMatMul", kind="matmul")
 def dynamic_quantize_matmul(
     xp: Any,
     a: Array,
@@ -325,7 +325,7 @@ def dynamic_quantize_matmul(
     return matmul_integer_to_float(xp, quantised, b, a_scale, b_scale, a_zero, b_zero, bias)
 
 
-@_microsoft("QLinearConv")
+@_microsoft("QLinearConv", kind="conv", planar=True)
 def qlinear_conv_microsoft(
     xp: Any,
     x: Array,
@@ -352,7 +352,7 @@ def qlinear_conv_microsoft(
     return _to_back(xp, y, channels_last)
 
 
-@_microsoft("NhwcMaxPool")
+@_microsoft("NhwcMaxPool", kind="max_pool", homogeneous=True)
 def nhwc_max_pool(
     xp: Any,
     x: Array,

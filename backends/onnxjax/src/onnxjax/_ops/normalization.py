@@ -15,7 +15,7 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("BatchNormalization")
+@op("BatchNormalization", kind="batch_norm", linear=True, planar=True)
 def batch_normalization_1(
     xp: Any,
     x: Array,
@@ -99,7 +99,7 @@ def _standardise(
     return y.astype(x.dtype)
 
 
-@op("InstanceNormalization")
+@op("InstanceNormalization", kind="norm", planar=True)
 def instance_normalization(
     xp: Any,
     x: Array,
@@ -132,7 +132,7 @@ def _normalise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, 
     return centred * inverse, mean, inverse
 
 
-@op("LayerNormalization")
+@op("LayerNormalization", kind="norm")
 def layer_normalization(
     xp: Any,
     x: Array,
@@ -164,8 +164,8 @@ def _stash(x: Array, stash_type: int) -> Array:
     return _wide(x) if stash_type == 1 else jnp.asarray(x)
 
 
-@op("RMSNormalization")
-@op("SimplifiedLayerNormalization")
+@op("RMSNormalization", kind="norm")
+@op("SimplifiedLayerNormalization", kind="norm")
 def rms_normalization(
     xp: Any,
     x: Array,
@@ -183,7 +183,7 @@ def rms_normalization(
     return ((wide * inverse).astype(x.dtype) * scale, inverse)[:n_outputs]
 
 
-@op("GroupNormalization", since=18)
+@op("GroupNormalization", since=18, kind="norm", planar=True)
 def group_normalization_18(
     xp: Any, x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5, num_groups: int
 ) -> Array:
@@ -211,7 +211,7 @@ def group_normalization_21(
     return y.reshape(x.shape).astype(x.dtype) * scale.reshape(shape) + bias.reshape(shape)
 
 
-@op("MeanVarianceNormalization", since=9)
+@op("MeanVarianceNormalization", since=9, kind="norm")
 def mean_variance_normalization(xp: Any, x: Array, *, axes: Sequence[int] = (0, 2, 3)) -> Array:
     """The axes to mean 0 and variance 1."""
     centred = x - xp.mean(x, axis=tuple(axes), keepdims=True)
@@ -219,7 +219,7 @@ def mean_variance_normalization(xp: Any, x: Array, *, axes: Sequence[int] = (0, 
     return centred / (xp.sqrt(variance) + xp.asarray(1e-9, dtype=x.dtype))
 
 
-@op("LpNormalization")
+@op("LpNormalization", kind="norm")
 def lp_normalization(xp: Any, x: Array, *, axis: int = -1, p: int = 2) -> Array:
     """Divide by the 1- or 2-norm along an axis; 0 stays 0."""
     if p == 1:
@@ -229,7 +229,7 @@ def lp_normalization(xp: Any, x: Array, *, axis: int = -1, p: int = 2) -> Array:
     return xp.where(square > 0, x / xp.sqrt(xp.where(square > 0, square, 1)), xp.zeros_like(x))
 
 
-@op("LRN")
+@op("LRN", kind="norm", planar=True)
 def local_response_normalization(
     xp: Any, x: Array, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int
 ) -> Array:

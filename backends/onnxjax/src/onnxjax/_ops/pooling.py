@@ -22,7 +22,7 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("MaxPool")
+@op("MaxPool", kind="max_pool", homogeneous=True, planar=True)
 def max_pool(
     xp: Any,
     x: Array,
@@ -109,7 +109,7 @@ def _places(x: Array, windows: Sequence[Window], column_major: int) -> Array:
     return places
 
 
-@op("AveragePool")
+@op("AveragePool", kind="average_pool", homogeneous=True, planar=True)
 def average_pool(
     xp: Any,
     x: Array,
@@ -168,7 +168,7 @@ def _axis_counts(window: Window, include_pad: bool) -> Array:
     return np.maximum(((at >= low) & (at < high)).sum(1), 1)
 
 
-@op("LpPool", since=2)
+@op("LpPool", since=2, kind="pool", homogeneous=True, planar=True)
 def lp_pool(
     xp: Any,
     x: Array,
@@ -207,13 +207,19 @@ def _root(total: Array, p: float) -> Array:
     return jnp.where(positive, jnp.sqrt(safe) if p == 2 else safe ** (1 / p), total)
 
 
-@op("GlobalAveragePool")
+@op(
+    "GlobalAveragePool",
+    kind="global_average_pool",
+    homogeneous=True,
+    planar=True,
+    integer=("com.microsoft", "QLinearGlobalAveragePool"),
+)
 def global_average_pool(xp: Any, x: Array) -> Array:
     """The mean over all places, which stay as axes of size 1."""
     return xp.mean(x, axis=_places_of(x), keepdims=True)
 
 
-@op("GlobalMaxPool")
+@op("GlobalMaxPool", kind="global_max_pool", homogeneous=True, planar=True)
 def global_max_pool(xp: Any, x: Array) -> Array:
     """The maximum over all places, which stay as axes of size 1."""
     flat = jnp.reshape(x, (*x.shape[:2], -1))
@@ -222,7 +228,7 @@ def global_max_pool(xp: Any, x: Array) -> Array:
     return y.reshape(*x.shape[:2], *(1,) * spatial_rank(x))
 
 
-@op("GlobalLpPool", since=2)
+@op("GlobalLpPool", since=2, kind="pool", homogeneous=True, planar=True)
 def global_lp_pool(xp: Any, x: Array, *, p: int = 2) -> Array:
     """The p-norm over all places, which stay as axes of size 1."""
     x = jnp.asarray(x)
@@ -234,7 +240,7 @@ def _places_of(x: Array) -> tuple[int, ...]:
     return tuple(range(2, x.ndim))
 
 
-@op("MaxUnpool", static=(2,))
+@op("MaxUnpool", static=(2,), homogeneous=True, planar=True)
 def max_unpool(
     xp: Any,
     x: Array,

@@ -26,7 +26,7 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("QuantizeLinear", since=10)
+@op("QuantizeLinear", since=10, kind="quantize", bounded=True)
 def quantize_linear(
     xp: Any,
     x: Array,
@@ -48,7 +48,7 @@ def quantize_linear(
     return as_integers(xp, y, dtype)
 
 
-@op("DequantizeLinear", since=10)
+@op("DequantizeLinear", since=10, kind="dequantize", bounded=True)
 def dequantize_linear(
     xp: Any,
     x: Array,
@@ -136,7 +136,7 @@ def as_integers(xp: Any, y: Array, dtype: Any) -> Array:
     return np.asarray(y).astype(dtype) if xp is np else y
 
 
-@op("DynamicQuantizeLinear", since=11)
+@op("DynamicQuantizeLinear", since=11, kind="quantize")
 def dynamic_quantize_linear(xp: Any, x: Array) -> tuple[Array, Array, Array]:
     """Quantise to 8 bits by the range of the data; gives the scale and zero point, too."""
     x = jnp.asarray(x)
@@ -148,7 +148,7 @@ def dynamic_quantize_linear(xp: Any, x: Array) -> tuple[Array, Array, Array]:
     return as_integers(xp, y, np.uint8), scale, as_integers(xp, zero, np.uint8)
 
 
-@op("ConvInteger", since=10)
+@op("ConvInteger", since=10, kind="conv", planar=True)
 def conv_integer(
     xp: Any,
     x: Array,
@@ -171,7 +171,7 @@ def conv_integer(
     return as_integers(xp, y, np.int32)
 
 
-@op("QLinearConv", since=10)
+@op("QLinearConv", since=10, kind="conv", planar=True)
 def qlinear_conv(
     xp: Any,
     x: Array,
@@ -213,7 +213,7 @@ def integer_product(a: Array, b: Array, a_zero: Array | None, b_zero: Array | No
     return jnp.matmul(centred(a, _rows(a_zero)), centred(b, b_zero))
 
 
-@op("MatMulInteger", since=10)
+@op("MatMulInteger", since=10, kind="matmul")
 def matmul_integer(
     xp: Any,
     a: Array,
@@ -225,7 +225,7 @@ def matmul_integer(
     return as_integers(xp, integer_product(a, b, a_zero_point, b_zero_point), np.int32)
 
 
-@op("QLinearMatMul", since=10)
+@op("QLinearMatMul", since=10, kind="matmul")
 def qlinear_matmul(
     xp: Any,
     a: Array,

@@ -89,10 +89,16 @@ REDUCTIONS: dict[str, Reduction] = {
 }
 
 
+HOMOGENEOUS = frozenset(
+    {"ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"}
+)
+"""Reductions whose result is scaled as their input is."""
+
+
 def _register(name: str, reduction: Reduction) -> None:
     """A reduction takes its axes as an attribute at first, later as an input."""
 
-    @op(name)
+    @op(name, kind="reduce", homogeneous=name in HOMOGENEOUS, bounded=True)
     def by_attribute(
         xp: Any, x: Array, *, axes: Sequence[int] | None = None, keepdims: int = 1
     ) -> Array:
@@ -116,7 +122,7 @@ for _name, _reduction in REDUCTIONS.items():
     _register(_name, _reduction)
 
 
-@op("ArgMax")
+@op("ArgMax", kind="reduce", differentiable=False)
 def arg_max(
     xp: Any, x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
 ) -> Array:
@@ -124,7 +130,7 @@ def arg_max(
     return _arg(xp, xp.argmax, x, axis, bool(keepdims), bool(select_last_index))
 
 
-@op("ArgMin")
+@op("ArgMin", kind="reduce", differentiable=False)
 def arg_min(
     xp: Any, x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
 ) -> Array:
@@ -142,7 +148,7 @@ def _arg(
     return cast(xp, found, np.int64)
 
 
-@op("CumSum", static=[1])
+@op("CumSum", static=[1], homogeneous=True)
 def cum_sum(xp: Any, x: Array, axis: Array, *, exclusive: int = 0, reverse: int = 0) -> Array:
     """The sum of all elements so far."""
     return _running(xp, xp.cumsum, 0, x, to_int(axis), bool(exclusive), bool(reverse))

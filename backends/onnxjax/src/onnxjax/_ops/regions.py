@@ -16,7 +16,7 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("RoiAlign", since=10)
+@op("RoiAlign", since=10, kind="pool")
 def roi_align_10(
     xp: Any,
     x: Array,
@@ -118,7 +118,7 @@ def _roi_reduce(x: Array, batch: Array, axes: Any, mode: str) -> Array:
     return jnp.moveaxis(y, -1, 1)
 
 
-@op("MaxRoiPool")
+@op("MaxRoiPool", kind="pool")
 def max_roi_pool(
     xp: Any, x: Array, rois: Array, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0
 ) -> Array:

@@ -19,7 +19,7 @@ Ints = Sequence[int] | None
 Weights = Callable[[Array], Array]
 
 
-@op("Upsample")
+@op("Upsample", kind="resize", homogeneous=True)
 def upsample_1(
     xp: Any, x: Array, *, height_scale: float, mode: str = "nearest", width_scale: float
 ) -> Array:
@@ -34,7 +34,7 @@ def upsample_7(xp: Any, x: Array, *, mode: str = "nearest", scales: Sequence[flo
 
 
 @op("Upsample", since=9, static=(1,))
-@op("Resize", since=10, static=(1,))
+@op("Resize", since=10, static=(1,), kind="resize", homogeneous=True)
 def upsample_9(xp: Any, x: Array, scales: Array, *, mode: str = "nearest") -> Array:
     """Scale each axis; a pixel's place is its corner."""
     return resize(
@@ -245,7 +245,7 @@ def _extrapolate(xp: Any, x: Array, outside: Array, axis: int, value: float) -> 
     return xp.where(mask, xp.asarray(value, dtype=x.dtype), x)
 
 
-@op("CenterCropPad", static=(1,))
+@op("CenterCropPad", static=(1,), kind="pad", homogeneous=True)
 def center_crop_pad(xp: Any, x: Array, shape: Array, *, axes: Sequence[int] | None = None) -> Array:
     """Cut or pad with zeros, as evenly as can be, until the axes have these sizes."""
     for axis, size in zip(range(x.ndim) if axes is None else axes, map(int, shape), strict=True):
@@ -259,7 +259,7 @@ def center_crop_pad(xp: Any, x: Array, shape: Array, *, axes: Sequence[int] | No
     return x
 
 
-@op("DepthToSpace")
+@op("DepthToSpace", kind="rearrange", homogeneous=True, planar=True)
 def depth_to_space(xp: Any, x: Array, *, blocksize: int, mode: str = "DCR") -> Array:
     """Move channels into blocks of pixels."""
     n, c, *spatial = x.shape
@@ -277,7 +277,7 @@ def depth_to_space(xp: Any, x: Array, *, blocksize: int, mode: str = "DCR") -> A
     return xp.reshape(y, (n, channels, *(s * blocksize for s in spatial)))
 
 
-@op("SpaceToDepth")
+@op("SpaceToDepth", kind="rearrange", homogeneous=True, planar=True)
 def space_to_depth(xp: Any, x: Array, *, blocksize: int, mode: str = "DCR") -> Array:
     """Move blocks of pixels into channels."""
     n, c, *spatial = x.shape

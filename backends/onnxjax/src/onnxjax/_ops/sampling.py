@@ -16,7 +16,7 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("GridSample", since=16)
+@op("GridSample", since=16, planar=True)
 def grid_sample(
     xp: Any,
     x: Array,

@@ -16,14 +16,14 @@ from onnxjax.registry import op
 Array = Any
 
 
-@op("Flatten")
+@op("Flatten", kind="view", homogeneous=True)
 def flatten(xp: Any, x: Array, *, axis: int = 1) -> Array:
     """A matrix: the axes before `axis` are its rows."""
     axis = axis + x.ndim if axis < 0 else axis
     return xp.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
 
-@op("Reshape", since=5, static=[1])
+@op("Reshape", since=5, static=[1], kind="view", homogeneous=True, bounded=True)
 def reshape(xp: Any, x: Array, shape: Array, *, allowzero: int = 0) -> Array:
     """Another shape; a size of -1 is inferred, and one of 0 copied unless `allowzero`."""
     sizes = to_ints(shape)
@@ -32,13 +32,13 @@ def reshape(xp: Any, x: Array, shape: Array, *, allowzero: int = 0) -> Array:
     return xp.reshape(x, sizes)
 
 
-@op("Transpose")
+@op("Transpose", kind="transpose", homogeneous=True, bounded=True)
 def transpose(xp: Any, x: Array, *, perm: Sequence[int] | None = None) -> Array:
     """The axes in another order, reversed by default."""
     return xp.transpose(x, perm)
 
 
-@op("Squeeze")
+@op("Squeeze", kind="view", homogeneous=True, bounded=True)
 def squeeze_1(xp: Any, x: Array, *, axes: Sequence[int] | None = None) -> Array:
     """Drop axes of size 1."""
     return xp.squeeze(x, axis=None if axes is None else tuple(axes))
@@ -50,7 +50,7 @@ def squeeze_13(xp: Any, x: Array, axes: Array | None = None) -> Array:
     return xp.squeeze(x, axis=None if axes is None else to_ints(axes))
 
 
-@op("Unsqueeze")
+@op("Unsqueeze", kind="view", homogeneous=True, bounded=True)
 def unsqueeze_1(xp: Any, x: Array, *, axes: Sequence[int]) -> Array:
     """Insert axes of size 1."""
     return xp.expand_dims(x, tuple(axes))
@@ -62,20 +62,20 @@ def unsqueeze_13(xp: Any, x: Array, axes: Array) -> Array:
     return xp.expand_dims(x, to_ints(axes))
 
 
-@op("Concat")
+@op("Concat", kind="concat", linear=True, bounded=True)
 def concat(xp: Any, *parts: Array, axis: int = 1) -> Array:
     """The parts one behind the other."""
     return xp.concatenate(parts, axis=axis)
 
 
-@op("Expand", static=[1])
+@op("Expand", static=[1], kind="expand", homogeneous=True)
 def expand(xp: Any, x: Array, shape: Array) -> Array:
     """Repeat axes of size 1 until the shapes agree."""
     wanted = np.broadcast_shapes(x.shape, require_size(shape, "Expand"))
     return xp.broadcast_to(x, require_size(wanted, "Expand"))
 
 
-@op("Tile", since=6, static=[1])
+@op("Tile", since=6, static=[1], kind="expand", homogeneous=True)
 def tile(xp: Any, x: Array, repeats: Array) -> Array:
     """Repeat the whole along each axis."""
     counts = to_ints(repeats)
@@ -83,13 +83,13 @@ def tile(xp: Any, x: Array, repeats: Array) -> Array:
     return xp.tile(x, counts)
 
 
-@op("Shape")
+@op("Shape", kind="size", bounded=True)
 def shape_of(xp: Any, x: Array, *, start: int = 0, end: int | None = None) -> Array:
     """The sizes of the axes."""
     return np.asarray(x.shape[start:end], np.int64)
 
 
-@op("Size")
+@op("Size", kind="size", bounded=True)
 def size_of(xp: Any, x: Array) -> Array:
     """The number of elements."""
     return np.asarray(math.prod(x.shape), np.int64)
@@ -102,7 +102,7 @@ def constant_of_shape(xp: Any, shape: Array, *, value: Array | None = None) -> A
     return np.broadcast_to(number, require_size(shape, "ConstantOfShape"))
 
 
-@op("EyeLike")
+@op("EyeLike", kind="size")
 def eye_like(xp: Any, x: Array, *, dtype: int | None = None, k: int = 0) -> Array:
     """Ones on the k-th diagonal of a matrix of the shape of x."""
     rows, columns = require_size(x.shape, "EyeLike")
@@ -128,7 +128,7 @@ def range_(xp: Any, start: Array, limit: Array, delta: Array, *, stash_type: int
     )
 
 
-@op("Split", since=13, static=[1])
+@op("Split", since=13, static=[1], kind="slice", homogeneous=True, bounded=True)
 def split_13(
     xp: Any,
     x: Array,
@@ -172,7 +172,7 @@ def _cut(xp: Any, x: Array, sizes: Sequence[int], axis: int) -> tuple[Array, ...
     return tuple(x[(*before, slice(int(e - n), int(e)))] for n, e in zip(sizes, ends, strict=True))
 
 
-@op("OneHot", static=[1])
+@op("OneHot", static=[1], differentiable=False)
 def one_hot(xp: Any, indices: Array, depth: Array, values: Array, *, axis: int = -1) -> Array:
     """values[1] where the new axis equals the index, values[0] elsewhere."""
     count = to_int(depth)

@@ -16,7 +16,7 @@ Array = Any
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
-@op("Slice", since=10, static=[1, 2, 3, 4])
+@op("Slice", since=10, static=[1, 2, 3, 4], kind="slice", homogeneous=True, bounded=True)
 def slice_10(
     xp: Any,
     x: Array,
@@ -56,7 +56,7 @@ def _within(size: int, first: int, last: int, step: int) -> slice:
     return slice(start, None if stop < 0 else stop, step)
 
 
-@op("Pad", since=11, static=[1, 3])
+@op("Pad", since=11, static=[1, 3], kind="pad", linear=True)
 def pad_11(
     xp: Any,
     x: Array,

@@ -31,14 +31,11 @@ from onnxjax.registry import Rule, RuleFunction
 Array = Any
 Params = dict[str, Array]
 
-MAPPING = frozenset("AveragePool BatchNormalization Conv ConvTranspose LRN LpPool MaxPool".split())
-"""Operators whose first input and output are (N, C, *spatial)."""
-
 
 def channels_last(graph: Graph) -> Graph:
     """The same graph, what is elementwise between its maps run in the order that is fast."""
-    mapping = [node for node in graph.nodes if node.operator in MAPPING]
-    maps = {name for node in mapping for name in (*node.inputs[:1], *node.outputs[:1]) if name}
+    planar = [node for node in graph.nodes if node.is_planar]
+    maps = {name for node in planar for name in (*node.inputs[:1], *node.outputs[:1]) if name}
     nodes = []
     for node in graph.nodes:
         if maps.intersection((*node.inputs, *node.outputs)) and (fn := _reordered(node.rule)):

@@ -16,7 +16,7 @@ from onnx import AttributeProto, FunctionProto, NodeProto, helper
 
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.graph import Graph
-from onnxjax.registry import Rule
+from onnxjax.registry import Rule, find_traits
 
 Array = Any
 Schema = Any  # onnx.defs.OpSchema, of whose methods the type stubs lack some
@@ -51,7 +51,8 @@ def body_rule(domain: str, name: str, opset: int, build: Build, resolve: Resolve
         known = graph.run(dict(zip(graph.inputs, padded, strict=True)), graph.outputs[:n_outputs])
         return tuple(known[output] for output in graph.outputs[:n_outputs])
 
-    return Rule(run, schema.since_version, frozenset(), frozenset(schema.attributes), True)
+    attributes, traits = frozenset(schema.attributes), find_traits(domain, name)
+    return Rule(run, schema.since_version, frozenset(), attributes, True, **traits)
 
 
 def _all_resolved(schema: Schema, version: int, resolve: Resolve) -> bool:

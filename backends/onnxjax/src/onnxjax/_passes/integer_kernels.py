@@ -9,7 +9,7 @@ real values, but they are those that the integers stand for, already rounded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,25 +19,15 @@ import numpy as np
 from onnxjax._ops.quantization import carried, dequantize, nearest
 from onnxjax._ops.rounding import exact_quotient
 from onnxjax.graph import Graph, Node
-from onnxjax.registry import Rule, find_rule
+from onnxjax.registry import Rule, RuleFunction, find_rule
 
 Array = Any
-
-INTEGER_OPERATORS: Mapping[str, tuple[str, str]] = {
-    "Conv": ("", "QLinearConv"),
-    "MatMul": ("", "QLinearMatMul"),
-    "Gemm": ("com.microsoft", "QGemm"),
-    "Add": ("com.microsoft", "QLinearAdd"),
-    "Mul": ("com.microsoft", "QLinearMul"),
-    "GlobalAveragePool": ("com.microsoft", "QLinearGlobalAveragePool"),
-}
-"""What ONNX Runtime makes of an operator between quantised tensors."""
 
 _NEAR = 1e-3
 """How near to an integer a quotient is that was one before it was scaled."""
 
 
-def on_integers(graph: Graph, opset: int) -> Graph:
+def on_integers(graph: Graph) -> Graph:
     """The same graph, its operators between quantised tensors computed on their integers."""
     readers = Counter(name for node in graph.nodes for name in node.reads)
     readers.update(graph.outputs)
@@ -47,21 +37,20 @@ def on_integers(graph: Graph, opset: int) -> Graph:
         if node.operator == "QuantizeLinear" and readers[node.inputs[0]] == 1
     }
     nodes = [
-        _group(node, rounded[node.outputs[0]], graph, opset) or node
-        if node.operator in INTEGER_OPERATORS and node.outputs[0] in rounded
+        _group(node, rounded[node.outputs[0]], graph) or node
+        if node.rule.integer and node.outputs[0] in rounded
         else node
         for node in graph.nodes
     ]
     return replace(graph, nodes=tuple(nodes))
 
 
-def _group(node: Node, quantizer: Node, graph: Graph, opset: int) -> Node | None:
+def _group(node: Node, quantizer: Node, graph: Graph) -> Node | None:
     """The operator on integers, or None where ONNX Runtime would keep it real, too."""
     operands = [graph.producers.get(name) for name in node.inputs]
     result = quantizer.inputs[1:3]
     if (
-        node.rule is not find_rule("", node.operator, opset)
-        or node.attributes.get("beta", 1) != 1
+        node.attributes.get("beta", 1) != 1
         or not all(operand and operand.operator == "DequantizeLinear" for operand in operands)
         or not all(_is_operand(operand, node, graph) for operand in operands[:2] if operand)
         or not _is_scalar(result, graph)
@@ -80,7 +69,7 @@ def _is_weight(dequantizer: Node, reader: Node, graph: Graph) -> bool:
     if len(values) != 3:
         return False
     weight, scale, _ = values
-    is_first = reader.operator == "Conv" or bool(reader.attributes.get("transB"))
+    is_first = reader.rule.kind == "conv" or bool(reader.attributes.get("transB"))
     results = 0 if is_first else weight.ndim - 1
     axis = dequantizer.attributes.get("axis", 1) % weight.ndim
     return weight.dtype in (np.int8, np.uint8) and scale.ndim == 1 and axis == results
@@ -97,8 +86,9 @@ def _is_scalar(names: Sequence[str], graph: Graph) -> bool:
 
 def _on_integers(node: Node, operands: Sequence[Node], result: Sequence[str], graph: Graph) -> Node:
     """The node with the integer operator's arguments behind its own inputs."""
-    rule = find_rule(*INTEGER_OPERATORS[node.operator], opset=np.iinfo(int).max)
-    assert rule is not None, "all of them are ours"
+    assert node.rule.integer is not None, "on_integers asks first"
+    integer = find_rule(*node.rule.integer, opset=np.iinfo(int).max)
+    assert integer is not None, "a row names an operator that has one"
     names: list[str] = []
     real = []
     for place, operand in enumerate(operands[:2]):
@@ -106,15 +96,17 @@ def _on_integers(node: Node, operands: Sequence[Node], result: Sequence[str], gr
         real += [] if is_weight else [len(names)]
         names += [operand.inputs[0] if is_weight else node.inputs[place], *operand.inputs[1:3]]
     bias = [operand.inputs[0] for operand in operands[2:]]
-    if node.operator == "Gemm":
+    if node.rule.kind == "dense":
         names += [*(bias or [""]), *result]
     else:
         names += [*result, *bias]
     inputs = (*node.inputs, *names, *result)
-    return replace(node, rule=_rule(rule, len(node.inputs), real), inputs=inputs)
+    run = _run(integer, len(node.inputs), real)
+    rule = replace(node.rule, fn=run, static=frozenset(), elementwise=False)
+    return replace(node, rule=rule, inputs=inputs)
 
 
-def _rule(integer: Rule, count: int, real: Sequence[int]) -> Rule:
+def _run(integer: Rule, count: int, real: Sequence[int]) -> RuleFunction:
     """Run a rule on integers behind `count` inputs that are of no use to it."""
 
     def run(xp: Any, *inputs: Array, **attributes: Any) -> Array:
@@ -124,7 +116,7 @@ def _rule(integer: Rule, count: int, real: Sequence[int]) -> Rule:
         attributes.pop("beta", None)
         return dequantize(integer.fn(xp, *arguments, **attributes), *inputs[-2:])
 
-    return Rule(run, integer.since, frozenset(), integer.attributes, False)
+    return run
 
 
 def _integers(x: Array, scale: Array, zero: Array) -> Array:

@@ -1,0 +1,41 @@
+"""What is known of operators that have no rule here.
+
+Some run through the function body that ONNX defines for them. The others are refused by `load`,
+but other programs may run them, and read their graphs by these rows.
+"""
+
+from __future__ import annotations
+
+from onnxjax.registry import describe
+
+MICROSOFT = "com.microsoft"
+
+describe("Attention", "LinearAttention", kind="attention")
+describe("FlexAttention", domain="ai.onnx.preview", kind="attention")
+describe("CausalConvWithState", kind="conv")
+describe("LSTM", "GRU", "RNN", kind="recurrent")
+describe("RotaryEmbedding", kind="arithmetic")
+describe("SwiGLU", kind="activation")
+describe("SequenceMap", kind="control")
+describe("BitCast", kind="view", differentiable=False)
+describe(
+    *("Bernoulli", "Multinomial"),
+    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    kind="random",
+    differentiable=False,
+)
+
+describe(
+    *("Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention"),
+    *("PackedMultiHeadAttention", "QAttention"),
+    domain=MICROSOFT,
+    kind="attention",
+)
+describe("NhwcConv", "NhwcFusedConv", domain=MICROSOFT, kind="conv")
+describe("MatMulNBits", "MatMulBnb4", "MatMulInteger16", domain=MICROSOFT, kind="matmul")
+describe("QLinearReduceMean", domain=MICROSOFT, kind="reduce")
+describe("GroupNorm", "SkipGroupNorm", domain=MICROSOFT, kind="norm")
+describe("RotaryEmbedding", domain=MICROSOFT, kind="arithmetic")
+describe("BiasAdd", domain=MICROSOFT, kind="sum")
+describe("BiasSplitGelu", domain=MICROSOFT, kind="activation")
+describe("BiasSoftmax", domain=MICROSOFT, kind="softmax")
