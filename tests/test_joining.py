@@ -1,7 +1,6 @@
 """What parts and joins again, without weights on the way, is one layer."""
 
 import pytest
-
 from xaimaps._layer_groups import Operation, joined
 
 

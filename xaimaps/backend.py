@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from xaimaps._images.preprocess import Preprocess
+    from xaimaps.graph import Ending
     from xaimaps.targets import Target
 
 Array = Any
@@ -123,10 +124,10 @@ class ModelInfo:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(name=Path(path).stem, source=os.fspath(path), sha256=digest)
 
-    def note_ending(self, operator: str, name: str) -> None:
+    def note_ending(self, ending: Ending) -> None:
         """Note that scores are taken before a last activation, and which probabilities it makes."""
-        self.ending = "sigmoid" if operator == "Sigmoid" else "softmax"
-        self.notes.append(f"scores are taken before the final {operator} {name!r}")
+        self.ending = ending.function
+        self.notes.append(f"scores are taken before the final {ending}")
 
 
 def scan_length(xs: Any) -> int:

@@ -8,6 +8,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 import xaimaps
 from xaimaps.errors import LayerError
+from xaimaps.targets import as_target
 
 SHAPE = (6, 6, 2)
 IMAGES = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
@@ -142,14 +143,14 @@ def test_sizes_that_vary():
 
 def test_without_any_map_gradients_remain():
     backend = load(lambda p, x: x.reshape(len(x), -1) @ p, np.ones((72, 3), np.float32))
-    with pytest.raises(LayerError, match="no value of this function has a spatial extent"):
+    with pytest.raises(LayerError, match="no layer of this model has a spatial extent"):
         xaimaps.attribute(backend, IMAGES)
     np.testing.assert_array_equal(xaimaps.attribute(backend, IMAGES, "saliency").maps, 1)
 
 
-def test_a_head_cannot_be_told():
-    with pytest.raises(LayerError, match="plain JAX function does not tell; use grad_cam"):
-        xaimaps.attribute(load(scoped), IMAGES, "cam")
+def test_pooled_channels_are_the_classes():
+    found = xaimaps.attribute(load(scoped), IMAGES, "cam", target=1)
+    np.testing.assert_allclose(found.maps, np.tanh(IMAGES @ WEIGHTS)[..., 1], rtol=1e-5, atol=1e-6)
 
 
 def test_unknown_layers_offer_the_nearest():
@@ -157,3 +158,136 @@ def test_unknown_layers_offer_the_nearest():
         xaimaps.attribute(load(scoped), IMAGES, layer="stam")
     with pytest.raises(LayerError, match=r"'head' has shape \(None, 4\).*such as 'stem'"):
         xaimaps.attribute(load(scoped), IMAGES, layer="head")
+
+
+def pooled_classifier(params, x, act=jax.nn.relu):
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, params["kernel"], (1, 1), "SAME", None, None, dimensions)
+    return act(y + params["shift"]).mean((1, 2)) @ params["dense"] + params["bias"]
+
+
+CLASSIFIER = {
+    name: np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    for name, shape in [("kernel", (3, 3, 2, 6)), ("shift", 6), ("dense", (6, 4)), ("bias", 4)]
+}
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        jax.nn.relu,
+        lambda y: jnp.maximum(y, 0),
+        lambda y: jax.lax.max(y, 0.0),
+        lambda y: jnp.clip(y, 0, 6),
+        lambda y: jax.nn.softmax(y, -1),
+        lambda y: jax.nn.dot_product_attention(y, y, y),
+    ],
+    ids=["relu", "maximum", "lax.max", "clip", "softmax", "attention"],
+)
+def test_activations_inside_a_function(act):
+    model = load(lambda p, x: pooled_classifier(p, x, act), CLASSIFIER)
+    found = xaimaps.attribute(model, IMAGES, "input_x_gradient", target=0, reduce=None).maps
+
+    def scores(x):
+        return pooled_classifier(CLASSIFIER, x, act)[:, 0].sum()
+
+    expected = IMAGES * jax.grad(scores)(jnp.asarray(IMAGES))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(xaimaps.attribute(model, IMAGES, "grad_cam", target=0, relu=False).maps).max() > 0
+
+
+ENDINGS = {
+    "softmax": jax.nn.softmax,
+    "log_softmax": jax.nn.log_softmax,
+    "sigmoid": jax.nn.sigmoid,
+    "by hand": lambda z: jnp.exp(z) / jnp.exp(z).sum(-1, keepdims=True),
+    "shifted": lambda z: (e := jnp.exp(z - z.max(-1, keepdims=True))) / e.sum(-1, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+def test_a_final_activation_is_bypassed_and_said(end):
+    model = load(lambda p, x: ENDINGS[end](pooled_classifier(p, x)), CLASSIFIER)
+    logits = load(pooled_classifier, CLASSIFIER)
+    np.testing.assert_allclose(model.forward(IMAGES), logits.forward(IMAGES), rtol=1e-5, atol=1e-5)
+    expected = xaimaps.attribute(logits, IMAGES, "saliency", target=1).maps
+    found = xaimaps.attribute(model, IMAGES, "saliency", target=1)
+    np.testing.assert_allclose(found.maps, expected, rtol=1e-4, atol=1e-6)
+    function = "sigmoid" if end == "sigmoid" else "softmax"
+    assert model.info.ending == function
+    assert any("scores are taken before the final" in note for note in model.info.notes)
+
+
+def test_what_only_looks_like_a_softmax_is_kept():
+    other = lambda z: jnp.exp(z) / jnp.exp(2 * z).sum(-1, keepdims=True)  # noqa: E731
+    model = load(lambda p, x: other(pooled_classifier(p, x)), CLASSIFIER)
+    expected = other(pooled_classifier(CLASSIFIER, IMAGES))
+    np.testing.assert_allclose(model.forward(IMAGES), expected, rtol=1e-4)
+
+
+def test_cam_takes_the_dense_weights():
+    found = xaimaps.attribute(load(pooled_classifier, CLASSIFIER), IMAGES, "cam", target=2).maps
+    features = pooled_classifier(
+        {**CLASSIFIER, "dense": np.eye(6), "bias": 0}, IMAGES, lambda y: jax.nn.relu(y) * 36
+    )
+    scores = features @ CLASSIFIER["dense"][:, 2]
+    np.testing.assert_allclose(found.sum((1, 2)), scores, rtol=1e-4)
+
+
+def test_the_terms_of_fullgrad_add_up_to_the_scores():
+    model = load(pooled_classifier, CLASSIFIER)
+    target = as_target(np.array([0, 1, 3]), len(IMAGES))
+    gradients, terms = model.biases(jnp.asarray(IMAGES), target)
+    parts = [gradients.activations * gradients.gradients, *terms]
+    total = sum(np.asarray(part).reshape(len(IMAGES), -1).sum(1) for part in parts)
+    np.testing.assert_allclose(total, gradients.scores, rtol=1e-4)
+
+
+def transformer(params, x, act=jax.nn.gelu):
+    """Patches and a class token through one attention; the class token makes the scores."""
+    patches = jax.lax.conv_general_dilated(
+        x, params["embed"], (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    tokens = patches.reshape(len(x), -1, 8)
+    class_token = jnp.broadcast_to(params["token"], (len(x), 1, 8))
+    tokens = jnp.concatenate([class_token, tokens], axis=1) + params["positions"]
+    with jax.named_scope("block"):
+        heads = (tokens @ params["qkv"]).reshape(len(x), -1, 3, 2, 4)
+        mixed = jax.nn.dot_product_attention(heads[:, :, 0], heads[:, :, 1], heads[:, :, 2])
+        tokens = tokens + mixed.reshape(len(x), -1, 8)
+    with jax.named_scope("mlp"):
+        tokens = tokens + act(tokens @ params["mlp"]) @ params["mlp"].T
+    return tokens[:, 0] @ params["head"]
+
+
+TRANSFORMER = {
+    name: np.random.default_rng(9).normal(size=shape).astype(np.float32) / 2
+    for name, shape in [
+        ("embed", (2, 2, 2, 8)),
+        ("token", (1, 8)),
+        ("positions", (10, 8)),
+        ("qkv", (8, 24)),
+        ("mlp", (8, 16)),
+        ("head", (8, 4)),
+    ]
+}
+
+
+@pytest.mark.parametrize("act", [jax.nn.gelu, jax.nn.silu, jax.nn.elu, jax.nn.softplus, jnp.tanh])
+def test_tokens_are_maps_and_the_default_layer_is_before_the_last_attention(act):
+    model = load(lambda p, x: transformer(p, x, act), TRANSFORMER)
+    layers = {layer.name: layer for layer in model.layers()}
+    assert layers["block"].shape == (None, 3, 3, 8)
+    default = model.default_layer()
+    assert default.shape[1:3] == (3, 3)
+    assert list(layers).index(default.name) < list(layers).index("block")
+    found = xaimaps.attribute(model, IMAGES, "hires_cam", target=1)
+    assert found.maps.shape == (3, 3, 3)
+    assert np.abs(found.maps).max() > 0
+
+
+def test_a_cut_keeps_the_class_token():
+    model = load(transformer, TRANSFORMER)
+    value, rest = model.split(jnp.asarray(IMAGES), "block")
+    assert value.shape == (3, 3, 3, 8)
+    np.testing.assert_allclose(rest(value), transformer(TRANSFORMER, IMAGES), rtol=1e-4, atol=1e-5)

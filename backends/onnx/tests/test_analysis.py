@@ -8,11 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxjax.graph import Node
 from xaimaps_onnx._aliases import SCOPES, aliases
-from xaimaps_onnx._axes import Grid, Part, axis_of, grid_of, kind_of, regroup
-from xaimaps_onnx.layouts import Layout, layout_of
 
 import xaimaps
 from xaimaps.errors import LayerError
+from xaimaps.graph._axes import Grid, Part, axis_of, grid_of, kind_of, regroup
+from xaimaps.graph._layout import Layout, layout_of
 from xaimaps.targets import as_target
 
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ import onnx
 import onnxjax
 from onnxjax._passes.channels_last import kernels_by_place
 from onnxjax._passes.inline_if import decided, written_out
-from xaimaps_onnx.analysis import Analysis
+from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
 
@@ -34,10 +34,11 @@ from xaimaps.backend import (
 )
 from xaimaps.errors import LayerError, ModelLoadError
 from xaimaps.targets import Target
-from xaimaps_jax._gradients import differentiating
-from xaimaps_jax._jaxpr import FunctionProgram
+from xaimaps_jax._jaxpr import FunctionNetwork, FunctionSource
+from xaimaps_jax._loops import differentiating
+from xaimaps_jax._onnx import OnnxSource
 from xaimaps_jax._oom import within_memory
-from xaimaps_jax._programs import OnnxProgram, Program
+from xaimaps_jax._program import Program
 
 Params = Any
 
@@ -119,9 +120,9 @@ class JaxBackend(Backend):
         with onnxjax_errors():
             loaded = onnxjax.load(model)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
-        analysis = Analysis(loaded, output)
+        network = OnnxNetwork(loaded, output)
         params = kernels_by_place(loaded.graph, loaded.params)
-        return cls(OnnxProgram(analysis), params, model_info(model, analysis))
+        return cls(Program(network, OnnxSource(network)), params, model_info(model, network))
 
     @classmethod
     def from_function(
@@ -132,8 +133,12 @@ class JaxBackend(Backend):
         input_shape: Sequence[int | None],
     ) -> JaxBackend:
         """Wrap a function of parameters and a batch of images with channels last."""
-        program = FunctionProgram(fn, params, tuple(input_shape))
-        return cls(program, params, ModelInfo(getattr(fn, "__name__", "function")))
+        source = FunctionSource(fn)
+        network = FunctionNetwork(source, params, tuple(input_shape))
+        info = ModelInfo(getattr(fn, "__name__", "function"))
+        if (ending := network.usual.ending) is not None:
+            info.note_ending(ending)
+        return cls(Program(network, source), params, info)
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -145,26 +150,26 @@ class JaxBackend(Backend):
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        return self._program.input_shape
+        return self._program.network.input_shape
 
     def layers(self) -> tuple[Layer, ...]:
-        return self._program.layers()
+        return self._program.network.layers()
 
     def find_layer(self, name: str | None) -> Layer:
         try:
             return super().find_layer(name)
         except LayerError:
-            unlisted = self._program.unlisted(name) if name is not None else None
+            unlisted = self._program.network.unlisted(name) if name is not None else None
             if unlisted is None:
                 raise
             return unlisted
 
     def default_layer(self) -> Layer:
-        return self._program.default_layer()
+        return self._program.network.default_layer()
 
     @property
     def has_rectifiers(self) -> bool:
-        return self._program.has_rectifiers
+        return self._program.network.usual.has_rectifiers
 
     @onnxjax_errors()
     def forward(self, images: Array) -> Array:

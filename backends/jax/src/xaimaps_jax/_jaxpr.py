@@ -1,4 +1,4 @@
-"""A plain JAX function as a program: its intermediate values are found by tracing it.
+"""A plain JAX function as a network: its intermediate values are found by tracing it.
 
 A value is called by, in this order: the name that `jax.ad_checkpoint.checkpoint_name` gave it;
 the `jax.named_scope` (or Flax module path) whose result it is; its scope and operation.
@@ -6,212 +6,145 @@ the `jax.named_scope` (or Flax module path) whose result it is; its scope and op
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
-from onnxjax.graph import Graph, Step, Values, plainly
+from onnxjax.graph import Graph, Values
 
-from xaimaps.backend import Array, Classifier, Layer, RectifierRule
-from xaimaps.errors import LayerError, UnsupportedModelError
-from xaimaps_jax._programs import Params, Rest, Tapped
-from xaimaps_jax._rectifiers import JAX_RECTIFIERS, rectifying
+from xaimaps import graph as description
+from xaimaps.backend import Array
+from xaimaps.graph import Network, Operation, axis_of
+from xaimaps_jax._operations import Equation, operation_of
+from xaimaps_jax._program import Params
 
-VIEWS = frozenset(
-    "reshape transpose broadcast_in_dim squeeze convert_element_type copy pad rev slice".split()
-)
-PROBE_SIZE = 224
+IMAGES = "<images>"
+
+ATOMIC = frozenset("relu relu6 leaky_relu elu selu celu log_softmax".split())
+"""Functions of JAX that are one operation each, and not those that they are made of."""
+
 PROBE_BATCH = 2
 
 
-@dataclass(frozen=True, eq=False)
-class Equation:
-    """One step of a traced function, as a node of a graph of named values."""
-
-    scope: str
-    operator: str
-    equation: Any
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The values that it needs."""
-        return self.inputs
-
-    def __call__(self, values: Values) -> None:
-        """Compute the outputs into `values`."""
-        primitive = self.equation.primitive
-        params = primitive.get_bind_params(self.equation.params)
-        results = primitive.bind(*(values[name] for name in self.inputs), **params)
-        results = results if primitive.multiple_results else [results]
-        values.update(zip(self.outputs, results, strict=True))
-
-    @property
-    def aval(self) -> Any:
-        """The shape and type of its first output."""
-        return self.equation.outvars[0].aval
-
-
-@dataclass(frozen=True, eq=False)
-class Traced:
-    """A function at one input shape.
-
-    Attributes:
-        graph: its equations, of nested compiled functions too.
-        layers: the graph's own name for the value behind each user's name.
-        outputs: how the graph's outputs make the function's.
-    """
-
-    graph: Graph
-    layers: dict[str, Equation]
-    outputs: Any
-
-    def value(self, layer: str) -> str:
-        """The graph's name of a layer's value."""
-        return self.layers[layer].outputs[0]
-
-
-class FunctionProgram:
-    """A function `f(params, images) -> outputs` over batches of images with channels last.
+class FunctionNetwork(Network):
+    """What a function `f(params, images) -> outputs` says about itself.
 
     Args:
-        fn: the function; it is traced, and never changed.
+        source: the function.
         params: an example of its parameters.
         input_shape: `(height, width, channels)`, None for a size that varies.
     """
 
     def __init__(
-        self,
-        fn: Callable[[Params, Array], Array],
-        params: Params,
-        input_shape: tuple[int | None, ...],
+        self, source: FunctionSource, params: Params, input_shape: tuple[int | None, ...]
     ) -> None:
-        self._fn = fn
+        super().__init__()
+        self._source = source
         self._params = params
         self._input_shape = input_shape
+        self._scopes: set[str] = set()
+
+    def is_named(self, value: str) -> bool:
+        return value in self._scopes
+
+    def is_new(self, value: str) -> bool:
+        return value in self._scopes or super().is_new(value)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
         return self._input_shape
 
-    @functools.cached_property
-    def _layers(self) -> tuple[Layer, ...]:
-        """Every float value that starts with the batch and is a matrix or a map."""
-        return tuple(
-            Layer(name, (None, *equation.aval.shape[1:]), equation.operator)
-            for name, equation in self._probe.layers.items()
-            if _is_layer(equation)
+    def trace(self, height: int, width: int) -> description.Graph:
+        """The graph for images of that size, found without computing anything."""
+        shape = (PROBE_BATCH, height, width, self._input_shape[2] or 3)
+        image = jax.ShapeDtypeStruct(shape, jnp.float32)
+        graph = self._source.graph(self._params, image)
+        nodes = cast("Sequence[Equation]", graph.needed_for(graph.outputs))
+        self._scopes |= {node.scope for node in nodes if node.scope == node.outputs[0]}
+        statics = {name: np.asarray(v) for name, v in graph.constants.items() if _is_static(v)}
+        leaves = zip(graph.inputs, jax.tree.leaves((self._params, image)), strict=True)
+        made = {node.outputs[0]: node.shape for node in nodes if _is_float(node.dtype)}
+        return description.Graph(
+            operations=tuple(operation_of(node, statics) for node in nodes),
+            images=graph.inputs[-1],
+            image_axes=tuple(axis_of(kind, n) for kind, n in zip("NHWC", shape, strict=True)),
+            output=graph.outputs[0],
+            shapes={**{name: tuple(leaf.shape) for name, leaf in leaves}, **made},
+            statics=statics,
         )
 
-    @functools.cached_property
-    def _probe(self) -> Traced:
-        height, width, channels = (size or PROBE_SIZE for size in self._input_shape)
-        image = jax.ShapeDtypeStruct((PROBE_BATCH, height, width, channels), jnp.float32)
-        return self._trace(self._params, image)
 
-    @property
-    def has_rectifiers(self) -> bool:
-        return any(equation.operator in JAX_RECTIFIERS for equation in self._probe.layers.values())
+class FunctionSource:
+    """The equations of a function, which is traced and never changed."""
 
-    def layers(self) -> tuple[Layer, ...]:
-        return self._layers
+    images = IMAGES
+    fixed_batch = None
 
-    def unlisted(self, name: str) -> Layer | None:
-        return None
+    def __init__(self, fn: Callable[[Params, Array], Array]) -> None:
+        self._fn = fn
 
-    def require_gradient(self, wrt: str) -> None:
-        """A function is taken at its word."""
+    def graph(self, params: Params, images: Array) -> Graph:
+        """The function's equations for images of this shape, those of nested functions too."""
+        return _flattened(jax.make_jaxpr(self._fn)(params, images))
 
-    def default_layer(self) -> Layer:
-        spatial = [layer for layer in self._layers if layer.is_spatial]
-        if not spatial:
-            raise LayerError(
-                "no value of this function has a spatial extent; use a gradient method"
-            )
-        return spatial[-1]
+    def values(self, params: Params, images: Array) -> Values:
+        """The parameters and images by name."""
+        leaves = jax.tree.leaves(params)
+        return {**{_leaf(i): leaf for i, leaf in enumerate(leaves)}, IMAGES: images}
 
-    def classifier(self, params: Params) -> Classifier:
-        raise LayerError(
-            "CAM needs the dense weights of the model's head, which a plain JAX function does not "
-            "tell; use grad_cam, which equals it up to a factor"
-        )
+    def outputs(self, known: Values, graph: Graph) -> Array:
+        """The function's result."""
+        return known[graph.outputs[0]]
 
-    def apply(
-        self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
-    ) -> tuple[Array, dict[str, Array]]:
-        traced, known = self._run(params, images, rectifier)
-        return _outputs(traced, known), {name: known[traced.value(name)] for name in keep}
+    def operation(self, node: Equation) -> Operation:
+        """What an equation is."""
+        return operation_of(node, {})
 
-    def split(
-        self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
-    ) -> tuple[Array, Rest]:
-        traced, known = self._run(params, images, rectifier)
-        cut = traced.value(layer)
-        behind = traced.graph.depending_on(cut)
-        before = {name: value for name, value in known.items() if name not in behind}
-
-        def rest(activations: Array) -> Array:
-            values = {**before, cut: activations}
-            step = _step(rectifier)
-            return _outputs(traced, traced.graph.run(values, traced.graph.outputs, step))
-
-        return known[cut], rest
-
-    def biases(self, params: Params, images: Array) -> tuple[dict[str, Array], Tapped]:
-        raise UnsupportedModelError(
-            "the biases of a plain JAX function cannot be told from its other values; explain the "
-            "model's ONNX file, or use another method"
-        )
-
-    def _run(
-        self, params: Params, images: Array, rectifier: RectifierRule | None
-    ) -> tuple[Traced, Values]:
-        traced = self._trace(params, images)
-        leaves = jax.tree.leaves((params, images))
-        values = dict(zip(traced.graph.inputs, leaves, strict=True))
-        wanted = [*traced.graph.outputs, *map(traced.value, traced.layers)]
-        return traced, traced.graph.run(values, wanted, _step(rectifier))
-
-    def _trace(self, params: Params, images: Array) -> Traced:
-        closed, shape = jax.make_jaxpr(self._fn, return_shape=True)(params, images)
-        return _flattened(closed, jax.tree.structure(shape))
+    def array(self, value: Array) -> Array:
+        """A weight as it is."""
+        return value
 
 
-def _step(rectifier: RectifierRule | None) -> Step:
-    return plainly if rectifier is None else rectifying(rectifier)
+def _leaf(index: int) -> str:
+    return f"<parameter {index}>"
 
 
-def _outputs(traced: Traced, known: Values) -> Array:
-    outputs: Array = jax.tree.unflatten(
-        traced.outputs, [known[name] for name in traced.graph.outputs]
-    )
-    return outputs
+def _is_static(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic | int | float)
 
 
-def _is_layer(equation: Equation) -> bool:
-    aval = equation.aval
-    return bool(
-        jnp.issubdtype(aval.dtype, jnp.floating)
-        and len(aval.shape) in (2, 4)
-        and aval.shape[0] == PROBE_BATCH
-        and equation.operator not in VIEWS
-    )
+def _is_float(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.floating))
 
 
-def _flattened(closed: Any, outputs: Any) -> Traced:
+def _flattened(closed: Any) -> Graph:
     """Write a traced function as one list of equations over named values."""
     flat = _Flattener()
-    inputs = tuple(flat.new() for _ in closed.jaxpr.invars)
+    *leaves, _ = closed.jaxpr.invars
+    inputs = (*(_leaf(index) for index in range(len(leaves))), IMAGES)
     results = flat.add(closed, inputs, "")
-    graph = Graph(cast("Any", tuple(flat.equations)), flat.constants, inputs, tuple(results))
-    return Traced(graph, dict(zip(_names(flat.equations), flat.equations, strict=True)), outputs)
+    names = {
+        equation.outputs[0]: name
+        for name, equation in zip(_names(flat.equations), flat.equations, strict=True)
+    }
+    equations = tuple(_renamed(equation, names) for equation in flat.equations)
+    outputs = tuple(names.get(name, name) for name in results)
+    return Graph(cast("Any", equations), flat.constants, inputs, outputs)
+
+
+def _renamed(equation: Equation, names: Mapping[str, str]) -> Equation:
+    """An equation over the names by which users know its values."""
+    inputs, outputs = (
+        tuple(names.get(name, name) for name in group)
+        for group in (equation.inputs, equation.outputs)
+    )
+    return replace(equation, inputs=inputs, outputs=outputs)
 
 
 class _Flattener:
@@ -264,7 +197,7 @@ def _operator(equation: Any) -> str:
     if name == "custom_jvp_call":
         inner = equation.params["call_jaxpr"].jaxpr.eqns
         return _operator(inner[0]) if len(inner) == 1 else name
-    if name in ("jit", "pjit") and equation.params["name"] in JAX_RECTIFIERS:
+    if name in ("jit", "pjit") and equation.params["name"] in ATOMIC:
         return str(equation.params["name"])
     if name == "max" and any(_is_zero(atom) for atom in equation.invars):
         return "relu"
@@ -272,7 +205,7 @@ def _operator(equation: Any) -> str:
 
 
 def _is_zero(atom: Any) -> bool:
-    return isinstance(atom, core.Literal) and not jnp.any(atom.val)
+    return isinstance(atom, core.Literal) and not np.any(atom.val)
 
 
 def _names(equations: Sequence[Equation]) -> Iterator[str]:

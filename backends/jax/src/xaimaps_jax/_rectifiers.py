@@ -7,26 +7,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from onnxjax.graph import Node, Step, Values, plainly
+from onnxjax.graph import Step, Values
 
 from xaimaps.backend import RectifierRule
 
 Array = Any
 
-JAX_RECTIFIERS = frozenset("relu relu6 leaky_relu elu selu celu".split())
-"""Those of jax.nn, by the names of their functions."""
 
-RECTIFIERS = JAX_RECTIFIERS | frozenset(
-    "Relu Clip LeakyRelu PRelu ThresholdedRelu Elu Selu Celu".split()
-)
-"""Activations that pass what is positive and hold back what is negative."""
-
-
-def rectifying(rule: RectifierRule, step: Step = plainly) -> Step:
+def rectifying(rule: RectifierRule, is_rectifier: Callable[[Any], bool], step: Step) -> Step:
     """Give every rectifier another derivative."""
 
-    def run(node: Node, values: Values) -> None:
-        if node.operator not in RECTIFIERS:
+    def run(node: Any, values: Values) -> None:
+        if not is_rectifier(node):
             return step(node, values)
 
         def compute(x: Array) -> Array:
@@ -41,7 +33,7 @@ def rectifying(rule: RectifierRule, step: Step = plainly) -> Step:
 
 
 def rectified(fn: Callable[[Array], Array], rule: RectifierRule) -> Callable[[Array], Array]:
-    """A function that hands back positive gradients only.
+    """A function that passes positive gradients only.
 
     Args:
         fn: an elementwise activation.

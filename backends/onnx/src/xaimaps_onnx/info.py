@@ -9,22 +9,22 @@ import onnx
 
 from xaimaps._images.preprocess import get_preprocess
 from xaimaps.backend import ModelInfo
-from xaimaps_onnx.analysis import Analysis
+from xaimaps_onnx.analysis import OnnxNetwork
 
 
-def model_info(model: str | os.PathLike[str] | onnx.ModelProto, analysis: Analysis) -> ModelInfo:
+def model_info(model: str | os.PathLike[str] | onnx.ModelProto, network: OnnxNetwork) -> ModelInfo:
     """The name, labels, preprocessing and end of a model.
 
     Args:
         model: where it came from.
-        analysis: what its graph says.
+        network: what its graph says.
     """
     info = (
         ModelInfo("onnx model") if isinstance(model, onnx.ModelProto) else ModelInfo.of_file(model)
     )
-    _read_metadata(info, analysis.model.metadata)
-    if analysis.activation is not None:
-        info.note_ending(analysis.activation.operator, analysis.activation.name)
+    _read_metadata(info, network.model.metadata)
+    if (ending := network.usual.ending) is not None:
+        info.note_ending(ending)
     return info
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xaimaps._layer_groups import Operation as Part
 from xaimaps._layer_groups import joined
+
 from xaimaps_tensorflow._graph import Operation, Tensor
 
 Layer = tuple[Operation, ...]

@@ -16,10 +16,10 @@ from onnxjax.read._file import read_model
 
 from xaimaps.backend import Array, Backend, Classifier, Layer, ModelInfo
 from xaimaps.errors import LayerError, ModelLoadError
-from xaimaps_onnx.analysis import Analysis
+from xaimaps.graph import Layout, as_scores
+from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
-from xaimaps_onnx.layouts import Layout, as_scores
 from xaimaps_onnx.runtime._sessions import Sessions
 from xaimaps_onnx.runtime._weights import take_weights
 
@@ -32,7 +32,7 @@ class OnnxRuntimeBackend(Backend):
     Layers have the names that the JAX backend gives them: both read the graph in one way.
 
     Args:
-        analysis: what the graph says of itself.
+        network: what the graph says of itself.
         sessions: what runs it.
         info: what is known of it.
     """
@@ -41,9 +41,9 @@ class OnnxRuntimeBackend(Backend):
     capabilities = frozenset({"forward", "activations", "classifier", "split"})
     takes = "ONNX files"
 
-    def __init__(self, analysis: Analysis, sessions: Sessions, info: ModelInfo) -> None:
+    def __init__(self, network: OnnxNetwork, sessions: Sessions, info: ModelInfo) -> None:
         super().__init__(info)
-        self._analysis = analysis
+        self._network = network
         self._sessions = sessions
 
     @classmethod
@@ -81,10 +81,12 @@ class OnnxRuntimeBackend(Backend):
         with onnxjax_errors():
             source = read_model(model)
             loaded = build(source)
-        analysis = Analysis(loaded, output)
+        network = OnnxNetwork(loaded, output)
         weights = take_weights(source, loaded)
-        sessions = Sessions(source.proto, weights, analysis.bypassed, providers)
-        return cls(analysis, sessions, model_info(model, analysis))
+        ending = network.usual.ending
+        replaced = {str(k): str(v) for k, v in ending.replaced.items()} if ending else {}
+        sessions = Sessions(source.proto, weights, replaced, providers)
+        return cls(network, sessions, model_info(model, network))
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -96,22 +98,22 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        return self._analysis.image_shape
+        return self._network.input_shape
 
     def layers(self) -> tuple[Layer, ...]:
-        return self._analysis.layers()
+        return self._network.layers()
 
     def find_layer(self, name: str | None) -> Layer:
         try:
             return super().find_layer(name)
         except LayerError:
-            unlisted = self._analysis.unlisted(name) if name is not None else None
+            unlisted = self._network.unlisted(name) if name is not None else None
             if unlisted is None:
                 raise
             return unlisted
 
     def default_layer(self) -> Layer:
-        return self._analysis.default_layer()
+        return self._network.default_layer()
 
     def forward(self, images: Array) -> Array:
         return self.forward_with_activations(images, ())[0]
@@ -125,14 +127,15 @@ class OnnxRuntimeBackend(Backend):
         return as_scores(scores), shown
 
     def classifier(self) -> Classifier:
-        head = self._analysis.head()
-        model = self._analysis.model
-        if head.weights is None:  # the pooled channels are the classes
-            channels = self._analysis.shapes[head.layer][-1]
+        head, model = self._network.usual.head(), self._network.model
+        layer = str(head.pooled)
+        if head.dense is None:  # the pooled channels are the classes
+            channels = self._network.shapes[layer][-1]
             assert channels is not None, "a graph fixes the number of classes"
-            return Classifier(head.layer, np.eye(channels, dtype=np.float32))
-        weights = model.params.get(head.weights, model.graph.constants.get(head.weights))
-        return Classifier(head.layer, head.matrix(np.asarray(weights)))
+            return Classifier(layer, np.eye(channels, dtype=np.float32))
+        name = str(head.dense.weights)
+        weights = np.asarray(model.params.get(name, model.graph.constants.get(name)))
+        return Classifier(layer, head.dense.matrix(weights))
 
     def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
         passing = self._passing(layer)
@@ -157,26 +160,26 @@ class OnnxRuntimeBackend(Backend):
 
     def _passing(self, layer: str) -> tuple[str, ...]:
         """What the part behind a layer reads of the images beside it, as skip connections do."""
-        graph = self._analysis.model.graph
-        data, behind = graph.depending_on(self._analysis.input.name), graph.depending_on(layer)
+        graph = self._network.model.graph
+        data, behind = graph.depending_on(self._network.input.name), graph.depending_on(layer)
         nodes = graph.needed_for([self._output], given=(layer,))
         read = [name for node in nodes if behind.intersection(node.outputs) for name in node.reads]
         return tuple(dict.fromkeys(name for name in read if name in data and name not in behind))
 
     @property
     def _output(self) -> str:
-        return self._analysis.output
+        return self._network.output
 
     def _runs(self, images: Array, wanted: tuple[str, ...]) -> Iterator[Values]:
         """The wanted values, of all images at once or of each by itself."""
-        source = self._analysis.input
+        source = self._network.input
         for part in self._parts(images):
-            given = self._analysis.to_graph(part).astype(source.dtype)
+            given = self._network.to_graph(part).astype(source.dtype)
             yield self._sessions.run({source.name: given}, wanted)
 
     def _parts(self, batch: Array) -> list[Array]:
         """A batch as the graph takes it: whole, or padded, in pieces of the size it insists on."""
-        size = self._analysis.fixed_batch
+        size = self._network.fixed_batch
         if size is None or not len(batch):
             return [batch]
         short = -len(batch) % size
@@ -188,7 +191,7 @@ class OnnxRuntimeBackend(Backend):
         return _joined([layout.show(run[layer]) for run in runs], images)
 
     def _layout(self, layer: str, images: Array) -> Layout:
-        layout = self._analysis.layout(layer, *images.shape[-3:-1])
+        layout = self._network.layout(layer, *images.shape[-3:-1])
         assert layout is not None, "find_layer knows no other layers"
         return layout
 

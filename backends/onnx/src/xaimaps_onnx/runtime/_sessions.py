@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class Sessions:
     Args:
         model: the graph without its weights; it becomes this object's own.
         weights: these, of which a session copies what it needs.
-        bypassed: values that equal the first input of their node.
+        replaced: the value to take for each of some values.
         providers: where to run.
 
     Raises:
@@ -38,10 +39,10 @@ class Sessions:
         self,
         model: onnx.ModelProto,
         weights: Mapping[str, np.ndarray[Any, Any]],
-        bypassed: Collection[str] = (),
+        replaced: Mapping[str, str] = MappingProxyType({}),
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        self._model = bypass(model, bypassed)
+        self._model = bypass(model, replaced)
         self._weights = {name: _shared(array) for name, array in weights.items()}
         self._providers = _available(providers)
         self._sessions: dict[tuple[tuple[str, ...], ...], onnxruntime.InferenceSession] = {}

@@ -10,12 +10,11 @@ import onnx
 from onnx import helper
 
 
-def bypass(model: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto:
-    """Let the nodes that compute some values hand on their first inputs instead, in place."""
+def bypass(model: onnx.ModelProto, replaced: Mapping[str, str]) -> onnx.ModelProto:
+    """Let the nodes that compute some values hand on others instead, in place."""
     for node in model.graph.node:
-        if values and set(values).intersection(node.output):
-            same = helper.make_node("Identity", node.input[:1], node.output[:1], node.name)
-            node.CopyFrom(same)
+        for name in replaced.keys() & set(node.output):
+            node.CopyFrom(helper.make_node("Identity", [replaced[name]], [name], node.name))
     del model.graph.value_info[:]  # ONNX Runtime infers types by itself; these may be wrong now
     return model
 

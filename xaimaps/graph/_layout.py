@@ -1,11 +1,11 @@
-"""How a value of the graph is shown with channels last, and put back."""
+"""How a value of a network is shown with channels last, and put back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from xaimaps_onnx._axes import Axes, Grid, Shape, grid_of, kind_of
+from xaimaps.graph._axes import Axes, Grid, Shape, grid_of, kind_of
 
 Array = Any
 

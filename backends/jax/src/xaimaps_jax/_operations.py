@@ -1,0 +1,305 @@
+"""The equations of a traced JAX function as operations of `xaimaps.graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xaimaps.graph import (
+    Aligned,
+    Broadcast,
+    Concatenated,
+    Dense,
+    Flow,
+    Kind,
+    Operation,
+    Planar,
+    Regrouped,
+    Resized,
+    Shape,
+)
+
+KINDS: Mapping[str, Kind] = {
+    name: kind
+    for kind, names in {
+        "view": "reshape squeeze expand_dims convert_element_type copy copy_p name stop_gradient "
+        "reduce_precision",
+        "transpose": "transpose",
+        "slice": "slice dynamic_slice gather rev",
+        "pad": "pad",
+        "expand": "broadcast_in_dim",
+        "concat": "concatenate",
+        "select": "select_n clamp max min",
+        "sum": "add sub add_any",
+        "product": "mul",
+        "quotient": "div",
+        "exp": "exp",
+        "arithmetic": "neg exp2 log log1p expm1 sqrt rsqrt cbrt square pow integer_pow abs erf "
+        "erfc erf_inv sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh sign floor ceil "
+        "round is_finite rem nextafter real imag",
+        "conv": "conv_general_dilated",
+        "pool": "reduce_window reduce_window_sum reduce_window_max reduce_window_min",
+        "reduce": "reduce_sum reduce_max reduce_min reduce_prod argmax argmin reduce_and reduce_or",
+        "relu": "relu relu6 leaky_relu elu selu celu",
+        "activation": "tanh gelu silu swish hard_silu hard_swish hard_sigmoid hard_tanh mish "
+        "softplus soft_sign squareplus glu log_sigmoid standardize",
+        "sigmoid": "logistic",
+        "softmax": "softmax log_softmax",
+        "control": "scan while cond",
+        "compare": "eq ne lt le gt ge and or not xor",
+        "random": "random_bits random_seed random_wrap random_unwrap random_fold_in threefry2x32",
+    }.items()
+    for name in names.split()
+}
+"""What JAX's primitives do, and its functions that are compiled under their own names."""
+
+HOMOGENEOUS = frozenset(
+    "reshape squeeze expand_dims convert_element_type copy copy_p name reduce_precision transpose "
+    "slice dynamic_slice gather rev broadcast_in_dim neg abs relu leaky_relu reduce_sum reduce_max "
+    "reduce_min reduce_window_sum reduce_window_max reduce_window_min max min".split()
+)
+
+LINEAR = frozenset(
+    "add sub add_any mul div dot_general conv_general_dilated concatenate pad".split()
+)
+
+STEPS = frozenset("sign floor ceil round is_finite argmax argmin eq ne lt le gt ge".split())
+
+
+ELEMENTWISE = frozenset(
+    "view expand select sum product quotient exp arithmetic activation relu sigmoid compare".split()
+)
+"""Kinds whose result at an element depends on this element alone, shapes aside."""
+
+CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call"})
+"""Functions with a derivative of their own."""
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One step of a traced function, as a node of a graph of named values.
+
+    Attributes:
+        scope: the named scopes that it is in.
+        operator: its primitive, or the function that it is the whole of.
+        equation: JAX's own.
+        inputs: the names of the values that it reads.
+        outputs: the names of the values that it makes.
+    """
+
+    scope: str
+    operator: str
+    equation: Any
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it needs."""
+        return self.inputs
+
+    def __call__(self, values: dict[str, Any]) -> None:
+        """Compute the outputs into `values`."""
+        primitive = self.equation.primitive
+        params = primitive.get_bind_params(self.equation.params)
+        results = primitive.bind(*(values[name] for name in self.inputs), **params)
+        results = results if primitive.multiple_results else [results]
+        values.update(zip(self.outputs, results, strict=True))
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of its first output."""
+        return tuple(self.equation.outvars[0].aval.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The type of its first output."""
+        return self.equation.outvars[0].aval.dtype
+
+    @property
+    def operand_shapes(self) -> list[Shape]:
+        """The shapes of what it reads."""
+        return [tuple(getattr(atom.aval, "shape", ())) for atom in self.equation.invars]
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The primitive's parameters."""
+        found: Mapping[str, Any] = self.equation.params
+        return found
+
+    @property
+    def kind(self) -> Kind:
+        """What it does."""
+        if self.operator == "dot_general":
+            return "dense" if len(self.shape) == 2 else "matmul"
+        if self.operator == "broadcast_in_dim" and self.shape and self._adds_axes_only:
+            return "view"
+        if self.operator in CUSTOM and _is_elementwise(_body(self.equation)):
+            return "activation"
+        return KINDS.get(self.operator, "other")
+
+    @property
+    def _adds_axes_only(self) -> bool:
+        return [n for n in self.shape if n > 1] == [n for n in self.operand_shapes[0] if n > 1]
+
+
+def operation_of(equation: Equation, statics: Mapping[str, np.ndarray[Any, Any]]) -> Operation:
+    """The operation of an equation.
+
+    Args:
+        equation: one of a traced function.
+        statics: the values that are known without any image.
+    """
+    kind, make = equation.kind, FLOWS.get(equation.operator)
+    axes = frozenset(int(axis) for axis in equation.params.get("axes", ()))
+    is_sum = equation.operator == "reduce_sum"
+    return Operation(
+        kind=kind,
+        operator=equation.operator or "value",
+        name=equation.outputs[0],
+        reads=equation.inputs,
+        makes=equation.outputs,
+        flow=make(equation, statics) if make else Broadcast(),
+        is_homogeneous=equation.operator in HOMOGENEOUS,
+        is_linear=equation.operator in LINEAR,
+        is_differentiable=equation.operator not in STEPS and not _is_cast_to_integers(equation),
+        dense=_dense(equation),
+        sums=axes if is_sum else None,
+    )
+
+
+def _body(equation: Any) -> Any:
+    """The equations of a function that an equation calls; None if it calls none."""
+    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+    closed = next((equation.params[name] for name in names if name in equation.params), None)
+    return None if closed is None else getattr(closed, "jaxpr", closed).eqns
+
+
+def _is_elementwise(equations: Any) -> bool:
+    """Whether equations, and all that they call, only compute element by element."""
+    return equations is not None and all(
+        KINDS.get(one.primitive.name) in ELEMENTWISE or _is_elementwise(_body(one))
+        for one in equations
+    )
+
+
+def _is_cast_to_integers(equation: Equation) -> bool:
+    return equation.operator == "convert_element_type" and equation.dtype.kind in "iub"
+
+
+def _dense(equation: Equation) -> Dense | None:
+    """The weights of a product of vectors and a matrix."""
+    if equation.operator != "dot_general":
+        return None
+    (left, right), (batch, _) = equation.params["dimension_numbers"]
+    weights = equation.operand_shapes[1]
+    if batch or len(weights) != 2 or len(right) != 1 or tuple(left) != (_last(equation),):
+        return None
+    return Dense(equation.inputs[1], is_transposed=right[0] == 1)
+
+
+def _last(equation: Equation) -> int:
+    return len(equation.operand_shapes[0]) - 1
+
+
+Statics = Mapping[str, np.ndarray[Any, Any]]
+
+
+def _regrouped(equation: Equation, statics: Statics) -> Flow:
+    return Broadcast() if equation.operand_shapes[0] == equation.shape else Regrouped()
+
+
+def _transposed(equation: Equation, statics: Statics) -> Flow:
+    return Aligned(tuple(((0, axis),) for axis in equation.params["permutation"]))
+
+
+def _broadcast(equation: Equation, statics: Statics) -> Flow:
+    came = {int(out): axis for axis, out in enumerate(equation.params["broadcast_dimensions"])}
+    axes = range(len(equation.shape))
+    return Aligned(tuple(((0, came[axis]),) if axis in came else () for axis in axes))
+
+
+def _sliced(equation: Equation, statics: Statics) -> Flow:
+    starts, ends = equation.params["start_indices"], equation.params["limit_indices"]
+    return Resized(dict(enumerate(zip(starts, ends, strict=True))))
+
+
+def _sliced_dynamically(equation: Equation, statics: Statics) -> Flow:
+    starts = [statics.get(name) for name in equation.inputs[1:]]
+    sizes = equation.params["slice_sizes"]
+    known = enumerate(zip(starts, sizes, strict=True))
+    return Resized({a: (int(s), int(s) + n) for a, (s, n) in known if s is not None})
+
+
+def _resized(equation: Equation, statics: Statics) -> Flow:
+    return Resized()
+
+
+def _concatenated(equation: Equation, statics: Statics) -> Flow:
+    return Concatenated(equation.params["dimension"])
+
+
+def _convolved(equation: Equation, statics: Statics) -> Flow:
+    batch, channels, *spatial = equation.params["dimension_numbers"].out_spec
+    if len(spatial) != 2:
+        return Broadcast()
+    order = dict(zip((batch, channels, *spatial), "NCHW", strict=True))
+    return Planar("".join(order[axis] for axis in range(4)))
+
+
+def _multiplied(equation: Equation, statics: Statics) -> Flow:
+    """Batch axes, then the axes of each factor that are not summed over."""
+    contracted, batch = equation.params["dimension_numbers"]
+    shared = [((0, left), (1, right)) for left, right in zip(*batch, strict=True)]
+    free = [
+        [((position, axis),) for axis in range(len(shape)) if axis not in summed]
+        for position, shape, summed in (
+            (position, shape, {*contracted[position], *batch[position]})
+            for position, shape in enumerate(equation.operand_shapes)
+        )
+    ]
+    sources: Sequence[tuple[tuple[int, int], ...]] = [*shared, *free[0], *free[1]]
+    second = range(len(sources) - len(free[1]), len(sources))
+    return Aligned(tuple(sources), channels=frozenset(second))
+
+
+def _reduced(equation: Equation, statics: Statics) -> Flow:
+    axes = {int(axis) for axis in equation.params["axes"]}
+    rank = len(equation.operand_shapes[0])
+    return Aligned(tuple(((0, axis),) for axis in range(rank) if axis not in axes))
+
+
+def _mixed(equation: Equation, statics: Statics) -> Flow:
+    """A softmax under its own name, whose axis the equation does not tell."""
+    return Broadcast(mixes=frozenset(range(1, len(equation.shape))))
+
+
+FLOWS: Mapping[str, Callable[[Equation, Statics], Flow]] = {
+    "reshape": _regrouped,
+    "squeeze": _regrouped,
+    "expand_dims": _regrouped,
+    "transpose": _transposed,
+    "broadcast_in_dim": _broadcast,
+    "slice": _sliced,
+    "dynamic_slice": _sliced_dynamically,
+    "pad": _resized,
+    "concatenate": _concatenated,
+    "conv_general_dilated": _convolved,
+    "dot_general": _multiplied,
+    "reduce_window": _resized,
+    "reduce_window_sum": _resized,
+    "reduce_window_max": _resized,
+    "reduce_window_min": _resized,
+    "reduce_sum": _reduced,
+    "reduce_max": _reduced,
+    "reduce_min": _reduced,
+    "reduce_prod": _reduced,
+    "argmax": _reduced,
+    "argmin": _reduced,
+    "softmax": _mixed,
+    "log_softmax": _mixed,
+}
+"""How the axes of a result follow, for primitives that are not elementwise."""

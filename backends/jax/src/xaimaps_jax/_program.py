@@ -1,0 +1,236 @@
+"""A network as a JAX function whose inner values have names.
+
+One mechanism serves ONNX graphs and JAX functions: a named value can be kept, and the network
+can be cut there, which gives the rest as a function of that value. The gradient at a layer is
+the gradient of the rest, so nothing before the layer is differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from onnxjax.graph import Graph, Step, Values, plainly
+from onnxjax.hooks import tapping
+
+from xaimaps.backend import INPUT, Array, Classifier, RectifierRule
+from xaimaps.errors import UnsupportedModelError
+from xaimaps.graph import Graph as Description
+from xaimaps.graph import Layout, Network, Operation
+from xaimaps_jax._biases import biases
+from xaimaps_jax._rectifiers import rectifying
+
+Params = Any
+Rest = Callable[[Array], Array]
+Tapped = Callable[[Array, dict[str, Array]], Array]
+
+
+class Source(Protocol):
+    """Where the nodes of a network come from; images have channels last."""
+
+    images: str
+    """The name of the images."""
+
+    fixed_batch: int | None
+    """The batch size that the model insists on."""
+
+    def graph(self, params: Params, images: Array) -> Graph:
+        """The nodes for images of this shape."""
+
+    def values(self, params: Params, images: Array) -> Values:
+        """What the nodes start from: parameters and images, by name."""
+
+    def outputs(self, known: Values, graph: Graph) -> Array:
+        """The model's outputs, of all values that have been computed."""
+
+    def operation(self, node: Any) -> Operation:
+        """What a node is."""
+
+    def array(self, value: Array) -> Array:
+        """A weight as an array."""
+
+
+class Program:
+    """A network over batches of images.
+
+    Args:
+        network: what is known of it.
+        source: its nodes.
+    """
+
+    def __init__(self, network: Network, source: Source) -> None:
+        self.network = network
+        self._source = source
+
+    def require_gradient(self, wrt: str) -> None:
+        """Refuse what has no gradient with respect to a layer or the images."""
+        graph = self.network.usual
+        graph.require_gradient(graph.images if wrt == INPUT else wrt)
+
+    def classifier(self, params: Params) -> Classifier:
+        """The pooling and dense head.
+
+        Raises:
+            LayerError: the model does not end so.
+        """
+        head = self.network.usual.head()
+        layer = str(head.pooled)
+        if head.dense is None:  # the pooled channels are the classes
+            return Classifier(layer, jnp.eye(self.network.shapes[layer][-1]))
+        name = str(head.dense.weights)
+        weights = self._source.array(self._weight(params, name))
+        return Classifier(layer, jnp.asarray(head.dense.matrix(weights)))
+
+    def _weight(self, params: Params, name: str) -> Array:
+        """A weight, or what the model computes of one before it uses it."""
+        height, width, channels = (n or 224 for n in self.network.input_shape)
+        images = jnp.zeros((1, height, width, channels))
+        graph = self._source.graph(params, images)
+        return graph.run(self._source.values(params, images), [name])[name]
+
+    def apply(
+        self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
+    ) -> tuple[Array, dict[str, Array]]:
+        """The outputs, and the values to keep."""
+
+        def run(images: Array) -> tuple[Array, dict[str, Array]]:
+            graph = self._source.graph(params, images)
+            step = self._step(images, rectifier)
+            wanted = [*graph.outputs, *keep]
+            known = graph.run(self._source.values(params, images), wanted, step)
+            kept = {name: self._layout(name, images).show(known[name]) for name in keep}
+            return self._source.outputs(known, graph), kept
+
+        result: tuple[Array, dict[str, Array]] = self._per_image(run)(images)
+        return result
+
+    def split(
+        self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
+    ) -> tuple[Array, Rest]:
+        """The value of a layer, and the outputs as a function of it."""
+        if self._source.fixed_batch == 1:
+            return self._split_each(params, images, layer, rectifier)
+        graph, step = self._source.graph(params, images), self._step(images, rectifier)
+        known = graph.run(self._source.values(params, images), [*graph.outputs, layer], step)
+        behind = graph.depending_on(layer)
+        before = {name: value for name, value in known.items() if name not in behind}
+        layout = self._layout(layer, images)
+
+        def rest(activations: Array) -> Array:
+            cut = {**before, layer: layout.hide(activations, known[layer])}
+            return self._source.outputs(graph.run(cut, graph.outputs, step), graph)
+
+        return layout.show(known[layer]), rest
+
+    def _split_each(
+        self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
+    ) -> tuple[Array, Rest]:
+        """Cut a graph that takes one image at a time; what bypasses the layer runs again."""
+        layout = self._layout(layer, images)
+
+        def rest(image: Array, activations: Array) -> Array:
+            graph, step = self._source.graph(params, image), self._step(image, rectifier)
+            values = self._source.values(params, image)
+            original = graph.run(values, [layer], step)[layer] if layout.has_others else None
+            values[layer] = layout.hide(activations, original)
+            return self._source.outputs(graph.run(values, graph.outputs, step), graph)
+
+        _, kept = self.apply(params, images, (layer,), rectifier)
+        return kept[layer], lambda activations: self._per_image(rest)(images, activations)
+
+    def biases(self, params: Params, images: Array) -> tuple[dict[str, Array], Tapped]:
+        """The bias of each value that has one, and the outputs with something added to these."""
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def found(images: Array) -> dict[str, Array]:
+            graph, step = self._source.graph(params, images), self._step(images, None)
+            known = graph.run(self._source.values(params, images), graph.outputs, step)
+            nodes = graph.needed_for(graph.outputs)
+            kept = biases(nodes, self._source.operation, known, self._source.images, step)
+            shapes.update((name, bias.shape) for name, bias in kept.items())
+            return {name: self._by_image(name, bias, images) for name, bias in kept.items()}
+
+        def tapped(images: Array, taps: dict[str, Array]) -> Array:
+            hidden = {
+                name: self._from_images(name, tap, images, shapes[name])
+                for name, tap in taps.items()
+            }
+            graph = self._source.graph(params, images)
+            step = tapping(hidden, self._step(images, None))
+            known = graph.run(self._source.values(params, images), graph.outputs, step)
+            return self._source.outputs(known, graph)
+
+        return self._per_image(found)(images), self._per_image(tapped)
+
+    def _per_image(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """Run a graph whose batch is fixed to one image on each image separately."""
+        if self._source.fixed_batch != 1:
+            return run
+
+        def single(*arrays: Any) -> Any:
+            batch_of_one = jax.tree.map(lambda a: a[None], arrays)
+            return jax.tree.map(lambda a: a[0], run(*batch_of_one))
+
+        return jax.vmap(single)
+
+    def _description(self, images: Array) -> Description:
+        return self.network.graph(*images.shape[-3:-1])
+
+    def _step(self, images: Array, rectifier: RectifierRule | None) -> Step:
+        ending = self._description(images).ending
+        step = bypassing(ending.replaced) if ending else plainly
+        if rectifier is None:
+            return step
+        return rectifying(rectifier, lambda n: self._source.operation(n).kind == "relu", step)
+
+    def _layout(self, layer: str, images: Array) -> Layout:
+        """How a layer is shown for images of this size."""
+        layout = self._description(images).layouts.get(layer)
+        assert layout is not None, "find_layer knows no other layers"
+        return layout
+
+    def _by_image(self, name: str, value: Array, images: Array) -> Array:
+        """A value as it is shown; `(N, values)` if it has no map, or images share an axis."""
+        if layout := self._whole(name, images):
+            return layout.show(value)
+        axis = self._batch_axis(name, images)
+        if value.ndim and value.shape[axis] % len(images):
+            raise UnsupportedModelError(
+                f"it cannot be told which part of the value {name!r} is of which image; explain "
+                "one image at a time (`batch_size=1`), or use another method"
+            )
+        return jnp.moveaxis(value, axis, 0).reshape(len(images), -1) if value.ndim else value
+
+    def _from_images(self, name: str, value: Array, images: Array, shape: tuple[int, ...]) -> Array:
+        """The inverse of `_by_image`, for a value of that shape."""
+        if layout := self._whole(name, images):
+            return layout.hide(value)
+        if not shape:
+            return value
+        axis = self._batch_axis(name, images)
+        rest = shape[:axis] + shape[axis + 1 :]
+        return jnp.moveaxis(value.reshape(shape[axis], *rest), 0, axis)
+
+    def _batch_axis(self, name: str, images: Array) -> int:
+        """The axis along which images follow each other, with or without their positions."""
+        axes = self._description(images).axes.get(name, ())
+        return next((i for i, axis in enumerate(axes) if axis and axis[0].kind == "N"), 0)
+
+    def _whole(self, name: str, images: Array) -> Layout | None:
+        """How a value is shown if nothing of it would be left out."""
+        layout = self._description(images).layouts.get(name)
+        return None if layout is None or layout.has_others else layout
+
+
+def bypassing(replaced: Mapping[Any, Any]) -> Step:
+    """Run nodes, but take some values to equal others."""
+
+    def run(node: Any, values: Values) -> None:
+        if node.outputs[0] in replaced:
+            values[node.outputs[0]] = values[replaced[node.outputs[0]]]
+        else:
+            plainly(node, values)
+
+    return run

@@ -1,0 +1,267 @@
+"""The nodes of an ONNX graph as operations of `xaimaps.graph`: kinds, axes, dense weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxjax.graph import Node
+
+from xaimaps.graph import (
+    Aligned,
+    Broadcast,
+    Concatenated,
+    Dense,
+    Flow,
+    Kind,
+    Operation,
+    Picked,
+    Planar,
+    Regrouped,
+    Resized,
+    Shape,
+)
+
+Statics = Mapping[str, np.ndarray[Any, Any]]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class NodeReader:
+    """Reads nodes of which shapes and static values are known.
+
+    Attributes:
+        shapes: of the float values that depend on the images, and of the weights.
+        statics: the values that are known without any image.
+    """
+
+    shapes: Mapping[str, Shape]
+    statics: Statics
+
+    def operation(self, node: Node) -> Operation:
+        """The operation of a node."""
+        kind = self._kind(node)
+        return Operation(
+            kind=kind,
+            operator=node.operator,
+            name=node.name,
+            reads=tuple(name or None for name in node.inputs),
+            makes=tuple(filter(None, node.outputs)),
+            captured=node.reads[len([name for name in node.inputs if name]) :],
+            flow=self._flow(kind, node),
+            is_homogeneous=node.rule.homogeneous,
+            is_linear=node.rule.linear,
+            is_differentiable=node.rule.differentiable and not self._is_cast_to_integers(node),
+            dense=self._dense(kind, node),
+            averages=self._averages(node),
+        )
+
+    def shape(self, name: str) -> Shape | None:
+        """The shape of a value, if it is known."""
+        if name in self.shapes:
+            return self.shapes[name]
+        return self.statics[name].shape if name in self.statics else None
+
+    def integers(self, node: Node, attribute: str, position: int) -> list[int] | None:
+        """Integers that some opsets have as an attribute, and others as an input."""
+        found = node.attributes.get(attribute)
+        if found is None and position < len(node.inputs):
+            found = self.statics.get(node.inputs[position])
+        return None if found is None else [int(i) for i in np.ravel(found)]
+
+    def _kind(self, node: Node) -> Kind:
+        if node.operator == "Gather" and self._takes_all(node):
+            return "view"  # as PyTorch's exporter writes as_strided
+        return KINDS.get(node.rule.kind, node.rule.kind)
+
+    def _takes_all(self, node: Node) -> bool:
+        """Whether the indices take all of a vector in order, so that only its shape changes."""
+        shape, indices = self.shape(node.inputs[0]), self.statics.get(node.inputs[1])
+        if shape is None or len(shape) != 1 or indices is None or indices.size != shape[0]:
+            return False
+        return bool((np.ravel(indices) == np.arange(shape[0])).all())
+
+    @staticmethod
+    def _is_cast_to_integers(node: Node) -> bool:
+        to = node.attributes.get("to") if node.operator == "Cast" else None
+        if to is None:
+            return False
+        number = onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(number)
+        return dtype.kind not in "fV"  # V: the small floats of ml_dtypes
+
+    def _flow(self, kind: Kind, node: Node) -> Flow:
+        before = self.shape(node.inputs[0]) if node.inputs else None
+        after = self.shape(node.outputs[0]) if node.outputs else None
+        if before is None or after is None:
+            return Broadcast()
+        if node.rule.planar:
+            return Planar()
+        make = FLOWS.get(kind)
+        return make(self, node, before, after) if make else Broadcast()
+
+    def _same_or_regrouped(self, node: Node, before: Shape, after: Shape) -> Flow:
+        return Broadcast() if before == after else Regrouped()
+
+    def _transposed(self, node: Node, before: Shape, after: Shape) -> Flow:
+        order = node.attributes.get("perm") or range(len(before))[::-1]
+        return Aligned(tuple(((0, axis),) for axis in order))
+
+    def _sliced(self, node: Node, before: Shape, after: Shape) -> Flow:
+        if node.operator == "Gather":
+            axis = int(node.attributes.get("axis", 0)) % len(before)
+            spans = self._gathered(node, axis, before[axis])
+            return Resized(spans) if len(before) == len(after) else Picked(axis, spans)
+        return Resized(self._spans(node, before)) if len(before) == len(after) else Broadcast()
+
+    def _gathered(self, node: Node, axis: int, size: int) -> dict[int, Span]:
+        indices = self.statics.get(node.inputs[1])
+        if indices is None or not indices.size:
+            return {}
+        taken = np.ravel(indices) % size
+        return {axis: (int(taken.min()), int(taken.max()) + 1)}
+
+    def _spans(self, node: Node, before: Shape) -> dict[int, Span]:
+        """What a Slice takes of each axis that it names."""
+        starts, ends = (self.integers(node, key, i) for i, key in enumerate(("starts", "ends"), 1))
+        if node.operator != "Slice" or starts is None or ends is None:
+            return {}
+        axes = self.integers(node, "axes", 3) or list(range(len(starts)))
+        found = {}
+        for axis, start, end in zip(axes, starts, ends, strict=False):
+            place = axis % len(before)
+            found[place] = slice(start, end).indices(before[place])[:2]
+        return found
+
+    def _resized(self, node: Node, before: Shape, after: Shape) -> Flow:
+        is_same_rank = len(before) == len(after)
+        return Resized(repeats=node.rule.kind == "resize") if is_same_rank else Broadcast()
+
+    def _concatenated(self, node: Node, before: Shape, after: Shape) -> Flow:
+        return Concatenated(int(node.attributes["axis"]))
+
+    def _matrix_product(self, node: Node, before: Shape, after: Shape) -> Flow:
+        second = SECOND_FACTOR.get(node.operator, 1)
+        right = self.shape(node.inputs[second])
+        if right is None or min(len(before), len(right), len(after)) < 2:
+            return Broadcast()
+        rank = len(after)
+        outer = tuple(
+            tuple(
+                (position, axis - rank)
+                for position, shape in ((0, before), (second, right))
+                if rank - axis <= len(shape)
+            )
+            for axis in range(rank - 2)
+        )
+        return Aligned((*outer, ((0, -2),), ((second, -1),)), channels=frozenset({rank - 1}))
+
+    def _gemm(self, node: Node, before: Shape, after: Shape) -> Flow:
+        row, column = bool(node.attributes.get("transA")), not node.attributes.get("transB")
+        second = SECOND_FACTOR.get(node.operator, 1)
+        return Aligned((((0, int(row)),), ((second, int(column)),)), channels=frozenset({1}))
+
+    def _einsum(self, node: Node, before: Shape, after: Shape) -> Flow:
+        terms, arrow, result = node.attributes["equation"].replace(" ", "").partition("->")
+        if not arrow or "." in terms:
+            return Aligned(tuple(() for _ in after))
+        sources = tuple(
+            tuple(
+                (position, term.index(letter))
+                for position, term in enumerate(terms.split(","))
+                if letter in term
+            )
+            for letter in result
+        )
+        return Aligned(sources, channels=frozenset(range(len(after))))
+
+    def _reduced(self, node: Node, before: Shape, after: Shape) -> Flow:
+        if len(before) == len(after):
+            pairs = enumerate(zip(before, after, strict=True))
+            return Aligned(tuple(((0, i),) if a == b else () for i, (a, b) in pairs))
+        axes = self._reduced_axes(node, len(before))
+        return Aligned(tuple(((0, axis),) for axis in range(len(before)) if axis not in axes))
+
+    def _reduced_axes(self, node: Node, rank: int) -> frozenset[int]:
+        listed = self.integers(node, "axes", 1)
+        if node.operator in ("ArgMax", "ArgMin"):
+            listed = [int(node.attributes.get("axis", 0))]
+        return frozenset(range(rank) if listed is None else (axis % rank for axis in listed))
+
+    def _attended(self, node: Node, before: Shape, after: Shape) -> Flow:
+        """A result for each query; where one input holds queries, keys and values, all are read."""
+        keys = node.inputs[1] if len(node.inputs) > 1 else ""
+        is_packed = keys not in self.shapes or len(self.shapes[keys]) != len(before)
+        mixed = frozenset(range(1, len(after))) if is_packed else frozenset()
+        return Broadcast(mixes=mixed, positions=(0,))
+
+    def _mixed(self, node: Node, before: Shape, after: Shape) -> Flow:
+        axis = int(node.attributes.get("axis", -1))
+        return Broadcast(mixes=frozenset({axis % len(after)}))
+
+    def _dense(self, kind: Kind, node: Node) -> Dense | None:
+        """The weights of a matrix product, or of a convolution over single positions."""
+        if node.operator == "Gemm" and not node.attributes.get("transA"):
+            scale = float(node.attributes.get("alpha", 1.0))
+            return Dense(node.inputs[1], bool(node.attributes.get("transB")), scale)
+        if node.operator == "MatMul":
+            return Dense(node.inputs[1])
+        if node.operator != "Conv":
+            return None
+        kernel = self.shape(node.inputs[1])
+        is_single = kernel is not None and all(size == 1 for size in kernel[2:])
+        is_dense = is_single and node.attributes.get("group", 1) == 1
+        return Dense(node.inputs[1], is_transposed=True) if is_dense else None
+
+    def _averages(self, node: Node) -> frozenset[int] | None:
+        """The axes that an operator takes the mean over, if it does nothing else."""
+        before = self.shape(node.inputs[0]) if node.inputs else None
+        if before is None:
+            return None
+        if node.operator == "ReduceMean":
+            return self._reduced_axes(node, len(before))
+        is_global = node.rule.kind == "global_average_pool"
+        if is_global or (node.operator == "AveragePool" and self._covers_all(node, before)):
+            return frozenset(range(2, len(before)))
+        return None
+
+    def _covers_all(self, node: Node, before: Shape) -> bool:
+        """Whether an average pool has one window, which is the whole map."""
+        after = self.shape(node.outputs[0]) or ()
+        pads = node.attributes.get("pads") or [0] * 2 * len(before[2:])
+        window = zip(node.attributes["kernel_shape"], pads, before[2:], strict=False)
+        covers = all(kernel - pad >= size for kernel, pad, size in window)
+        counts_pads = any(pads) and node.attributes.get("count_include_pad", 0)
+        return covers and set(after[2:]) == {1} and not counts_pads
+
+
+KINDS: Mapping[str, Kind] = {
+    "average_pool": "pool",
+    "max_pool": "pool",
+    "global_average_pool": "pool",
+    "global_max_pool": "pool",
+}
+"""What the core calls a kind of operator that `onnxjax` tells apart in more detail."""
+
+SECOND_FACTOR = {"QLinearMatMul": 3, "QGemm": 3}
+"""Where a product has its second factor, if not at position 1."""
+
+FLOWS: Mapping[Kind, Callable[[NodeReader, Node, Shape, Shape], Flow]] = {
+    "view": NodeReader._same_or_regrouped,
+    "transpose": NodeReader._transposed,
+    "slice": NodeReader._sliced,
+    "pad": NodeReader._resized,
+    "expand": NodeReader._resized,
+    "resize": NodeReader._resized,
+    "concat": NodeReader._concatenated,
+    "matmul": NodeReader._matrix_product,
+    "dense": NodeReader._gemm,
+    "einsum": NodeReader._einsum,
+    "reduce": NodeReader._reduced,
+    "attention": NodeReader._attended,
+    "softmax": NodeReader._mixed,
+}
+"""How the axes of a result follow, for kinds that are not elementwise."""

@@ -1,0 +1,159 @@
+"""`Graph`: a network at one image size, and the questions that are asked of any network."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xaimaps.graph._axes import Axes, Shape
+from xaimaps.graph._flow import View
+from xaimaps.graph._gradients import require_gradient
+from xaimaps.graph._head import Ending, Head, HeadFinder, find_ending
+from xaimaps.graph._layer_groups import Group, layer_groups
+from xaimaps.graph._layout import Layout, layout_of
+from xaimaps.graph._operation import Operation, Value
+from xaimaps.graph._tokens import ALL, Demands, token_demands
+
+UNLISTED = frozenset({"view", "transpose", "pad", "slice", "quantize"})
+"""Kinds whose results show nothing new."""
+
+ARITHMETIC = frozenset({"sum", "product", "quotient", "exp", "arithmetic", "expand", "reduce"})
+"""Kinds that are a layer only where they join two values, or end a layer that has a name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The operations of a network for images of one size, without any numbers computed.
+
+    Attributes:
+        operations: those that the output depends on, in the order of computation.
+        images: the value of the images.
+        image_axes: the meaning of their axes.
+        output: the value that is explained.
+        shapes: of the float values that depend on the images, and of the weights.
+        statics: the values that are known without any image.
+    """
+
+    operations: Sequence[Operation]
+    images: Value
+    image_axes: Axes
+    output: Value
+    shapes: Mapping[Value, Shape]
+    statics: Mapping[Value, np.ndarray[Any, Any]]
+
+    @functools.cached_property
+    def producers(self) -> Mapping[Value, Operation]:
+        """The operation that makes each value."""
+        return {value: one for one in self.operations for value in one.makes}
+
+    @functools.cached_property
+    def axes(self) -> Mapping[Value, Axes]:
+        """What each axis means, of every value that depends on the images."""
+        found: dict[Value, Axes] = {self.images: self.image_axes}
+        for one in self.operations:
+            axes = [found.get(value) for value in _sources(one)]
+            if any(known is not None for known in axes):
+                for value in one.makes:
+                    if value in self.shapes:
+                        found[value] = one.flow.result(self._view(one, value, axes))
+        return found
+
+    def _view(self, operation: Operation, value: Value, axes: Sequence[Axes | None]) -> View:
+        shapes = [self._shape(one) for one in _sources(operation)]
+        return View(self.shapes[value], axes, shapes)
+
+    def _shape(self, value: Value | None) -> Shape | None:
+        if value in self.shapes:
+            return self.shapes[value]
+        return self.statics[value].shape if value in self.statics else None
+
+    @functools.cached_property
+    def layouts(self) -> Mapping[Value, Layout]:
+        """How values are shown with channels last, of those that can be."""
+        found = ((value, layout_of(axes)) for value, axes in self.axes.items())
+        return {value: layout for value, layout in found if layout and value in self.producers}
+
+    def shown(self, value: Value) -> Shape:
+        """The shape of a value with channels last."""
+        return self.layouts[value].shape(self.shapes[value])
+
+    @functools.cached_property
+    def ending(self) -> Ending | None:
+        """The softmax or sigmoid that the model ends in."""
+        return find_ending(self.producers, self.output)
+
+    def head(self) -> Head:
+        """The pooled value and the dense weights behind it.
+
+        Raises:
+            LayerError: the model does not end in global average pooling and one dense layer.
+        """
+        finder = HeadFinder(self.producers, self.axes, self.axes, self.shapes, self.statics)
+        return finder.find(self.ending.logits if self.ending else self.output)
+
+    @functools.cached_property
+    def has_rectifiers(self) -> bool:
+        """Whether a rectifier rule would change any derivative."""
+        return any(one.kind == "relu" for one in self.operations)
+
+    def require_gradient(self, start: Value) -> None:
+        """Refuse a network in which no gradient comes from the output back to a value.
+
+        Raises:
+            UnsupportedModelError: on every way between them is an operation without a derivative.
+        """
+        require_gradient(self.operations, start, self.output)
+
+    @functools.cached_property
+    def _demands(self) -> Mapping[Value, Demands]:
+        def view(operation: Operation) -> View:
+            axes = [self.axes.get(value) for value in _sources(operation)]
+            return self._view(operation, operation.makes[0], axes)
+
+        return token_demands(self.operations, self.output, self.axes, view)
+
+    def last_read(self, candidates: Sequence[Value]) -> Value:
+        """The last of some layers whose spatial positions all count for the output.
+
+        Behind the last attention, a transformer that ends in a class token reads that token
+        alone, and the gradient at all others is zero. What comes right before is read both as
+        that token and as a whole, by the queries and by the keys of the attention.
+        """
+        demands = self._demands
+        whole = [value for value in candidates if ALL in demands.get(value, ())]
+        if len(whole) == len(candidates) or not whole:
+            return candidates[-1]
+        width = self.shown(candidates[-1])[-1]
+        both = [v for v in whole if len(demands[v]) > 1 and self.shown(v)[-1] == width]
+        return both[-1] if both else whole[-1]
+
+    def is_layer(self, value: Value) -> bool:
+        """Whether a value is more than arithmetic on the way, as inside a normalisation."""
+        operation = self.producers[value]
+        joins = sum(one in self.axes for one in operation.reads) > 1
+        return joins or operation.kind not in ARITHMETIC
+
+
+def smooth_values(
+    operations: Iterable[Operation], images: Value, is_float: Callable[[Value], bool]
+) -> frozenset[Value]:
+    """What depends on the images as floats: a shape or a mask is constant to first order."""
+    found = {images}
+    for one in operations:
+        if found.intersection(one.needs):
+            found.update(value for value in one.makes if is_float(value))
+    return frozenset(found)
+
+
+def groups_of(operations: Sequence[Operation], data: Collection[Value]) -> tuple[Group, ...]:
+    """The layers whose last value is data."""
+    return tuple(g for g in layer_groups(operations, data) if g[-1].makes[0] in data)
+
+
+def _sources(operation: Operation) -> Sequence[Value | None]:
+    """What the axes of a result may come from: with bodies, all that these read."""
+    return operation.needs if operation.captured else operation.reads

@@ -1,0 +1,201 @@
+"""The end of a classifier: its last activation, and the pooling and dense layer before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from xaimaps.errors import LayerError
+from xaimaps.graph._axes import Axes, Shape, kind_of
+from xaimaps.graph._operation import Dense, Operation, Value
+
+SAME = frozenset({"view", "quantize", "dequantize"})
+"""Kinds that hand their first input on, in another shape or precision at most."""
+
+PASSED = SAME | {"transpose"}
+
+
+class Ending(NamedTuple):
+    """The softmax or sigmoid that a model ends in.
+
+    Attributes:
+        operation: the one that makes the probabilities.
+        function: what it computes.
+        logits: what it makes probabilities of.
+        replaced: the value to take for each of some values, to see the logits in the output.
+    """
+
+    operation: Operation
+    function: Literal["softmax", "sigmoid"]
+    logits: Value
+    replaced: Mapping[Value, Value]
+
+    def __str__(self) -> str:
+        is_whole = self.operation.kind in ("softmax", "sigmoid")
+        return f"{self.operation.operator if is_whole else self.function} {self.operation.name!r}"
+
+
+class Head(NamedTuple):
+    """Global average pooling and the dense layer behind it.
+
+    Attributes:
+        pooled: the value that is pooled.
+        dense: the weights; None where the pooled channels are the classes.
+    """
+
+    pooled: Value
+    dense: Dense | None
+
+
+def find_ending(producers: Mapping[Value, Operation], output: Value) -> Ending | None:
+    """The activation that makes an output, apart from views of it."""
+    replaced, value = dict[Value, Value](), output
+    while (operation := producers.get(value)) and operation.kind in SAME:
+        if operation.kind != "view":  # quantised for values from 0 to 1
+            replaced[value] = operation.reads[0]
+        value = operation.reads[0]
+    if operation is None:
+        return None
+    logits = operation.reads[0]
+    if operation.kind == "quotient":
+        logits = _exponents(operation, producers)
+    elif operation.kind not in ("softmax", "sigmoid"):
+        logits = None
+    if logits is None:
+        return None
+    replaced[value] = logits
+    function = "sigmoid" if operation.kind == "sigmoid" else "softmax"
+    return Ending(operation, function, logits, replaced)
+
+
+def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Value | None:
+    """What a softmax is taken of that is written out: exp(x - max x) / sum exp(x - max x)."""
+    exp = producers.get(quotient.reads[0])
+    total = producers.get(_through(quotient.reads[1], producers, SAME | {"expand"}))
+    if exp is None or exp.kind != "exp" or total is None or total.sums is None:
+        return None
+    summed = producers.get(total.reads[0])
+    if summed is None or summed.kind != "exp" or summed.reads != exp.reads:
+        return None
+    shifted = producers.get(exp.reads[0])
+    if shifted is None or shifted.kind != "sum" or len(shifted.reads) != 2:
+        return exp.reads[0]
+    logits, most = shifted.reads
+    largest = producers.get(_through(most, producers, SAME | {"expand", "select"}))
+    is_shift = largest is not None and largest.kind == "reduce" and largest.reads[0] == logits
+    return logits if is_shift else exp.reads[0]
+
+
+def _through(value: Value, producers: Mapping[Value, Operation], kinds: frozenset[str]) -> Value:
+    """What a value was before operations of these kinds."""
+    while (operation := producers.get(value)) and operation.kind in kinds:
+        value = next(one for one in operation.reads if one in producers)
+    return value
+
+
+@dataclass(frozen=True)
+class HeadFinder:
+    """Walks back from the logits.
+
+    Attributes:
+        producers: the operation that makes each value.
+        data: the values that depend on the images.
+        axes: the meaning of each value's axes.
+        shapes: of the values that depend on the images.
+        statics: the values that are known without any image.
+    """
+
+    producers: Mapping[Value, Operation]
+    data: Collection[Value]
+    axes: Mapping[Value, Axes]
+    shapes: Mapping[Value, Shape]
+    statics: Mapping[Value, np.ndarray[Any, Any]]
+
+    def find(self, logits: Value) -> Head:
+        """The head that makes the logits.
+
+        Raises:
+            LayerError: the model does not end in global average pooling and one dense layer.
+        """
+        last = self._last(logits)
+        if (pool := self._global_pool(last)) is not None:
+            return Head(self._pooled(pool), None)
+        if last.dense is None or last.dense.weights in self.data:
+            raise no_head(f"the logits come from {last}")
+        before = self.producers.get(_through(last.reads[0], self.producers, PASSED))
+        pool = self._global_pool(before) if before is not None else None
+        if pool is None:
+            raise no_head(f"{last} does not follow the pooling")
+        return Head(self._pooled(pool), last.dense)
+
+    def _last(self, logits: Value) -> Operation:
+        """The operation that makes the logits, apart from views and a bias."""
+        for operation in self._back_from(logits):
+            if operation.kind not in PASSED | {"sum"}:
+                return operation
+        raise no_head("the logits are the input")
+
+    def _back_from(self, value: Value) -> Iterator[Operation]:
+        """What makes a value, what makes that one's data, and so on, while there is just one."""
+        while operation := self.producers.get(value):
+            yield operation
+            data = [one for one in operation.needs if one in self.data]
+            if len(data) != 1:
+                raise no_head(f"the logits come from {operation}")
+            value = data[0]
+
+    def _pooled(self, pool: Operation) -> Value:
+        """What is pooled, before it was transposed or dequantised."""
+        value = pool.reads[0]
+        while operation := self.producers.get(value):
+            is_same_shape = operation.kind == "view" and self._keeps_axes(operation)
+            if operation.kind != "transpose" and not is_same_shape:
+                break
+            value = operation.reads[0]
+        return value
+
+    def _keeps_axes(self, operation: Operation) -> bool:
+        before = self.axes.get(operation.reads[0])
+        return before is not None and before == self.axes.get(operation.makes[0])
+
+    def _global_pool(self, operation: Operation) -> Operation | None:
+        """The operation that takes the mean over all spatial positions, if this one does."""
+        if self._covers(operation, operation.averages):
+            return operation
+        if operation.kind not in ("product", "quotient"):
+            return None
+        total = self.producers.get(_through(operation.reads[0], self.producers, SAME))
+        if total is None or total.sums is None or not self._covers(total, total.sums):
+            return None
+        count = math.prod(self.shapes[total.reads[0]][axis] for axis in total.sums)
+        factor = self.statics.get(operation.reads[1])
+        if factor is None or factor.size != 1:
+            return None
+        by = (
+            float(factor.reshape(()))
+            if operation.kind == "quotient"
+            else 1 / float(factor.reshape(()))
+        )
+        return total if math.isclose(by, count, rel_tol=1e-6) else None
+
+    def _covers(self, operation: Operation, reduced: frozenset[int] | None) -> bool:
+        """Whether these axes are all spatial axes of what the operation reads, and no others."""
+        axes = self.axes.get(operation.reads[0]) if operation.reads else None
+        if axes is None or reduced is None:
+            return False
+        kinds = [kind_of(axis) for axis in axes]
+        spatial = {axis for axis, kind in enumerate(kinds) if kind in "HWS"}
+        has_map = bool(spatial) or operation.kind == "pool"
+        return has_map and reduced >= spatial and {kinds[axis] for axis in reduced} <= set("HWS1")
+
+
+def no_head(found: str) -> LayerError:
+    """The error of a model that `cam` cannot explain."""
+    return LayerError(
+        "CAM needs a model that ends in global average pooling and one dense layer, but here "
+        f"{found}; use grad_cam"
+    )
