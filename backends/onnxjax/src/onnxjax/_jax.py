@@ -22,11 +22,13 @@ Array = Any
 class _Lazy(ModuleType):
     """A module that is imported when something in it is first used."""
 
+    _module: ModuleType | None = None
+
     def __getattr__(self, name: str) -> Any:
-        require_jax()
-        value = getattr(importlib.import_module(self.__name__), name)
-        setattr(self, name, value)
-        return value
+        if self._module is None:
+            require_jax()
+            self._module = importlib.import_module(self.__name__)
+        return getattr(self._module, name)
 
 
 if not TYPE_CHECKING:
