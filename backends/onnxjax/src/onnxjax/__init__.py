@@ -1,6 +1,18 @@
 """Any ONNX file as a JAX function that can be compiled, batched and differentiated."""
 
-from onnxjax._model import OnnxModel, Value, build, load, run
-from onnxjax.registry import op, operators
+from onnxjax._model import OnnxModel, Value, build, load, read_graph, run
+from onnxjax.registry import Kind, Rule, describe, op, operators
 
-__all__ = ["OnnxModel", "Value", "build", "load", "op", "operators", "run"]
+__all__ = [
+    "Kind",
+    "OnnxModel",
+    "Rule",
+    "Value",
+    "build",
+    "describe",
+    "load",
+    "op",
+    "operators",
+    "read_graph",
+    "run",
+]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from onnxjax._jax import jax, jnp
 from onnxjax.errors import UnsupportedModelError
 
 Array = Any

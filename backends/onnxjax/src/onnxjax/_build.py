@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto
 
 from onnxjax import _ops  # noqa: F401  (registers the rules)
 from onnxjax._arrays import STATIC_SIZE
+from onnxjax._jax import jax
 from onnxjax._passes.channels_last import channels_last
 from onnxjax._passes.function_bodies import body_rule
 from onnxjax._passes.integer_kernels import on_integers
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.graph import Graph, Node
 from onnxjax.read._tensors import TensorReader
-from onnxjax.registry import Rule, find_rule
+from onnxjax.registry import Rule, find_rule, find_traits
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Opsets = Mapping[str, int]
@@ -45,13 +46,28 @@ def build_graph(
         UnsupportedModelError: operators without a rule, all of them named.
     """
     _require_rules(proto, opsets)
-    graph = channels_last(on_integers(_resolve(proto, opsets, tensors or TensorReader())))
-    folded, computed = _fold(graph)
-    constants = {**graph.constants, **computed}
-    read = {name for node in folded for name in node.reads} | set(graph.outputs)
-    params = {name: a for name, a in constants.items() if name in read and _is_weight(a)}
-    kept = {name: a for name, a in constants.items() if name in read and name not in params}
-    return Graph(folded, kept, graph.inputs, graph.outputs), params
+    resolver = _Resolver(opsets, tensors or TensorReader(), build_graph, _known_rule)
+    return _without_weights(_fold(channels_last(on_integers(resolver.graph(proto)))))
+
+
+def read_graph(
+    proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader
+) -> tuple[Graph, Arrays]:
+    """Resolve the operators of a graph, all nodes as they are in the file; see `build_graph`.
+
+    A node whose operator has no rule gets one that says what is known of it and computes nothing.
+    """
+    resolver = _Resolver(opsets, tensors, read_graph, _any_rule)
+    return _without_weights(resolver.graph(proto))
+
+
+def _without_weights(graph: Graph) -> tuple[Graph, Arrays]:
+    """The graph, and apart from it those of its constants that are parameters."""
+    read = {name for node in graph.nodes for name in node.reads} | set(graph.outputs)
+    constants = {name: array for name, array in graph.constants.items() if name in read}
+    params = {name: array for name, array in constants.items() if _is_weight(array)}
+    kept = {name: array for name, array in constants.items() if name not in params}
+    return replace(graph, constants=kept), params
 
 
 def _is_weight(array: np.ndarray[Any, Any]) -> bool:
@@ -99,57 +115,87 @@ def _domain(node: NodeProto) -> str:
     return "" if node.domain == "ai.onnx" else node.domain
 
 
-def _resolve(proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader) -> Graph:
-    """Turn nodes and initialisers into Python's own; Constant nodes become constants."""
-    constants: Arrays = {tensor.name: tensors.array(tensor) for tensor in proto.initializer}
-    for sparse in proto.sparse_initializer:
-        constants[sparse.values.name] = tensors.dense(sparse)
-    nodes = []
-    for node in proto.node:
-        if node.op_type == "Constant" and not _domain(node):
-            constants[node.output[0]] = _constant_value(node, tensors)
-        else:
-            nodes.append(_resolve_node(node, opsets, tensors))
-    inputs = tuple(value.name for value in proto.input if value.name not in constants)
-    return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output))
-
-
-def _resolve_node(node: NodeProto, opsets: Opsets, tensors: TensorReader) -> Node:
-    domain = _domain(node)
-    rule = _rule_for(domain, node.op_type, opsets)
+def _known_rule(node: NodeProto, opsets: Opsets) -> Rule:
+    rule = _rule_for(_domain(node), node.op_type, opsets)
     assert rule is not None, "_require_rules comes first"
-    name = node.name or next(filter(None, node.output), node.op_type)
-    _check_attributes(node, rule, name)
-    bodies = {a.name: a.g for a in node.attribute if a.type == AttributeProto.GRAPH}
-    return Node(
-        name=name,
-        operator=node.op_type,
-        rule=rule,
-        inputs=tuple(node.input),
-        outputs=tuple(node.output),
-        attributes={
-            a.name: _attribute_value(a, tensors)
-            for a in node.attribute
-            if a.name not in {IN_PLACE, *bodies}
-        },
-        subgraphs={key: _build_body(body, opsets, tensors) for key, body in bodies.items()},
-        metadata={entry.key: entry.value for entry in node.metadata_props},
-    )
+    _check_attributes(node, rule)
+    return rule
 
 
-def _build_body(proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader) -> Graph:
-    """A subgraph keeps its weights as constants: it has no parameters of its own."""
-    graph, params = build_graph(proto, opsets, tensors)
-    return Graph(graph.nodes, {**graph.constants, **params}, graph.inputs, graph.outputs)
+def _any_rule(node: NodeProto, opsets: Opsets) -> Rule:
+    domain, operator = _domain(node), node.op_type
+    rule = _rule_for(domain, operator, opsets)
+    return rule or Rule.of(_no_rule, **find_traits(domain, operator))
 
 
-def _check_attributes(node: NodeProto, rule: Rule, name: str) -> None:
+def _no_rule(xp: Any, *inputs: Any, **attributes: Any) -> Any:
+    raise UnsupportedModelError("there is no rule for it; register one with onnxjax.op")
+
+
+@dataclass(frozen=True)
+class _Resolver:
+    """Turns nodes and initialisers into Python's own.
+
+    Attributes:
+        opsets: the version of each operator domain.
+        tensors: what reads weights.
+        build: makes a graph of the body of a node.
+        rule_of: finds the rule of a node.
+    """
+
+    opsets: Opsets
+    tensors: TensorReader
+    build: Callable[[onnx.GraphProto, Opsets, TensorReader], tuple[Graph, Arrays]]
+    rule_of: Callable[[NodeProto, Opsets], Rule]
+
+    def graph(self, proto: onnx.GraphProto) -> Graph:
+        """The graph; Constant nodes become constants."""
+        constants = {tensor.name: self.tensors.array(tensor) for tensor in proto.initializer}
+        for sparse in proto.sparse_initializer:
+            constants[sparse.values.name] = self.tensors.dense(sparse)
+        nodes = []
+        for node in proto.node:
+            if node.op_type == "Constant" and not _domain(node):
+                constants[node.output[0]] = _constant_value(node, self.tensors)
+            else:
+                nodes.append(self._node(node))
+        inputs = tuple(value.name for value in proto.input if value.name not in constants)
+        return Graph(tuple(nodes), constants, inputs, tuple(value.name for value in proto.output))
+
+    def _node(self, node: NodeProto) -> Node:
+        bodies = {a.name: a.g for a in node.attribute if a.type == AttributeProto.GRAPH}
+        return Node(
+            name=_name_of(node),
+            operator=node.op_type,
+            rule=self.rule_of(node, self.opsets),
+            inputs=tuple(node.input),
+            outputs=tuple(node.output),
+            attributes={
+                a.name: _attribute_value(a, self.tensors)
+                for a in node.attribute
+                if a.name not in {IN_PLACE, *bodies}
+            },
+            subgraphs={key: self._body(body) for key, body in bodies.items()},
+            metadata={entry.key: entry.value for entry in node.metadata_props},
+        )
+
+    def _body(self, proto: onnx.GraphProto) -> Graph:
+        """A subgraph keeps its weights as constants: it has no parameters of its own."""
+        graph, params = self.build(proto, self.opsets, self.tensors)
+        return replace(graph, constants={**graph.constants, **params})
+
+
+def _name_of(node: NodeProto) -> str:
+    return node.name or next(filter(None, node.output), node.op_type)
+
+
+def _check_attributes(node: NodeProto, rule: Rule) -> None:
     unknown = {a.name for a in node.attribute} - rule.attributes - {IN_PLACE}
     if unknown:
+        known = ", ".join(sorted(rule.attributes)) or "none"
         raise UnsupportedModelError(
-            f"{node.op_type} node {name!r} has an attribute {min(unknown)!r} that its rule does "
-            f"not know (it knows {', '.join(sorted(rule.attributes)) or 'none'}); export the "
-            "model again"
+            f"{node.op_type} node {_name_of(node)!r} has an attribute {min(unknown)!r} that its "
+            f"rule does not know (it knows {known}); export the model again"
         )
 
 
@@ -182,8 +228,8 @@ def _constant_value(node: NodeProto, tensors: TensorReader) -> np.ndarray[Any, A
             )
 
 
-def _fold(graph: Graph) -> tuple[tuple[Node, ...], Arrays]:
-    """Compute now what hangs on constants alone, so that no call ever does it again."""
+def _fold(graph: Graph) -> Graph:
+    """Compute now what depends on constants alone, so that no call ever does it again."""
     computed: Arrays = {}
     known = ChainMap(computed, dict(graph.constants))
     left = []
@@ -193,7 +239,7 @@ def _fold(graph: Graph) -> tuple[tuple[Node, ...], Arrays]:
             left.append(node)
         else:
             computed.update(results)
-    return tuple(left), computed
+    return replace(graph, nodes=tuple(left), constants={**graph.constants, **computed})
 
 
 def _computed(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> Arrays | None:

@@ -14,10 +14,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 import onnx
 
+from onnxjax._jax import jax, require_jax
 from onnxjax.errors import ModelLoadError, UnsupportedModelError
 from onnxjax.registry import Rule
 
@@ -123,6 +123,7 @@ def _result_bytes(rule: Rule, fn: Callable[..., Any], inputs: Sequence[Array]) -
     most = 8 * max(sum(sizes), math.prod(map(max, sizes, [1] * len(sizes))))
     if (rule.elementwise or rule.bounded) and most <= 2**20:
         return most
+    require_jax()
     try:
         return _traced_bytes(fn, inputs, rule.static)
     except Exception:  # whatever is wrong with the inputs, the rule itself will say

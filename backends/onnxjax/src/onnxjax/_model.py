@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import onnx
 
+from onnxjax import _build
 from onnxjax._arrays import enter, may_be_static
-from onnxjax._build import build_graph
+from onnxjax._jax import jax, jnp, require_jax
 from onnxjax._limits import spending
 from onnxjax.errors import ArrayInputError, UnsupportedModelError
 from onnxjax.graph import Graph
@@ -132,14 +131,40 @@ def build(source: Source) -> OnnxModel:
         ModelLoadError: a weight is damaged.
         UnsupportedModelError: it uses operators that have no rule; all are named.
     """
+    require_jax()
     with refusing(source.name), spending(source.tensors.budget):
-        return _build(source)
+        return _model_of(source, _build.build_graph)
 
 
-def _build(source: Source) -> OnnxModel:
+def read_graph(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
+    """Read an ONNX model for other programs than JAX, which need not be installed.
+
+    Every node is as it is in the file, only that functions are written out: no constant is
+    computed, and no operator refused. Each node's `rule` says what is known of its operator.
+
+    Args:
+        model: a path, or a model in memory that holds its own weights.
+
+    Raises:
+        ModelLoadError: it is missing, damaged or inconsistent.
+    """
+    return resolve(read_model(model))
+
+
+def resolve(source: Source) -> OnnxModel:
+    """Do what `read_graph` does with a model that has been read.
+
+    Raises:
+        ModelLoadError: a weight is damaged.
+    """
+    with refusing(source.name):
+        return _model_of(source, _build.read_graph)
+
+
+def _model_of(source: Source, make: Callable[..., tuple[Graph, Params]]) -> OnnxModel:
     proto = source.proto
     opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
-    graph, params = build_graph(proto.graph, opsets, source.tensors)
+    graph, params = make(proto.graph, opsets, source.tensors)
     by_name = {value.name: value for value in proto.graph.input}
     return OnnxModel(
         graph=graph,

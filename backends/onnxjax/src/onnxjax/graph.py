@@ -12,11 +12,10 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from onnxjax._arrays import enter, is_static
+from onnxjax._jax import jax, jnp
 from onnxjax._limits import charge, require_possible
 from onnxjax.errors import OnnxJaxError, UnsupportedModelError
 from onnxjax.registry import Rule
@@ -103,8 +102,8 @@ class Node:
             name: functools.partial(graph.as_body, values) for name, graph in self.subgraphs.items()
         }
         counted = {"n_outputs": len(self.outputs)} if self.rule.counts_outputs else {}
-        xp = np if not bodies and all(map(is_static, inputs)) else jnp
-        if xp is jnp and not bodies:
+        xp: Any = np if not bodies and all(map(is_static, inputs)) else jax.numpy
+        if xp is not np and not bodies:
             inputs = [x if i in self.rule.static else enter(x) for i, x in enumerate(inputs)]
         run = functools.partial(self.rule.fn, **self.attributes, **bodies, **counted)
         with np.errstate(all="ignore"):  # constants may hold what numpy warns of, as JAX does not

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
+from onnxjax._jax import custom_jvp, jax, jnp
 from onnxjax.registry import op
 
 Array = Any
@@ -71,17 +69,16 @@ def hard_swish(xp: Any, x: Array) -> Array:
     return _hard_swish(jnp.asarray(x))
 
 
-@jax.custom_jvp
-def _hard_swish(x: Array) -> Array:
-    return jnp.where(x <= -3, 0, jnp.where(x >= 3, x, x * (x + 3) / 6))
-
-
-@_hard_swish.defjvp
 def _hard_swish_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     """Backwards it needs one map, x, and not one for each step of the formula."""
     (x,), (dx,) = primals, tangents
     slope = jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, x / 3 + 0.5))
     return _hard_swish(x), slope * dx
+
+
+@custom_jvp(_hard_swish_jvp)
+def _hard_swish(x: Array) -> Array:
+    return jnp.where(x <= -3, 0, jnp.where(x >= 3, x, x * (x + 3) / 6))
 
 
 @op("Elu", elementwise=True, kind="relu")

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from onnxjax._arrays import is_static
+from onnxjax._jax import jax, jnp
 
 Array = Any
 

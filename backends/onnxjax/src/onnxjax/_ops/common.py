@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
+from onnxjax._jax import jax
 from onnxjax.errors import UnsupportedModelError
 
 Array = Any

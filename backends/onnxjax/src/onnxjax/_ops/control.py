@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from onnxjax._arrays import enter, is_static
+from onnxjax._jax import jax, jnp, lax
 from onnxjax._ops.common import require_size
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import op

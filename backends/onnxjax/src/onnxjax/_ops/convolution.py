@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from onnxjax._jax import jax, jnp, lax
 from onnxjax._ops.channels import elementwise, first, is_channels_last, last
 from onnxjax._ops.depthwise import depthwise
 from onnxjax._ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
@@ -32,7 +30,6 @@ FEW_PRODUCTS = 32
 """Up to so many products for an output, a strided convolution is fastest by its patches."""
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["by_place"], meta_fields=[])
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """Weights (O, C / group, *kernel) in the order in which a convolution on CPU reads them.
@@ -44,6 +41,9 @@ class Kernel:
     """
 
     by_place: Array
+
+    def __post_init__(self) -> None:
+        _register_kernel()
 
     @classmethod
     def of(cls, weights: Array) -> Kernel:
@@ -70,6 +70,12 @@ class Kernel:
         """The type of the weights."""
         dtype: np.dtype[Any] = self.by_place.dtype
         return dtype
+
+
+@functools.cache
+def _register_kernel() -> None:
+    """Make a kernel one of JAX's own containers of arrays, which is only known with JAX there."""
+    jax.tree_util.register_dataclass(Kernel, data_fields=["by_place"], meta_fields=[])
 
 
 @op("Conv", kind="conv", linear=True, planar=True, integer=("", "QLinearConv"))

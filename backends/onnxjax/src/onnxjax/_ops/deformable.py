@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from onnxjax._jax import jax, jnp, lax
 from onnxjax._ops.sampling import interpolate
 from onnxjax._ops.windows import Ints, Pads, spatial_rank, window_shifts
 from onnxjax.errors import UnsupportedModelError

@@ -11,11 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jax import lax
-from jax.custom_derivatives import SymbolicZero
-
+from onnxjax._jax import custom_jvp, jax, jnp, lax
 from onnxjax._ops.windows import window_shifts
 
 Array = Any
@@ -23,13 +19,6 @@ Steps = tuple[int, ...]
 Borders = tuple[tuple[int, int], ...]
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def depthwise(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:
-    """Convolve each channel of `x` (N, *spatial, C) with its own kernel in `w` (*kernel, C)."""
-    return _shifted_products(x, w, strides, pads, dilations)
-
-
-@functools.partial(depthwise.defjvp, symbolic_zeros=True)
 def _jvp(
     strides: Steps,
     pads: Borders,
@@ -37,15 +26,21 @@ def _jvp(
     primals: tuple[Array, Array],
     tangents: tuple[Array, Array],
 ) -> tuple[Array, Array]:
-    (x, w), (dx, dw) = primals, tangents
+    (x, w), (dx, dw), zero = primals, tangents, jax.custom_derivatives.SymbolicZero
     y = depthwise(x, w, strides, pads, dilations)
     pull = functools.partial(
         _pull, w=w, sizes=x.shape[1:-1], strides=strides, pads=pads, dilations=dilations
     )
-    dy = [] if isinstance(dx, SymbolicZero) else [*jax.linear_transpose(pull, y)(dx)]
-    if not isinstance(dw, SymbolicZero):
+    dy = [] if isinstance(dx, zero) else [*jax.linear_transpose(pull, y)(dx)]
+    if not isinstance(dw, zero):
         dy.append(_shifted_products(x, dw, strides, pads, dilations))
     return y, functools.reduce(jnp.add, dy)
+
+
+@custom_jvp(_jvp, nondiff_argnums=(2, 3, 4), symbolic_zeros=True)
+def depthwise(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:
+    """Convolve each channel of `x` (N, *spatial, C) with its own kernel in `w` (*kernel, C)."""
+    return _shifted_products(x, w, strides, pads, dilations)
 
 
 def _shifted_products(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import onnx
-from jax.scipy import special
 
+from onnxjax._jax import jnp, special
 from onnxjax._ops.common import cast
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import RuleFunction, Traits, op

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from onnxjax._arrays import is_static
+from onnxjax._jax import jax, jnp
 from onnxjax._ops.common import cast, require_size, to_int
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import op

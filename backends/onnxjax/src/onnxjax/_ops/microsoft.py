@@ -6,9 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
+from onnxjax._jax import jax, jnp
 from onnxjax._ops.convolution import conv
 from onnxjax._ops.normalization import layer_normalization, rms_normalization
 from onnxjax._ops.windows import Ints

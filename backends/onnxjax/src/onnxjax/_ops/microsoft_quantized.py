@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from onnxjax._jax import jax, jnp
 from onnxjax._ops.microsoft import DOMAIN
 from onnxjax._ops.pooling import max_pool, window_counts
 from onnxjax._ops.quantization import (

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
+from onnxjax._jax import jnp
 from onnxjax._ops.channels import elementwise
 from onnxjax._ops.windows import Window, spatial_rank
 from onnxjax.errors import UnsupportedModelError

@@ -11,10 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from onnxjax._jax import custom_jvp, jnp
 from onnxjax._ops.channels import elementwise, over_places
 from onnxjax._ops.windows import Ints, Window, pooling_windows, spatial_rank
 from onnxjax.registry import op
@@ -62,18 +61,17 @@ def max_of(x: Array, windows: Sequence[Window]) -> Array:
     return over_places(maxima, x)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _axis_max(x: Array, axis: int, window: Window) -> Array:
-    return functools.reduce(jnp.maximum, window.parts(x, axis, _lowest(x.dtype)))
-
-
-@_axis_max.defjvp
 def _axis_max_jvp(
     axis: int, window: Window, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     y, place = _first_max(window.parts(x, axis, _lowest(x.dtype)))
     return y, _select(place, window.parts(dx, axis, 0))
+
+
+@custom_jvp(_axis_max_jvp, nondiff_argnums=(1, 2))
+def _axis_max(x: Array, axis: int, window: Window) -> Array:
+    return functools.reduce(jnp.maximum, window.parts(x, axis, _lowest(x.dtype)))
 
 
 def _first_max(parts: Any) -> tuple[Array, Array]:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import onnx
-from jax import lax
 
 from onnxjax._arrays import is_static
+from onnxjax._jax import custom_jvp, jnp, lax
 from onnxjax._ops.convolution import convolve
 from onnxjax._ops.rounding import exact_quotient
 from onnxjax._ops.windows import Ints
@@ -109,15 +107,14 @@ def saturated(x: Array, zero: Array | None, dtype: Any) -> Array:
     return jnp.where(y < low, low, jnp.where(y > high, high, y))
 
 
-@jax.custom_jvp
+def _nearest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return jnp.round(*primals), tangents[0]
+
+
+@custom_jvp(_nearest_jvp)
 def nearest(x: Array) -> Array:
     """To the nearest integer, even at ties; the identity in derivatives."""
     return jnp.round(x)
-
-
-@nearest.defjvp
-def _nearest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return jnp.round(*primals), tangents[0]
 
 
 def _range(dtype: Any) -> tuple[float, float]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from onnxjax._jax import jax, jnp
 from onnxjax._ops.common import cast, to_int, to_ints
 from onnxjax._ops.elementwise import absolute
 from onnxjax.registry import op

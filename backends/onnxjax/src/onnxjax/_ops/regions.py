@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from onnxjax._jax import jnp
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import op
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
+
+from onnxjax._jax import jax, jnp, lax
 
 Array = Any
 

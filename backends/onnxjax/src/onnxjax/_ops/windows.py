@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
-from jax import lax
+from onnxjax._jax import jnp, lax
 
 Array = Any
 Ints = Sequence[int] | None

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from onnxjax._jax import jnp
 from onnxjax._ops.quantization import carried, dequantize, nearest
 from onnxjax._ops.rounding import exact_quotient
 from onnxjax.graph import Graph, Node
