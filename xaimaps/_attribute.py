@@ -24,8 +24,8 @@ from xaimaps.errors import (
     TargetError,
 )
 from xaimaps.methods import Maps, Method, get_method
-from xaimaps.methods.around import wrapped
-from xaimaps.methods.chunks import images_within
+from xaimaps.methods._augment import augmented
+from xaimaps.methods._batching import images_within
 from xaimaps.targets import Target, as_target
 
 Array = np.ndarray[Any, Any]
@@ -238,7 +238,7 @@ def _run(
     drawn = row.draws(batch.shape[1:], **settings) if row.draws else {}
     extra = {n: v for n, v in {**drawn, **settings}.items() if isinstance(v, np.ndarray)}
     fixed = {name: value for name, value in settings.items() if name not in extra}
-    count, explain = len(goal.arrays), wrapped(row.fn, **around)
+    count, explain = len(goal.arrays), augmented(row.fn, **around)
 
     def program(backend: Backend, images: Any, *arrays: Any) -> Maps:
         given = dict(zip(extra, arrays[count:], strict=True))
