@@ -17,6 +17,7 @@ QUICK = (
     "tests/test_gradient_methods.py",
     "tests/test_images.py",
     "tests/test_joining.py",
+    "tests/test_method_registry.py",
     "tests/test_methods.py",
     "tests/test_perturbation.py",
     "tests/test_plugins.py",
