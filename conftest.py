@@ -17,6 +17,7 @@ QUICK = (
     "tests/test_gradient_methods.py",
     "tests/test_images.py",
     "tests/test_joining.py",
+    "tests/test_method_registry.py",
     "tests/test_methods.py",
     "tests/test_perturbation.py",
     "tests/test_plugins.py",
@@ -29,6 +30,8 @@ QUICK = (
     "tests/test_zoo_model.py",
 )
 MODULES = {Path(__file__).parent / name for name in QUICK}
+if missing := sorted(str(path) for path in MODULES if not path.exists()):
+    raise FileNotFoundError(f"QUICK names test modules that are not there: {', '.join(missing)}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

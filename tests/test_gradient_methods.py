@@ -16,10 +16,11 @@ from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import Gradients
 from xaimaps.errors import MethodError, TargetError
 from xaimaps.methods import METHODS
-from xaimaps.methods.baselines import baselines
-from xaimaps.methods.chunks import images_within
-from xaimaps.methods.filters import blurred, gaussian, low_passed, resized
-from xaimaps.methods.quadrature import quadrature
+from xaimaps.methods._baselines import baselines
+from xaimaps.methods._batching import images_within
+from xaimaps.methods._filters import blurred, gaussian, low_passed
+from xaimaps.methods._quadrature import quadrature
+from xaimaps.methods._resize import resized
 from xaimaps.targets import several
 from xaimaps.testing import (
     Conv,

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from xaimaps._resampling import linear_weights
 from xaimaps._results.render import (
     colorize,
     figure,
     heatmap,
-    linear_weights,
     normalize,
     overlay,
     resize_maps,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xaimaps._load import load
     from xaimaps._results.attribution import Attribution
     from xaimaps.backend import Backend, Layer
-    from xaimaps.methods import METHODS
+    from xaimaps.methods import METHODS, register_method
     from xaimaps.targets import several
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "load",
     "methods",
     "parity",
+    "register_method",
     "several",
     "zoo",
 ]
@@ -48,6 +49,7 @@ _HOMES = {
     "attribute": "_attribute",
     "explain": "_attribute",
     "load": "_load",
+    "register_method": "methods",
     "several": "targets",
 }
 

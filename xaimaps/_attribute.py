@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +24,8 @@ from xaimaps.errors import (
     TargetError,
 )
 from xaimaps.methods import Maps, Method, get_method
-from xaimaps.methods.around import wrapped
-from xaimaps.methods.chunks import images_within
+from xaimaps.methods._augment import augmented
+from xaimaps.methods._batching import images_within
 from xaimaps.targets import Target, as_target
 
 Array = np.ndarray[Any, Any]
@@ -34,7 +34,7 @@ Array = np.ndarray[Any, Any]
 def attribute(
     model: Any,
     images: Any,
-    method: str = "grad_cam",
+    method: str | Method | Callable[..., Maps] = "grad_cam",
     *,
     target: Any = None,
     layer: str | Sequence[str] | None = None,
@@ -48,7 +48,8 @@ def attribute(
     Args:
         model: what `load` returns, or takes.
         images: `(N, H, W, C)` as the model takes them, after preprocessing.
-        method: a name of the methods table.
+        method: a name of the methods table, a `Method`, or a function like those of
+            `xaimaps.methods`.
         target: None for the top class of each image; a class index, a label, "top-3", a
             function of the outputs, a list with a class for each image, or `several(...)`.
         layer: the name of the layer, for methods that have one; None for the last with a
@@ -75,7 +76,7 @@ def attribute(
     row = get_method(method)
     row.check_options(options)
     _check_values(options)
-    backend.require(row.needs, f"the method {method!r}")
+    backend.require(row.needs, f"the method {row.name!r}")
     options = row.completed(options, backend)
     around = {"augment": augment, "low_pass": low_pass}
     around = {name: value for name, value in around.items() if value is not None}
@@ -107,7 +108,7 @@ def attribute(
 def explain(
     model: Any,
     pictures: Any,
-    method: str = "grad_cam",
+    method: str | Method | Callable[..., Maps] = "grad_cam",
     *,
     target: Any = None,
     layer: str | Sequence[str] | None = None,
@@ -120,7 +121,7 @@ def explain(
     Args:
         model: what `load` returns, or takes.
         pictures: a path, a Pillow image, an array of pixels, or a list of them.
-        method: a name of the methods table.
+        method: see `attribute`.
         target: see `attribute`.
         layer: see `attribute`.
         input_size: height and width for a model that takes any.
@@ -238,7 +239,7 @@ def _run(
     drawn = row.draws(batch.shape[1:], **settings) if row.draws else {}
     extra = {n: v for n, v in {**drawn, **settings}.items() if isinstance(v, np.ndarray)}
     fixed = {name: value for name, value in settings.items() if name not in extra}
-    count, explain = len(goal.arrays), wrapped(row.fn, **around)
+    count, explain = len(goal.arrays), augmented(row.fn, **around)
 
     def program(backend: Backend, images: Any, *arrays: Any) -> Maps:
         given = dict(zip(extra, arrays[count:], strict=True))
@@ -246,7 +247,7 @@ def _run(
         return explain(backend, images, target, **fixed, **given)
 
     named = tuple(sorted(fixed.items())), tuple(sorted(around.items()))
-    key = (row.name, goal.key, named, tuple(extra))
+    key = (row.fn, goal.key, named, tuple(extra))
     shared = [backend.asarray(value) for value in extra.values()]
     size = min(batch_size, max(len(batch), 1))
     compiling = running = 0.0

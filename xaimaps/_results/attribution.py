@@ -13,7 +13,7 @@ from xaimaps._images.open import Picture
 from xaimaps._results import render
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ArrayInputError
-from xaimaps.methods import get_method
+from xaimaps.methods import METHODS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,10 +85,10 @@ class Attribution:
         A class activation map below zero only lacks evidence, while a negative gradient is
         evidence against; and gradients have outliers that would leave the rest dark.
         """
-        row = get_method(self.method)
-        if row.is_relative:
+        row = METHODS.get(self.method)
+        if row is not None and row.is_relative:
             return {"signed": False, "percentile": 100, "relative": True}
-        if row.family == "cam":
+        if row is not None and row.family == "cam":
             return {"signed": False, "percentile": 100}
         return {"signed": bool((self.maps < 0).any()), "percentile": 99}
 

@@ -8,14 +8,20 @@ from typing import Any, Literal
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError, TargetError
-from xaimaps.methods.cam import class_map
-from xaimaps.methods.draws import check_count
-from xaimaps.methods.fusion import over_layers
-from xaimaps.methods.maps import Maps, gradients, spatial_axes
-from xaimaps.methods.table import Method
+from xaimaps.methods._class_map import class_map
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, gradients, spatial_axes
+from xaimaps.methods._options import check_count
+from xaimaps.methods._registry import method
 from xaimaps.targets import Target, as_target
 
 
+@method(
+    family="cam",
+    needs={"forward", "activations", "grad"},
+    paper="Zhang et al. 2025, arXiv:2501.11309",
+    cost="1 F + 4 b",
+)
 @over_layers
 def finer_cam(
     backend: Backend,
@@ -48,7 +54,7 @@ def finer_cam(
             differentiates these weights too (its own strength is 1).
         relu: keep only what speaks for the target, as the paper does.
         eigen_smooth: the first principal component over the channels, in place of their sum.
-        fuse: how several layers become one map; see `xaimaps.methods.fusion.fuse_maps`.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.
@@ -128,15 +134,3 @@ def _shares(xp: Any, scores: Array, strength: float, variant: str) -> Array:
         q = powers / xp.sum(powers, axis=0)
         parts = q * (1 + others - xp.sum(q * others, axis=0))
     return xp.concat([xp.ones_like(scores[:1, ...]), -strength * parts], axis=0)
-
-
-ROWS = (
-    Method(
-        finer_cam,
-        family="cam",
-        needs=frozenset({"forward", "activations", "grad"}),
-        paper="Zhang et al. 2025, arXiv:2501.11309",
-        cost="1 F + 4 b",
-    ),
-)
-"""This method in the table."""

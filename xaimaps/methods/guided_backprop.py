@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from xaimaps.backend import Array, Backend, Capability, RectifierRule
+from xaimaps.backend import Array, Backend, RectifierRule
 from xaimaps.errors import MethodError
-from xaimaps.methods.cam import grad_cam
-from xaimaps.methods.filters import Interpolation, resized
-from xaimaps.methods.maps import Maps, Reduce, reduce_channels
-from xaimaps.methods.table import Method
+from xaimaps.methods._maps import Maps, Reduce, reduce_channels
+from xaimaps.methods._registry import method
+from xaimaps.methods._resize import Interpolation, resized
+from xaimaps.methods.grad_cam import grad_cam
 from xaimaps.targets import as_target
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad", "rectifier_rules"},
+    paper="Springenberg et al. 2015, arXiv:1412.6806",
+    cost="1 F + 1 B",
+)
 def guided_backprop(
     backend: Backend,
     images: Array,
@@ -54,6 +60,12 @@ def guided_backprop(
     return Maps(reduce_channels(backend.xp, values, reduce), outputs)
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad", "rectifier_rules"},
+    paper="Zeiler and Fergus 2014, arXiv:1311.2901",
+    cost="1 F + 1 B",
+)
 def deconvnet(
     backend: Backend,
     images: Array,
@@ -90,6 +102,12 @@ def deconvnet(
     return Maps(reduce_channels(backend.xp, values, reduce), outputs)
 
 
+@method(
+    family="gradient",
+    needs={"forward", "activations", "grad", "rectifier_rules"},
+    paper="Selvaraju et al. 2017, arXiv:1610.02391",
+    cost="2 F + 1 B + 1 b",
+)
 def guided_grad_cam(
     backend: Backend,
     images: Array,
@@ -145,31 +163,3 @@ def _changed(
     wanted = as_target(target, images.shape[0], backend.info.labels)
     found = backend.grad(images, wanted, rectifier=rule)
     return found.gradients, found.outputs
-
-
-_NEEDS: frozenset[Capability] = frozenset({"forward", "grad", "rectifier_rules"})
-
-ROWS = (
-    Method(
-        guided_backprop,
-        family="gradient",
-        needs=_NEEDS,
-        paper="Springenberg et al. 2015, arXiv:1412.6806",
-        cost="1 F + 1 B",
-    ),
-    Method(
-        deconvnet,
-        family="gradient",
-        needs=_NEEDS,
-        paper="Zeiler and Fergus 2014, arXiv:1311.2901",
-        cost="1 F + 1 B",
-    ),
-    Method(
-        guided_grad_cam,
-        family="gradient",
-        needs=_NEEDS | {"activations"},
-        paper="Selvaraju et al. 2017, arXiv:1610.02391",
-        cost="2 F + 1 B + 1 b",
-    ),
-)
-"""These methods in the table."""

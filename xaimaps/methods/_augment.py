@@ -7,12 +7,12 @@ from typing import Any
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError, TargetError
-from xaimaps.methods.filters import low_passed
-from xaimaps.methods.maps import Maps
+from xaimaps.methods._filters import low_passed
+from xaimaps.methods._maps import Maps
 from xaimaps.targets import Target
 
 
-def wrapped(
+def augmented(
     fn: Callable[..., Maps], *, augment: str | None = None, low_pass: float | None = None
 ) -> Callable[..., Maps]:
     """A method that filters what `fn` finds.

@@ -7,18 +7,31 @@ from typing import Any, Literal
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import LayerError, MethodError
-from xaimaps.methods.cam import class_map, class_weights
-from xaimaps.methods.chunks import MEMORY, collected, merged, parted, repeated
-from xaimaps.methods.fusion import over_layers
-from xaimaps.methods.maps import Maps, spatial_axes
-from xaimaps.methods.principal import divided
-from xaimaps.methods.table import Method
+from xaimaps.methods._arithmetic import divided
+from xaimaps.methods._batching import (
+    MEMORY,
+    flatten_batch,
+    map_chunks,
+    tile_target,
+    unflatten_batch,
+)
+from xaimaps.methods._class_map import class_map, class_weights
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, spatial_axes
+from xaimaps.methods._registry import method
 from xaimaps.targets import Target, as_target
 
 _MOST = 64
 """Variants at a time: more would not fit a processor's caches, and are slower there."""
 
 
+@method(
+    family="cam",
+    needs={"forward", "activations", "split"},
+    paper="Desai, Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360",
+    cost="1 F + 1 f for each channel; f is the part behind the layer",
+    tolerance=1e-3,  # a channel's weight is a small difference of two large scores
+)
 @over_layers
 def ablation_cam(
     backend: Backend,
@@ -52,7 +65,7 @@ def ablation_cam(
         relu: keep only what speaks for the target, as the paper does.
         eigen_smooth: the first principal component over the channels, in place of their sum.
         memory: bound on the values of one pass from the layer on, in MB.
-        fuse: how several layers become one map; see `xaimaps.methods.fusion.fuse_maps`.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, in units of the activations.
@@ -109,12 +122,12 @@ def _without_each(
     def fn(gone: Array) -> Array:
         # A product, and not a choice: compilers fuse it with the pooling that often follows.
         kept = xp.astype(gone[:, None] != channels, activations.dtype)
-        beside = (kept.shape[0], *(1,) * (len(activations.shape) - 1), kept.shape[1])
-        outputs = merged(xp, rest(activations * xp.reshape(kept, beside)))
-        scores = repeated(backend, target, kept.shape[0]).scores(xp, outputs)
-        return parted(xp, scores, kept.shape[0], trailing=0)
+        shape = (kept.shape[0], *(1,) * (len(activations.shape) - 1), kept.shape[1])
+        outputs = flatten_batch(xp, rest(activations * xp.reshape(kept, shape)))
+        scores = tile_target(backend, target, kept.shape[0]).scores(xp, outputs)
+        return unflatten_batch(xp, scores, kept.shape[0], trailing=0)
 
-    return collected(backend, fn, (channels,), most)
+    return map_chunks(backend, fn, (channels,), most)
 
 
 def _most(backend: Backend, name: str, images: Array, memory: float) -> int:
@@ -128,15 +141,3 @@ def _most(backend: Backend, name: str, images: Array, memory: float) -> int:
     values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
     most = int(memory * 1e6 // (4 * values * max(1, images.shape[0])))
     return min(max(1, most), _MOST)
-
-
-ROWS = (
-    Method(
-        ablation_cam,
-        family="cam",
-        needs=frozenset({"forward", "activations", "split"}),
-        paper="Desai, Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360",
-        cost="1 F + 1 f for each channel; f is the part behind the layer",
-    ),
-)
-"""This method in the table."""

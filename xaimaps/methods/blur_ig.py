@@ -8,14 +8,27 @@ import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods.chunks import MEMORY, variants_within, weighted_sum
-from xaimaps.methods.draws import check_count
-from xaimaps.methods.filters import filtered, gaussian
-from xaimaps.methods.maps import Maps, Reduce, named, native
-from xaimaps.methods.table import Method
-from xaimaps.methods.variants import beside, complete, gradients_of, zero_maps
+from xaimaps.methods._batching import (
+    MEMORY,
+    align_targets,
+    gradients_of,
+    variants_within,
+    weighted_sum,
+    zero_maps,
+)
+from xaimaps.methods._filters import gaussian
+from xaimaps.methods._maps import Maps, Reduce, complete, named, native
+from xaimaps.methods._options import check_count
+from xaimaps.methods._registry import method
+from xaimaps.methods._resize import filtered
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Xu et al. 2020, arXiv:2004.03383",
+    cost="(n_steps + 2) F + n_steps B",
+)
 def blur_ig(
     backend: Backend,
     images: Array,
@@ -63,7 +76,7 @@ def blur_ig(
     def at(sigmas: Array) -> Array:
         blurred, change = _blurs(xp, images, sigmas, max_sigma)
         gradients = gradients_of(backend, blurred, wanted)
-        return beside(gradients, change) * gradients
+        return align_targets(gradients, change) * gradients
 
     most = variants_within(backend, images, memory)
     weights = xp.full_like(sigmas, -max_sigma / n_steps)
@@ -82,15 +95,3 @@ def _blurs(xp: Any, images: Array, sigmas: Array, most: float) -> tuple[Array, A
     once = filtered(xp, images, rows, columns)
     change = filtered(xp, images, rows_slope, columns) + filtered(xp, images, rows, columns_slope)
     return once, change
-
-
-ROWS = (
-    Method(
-        blur_ig,
-        family="gradient",
-        needs=frozenset({"forward", "grad"}),
-        paper="Xu et al. 2020, arXiv:2004.03383",
-        cost="(n_steps + 2) F + n_steps B",
-    ),
-)
-"""This method in the table."""

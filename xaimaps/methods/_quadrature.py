@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xaimaps.errors import MethodError, nearest
-from xaimaps.methods.draws import check_count
+from xaimaps.methods._options import check_count
 
 Rule = Literal["gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle"]
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from xaimaps.backend import Backend, Capability
 from xaimaps.errors import MethodError
-from xaimaps.methods.maps import Maps
+from xaimaps.methods._maps import Maps
+
+Family = Literal["gradient", "cam", "perturbation", "custom"]
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+"""In the order of the table."""
 
 
 @dataclass(frozen=True)
@@ -17,31 +22,36 @@ class Method:
     """One row of the table.
 
     Attributes:
-        fn: the function.
-        family: "gradient" or "perturbation" (maps of the input's size) or "cam" (maps of a
-            layer's size).
+        fn: the function of `(backend, images, target, ...)`.
+        family: "gradient" or "perturbation" (maps of the input's size), "cam" (maps of a layer's
+            size) or "custom" (a function that is not registered).
         needs: what a backend must be able to do.
         paper: where the method is from.
         cost: forward (F) and backward (B) passes for each image; b is the part behind the layer.
         draws: makes the random arrays, as keywords of `fn`, from `(input_shape, **options)`; they
             are arguments of the compiled program, and the same on every backend.
-        is_relative: whether only the differences between places mean something, not zero.
         defaults: the value of options that depend on the model where they are None.
+        is_relative: whether only the differences between pixels mean something, not zero.
+        is_sensitive: whether rounding decides which way the method takes, so that what two
+            backends may differ by has to be measured; see `xaimaps.parity`.
+        tolerance: what two backends may differ by, where it is not what the family promises.
     """
 
     fn: Callable[..., Maps]
-    family: Literal["gradient", "cam", "perturbation"]
+    family: Family
     needs: frozenset[Capability]
     paper: str
     cost: str
     draws: Callable[..., dict[str, Any]] | None = None
-    is_relative: bool = False
     defaults: Callable[[Backend], dict[str, object]] | None = None
+    is_relative: bool = False
+    is_sensitive: bool = False
+    tolerance: float | None = None
 
     @property
     def name(self) -> str:
         """The function's own name."""
-        return self.fn.__name__
+        return str(getattr(self.fn, "__name__", type(self.fn).__name__))
 
     @property
     def summary(self) -> str:
@@ -50,16 +60,22 @@ class Method:
 
     @property
     def options(self) -> dict[str, object]:
-        """The keyword options with their defaults."""
-        parameters = inspect.signature(self.fn).parameters.values()
+        """What can be said by keyword, with the defaults."""
         return {
-            p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "layer"
+            p.name: p.default
+            for p in self._parameters
+            if p.name != "layer" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         }
 
     @property
     def takes_layer(self) -> bool:
         """Whether the map is that of a layer which the user can choose."""
-        return "layer" in inspect.signature(self.fn).parameters
+        return any(p.name == "layer" for p in self._parameters)
+
+    @property
+    def _parameters(self) -> list[inspect.Parameter]:
+        """Those behind the backend, the images and the target."""
+        return list(inspect.signature(self.fn).parameters.values())[3:]
 
     def check_options(self, options: Mapping[str, object]) -> None:
         """Raise a MethodError for an option that this method does not have."""

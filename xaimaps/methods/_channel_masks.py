@@ -7,15 +7,21 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from xaimaps._results.render import linear_weights
+from xaimaps._resampling import linear_weights
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods.cam import class_map
-from xaimaps.methods.chunks import collected, merged, parted, repeated, variants_within
-from xaimaps.methods.draws import check_count
-from xaimaps.methods.filters import filtered_maps
-from xaimaps.methods.maps import Maps, native
-from xaimaps.methods.principal import divided
+from xaimaps.methods._arithmetic import divided, softmax
+from xaimaps.methods._batching import (
+    flatten_batch,
+    map_chunks,
+    tile_target,
+    unflatten_batch,
+    variants_within,
+)
+from xaimaps.methods._class_map import class_map
+from xaimaps.methods._maps import Maps, native
+from xaimaps.methods._options import check_count
+from xaimaps.methods._resize import filtered_maps
 from xaimaps.targets import Target, as_target
 
 Variant = Literal["paper", "pytorch-grad-cam", "torch-cam", "authors", "tf-keras-vis"]
@@ -119,12 +125,12 @@ def masked_scores(
     def fn(masks: Array) -> Array:
         large = filtered_maps(xp, masks, rows, columns)
         whole = change(large if seen.rule.early else _unit_range(xp, large))
-        outputs = backend.forward(merged(xp, seen.images * whole[..., None]))
+        outputs = backend.forward(flatten_batch(xp, seen.images * whole[..., None]))
         outputs = softmax(xp, outputs) if seen.rule.probability else outputs
-        scores = repeated(backend, seen.target, masks.shape[0]).scores(xp, outputs)
-        return parted(xp, scores, masks.shape[0], 0)
+        scores = tile_target(backend, seen.target, masks.shape[0]).scores(xp, outputs)
+        return unflatten_batch(xp, scores, masks.shape[0], 0)
 
-    return collected(backend, fn, (masks,), seen.most)
+    return map_chunks(backend, fn, (masks,), seen.most)
 
 
 def _enlarging(backend: Backend, seen: Masked) -> tuple[Array, Array]:
@@ -162,9 +168,3 @@ def masked_maps(xp: Any, seen: Masked, scores: Array, relu: bool, eigen_smooth: 
     weights = weights if seen.rule.probability else softmax(xp, weights)
     maps = class_map(xp, weights, seen.activations, relu=relu, eigen_smooth=eigen_smooth)
     return Maps(maps, seen.outputs)
-
-
-def softmax(xp: Any, values: Array) -> Array:
-    """Probabilities over the last axis."""
-    powers = xp.exp(values - xp.max(values, axis=-1, keepdims=True))
-    return powers / xp.sum(powers, axis=-1, keepdims=True)

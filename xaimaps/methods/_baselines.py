@@ -12,13 +12,14 @@ import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError, nearest
-from xaimaps.methods.filters import blurred
-from xaimaps.methods.maps import native
+from xaimaps.methods._filters import blurred
+from xaimaps.methods._maps import native
 
 Baseline = str | Array | None
 """One of `NAMES`, an array, or None for `default_baseline`."""
 
 COLOURS = {"black": 0.0, "white": 255.0, "gray": 127.5}
+
 NAMES = (*COLOURS, "mean", "blur", "noise", "zeros")
 
 BLUR = 0.05

@@ -1,4 +1,4 @@
-"""Methods that hide parts of the image and look at the score, by forward passes alone."""
+"""Occlusion: the drop of the score behind a sliding window."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods.baselines import Baseline, baselines
-from xaimaps.methods.channel_masks import softmax
-from xaimaps.methods.chunks import (
-    MEMORY,
-    collected,
-    merged,
-    parted,
-    repeated,
-    variants_within,
-)
-from xaimaps.methods.draws import Floats, check_count
-from xaimaps.methods.filters import filtered_maps
-from xaimaps.methods.maps import Maps, named, native
-from xaimaps.methods.principal import divided
-from xaimaps.methods.table import Method
-from xaimaps.targets import Target
+from xaimaps.methods._arithmetic import divided
+from xaimaps.methods._baselines import Baseline
+from xaimaps.methods._batching import MEMORY, map_chunks, variants_within
+from xaimaps.methods._maps import Maps, named, native
+from xaimaps.methods._masking import default_filling, filling_of, scores_behind
+from xaimaps.methods._noise import Floats
+from xaimaps.methods._options import check_count
+from xaimaps.methods._registry import method
+from xaimaps.methods._resize import filtered_maps
 
 Extent = int | tuple[int, int] | None
 
 
+@method(
+    family="perturbation",
+    needs={"forward"},
+    paper="Zeiler, Fergus 2014, arXiv:1311.2901",
+    cost="1 F + 1 F for each window (169)",
+    defaults=lambda backend: {"baseline": default_filling(backend)},
+)
 def occlusion(
     backend: Backend,
     images: Array,
@@ -81,7 +81,7 @@ def occlusion(
         hidden = row[:, None, :, None] * column[:, None, None, :]
         return scores_behind(backend, images, filling, wanted, 1 - hidden)
 
-    drops = wanted.scores(xp, outputs) - collected(backend, fn, pairs, most)
+    drops = wanted.scores(xp, outputs) - map_chunks(backend, fn, pairs, most)
     grid = xp.reshape(drops, (rows.shape[0], columns.shape[0], *drops.shape[1:]))
     grid = xp.moveaxis(grid, (0, 1), (-2, -1))
     maps = filtered_maps(xp, grid, xp.matrix_transpose(rows), xp.matrix_transpose(columns))
@@ -122,50 +122,3 @@ def _pair(option: str, value: Extent, default: list[int]) -> list[int]:
     if len(given) != 2:
         raise MethodError(f"`{option}` must be one size or a height and a width, got {value!r}")
     return given
-
-
-def _default(backend: Backend) -> dict[str, str]:
-    """What hides the image, where nothing is said of it."""
-    return {"baseline": "zeros" if backend.info.preprocess is None else "gray"}
-
-
-def filling_of(backend: Backend, images: Array, baseline: Baseline) -> Array:
-    """What is seen in place of the image, `(N, H, W, C)` or `(1, H, W, C)`.
-
-    Raises:
-        MethodError: there is no such baseline, or it is several.
-    """
-    name = _default(backend)["baseline"] if baseline is None else baseline
-    found = baselines(backend, images, name)
-    if found.shape[0] != 1:
-        raise MethodError(f"`baseline` must be one image, got {found.shape[0]}")
-    return found[0, ...]
-
-
-def scores_behind(
-    backend: Backend,
-    images: Array,
-    filling: Array,
-    target: Target,
-    masks: Array,
-    probability: bool = False,
-) -> Array:
-    """The scores `(m, ..., N)` of images seen through masks `(m, 1, H, W)`."""
-    xp, open_ = backend.xp, masks[..., None]
-    outputs = backend.forward(merged(xp, filling + open_ * (images - filling)))
-    outputs = softmax(xp, outputs) if probability else outputs
-    scores = repeated(backend, target, masks.shape[0]).scores(xp, outputs)
-    return parted(xp, scores, masks.shape[0], trailing=0)
-
-
-ROWS = (
-    Method(
-        occlusion,
-        family="perturbation",
-        needs=frozenset({"forward"}),
-        paper="Zeiler, Fergus 2014, arXiv:1311.2901",
-        cost="1 F + 1 F for each window (169)",
-        defaults=lambda backend: {**_default(backend)},
-    ),
-)
-"""This method in the table."""

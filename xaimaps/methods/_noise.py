@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xaimaps.errors import MethodError
+from xaimaps.methods._options import check_count
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -24,9 +24,3 @@ def normal(seed: int, *shape: int) -> Floats:
 def _generator(seed: int) -> np.random.Generator:
     check_count("seed", seed, least=0)
     return np.random.Generator(np.random.Philox(seed))
-
-
-def check_count(option: str, value: object, least: int = 1) -> None:
-    """Raise a MethodError unless an option is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise MethodError(f"`{option}` must be an integer of at least {least}, got {value!r}")

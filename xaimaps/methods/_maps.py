@@ -63,3 +63,12 @@ def reduce_channels(xp: Any, values: Array, reduce: Reduce) -> Array:
 def spatial_axes(values: Array, batch_axes: int) -> tuple[int, ...]:
     """The axes between the batch and the channels, counted from the end."""
     return tuple(range(batch_axes - len(values.shape), -1))
+
+
+def complete(
+    xp: Any, values: Array, target: Target, outputs: Array, start_scores: Array, reduce: Reduce
+) -> Maps:
+    """Maps of values that should sum to the score's difference, and by how much they do not."""
+    difference = target.scores(xp, outputs) - start_scores
+    delta = xp.sum(values, axis=(-3, -2, -1)) - difference
+    return Maps(reduce_channels(xp, values, reduce), outputs, {"completeness_delta": delta})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.backend import Array
+from xaimaps.methods._arithmetic import divided
 
 _SQUARINGS = 12
 """The power iteration goes on by doubling: 2^12 steps."""
@@ -64,10 +65,3 @@ def _leading(xp: Any, gram: Array) -> Array:
 def _unit(xp: Any, vectors: Array) -> Array:
     scaled = divided(xp, vectors, xp.max(xp.abs(vectors), axis=-1, keepdims=True))
     return divided(xp, scaled, xp.sqrt(xp.sum(scaled * scaled, axis=-1, keepdims=True)))
-
-
-def divided(xp: Any, values: Array, by: Array) -> Array:
-    """The quotient, and 0 where the divisor is 0."""
-    safe = xp.where(by == 0, xp.ones_like(by), by)
-    quotient = values / safe
-    return xp.where(by == 0, xp.zeros_like(quotient), quotient)

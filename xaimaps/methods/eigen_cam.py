@@ -6,13 +6,19 @@ from typing import Any, Literal
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods.fusion import over_layers
-from xaimaps.methods.maps import Maps, gradients
-from xaimaps.methods.principal import first_component
-from xaimaps.methods.table import Method
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, gradients
+from xaimaps.methods._pca import first_component
+from xaimaps.methods._registry import method
 from xaimaps.targets import as_target
 
 
+@method(
+    family="cam",
+    needs={"forward", "activations"},
+    paper="Muhammad, Yeasin 2020, arXiv:2008.00299",
+    cost="1 F",
+)
 @over_layers
 def eigen_cam(
     backend: Backend,
@@ -39,7 +45,7 @@ def eigen_cam(
         layer: the layer's name, or several; None for the last one with a spatial extent.
         variant: "paper"; "pytorch-grad-cam" takes each channel's mean over the places away before.
         relu: keep the positive part only.
-        fuse: how several layers become one map; see `xaimaps.methods.fusion.fuse_maps`.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, in units of the activations.
@@ -62,6 +68,12 @@ def eigen_cam(
     return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, outputs)
 
 
+@method(
+    family="cam",
+    needs={"forward", "activations", "grad"},
+    paper="Gildenblat 2021, pytorch-grad-cam",
+    cost="1 F + 1 b",
+)
 @over_layers
 def eigen_grad_cam(
     backend: Backend,
@@ -87,7 +99,7 @@ def eigen_grad_cam(
         target: what is explained; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         relu: keep the positive part only.
-        fuse: how several layers become one map; see `xaimaps.methods.fusion.fuse_maps`.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, in units of the score.
@@ -104,22 +116,3 @@ def eigen_grad_cam(
     weighted, places = found.gradients * found.activations, len(found.activations.shape) - 2
     maps = first_component(xp, weighted, places, centre=True)
     return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, found.outputs)
-
-
-ROWS = (
-    Method(
-        eigen_cam,
-        family="cam",
-        needs=frozenset({"forward", "activations"}),
-        paper="Muhammad, Yeasin 2020, arXiv:2008.00299",
-        cost="1 F",
-    ),
-    Method(
-        eigen_grad_cam,
-        family="cam",
-        needs=frozenset({"forward", "activations", "grad"}),
-        paper="Gildenblat 2021, pytorch-grad-cam",
-        cost="1 F + 1 b",
-    ),
-)
-"""These methods in the table."""

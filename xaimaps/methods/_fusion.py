@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import LayerError, MethodError
-from xaimaps.methods.filters import resized
-from xaimaps.methods.maps import Maps
-from xaimaps.methods.principal import divided
+from xaimaps.methods._arithmetic import divided
+from xaimaps.methods._maps import Maps
+from xaimaps.methods._resize import resized
 
 Fuse = Literal["mean", "max", "product"]
 

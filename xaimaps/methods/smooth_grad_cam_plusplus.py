@@ -6,13 +6,21 @@ from typing import Any, Literal
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods.cam import class_map
-from xaimaps.methods.chunks import MEMORY, merged, parted, repeated, variants_within, weighted_sum
-from xaimaps.methods.draws import Floats, check_count, normal
-from xaimaps.methods.fusion import over_layers
-from xaimaps.methods.maps import Maps, native, spatial_axes
-from xaimaps.methods.principal import divided
-from xaimaps.methods.table import Method
+from xaimaps.methods._arithmetic import divided
+from xaimaps.methods._batching import (
+    MEMORY,
+    flatten_batch,
+    tile_target,
+    unflatten_batch,
+    variants_within,
+    weighted_sum,
+)
+from xaimaps.methods._class_map import class_map
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, native, spatial_axes
+from xaimaps.methods._noise import Floats, normal
+from xaimaps.methods._options import check_count
+from xaimaps.methods._registry import method
 from xaimaps.targets import Target, as_target
 
 
@@ -24,6 +32,13 @@ def draw_noise(
     return {"noise": normal(seed, n_samples, *shape)}
 
 
+@method(
+    family="cam",
+    needs={"forward", "activations", "grad"},
+    paper="Omeiza et al. 2019, arXiv:1908.01224",
+    cost="11 F + 10 b",
+    draws=draw_noise,
+)
 @over_layers
 def smooth_grad_cam_plusplus(
     backend: Backend,
@@ -66,7 +81,7 @@ def smooth_grad_cam_plusplus(
         eigen_smooth: the first principal component over the channels, in place of their sum.
         memory: bound on the values of one pass, in MB.
         noise: standard normal `(n_samples, H, W, C)`; None draws it by `seed`.
-        fuse: how several layers become one map; see `xaimaps.methods.fusion.fuse_maps`.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.
@@ -108,10 +123,10 @@ def _powers(
     xp = backend.xp
 
     def powers(noise: Array) -> Array:
-        many = repeated(backend, target, noise.shape[0])
-        found = backend.grad(merged(xp, images + noise), many, wrt=name)
+        many = tile_target(backend, target, noise.shape[0])
+        found = backend.grad(flatten_batch(xp, images + noise), many, wrt=name)
         trailing = len(found.activations.shape) - 1
-        g = parted(xp, found.gradients, noise.shape[0], trailing)
+        g = unflatten_batch(xp, found.gradients, noise.shape[0], trailing)
         return xp.stack([g, g * g, g * g * g], axis=1)
 
     most = variants_within(backend, images, memory)
@@ -127,16 +142,3 @@ def _weights(xp: Any, powers: Array, activations: Array, variant: str) -> Array:
     below = 2 * second + xp.sum(activations, axis=axes, keepdims=True) * third
     alphas = divided(xp, first if variant == "paper" else second, below)
     return xp.sum(alphas * xp.maximum(first, xp.zeros_like(first)), axis=axes)
-
-
-ROWS = (
-    Method(
-        smooth_grad_cam_plusplus,
-        family="cam",
-        needs=frozenset({"forward", "activations", "grad"}),
-        paper="Omeiza et al. 2019, arXiv:1908.01224",
-        cost="11 F + 10 b",
-        draws=draw_noise,
-    ),
-)
-"""This method in the table."""

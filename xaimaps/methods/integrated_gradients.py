@@ -5,15 +5,48 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods.baselines import Baseline, baselines, default_baseline
-from xaimaps.methods.chunks import MEMORY, merged, parted, repeated, variants_within, weighted_sum
-from xaimaps.methods.draws import Floats, check_count, uniform
-from xaimaps.methods.maps import Maps, Reduce, named, native
-from xaimaps.methods.quadrature import Rule, quadrature
-from xaimaps.methods.table import Method
-from xaimaps.methods.variants import beside, complete, gradients_of, zero_maps
+from xaimaps.methods._baselines import Baseline, baselines, default_baseline
+from xaimaps.methods._batching import (
+    MEMORY,
+    align_targets,
+    flatten_batch,
+    gradients_of,
+    tile_target,
+    unflatten_batch,
+    variants_within,
+    weighted_sum,
+    zero_maps,
+)
+from xaimaps.methods._maps import Maps, Reduce, complete, named, native
+from xaimaps.methods._noise import Floats, uniform
+from xaimaps.methods._options import check_count
+from xaimaps.methods._quadrature import Rule, quadrature
+from xaimaps.methods._registry import method
 
 
+def draw_baselines(
+    shape: tuple[int, ...],
+    *,
+    baseline: Baseline = None,
+    n_baselines: int = 4,
+    seed: int = 0,
+    **others: object,
+) -> dict[str, Floats]:
+    """The noise of `integrated_gradients`, if its baseline is noise."""
+    if not isinstance(baseline, str) or baseline != "noise":
+        return {}
+    check_count("n_baselines", n_baselines)
+    return {"noise": uniform(seed, n_baselines, *shape)}
+
+
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Sundararajan et al. 2017, arXiv:1703.01365",
+    cost="(n_steps + 2) F + n_steps B",
+    draws=draw_baselines,
+    defaults=lambda backend: {"baseline": default_baseline(backend)},
+)
 def integrated_gradients(
     backend: Backend,
     images: Array,
@@ -86,6 +119,30 @@ def integrated_gradients(
     return complete(xp, total / starts.shape[0], wanted, outputs, xp.mean(scores, axis=0), reduce)
 
 
+def draw_samples(
+    shape: tuple[int, ...],
+    *,
+    baseline: Baseline = "noise",
+    n_samples: int = 50,
+    seed: int = 0,
+    **others: object,
+) -> dict[str, Floats]:
+    """All that is left to chance in `expected_gradients`."""
+    check_count("n_samples", n_samples)
+    points = uniform(seed, 2, n_samples)
+    drawn = {"alphas": points[0], "choices": points[1]}
+    if isinstance(baseline, str) and baseline == "noise":
+        drawn["noise"] = uniform(seed + 1, n_samples, *shape)
+    return drawn
+
+
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Erion et al. 2021, arXiv:1906.10670",
+    cost="(2 n_samples + 1) F + n_samples B",
+    draws=draw_samples,
+)
 def expected_gradients(
     backend: Backend,
     images: Array,
@@ -142,7 +199,7 @@ def expected_gradients(
         start = xp.take(starts, xp.astype(which, xp.int32), axis=0)
         way = images - start
         gradients = gradients_of(backend, start + alphas[:, None, None, None, None] * way, wanted)
-        return beside(gradients, way) * gradients
+        return align_targets(gradients, way) * gradients
 
     most = variants_within(backend, images, memory)
     weights = xp.full_like(points, 1 / points.shape[0])
@@ -151,63 +208,9 @@ def expected_gradients(
 
     def score(which: Array) -> Array:
         start = xp.take(starts, xp.astype(which, xp.int32), axis=0) + xp.zeros_like(images)
-        found = backend.forward(merged(xp, start))
-        scores = repeated(backend, wanted, start.shape[0]).scores(xp, found)
-        return parted(xp, scores, start.shape[0], trailing=0)
+        found = backend.forward(flatten_batch(xp, start))
+        scores = tile_target(backend, wanted, start.shape[0]).scores(xp, found)
+        return unflatten_batch(xp, scores, start.shape[0], trailing=0)
 
     start_scores = weighted_sum(backend, score, weights, (chosen,), most, zeros[..., 0, 0, 0])
     return complete(xp, total, wanted, outputs, start_scores, reduce)
-
-
-def draw_baselines(
-    shape: tuple[int, ...],
-    *,
-    baseline: Baseline = None,
-    n_baselines: int = 4,
-    seed: int = 0,
-    **others: object,
-) -> dict[str, Floats]:
-    """The noise of `integrated_gradients`, if its baseline is noise."""
-    if not isinstance(baseline, str) or baseline != "noise":
-        return {}
-    check_count("n_baselines", n_baselines)
-    return {"noise": uniform(seed, n_baselines, *shape)}
-
-
-def draw_samples(
-    shape: tuple[int, ...],
-    *,
-    baseline: Baseline = "noise",
-    n_samples: int = 50,
-    seed: int = 0,
-    **others: object,
-) -> dict[str, Floats]:
-    """All that is left to chance in `expected_gradients`."""
-    check_count("n_samples", n_samples)
-    points = uniform(seed, 2, n_samples)
-    drawn = {"alphas": points[0], "choices": points[1]}
-    if isinstance(baseline, str) and baseline == "noise":
-        drawn["noise"] = uniform(seed + 1, n_samples, *shape)
-    return drawn
-
-
-ROWS = (
-    Method(
-        integrated_gradients,
-        family="gradient",
-        needs=frozenset({"forward", "grad"}),
-        paper="Sundararajan et al. 2017, arXiv:1703.01365",
-        cost="(n_steps + 2) F + n_steps B",
-        draws=draw_baselines,
-        defaults=lambda backend: {"baseline": default_baseline(backend)},
-    ),
-    Method(
-        expected_gradients,
-        family="gradient",
-        needs=frozenset({"forward", "grad"}),
-        paper="Erion et al. 2021, arXiv:1906.10670",
-        cost="(2 n_samples + 1) F + n_samples B",
-        draws=draw_samples,
-    ),
-)
-"""These methods in the table."""

@@ -94,7 +94,7 @@ def weighted_sum(
     return xp.reshape(total, start.shape)
 
 
-def collected(
+def map_chunks(
     backend: Backend, fn: Callable[..., Array], xs: tuple[Array, ...], most: int
 ) -> Array:
     """`fn` of all variants, `(V, ...)`, `most` at a time; see `weighted_sum`."""
@@ -113,13 +113,13 @@ def _chunked(xp: Any, x: Array, most: int) -> Array:
     return xp.reshape(xp.concat([x, padding], axis=0), (chunks, size, *x.shape[1:]))
 
 
-def merged(xp: Any, variants: Array) -> Array:
+def flatten_batch(xp: Any, variants: Array) -> Array:
     """Variants of a batch `(m, N, ...)` as one batch `(m * N, ...)`."""
     return xp.reshape(variants, (-1, *variants.shape[2:]))
 
 
-def parted(xp: Any, values: Array, count: int, trailing: int) -> Array:
-    """The inverse of `merged` for results, variants first: `(..., m * N, *t)` as `(m, ..., N, *t)`.
+def unflatten_batch(xp: Any, values: Array, count: int, trailing: int) -> Array:
+    """The inverse of `flatten_batch`, for results: `(..., m * N, *t)` as `(m, ..., N, *t)`.
 
     Args:
         xp: the namespace.
@@ -133,11 +133,29 @@ def parted(xp: Any, values: Array, count: int, trailing: int) -> Array:
     return xp.moveaxis(xp.reshape(values, whole), axis, 0)
 
 
-def repeated(backend: Backend, target: Target, count: int) -> Target:
-    """The target of a batch for `count` variants of it, as `merged` puts them."""
+def tile_target(backend: Backend, target: Target, count: int) -> Target:
+    """The target of a batch for `count` variants of it, as `flatten_batch` puts them."""
 
     def tiled(array: Array) -> Array:
         native = backend.asarray(array) if isinstance(array, np.ndarray) else array
         return backend.xp.concat([native] * count, axis=-1)
 
     return target.with_arrays(tuple(map(tiled, target.arrays)))
+
+
+def zero_maps(xp: Any, images: Array, target: Target, outputs: Array) -> Array:
+    """Zeros for what a method adds up: `(N, H, W, C)`, or `(K, N, H, W, C)`."""
+    scores = target.scores(xp, outputs)
+    return xp.zeros((*scores.shape, *images.shape[1:]), dtype=images.dtype)
+
+
+def gradients_of(backend: Backend, variants: Array, target: Target) -> Array:
+    """The gradients at variants `(m, N, H, W, C)` of a batch: that shape, or `(m, K, N, ...)`."""
+    xp, count = backend.xp, variants.shape[0]
+    found = backend.grad(flatten_batch(xp, variants), tile_target(backend, target, count))
+    return unflatten_batch(xp, found.gradients, count, trailing=3)
+
+
+def align_targets(gradients: Array, ways: Array) -> Array:
+    """`(m, N, H, W, C)` to be multiplied with `(m, N, ...)` or `(m, K, N, ...)`."""
+    return ways if len(gradients.shape) == len(ways.shape) else ways[:, None, ...]

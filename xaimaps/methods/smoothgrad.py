@@ -5,25 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xaimaps.backend import Array, Backend, Capability
+from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods.chunks import (
+from xaimaps.methods._batching import (
     MEMORY,
-    merged,
-    parted,
-    repeated,
+    flatten_batch,
+    tile_target,
+    unflatten_batch,
     variants_within,
     weighted_sum,
+    zero_maps,
 )
-from xaimaps.methods.draws import Floats, check_count, normal
-from xaimaps.methods.maps import Maps, Reduce, named, native, reduce_channels
-from xaimaps.methods.table import Method
-from xaimaps.methods.variants import zero_maps
+from xaimaps.methods._maps import Maps, Reduce, named, native, reduce_channels
+from xaimaps.methods._noise import Floats, normal
+from xaimaps.methods._options import check_count
+from xaimaps.methods._registry import method
 from xaimaps.targets import Target
 
 Pairs = tuple[tuple[str, Any], ...]
 
 
+def draw_noise(
+    shape: tuple[int, ...], *, n_samples: int = 50, seed: int = 0, **others: object
+) -> dict[str, Floats]:
+    """The noise of all copies, before it is scaled."""
+    check_count("n_samples", n_samples)
+    return {"noise": normal(seed, n_samples, *shape)}
+
+
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Smilkov et al. 2017, arXiv:1706.03825",
+    cost="1 F + n_samples x base",
+    draws=draw_noise,
+)
 def smoothgrad(
     backend: Backend,
     images: Array,
@@ -77,6 +93,13 @@ def smoothgrad(
     return Maps(reduce_channels(backend.xp, values, reduce), outputs)
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Hooker et al. 2019, arXiv:1806.10758",
+    cost="1 F + n_samples x base",
+    draws=draw_noise,
+)
 def smoothgrad_squared(
     backend: Backend,
     images: Array,
@@ -123,6 +146,13 @@ def smoothgrad_squared(
     return Maps(reduce_channels(backend.xp, mean, reduce), outputs)
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Adebayo et al. 2018, arXiv:1810.03292",
+    cost="1 F + (n_samples + 1) x base",
+    draws=draw_noise,
+)
 def vargrad(
     backend: Backend,
     images: Array,
@@ -217,8 +247,10 @@ class _Noisy(NamedTuple):
         def explained(noise: Array) -> Array:
             copies = images + self._level * width * noise[:, None, ...]
             count = copies.shape[0]
-            found = self.explain(merged(xp, copies), repeated(self.backend, target, count))
-            return statistic(parted(xp, found, count, trailing=3))
+            found = self.explain(
+                flatten_batch(xp, copies), tile_target(self.backend, target, count)
+            )
+            return statistic(unflatten_batch(xp, found, count, trailing=3))
 
         noise = self._noise()
         most = variants_within(self.backend, images, self.memory)
@@ -237,24 +269,3 @@ class _Noisy(NamedTuple):
             return native(self.backend, self.noise, self.images)
         drawn = draw_noise(self.images.shape[1:], n_samples=self.n_samples, seed=self.seed)
         return native(self.backend, drawn["noise"], self.images)
-
-
-def draw_noise(
-    shape: tuple[int, ...], *, n_samples: int = 50, seed: int = 0, **others: object
-) -> dict[str, Floats]:
-    """The noise of all copies, before it is scaled."""
-    check_count("n_samples", n_samples)
-    return {"noise": normal(seed, n_samples, *shape)}
-
-
-def _row(fn: Callable[..., Maps], paper: str, cost: str) -> Method:
-    needs: frozenset[Capability] = frozenset({"forward", "grad"})
-    return Method(fn, family="gradient", needs=needs, paper=paper, cost=cost, draws=draw_noise)
-
-
-ROWS = (
-    _row(smoothgrad, "Smilkov et al. 2017, arXiv:1706.03825", "1 F + n_samples x base"),
-    _row(smoothgrad_squared, "Hooker et al. 2019, arXiv:1806.10758", "1 F + n_samples x base"),
-    _row(vargrad, "Adebayo et al. 2018, arXiv:1810.03292", "1 F + (n_samples + 1) x base"),
-)
-"""These methods in the table."""

@@ -7,17 +7,24 @@ from typing import Any, NamedTuple
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods.baselines import Baseline, baselines, default_baseline
-from xaimaps.methods.draws import check_count
-from xaimaps.methods.maps import Maps, Reduce, named, native
-from xaimaps.methods.quadrature import quadrature
-from xaimaps.methods.table import Method
-from xaimaps.methods.variants import complete
+from xaimaps.methods._baselines import Baseline, baselines, default_baseline
+from xaimaps.methods._maps import Maps, Reduce, complete, named, native
+from xaimaps.methods._options import check_count
+from xaimaps.methods._quadrature import quadrature
+from xaimaps.methods._registry import method
 from xaimaps.targets import Target
 
 _THERE = 1e-6  # of its way: so near is a value there
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Kapishnikov et al. 2021, arXiv:2106.09788",
+    cost="(n_steps + 2) F + n_steps B, one after another",
+    defaults=lambda backend: {"baseline": default_baseline(backend)},
+    is_sensitive=True,
+)
 def guided_ig(
     backend: Backend,
     images: Array,
@@ -142,16 +149,3 @@ class _Walk(NamedTuple):
 
     def _flat(self, values: Array) -> Array:
         return self.backend.xp.reshape(values, (values.shape[0], math.prod(values.shape[1:])))
-
-
-ROWS = (
-    Method(
-        guided_ig,
-        family="gradient",
-        needs=frozenset({"forward", "grad"}),
-        paper="Kapishnikov et al. 2021, arXiv:2106.09788",
-        cost="(n_steps + 2) F + n_steps B, one after another",
-        defaults=lambda backend: {"baseline": default_baseline(backend)},
-    ),
-)
-"""This method in the table."""
