@@ -24,6 +24,8 @@ QUICK = (
     "tests/test_render.py",
     "tests/test_result.py",
     "tests/test_saving.py",
+    "tests/test_shared_batch.py",
+    "tests/test_target_text.py",
     "tests/test_targets.py",
     "tests/test_targets_more.py",
     "tests/test_zoo_model.py",

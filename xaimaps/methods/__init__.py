@@ -7,7 +7,7 @@ it in that file's `ROWS`, and give it a row of expected values in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from xaimaps.errors import MethodError, nearest
@@ -107,12 +107,17 @@ METHODS = _table(
 )
 
 
-def get_method(name: str) -> Method:
-    """Return the table's row for `name`.
+def get_method(name: str | Method | Callable[..., Maps]) -> Method:
+    """Return the table's row for `name`; a `Method` as it is, and a row for a function.
 
     Raises:
         MethodError: there is no such method.
     """
+    if isinstance(name, Method):
+        return name
+    if callable(name):
+        rows = (row for row in METHODS.values() if row.fn is name)
+        return next(rows, Method(name, "gradient", frozenset(), paper="", cost=""))
     if name not in METHODS:
         raise MethodError(
             f"`method` must be one of {', '.join(METHODS)}, got {name!r}{nearest(name, METHODS)}"

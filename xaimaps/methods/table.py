@@ -41,7 +41,7 @@ class Method:
     @property
     def name(self) -> str:
         """The function's own name."""
-        return self.fn.__name__
+        return getattr(self.fn, "__name__", None) or type(self.fn).__name__
 
     @property
     def summary(self) -> str:
