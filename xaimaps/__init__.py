@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaimaps import errors, goals, methods, parity, zoo
+    from xaimaps import errors, methods, parity, targets, zoo
     from xaimaps._attribute import attribute, explain
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
@@ -30,12 +30,12 @@ __all__ = [
     "attribute",
     "errors",
     "explain",
-    "goals",
     "load",
     "methods",
     "parity",
     "register_method",
     "several",
+    "targets",
     "zoo",
 ]
 

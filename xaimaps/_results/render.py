@@ -131,42 +131,21 @@ def heatmap(
     return colorize(shown, signed=signed, colormap=colormap)
 
 
-def overlay(
-    pixels: Pixels,
-    map: Array,
-    *,
-    alpha: float = 0.5,
-    signed: bool = False,
-    percentile: float = 100,
-    relative: bool = False,
-    colormap: str | None = None,
-) -> Pixels:
+def blend(pixels: Pixels, colours: Pixels, alpha: float) -> Pixels:
     """Blend a map's colours into a picture, equally everywhere.
 
     Args:
         pixels: `(H, W, 3)` uint8, RGB.
-        map: `(h, w)`, raw; it is resized to the picture and normalised.
+        colours: a map as `heatmap` draws it, of the same shape.
         alpha: the weight of the colours, 0 (picture only) to 1 (colours only).
-        signed: show the negative part too.
-        percentile: see `normalize`.
-        relative: see `normalize`.
-        colormap: see `colorize`.
 
     Returns:
         `(H, W, 3)` uint8, RGB.
 
     Raises:
-        ArrayInputError: if `alpha`, the pixels or the map are not as above.
+        ArrayInputError: if `alpha` or the pixels are not as above.
     """
     _check_blend(pixels, alpha)
-    colours = heatmap(
-        map,
-        pixels.shape[:2],
-        signed=signed,
-        percentile=percentile,
-        relative=relative,
-        colormap=colormap,
-    )
     weight = np.float32(alpha)
     return _to_uint8(pixels * (1 - weight) + colours * weight)
 

@@ -1,17 +1,20 @@
-"""What parts and joins again, without weights on the way, is one layer."""
+"""A fork-join region without weights is one layer."""
 
 import pytest
-from xaimaps._layer_groups import Operation, joined
+
+from xaimaps.graph import Operation, layer_groups
 
 
 def network(*lines):
-    """Operations from "c = a b", with "c := a b" for one that weighs."""
+    """Layers, by the positions of operations from "c = a b", with "c := a b" for a convolution."""
     operations = []
     for line in lines:
         makes, _, reads = line.replace(":=", "=").partition("=")
-        names = (frozenset(makes.split()), frozenset(reads.split()))
-        operations.append(Operation(names[1], names[0], ":=" in line))
-    return joined(operations, ["x"])
+        kind = "conv" if ":=" in line else "other"
+        operations.append(Operation(kind, kind, line, tuple(reads.split()), tuple(makes.split())))
+    data = {"x"}.union(*(one.makes for one in operations))
+    layers = layer_groups(operations, data)
+    return tuple(tuple(map(operations.index, layer)) for layer in layers)
 
 
 CASES = {
