@@ -25,7 +25,8 @@ import jax
 import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
-from onnxjax import limits, operators
+from onnxjax import _limits as limits
+from onnxjax import operators
 from onnxjax._ops import common
 from xaimaps_jax import JaxBackend
 

@@ -17,8 +17,6 @@ from onnxjax._ops.convolution import Kernel, conv
 from onnxjax._passes.channels_last import kernels_by_place
 from onnxjax.errors import UnsupportedModelError
 
-import xaimaps
-
 RNG = np.random.default_rng(11)
 CHANNELS = RNG.normal(size=(6, 1, 1)).astype(np.float32)
 COLUMNS = RNG.normal(size=9).astype(np.float32)
@@ -273,14 +271,3 @@ def test_a_weight_that_is_read_twice_stays():
     again = (node("Conv", "x", "w1", output="a2", pads=[1] * 4), node("Add", "a", "a2"))
     loaded = load(between(*again))
     assert not isinstance(kernels_by_place(loaded.graph, loaded.params)["w1"], Kernel)
-
-
-def test_a_classifier_that_is_a_convolution():
-    """Its weights are read as those of a dense layer, in whatever order they are kept."""
-    head = RNG.normal(size=(10, 4, 1, 1)).astype(np.float32)
-    model = between(node("Relu"), constants={"head": head})
-    model.graph.node[-1].output[0] = "pooled"
-    model.graph.node.append(helper.make_node("Conv", ["pooled", "head"], ["y"]))
-    classifier = xaimaps.load(model, backend="jax").classifier()
-    assert classifier.layer == "c"
-    np.testing.assert_array_equal(classifier.weights, head[:, :, 0, 0].T)

@@ -8,10 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from onnxjax import load
 from onnxjax._ops.depthwise import depthwise
-
-import xaimaps
 
 RNG = np.random.default_rng(5)
 
@@ -124,13 +121,3 @@ def test_images_shared_among_devices(pair):
     assert_same(
         lambda fn: jax.shard_map(gradients(fn), mesh=mesh, in_specs=specs, out_specs=specs), several
     )
-
-
-def test_the_directional_derivative_of_a_network():
-    model = load(xaimaps.zoo.MODELS["default"])
-    images = RNG.normal(size=(1, 3, 224, 224)).astype(np.float32)
-    direction = RNG.normal(size=images.shape).astype(np.float32)
-    logits = jax.jit(lambda x: model.apply(model.params, x)[0])
-    _, forward = jax.jit(lambda x, t: jax.jvp(logits, (x,), (t,)))(images, direction)
-    gradient = jax.jit(jax.grad(lambda x: logits(x)[0, 281]))(images)
-    np.testing.assert_allclose(forward[0, 281], np.vdot(gradient, direction), rtol=1e-3)

@@ -8,8 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxjax import load, run
-
-from xaimaps.errors import UnsupportedModelError
+from onnxjax.errors import UnsupportedModelError
 
 RNG = np.random.default_rng(7)
 MICROSOFT = "com.microsoft"

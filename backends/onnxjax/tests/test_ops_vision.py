@@ -10,8 +10,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from onnxjax import load, run
-
-from xaimaps.errors import UnsupportedModelError
+from onnxjax.errors import UnsupportedModelError
 
 RNG = np.random.default_rng(3)
 

@@ -7,11 +7,6 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxjax import load
-from onnxruntime import quantization
-from onnxruntime.quantization.shape_inference import quant_pre_process
-
-import xaimaps
-from xaimaps._images.open import open_picture
 
 RNG = np.random.default_rng(3)
 
@@ -196,50 +191,3 @@ def test_a_weight_that_integer_operators_do_not_take_stays_real(change):
     (got,) = jax.jit(loaded.apply)(loaded.params, jnp.asarray(x))
     step = loaded.graph.constants["y_scale"]
     assert np.abs(got - runtime(model, [x])).max() <= 1.01 * step
-
-
-class Pictures(quantization.CalibrationDataReader):
-    def __init__(self, images):
-        self.batches = iter([{"images": image[None]} for image in images])
-
-    def get_next(self):
-        return next(self.batches, None)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    preprocess = xaimaps.PRESETS["tf"]
-    names = ("chelsea", "coffee", "rocket")
-    found = [
-        preprocess(open_picture(xaimaps.zoo.PICTURES[name]).pixels, (224, 224)) for name in names
-    ]
-    return np.stack(found)
-
-
-@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
-def test_the_embedded_network_in_8_bits_answers_as_in_the_runtime(form, pictures, tmp_path):
-    source, prepared, file = (
-        xaimaps.zoo.MODELS["default"],
-        tmp_path / "prepared.onnx",
-        tmp_path / "int8.onnx",
-    )
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    planar = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
-    quantization.quantize_static(
-        prepared,
-        file,
-        Pictures(planar),
-        quant_format=getattr(quantization.QuantFormat, form),
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,  # of int8 the runtime leaves sums real
-    )
-    session = onnxruntime.InferenceSession(file)
-    (expected,) = session.run(None, {"images": planar})
-    backend = xaimaps.load(file, backend="jax")
-    got = backend.to_numpy(
-        backend.compile(lambda b, x: b.forward(x), backend.asarray(pictures))(
-            backend.asarray(pictures)
-        )
-    )
-    assert np.abs(got - expected).max() <= 5e-6 * np.abs(expected).max()
-    np.testing.assert_array_equal(got.argmax(-1), expected.argmax(-1))
