@@ -36,7 +36,7 @@ from xaimaps.errors import LayerError, ModelLoadError
 from xaimaps.targets import Target
 from xaimaps_jax._jaxpr import FunctionNetwork, FunctionSource
 from xaimaps_jax._loops import differentiating
-from xaimaps_jax._onnx import OnnxSource
+from xaimaps_jax._onnx import OnnxSource, traced
 from xaimaps_jax._oom import within_memory
 from xaimaps_jax._program import Program
 
@@ -120,7 +120,7 @@ class JaxBackend(Backend):
         with onnxjax_errors():
             loaded = onnxjax.load(model)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
-        network = OnnxNetwork(loaded, output)
+        network = OnnxNetwork(loaded, output, traced)
         params = kernels_by_place(loaded.graph, loaded.params)
         return cls(Program(network, OnnxSource(network)), params, model_info(model, network))
 

@@ -5,16 +5,44 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from onnxjax import OnnxModel
 from onnxjax._ops.convolution import Kernel
 from onnxjax.graph import Graph, Node, Values
 from xaimaps_onnx.analysis import OnnxNetwork
+from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.nodes import NodeReader
 
 from xaimaps.backend import Array
-from xaimaps.graph import Operation, as_scores
+from xaimaps.graph import Operation, Shape, as_scores
 
 Params = dict[str, Any]
+
+
+@onnxjax_errors()
+def traced(
+    model: OnnxModel, graph: Graph, output: str, shape: Shape
+) -> tuple[dict[str, Shape], dict[str, np.ndarray[Any, Any]]]:
+    """The shapes of the floats for images of a shape, and the values that are static.
+
+    JAX traces the graph, and nothing is computed from an image.
+    """
+    shapes: dict[str, Shape] = {}
+    statics: dict[str, np.ndarray[Any, Any]] = {}
+    (images,) = model.inputs
+
+    def trace(params: Params, array: Array) -> None:
+        known = graph.run({**params, images.name: array}, [output])
+        for name, value in known.items():
+            if isinstance(value, np.ndarray):
+                statics[name] = value
+            elif jnp.issubdtype(value.dtype, jnp.floating):
+                shapes[name] = value.shape
+
+    jax.eval_shape(trace, model.params, jax.ShapeDtypeStruct(shape, images.dtype))
+    return shapes, statics
 
 
 class OnnxSource:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from onnxjax import OnnxModel, Value
 from onnxjax._passes.inline_if import likely, written_out
@@ -16,11 +14,15 @@ from onnxjax.graph import Graph as OnnxGraph
 from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of
 from xaimaps_onnx._aliases import aliases
-from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.nodes import NodeReader
 
-Shapes = dict[str, Shape]
-Statics = dict[str, np.ndarray[Any, Any]]
+Shapes = Mapping[str, Shape]
+Statics = Mapping[str, np.ndarray[Any, Any]]
+Probe = Callable[[OnnxModel, OnnxGraph, str, Shape], tuple[Shapes, Statics]]
+"""Finds the shapes of values for images of a shape, and the values that no image is needed for.
+
+It is given the model, a graph of its nodes, the output and the shape of the images.
+"""
 
 
 def image_layout(value: Value) -> str:
@@ -44,10 +46,12 @@ class OnnxNetwork(Network):
     Args:
         model: a model with one image input.
         output: the name of the output to explain; None for the first.
+        probe: how shapes are found.
     """
 
-    def __init__(self, model: OnnxModel, output: str | None = None) -> None:
+    def __init__(self, model: OnnxModel, output: str | None, probe: Probe) -> None:
         super().__init__()
+        self._probe = probe
         self.model = model
         self.input = _single_input(model)
         self.input_layout = image_layout(self.input)
@@ -109,28 +113,11 @@ class OnnxNetwork(Network):
     def _probed(self, shape: Shape) -> tuple[OnnxGraph, Shapes, Statics]:
         """The graph with the nodes of branches among its own, and what is known of its values."""
         graph = self.model.graph
-        shapes, statics = self._run_abstractly(graph, shape)
+        shapes, statics = self._probe(self.model, graph, self.output, shape)
         if any(node.operator == "If" for node in self.nodes):
             graph = written_out(graph, likely, statics)
-            shapes, statics = self._run_abstractly(graph, shape)
+            shapes, statics = self._probe(self.model, graph, self.output, shape)
         return graph, shapes, statics
-
-    @onnxjax_errors()
-    def _run_abstractly(self, graph: OnnxGraph, shape: Shape) -> tuple[Shapes, Statics]:
-        """The shapes of the floats for images of that shape, and the values that are static."""
-        shapes: Shapes = {}
-        statics: Statics = {}
-
-        def trace(params: dict[str, Any], images: Any) -> None:
-            known = graph.run({**params, self.input.name: images}, [self.output])
-            for name, value in known.items():
-                if isinstance(value, np.ndarray):
-                    statics[name] = value
-                elif jnp.issubdtype(value.dtype, jnp.floating):
-                    shapes[name] = value.shape
-
-        jax.eval_shape(trace, self.model.params, jax.ShapeDtypeStruct(shape, self.input.dtype))
-        return shapes, statics
 
 
 def _single_input(model: OnnxModel) -> Value:

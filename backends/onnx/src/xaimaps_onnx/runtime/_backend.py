@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnxjax._model import build
+from onnxjax._model import resolve
 from onnxjax.read._file import read_model
 
 from xaimaps.backend import Array, Backend, Classifier, Layer, ModelInfo
@@ -20,6 +21,7 @@ from xaimaps.graph import Layout, as_scores
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
+from xaimaps_onnx.runtime._probe import run_once
 from xaimaps_onnx.runtime._sessions import Sessions
 from xaimaps_onnx.runtime._weights import take_weights
 
@@ -80,12 +82,11 @@ class OnnxRuntimeBackend(Backend):
         """
         with onnxjax_errors():
             source = read_model(model)
-            loaded = build(source)
-        network = OnnxNetwork(loaded, output)
-        weights = take_weights(source, loaded)
-        ending = network.usual.ending
-        replaced = {str(k): str(v) for k, v in ending.replaced.items()} if ending else {}
-        sessions = Sessions(source.proto, weights, replaced, providers)
+            loaded = resolve(source)
+        sessions = Sessions(source.proto, take_weights(source, loaded), providers)
+        network = OnnxNetwork(loaded, output, functools.partial(run_once, sessions))
+        if (ending := network.usual.ending) is not None:
+            sessions.bypass(ending.replaced)
         return cls(network, sessions, model_info(model, network))
 
     @classmethod
@@ -134,7 +135,8 @@ class OnnxRuntimeBackend(Backend):
             assert channels is not None, "a graph fixes the number of classes"
             return Classifier(layer, np.eye(channels, dtype=np.float32))
         name = str(head.dense.weights)
-        weights = np.asarray(model.params.get(name, model.graph.constants.get(name)))
+        known = {**model.graph.constants, **model.params}
+        weights = known[name] if name in known else self._sessions.run({}, [name])[name]
         return Classifier(layer, head.dense.matrix(weights))
 
     def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,13 @@ import onnx
 import onnxruntime
 
 from xaimaps.errors import BackendError, UnsupportedModelError
-from xaimaps_onnx.runtime._subgraph import bypass, part_of
+from xaimaps_onnx.runtime._subgraph import (
+    bypass,
+    infer_types,
+    part_of,
+    shape_name,
+    with_shapes,
+)
 
 Values = dict[str, np.ndarray[Any, Any]]
 
@@ -28,7 +33,6 @@ class Sessions:
     Args:
         model: the graph without its weights; it becomes this object's own.
         weights: these, of which a session copies what it needs.
-        replaced: the value to take for each of some values.
         providers: where to run.
 
     Raises:
@@ -39,13 +43,29 @@ class Sessions:
         self,
         model: onnx.ModelProto,
         weights: Mapping[str, np.ndarray[Any, Any]],
-        replaced: Mapping[str, str] = MappingProxyType({}),
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        self._model = bypass(model, replaced)
+        self._model = infer_types(model)
         self._weights = {name: _shared(array) for name, array in weights.items()}
         self._providers = _available(providers)
         self._sessions: dict[tuple[tuple[str, ...], ...], onnxruntime.InferenceSession] = {}
+
+    def bypass(self, replaced: Mapping[str, str]) -> None:
+        """Take some values to equal others from now on."""
+        bypass(self._model, replaced)
+        self._sessions.clear()
+
+    def probe(
+        self, given: Values, shaped: Sequence[str], wanted: Sequence[str]
+    ) -> tuple[dict[str, tuple[int, ...]], Values]:
+        """The shapes of some values, and others themselves, from a session that is not kept."""
+        part = with_shapes(part_of(self._model, given, [*shaped]), shaped, wanted)
+        session = self._opened(part)
+        names = [value.name for value in part.graph.output]
+        with _one_sentence("run the model"):
+            results = dict(zip(names, session.run(names, given), strict=True))
+        values = {name: results[name] for name in wanted}
+        return {name: tuple(map(int, results[shape_name(name)])) for name in shaped}, values
 
     def run(self, given: Values, wanted: Sequence[str]) -> Values:
         """Compute values from others, with what lies between the two and nothing else.

@@ -9,14 +9,37 @@ import numpy as np
 import onnx
 from onnx import helper
 
+SHAPE = "<shape of>"
+"""What the names of the shapes that `with_shapes` adds begin with."""
 
-def bypass(model: onnx.ModelProto, replaced: Mapping[str, str]) -> onnx.ModelProto:
+
+def infer_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave types to ONNX Runtime, in place: those in the file may be wrong once it is cut."""
+    del model.graph.value_info[:]
+    return model
+
+
+def bypass(model: onnx.ModelProto, replaced: Mapping[str, str]) -> None:
     """Let the nodes that compute some values hand on others instead, in place."""
     for node in model.graph.node:
         for name in replaced.keys() & set(node.output):
             node.CopyFrom(helper.make_node("Identity", [replaced[name]], [name], node.name))
-    del model.graph.value_info[:]  # ONNX Runtime infers types by itself; these may be wrong now
+
+
+def with_shapes(
+    model: onnx.ModelProto, shaped: Sequence[str], wanted: Sequence[str]
+) -> onnx.ModelProto:
+    """Make the shapes of some values, and others themselves, the outputs of a model, in place."""
+    model.graph.node.extend(helper.make_node("Shape", [n], [shape_name(n)]) for n in shaped)
+    del model.graph.output[:]
+    names = [*map(shape_name, shaped), *wanted]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return model
+
+
+def shape_name(name: str) -> str:
+    """The name of the shape of a value."""
+    return SHAPE + name
 
 
 def part_of(
