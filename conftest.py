@@ -16,7 +16,8 @@ QUICK = (
     "tests/test_files.py",
     "tests/test_gradient_methods.py",
     "tests/test_images.py",
-    "tests/test_joining.py",
+    "tests/test_layer_groups.py",
+    "tests/test_method_registry.py",
     "tests/test_methods.py",
     "tests/test_perturbation.py",
     "tests/test_plugins.py",
@@ -24,11 +25,15 @@ QUICK = (
     "tests/test_render.py",
     "tests/test_result.py",
     "tests/test_saving.py",
+    "tests/test_shared_batch.py",
+    "tests/test_target_text.py",
     "tests/test_targets.py",
     "tests/test_targets_more.py",
     "tests/test_zoo_model.py",
 )
 MODULES = {Path(__file__).parent / name for name in QUICK}
+if missing := sorted(str(path) for path in MODULES if not path.exists()):
+    raise FileNotFoundError(f"QUICK names test modules that are not there: {', '.join(missing)}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

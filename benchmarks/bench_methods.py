@@ -30,7 +30,7 @@ import xaimaps
 from xaimaps._images.open import open_picture
 from xaimaps.backend import Array, Backend
 from xaimaps.methods import METHODS
-from xaimaps.methods.chunks import MEMORY, variants_within
+from xaimaps.methods._batching import MEMORY, variants_within
 from xaimaps.targets import as_target
 
 Program = Callable[[Array], Any]

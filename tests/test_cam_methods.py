@@ -10,10 +10,11 @@ from hypothesis.extra.numpy import arrays
 
 import xaimaps
 from xaimaps.errors import LayerError, MethodError, TargetError
-from xaimaps.methods import METHODS, cam, fusion
-from xaimaps.methods.channel_masks import RULES
-from xaimaps.methods.principal import first_component
-from xaimaps.methods.weighted import PLUS_PLUS, plusplus_weights
+from xaimaps.methods import METHODS, cam
+from xaimaps.methods._channel_masks import RULES
+from xaimaps.methods._fusion import fuse_maps
+from xaimaps.methods._pca import first_component
+from xaimaps.methods.grad_cam_plusplus import PLUS_PLUS, plusplus_weights
 from xaimaps.targets import as_target, several
 from xaimaps.testing import Dense, Network, ReferenceBackend, one_conv_network, pooled_network
 
@@ -379,17 +380,17 @@ def test_memory_bounds_the_chunks_and_changes_nothing(network, seven):
 def test_the_product_of_two_layers_is_torch_cams():
     backend = ReferenceBackend(one_conv_network())
     maps = [np.float32([[[0, 1], [2, 3]]]), np.float32([[[3, 2], [1, 0]]])]
-    close(fusion.fuse_maps(backend, maps, "product"), [[[0, 2 / 9], [2 / 9, 0]]])
-    close(fusion.fuse_maps(backend, maps, "mean"), np.full((1, 2, 2), 0.5))
-    close(fusion.fuse_maps(backend, maps, "max"), [[[1, 2 / 3], [2 / 3, 1]]])
+    close(fuse_maps(backend, maps, "product"), [[[0, 2 / 9], [2 / 9, 0]]])
+    close(fuse_maps(backend, maps, "mean"), np.full((1, 2, 2), 0.5))
+    close(fuse_maps(backend, maps, "max"), [[[1, 2 / 3], [2 / 3, 1]]])
 
 
 def test_maps_are_scaled_and_enlarged_before_they_are_fused():
     backend = ReferenceBackend(one_conv_network())
     small, large = np.float32([[[-1, 4]]]), np.float32([[[2, 0, 0, 1], [0, 0, 0, -9]]])
     one, two = [[0, 0.25, 0.75, 1]] * 2, [[1, 0, 0, 0.5], [0] * 4]
-    close(fusion.fuse_maps(backend, [small, large], "max"), [np.maximum(one, two)])
-    close(fusion.fuse_maps(backend, [small * 0, large], "max"), [two])
+    close(fuse_maps(backend, [small, large], "max"), [np.maximum(one, two)])
+    close(fuse_maps(backend, [small * 0, large], "max"), [two])
 
 
 @pytest.mark.parametrize("name", FUSED)
@@ -400,7 +401,7 @@ def test_layers_of_every_method_are_fused(network, seven, name, fuse):
     found = xaimaps.attribute(network, seven[:2], name, target=1, layer=layers, fuse=fuse)
     assert found.layer == "relu1 + conv2"
     assert found.maps.shape == (2, 7, 7)
-    close(found.maps, fusion.fuse_maps(network, each, fuse))
+    close(found.maps, fuse_maps(network, each, fuse))
 
 
 def test_one_layer_in_a_list_is_scaled_too(network, seven):
@@ -438,6 +439,16 @@ def test_wrong_options(pooled, images, method, options, error, message):
         xaimaps.attribute(pooled, images, method, **options)
 
 
-def test_what_needs_no_gradient_says_so():
-    free = {name for name in CAMS if "grad" not in METHODS[name].needs}
-    assert free == {"cam", "eigen_cam", "score_cam", "ss_cam", "is_cam", "ablation_cam"}
+class WithoutGradients(ReferenceBackend):
+    def grad(self, *args, **options):
+        raise NotImplementedError("a gradient was asked for")
+
+
+@pytest.mark.parametrize("name", CAMS)
+def test_a_row_says_whether_the_method_needs_gradients(name, images):
+    backend = WithoutGradients(pooled_network())
+    if "grad" in METHODS[name].needs:
+        with pytest.raises(NotImplementedError):
+            run(name, backend, images[:1])
+    else:
+        assert run(name, backend, images[:1]).shape == (1, 5, 5)

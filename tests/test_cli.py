@@ -115,7 +115,7 @@ def test_the_three_photographs(xaimaps, tmp_path):
         assert top[0]["probability"] == pytest.approx(probability, abs=0.01)
         assert len(top) == 5
         assert result["methods"][0]["layer"] == "head/relu6"
-        assert result["methods"][0]["target"] == index
+        assert result["methods"][0]["targets"][0]["class"] == index
     assert len(list((tmp_path / "xaimaps-output").iterdir())) == 12
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from xaimaps._cli.console import in_words, parse_options, parse_targets, print_table, printable
+from xaimaps._cli.console import print_table, printable
+from xaimaps._cli.options import in_words, parse_methods, parse_options, parse_targets
 from xaimaps.errors import MethodError, ModelLoadError
-from xaimaps.targets import several
+from xaimaps.targets import as_spec, contrast, several
 
 
 @pytest.mark.parametrize(
@@ -28,12 +29,19 @@ def test_options_without_a_value():
 @pytest.mark.parametrize(
     ("texts", "target"),
     [
-        ([], None), (["3"], 3), (["-1"], -1), (["cat"], "cat"), (["top-3"], "top-3"),
-        (["-"], "-"), (["²"], "²"), (["3", "cat"], several(3, "cat")),
+        (["3"], 3), (["-1"], -1), (["cat"], "cat"), (["top-3"], "top-3"), (["-"], "-"),
+        (["²"], "²"), (["3", "cat"], several(3, "cat")), (["3; cat"], several(3, "cat")),
+        (["a vs b"], contrast("a", "b")),
     ],
 )  # fmt: skip
 def test_targets(texts, target):
-    assert parse_targets(texts) == target
+    assert parse_targets(texts) == as_spec(target)
+    assert parse_targets([]) is None
+
+
+def test_methods_come_with_commas_or_one_by_one():
+    assert parse_methods(["cam,grad_cam", "saliency", " cam"]) == ["cam", "grad_cam", "saliency"]
+    assert parse_methods([]) == []
 
 
 @pytest.mark.parametrize("name", ["target", "layer", "model", "batch_size"])

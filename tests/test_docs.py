@@ -80,6 +80,12 @@ def test_readme_lists_every_method():
     assert rows == list(METHODS)
 
 
+def test_the_gallery_shows_every_method():
+    headings = re.findall(r"^### (\w+)$", (ROOT / "docs" / "gallery.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(METHODS)
+    assert all((ROOT / "docs" / "images" / "gallery" / f"{name}.jpg").exists() for name in METHODS)
+
+
 def test_fences_are_of_a_known_language():
     found = {language for page in PAGES for language, _ in FENCE.findall(page.read_text())}
     assert found <= {"python", "sh", "console", "py", "text", "toml"}  # not all are run

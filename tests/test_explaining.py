@@ -49,7 +49,7 @@ def test_attribute_is_the_method_and_what_it_took(pooled, images, name):
     expected = METHODS[name].fn(pooled, images, 2)
     np.testing.assert_allclose(result.maps, expected.maps, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(result.scores, expected.outputs, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(result.target, [2] * 7)
+    np.testing.assert_array_equal(result.classes, [2] * 7)
     assert (result.method, result.backend) == (name, "reference")
     defaults = METHODS[name].options
     assert result.options.keys() == defaults.keys()
@@ -81,7 +81,7 @@ def test_chunks_give_what_the_whole_batch_gives(pooled, images, batch_size, targ
     parts = xaimaps.attribute(pooled, images, target=target, batch_size=batch_size)
     np.testing.assert_allclose(parts.maps, whole.maps, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(parts.target, whole.target)
+    np.testing.assert_array_equal(parts.classes, whole.classes)
 
 
 def test_a_last_partial_batch_is_padded_and_not_compiled_again(images):
@@ -129,15 +129,15 @@ def test_an_empty_batch_gives_an_empty_result(pooled, images, name, target):
     assert result.maps.shape == (0, *like.maps.shape[1:])
     assert result.maps.dtype == like.maps.dtype
     assert result.scores.shape == (0, 5)
-    assert result.target.shape == (0, *like.target.shape[1:])
+    assert result.classes.shape == (0, *like.classes.shape[1:])
 
 
 def test_maps_of_several_targets_have_the_batch_first(pooled, images):
     result = xaimaps.attribute(pooled, images, target=several(4, "goldfish", None))
     assert result.is_several
     assert result.maps.shape == (7, 3, 5, 5)
-    np.testing.assert_array_equal(result.target[:, :2], [[4, 1]] * 7)
-    np.testing.assert_array_equal(result.target[:, 2], result.scores.argmax(axis=1))
+    np.testing.assert_array_equal(result.classes[:, :2], [[4, 1]] * 7)
+    np.testing.assert_array_equal(result.classes[:, 2], result.scores.argmax(axis=1))
     single = xaimaps.attribute(pooled, images, target=1)
     np.testing.assert_allclose(result.maps[:, 1], single.maps, rtol=1e-5, atol=1e-6)
 
@@ -227,7 +227,7 @@ def test_explain_passes_everything_on(pooled):
     result = xaimaps.explain(
         pooled, PICTURE, "grad_cam", target=3, layer="conv1", batch_size=1, relu=False
     )
-    assert (result.layer, result.options["relu"], result.target.tolist()) == ("conv1", False, [3])
+    assert (result.layer, result.options["relu"], result.classes.tolist()) == ("conv1", False, [3])
 
 
 def test_an_input_of_any_size_must_be_chosen(monkeypatch, pooled):

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from xaimaps import goals
+from xaimaps import targets
 from xaimaps._attribute import attribute
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import Gradients
 from xaimaps.errors import MethodError, TargetError
 from xaimaps.methods import METHODS
-from xaimaps.methods.baselines import baselines
-from xaimaps.methods.chunks import images_within
-from xaimaps.methods.filters import blurred, gaussian, low_passed, resized
-from xaimaps.methods.quadrature import quadrature
+from xaimaps.methods._baselines import baselines
+from xaimaps.methods._batching import images_within
+from xaimaps.methods._filters import blurred, gaussian, low_passed
+from xaimaps.methods._quadrature import quadrature
+from xaimaps.methods._resize import resized
 from xaimaps.targets import several
 from xaimaps.testing import (
     Conv,
@@ -323,7 +324,7 @@ SIGNED = {
 @given(pictures=batches())
 def test_the_map_of_a_difference_is_the_difference_of_maps(name, pictures):
     backend = ReferenceBackend(pooled_network())
-    both = several(3, 1, goals.contrast(3, 1))
+    both = several(3, 1, targets.contrast(3, 1))
     options = {**SIGNED[name], "reduce": None}
     first, second, less = maps(backend, pictures.astype(np.float64), name, both, **options)
     np.testing.assert_allclose(less, first - second, atol=1e-6)
@@ -543,10 +544,10 @@ def test_the_mean_with_the_mirror_image(pooled, images, name):
     options = FEW.get(name, {})
     found = attribute(pooled, images, name, augment="flip", **options)
     plain = attribute(pooled, images, name, **options)
-    goal = plain.target
+    goal = plain.classes
     other = attribute(pooled, images[:, :, ::-1], name, target=goal, **options)
     np.testing.assert_allclose(found.maps, (plain.maps + other.maps[:, :, ::-1]) / 2, atol=1e-6)
-    np.testing.assert_array_equal(found.target, goal)
+    np.testing.assert_array_equal(found.classes, goal)
     assert found.options["augment"] == "flip"
     assert "augment" not in plain.options
 
@@ -627,6 +628,6 @@ def test_colours_need_a_preprocessing(pooled, images):
 
 
 def test_a_region_is_not_mirrored(pooled, images):
-    target = several(goals.contrast(0, goals.region(np.ones((2, 2)), 0)))
+    target = several(targets.contrast(0, targets.region(np.ones((2, 2)), 0)))
     with pytest.raises(TargetError, match="leave out augment"):
         attribute(pooled, images, "saliency", target=target, augment="flip")

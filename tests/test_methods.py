@@ -1,5 +1,8 @@
 """The methods on networks that were worked out by hand, and the laws that all of them keep."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -319,8 +322,19 @@ def test_every_row_is_complete(name):
     assert "References:" in row.fn.__doc__
 
 
+def test_type_checkers_see_every_method():
+    """They cannot follow the discovery, so that the package names what it will find."""
+    tree = ast.parse(Path(xaimaps.methods.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    named = [(node.module, name.asname) for node in block.body for name in node.names]
+    own = [row.fn for row in METHODS.values() if row.fn.__module__.startswith("xaimaps.methods.")]
+    assert sorted(named) == sorted((fn.__module__, fn.__name__) for fn in own)
+
+
 def test_unknown_methods():
     with pytest.raises(MethodError, match="got 'gradcam'; nearest: 'grad_cam'"):
         get_method("gradcam")
+    with pytest.raises(MethodError, match="or a function, got 3"):
+        get_method(3)
     with pytest.raises(TypeError):
         METHODS["mine"] = METHODS["cam"]

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from xaimaps._resampling import linear_weights
 from xaimaps._results.render import (
+    blend,
     colorize,
     figure,
     heatmap,
-    linear_weights,
     normalize,
-    overlay,
     resize_maps,
 )
 from xaimaps.errors import ArrayInputError
@@ -25,6 +25,10 @@ RANDOM = np.random.default_rng(5)
 MAPS = RANDOM.normal(size=(2, 3, 7, 5)).astype(np.float32)
 PIXELS = RANDOM.integers(0, 256, (20, 30, 3), np.uint8)
 NOT_FINITE = [np.nan, np.inf, -np.inf]
+
+
+def overlay(pixels, values, alpha=0.5, **options):
+    return blend(pixels, heatmap(values, pixels.shape[:2], **options), alpha)
 
 
 # Resizing
@@ -218,7 +222,7 @@ def test_alpha_from_0_to_1(alpha):
 @pytest.mark.parametrize("pixels", [PIXELS / 255, PIXELS[..., 0], PIXELS[None]])
 def test_blend_takes_pictures(pixels):
     with pytest.raises(ArrayInputError, match="open_picture"):
-        overlay(pixels, MAPS[0, 0])
+        blend(pixels, PIXELS, 0.5)
 
 
 # Figures

@@ -70,7 +70,8 @@ def test_pictures_are_the_renderers(found, k):
     values, view = found.maps[0, k], found.views[0]
     heatmap = render.heatmap(values, (20, 20), signed=False, percentile=100)
     np.testing.assert_array_equal(found.heatmap(target=k), heatmap)
-    overlay = render.overlay(view, values, alpha=0.25, signed=False, percentile=100)
+    colours = render.heatmap(values, view.shape[:2], signed=False, percentile=100)
+    overlay = render.blend(view, colours, 0.25)
     np.testing.assert_array_equal(found.overlay(target=k, alpha=0.25), overlay)
     np.testing.assert_array_equal(found.overlay(target=k, alpha=0), view)
 
@@ -107,7 +108,7 @@ def test_maps_with_channels_are_not_drawn(pooled):
 )
 def test_signed_gradients_show_both_signs(pooled, images, method, options, signed):
     result = xaimaps.attribute(pooled, images, method, **options)
-    assert result.display["signed"] is signed
+    assert result.display[0].signed is signed
     colours = {tuple(pixel) for pixel in np.asarray(result.heatmap()).reshape(-1, 3).tolist()}
     blue = any(b > r + 50 for r, _, b in colours)
     red = any(r > b + 50 for r, _, b in colours)

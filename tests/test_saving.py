@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import xaimaps
+from xaimaps._results import formats
 from xaimaps._results import save as saving
 from xaimaps.errors import ArrayInputError, OutputError
 from xaimaps.methods import METHODS
@@ -56,10 +58,10 @@ def test_pictures_are_what_the_result_draws(found, tmp_path):
 
 def test_raw_maps_come_back_bit_for_bit(found, tmp_path):
     with np.load(found.save(tmp_path)[2]) as arrays:
-        assert {"maps", "scores", "target"} <= set(arrays)
+        assert {"maps", "scores", "classes"} <= set(arrays)
         np.testing.assert_array_equal(arrays["maps"], found.maps[0])
         np.testing.assert_array_equal(arrays["scores"], found.scores[0])
-        assert arrays["target"] == 1
+        assert arrays["classes"] == 1
 
 
 def test_the_manifest_says_what_it_takes_to_reproduce(found, path, tmp_path):
@@ -67,19 +69,28 @@ def test_the_manifest_says_what_it_takes_to_reproduce(found, path, tmp_path):
     manifest = json.loads(files[-1].read_text())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     expected = {
-        "xaimaps": xaimaps._results.save.version("xaimaps"),
+        "xaimaps": version("xaimaps"),
         "method": "grad_cam",
         "options": {**METHODS["grad_cam"].options, "relu": False},
         "layer": "relu2",
         "backend": "reference",
         "backend_version": None,
-        "model": {"name": "reference network", "file": "net.onnx", "sha256": "ab" * 32},
-        "targets": [{"class": 1, "label": "goldfish", "score": float(found.scores[0, 1])}],
+        "target": "goldfish",
+        "targets": [
+            {
+                "target": "goldfish",
+                "class": 1,
+                "label": "goldfish",
+                "score": float(found.scores[0, 1]),
+            }
+        ],
         "maps": {"shape": [5, 5], "dtype": "float32"},
         "notes": ["scores are logits"],
         "files": names(files[:-1]),
     }
     assert {key: manifest[key] for key in expected} == expected
+    source = {"name": "reference network", "file": "net.onnx", "source": "/models/net.onnx"}
+    assert manifest["model"].items() >= {**source, "sha256": "ab" * 32}.items()
     assert manifest["preprocess"]["name"] == "unit"
     assert manifest["preprocess"]["interpolation"] == "bicubic"
     picture = {"source": str(path), "sha256": digest, "mode": "RGB", "size": [20, 30], "notes": []}
@@ -91,10 +102,10 @@ def test_several_targets_have_pictures_of_their_own(pooled, path, tmp_path):
     found = xaimaps.explain(pooled, path, "cam", target=several("goldfish", 4))
     files = found.save(tmp_path / "out")
     assert names(files) == [
-        "a cat-cam-1-overlay.png",
-        "a cat-cam-1-heatmap.png",
-        "a cat-cam-4-overlay.png",
-        "a cat-cam-4-heatmap.png",
+        "a cat-cam-goldfish-overlay.png",
+        "a cat-cam-goldfish-heatmap.png",
+        "a cat-cam-hammerhead-overlay.png",
+        "a cat-cam-hammerhead-heatmap.png",
         "a cat-cam-maps.npz",
         "a cat-cam-manifest.json",
     ]
@@ -138,7 +149,8 @@ def test_a_disk_that_fails_leaves_no_part(found, tmp_path, monkeypatch, written)
         whole(path, fill if left[0] else fill_or_fail)
         left[0] -= 1
 
-    monkeypatch.setattr(saving, "write_atomic", write)
+    for module in (saving, formats):
+        monkeypatch.setattr(module, "write_atomic", write)
     with pytest.raises(OutputError, match="No space left"):
         found.save(tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == written
@@ -161,11 +173,66 @@ def test_a_folder_that_is_a_file(found, path):
 def test_the_figure_has_a_panel_for_each_target(pooled, path, tmp_path):
     one = xaimaps.explain(pooled, path, "cam")
     two = xaimaps.explain(pooled, path, "saliency", target=several(1, 2))
-    assert width(saving.save_figure([one, two], tmp_path / "4.png")) == 2 * width(
-        saving.save_figure([one], tmp_path / "2.png")
+    view, first, second = one.views[0], saving.draw(one), saving.draw(two)
+    assert width(saving.save_figure(view, [*first, *second], tmp_path / "4.png")) == 2 * width(
+        saving.save_figure(view, first, tmp_path / "2.png")
     )
 
 
 def width(file):
     with Image.open(file) as image:
         return image.width
+
+
+TARGETS = {
+    "goldfish vs tench": ["goldfish vs tench"],
+    "top-2": None,
+    "goldfish; goldfish vs 3": ["goldfish", "goldfish vs 3"],
+    "output:2": ["output:2"],
+    "tench vs goldfish; 4": ["tench vs goldfish", "4"],
+}
+
+
+@pytest.mark.parametrize("text", TARGETS)
+def test_the_manifest_and_the_names_say_what_was_explained(pooled, path, tmp_path, text):
+    target = text if not text.startswith("output") else 2
+    found = xaimaps.explain(pooled, path, "cam" if text == "top-2" else "grad_cam", target=target)
+    files = found.save(tmp_path / "out")
+    told = json.loads(files[-1].read_text())
+    assert told["target"] == str(found.target)
+    assert told["not_recorded"] == ["the model did not come from a file"]
+    for k, one in enumerate(told["targets"]):
+        scores = found.target_scores[0]
+        assert one["score"] == pytest.approx(float(np.atleast_1d(scores)[k]))
+    if TARGETS[text] is not None and target == text:
+        assert [one["target"] for one in told["targets"]] == TARGETS[text]
+    if found.is_several:
+        overlays = [name for name in names(files) if name.endswith("-overlay.png")]
+        wanted = [f"a cat-{found.method}-{one['target']}-overlay.png" for one in told["targets"]]
+        assert overlays == wanted
+
+
+def test_a_function_is_named_where_it_cannot_be_recorded(pooled, path):
+    from xaimaps._results.manifest import manifest
+    from xaimaps.targets import Function
+
+    found = xaimaps.explain(pooled, path)
+    object.__setattr__(found, "target", Function(len))
+    told = manifest(found, 0, [])
+    assert told["target"] == "<function len>"
+    assert "the target is the Python function 'len'" in told["not_recorded"]
+
+
+def test_a_batch_records_each_images_own_target(pooled, path, tmp_path):
+    found = xaimaps.explain(pooled, [path, path], target=["goldfish", 4])
+    manifests = [
+        json.loads(f.read_text()) for f in found.save(tmp_path / "out") if f.suffix == ".json"
+    ]
+    assert [one["target"] for one in manifests] == ["goldfish", "4"]
+
+
+def test_overlays_have_a_format(found, tmp_path):
+    files = found.save(tmp_path, format="jpg")
+    assert names(files)[:2] == ["a cat-grad_cam-overlay.jpg", "a cat-grad_cam-heatmap.jpg"]
+    with pytest.raises(OutputError, match="one of png, jpg, webp, got 'jpgg'; nearest: 'jpg'"):
+        found.save(tmp_path, format="jpgg")

@@ -93,7 +93,7 @@ OUT_OF_RANGE = [5, 5000, 2**40, -1, -6, np.int64(5), np.array(-1), [0, 1, 5], np
 NO_TARGET = [True, np.True_, 1.0, np.float64(1), float("nan"), {1}, [0, True, 1], [0, 1.5, 1]]
 NO_TARGET += [np.array([0.0, 1.0, 2.0]), np.array([True, True, False]), [None, 0, 0], [[0, 1]] * 3]
 WRONG_LENGTH = [[0] * 4, [0, 1], [], np.array([0, 1, 2, 3]), np.zeros((3, 2), int), ["tench"]]
-UNKNOWN = ["3", "top-0", "top--1", "top-", "top-1.5", "", "fish"]
+UNKNOWN = ['"3"', "top-0", "top--1", "top-", "top-1.5", "", "fish"]
 
 
 @pytest.mark.parametrize("value", OUT_OF_RANGE, ids=repr)
@@ -131,7 +131,7 @@ def test_unknown_labels(value):
     [
         ("goldfisch", LABELS, "nearest: 'goldfish'"),
         ("great white", LABELS, "nearest: 'great white shark'"),
-        ("shark", LABELS, r"stands for the classes \[3, 4\]"),
+        ("shark", LABELS, r"names the classes \[3, 4\]"),
         ("goldfish", None, "labels are not known; give the index"),
         (several(0, "top-2"), LABELS, "one class or function at a time, got 'top-2'"),
         (several(0, several(1, 2)), LABELS, "one class or function at a time"),
@@ -160,7 +160,7 @@ def test_a_function_must_give_one_score_for_each_image():
 
 
 def test_a_class_needs_a_row_of_classes():
-    with pytest.raises(TargetError, match=r"\(3, 4, 4, 5\); give a function"):
+    with pytest.raises(TargetError, match=r"\(3, 4, 4, 5\); give a region"):
         as_target(0, 3).scores(np, np.zeros((3, 4, 4, 5)))
 
 

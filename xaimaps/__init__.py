@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaimaps import errors, goals, methods, parity, zoo
+    from xaimaps import errors, methods, parity, targets, zoo
     from xaimaps._attribute import attribute, explain
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
     from xaimaps._results.attribution import Attribution
     from xaimaps.backend import Backend, Layer
-    from xaimaps.methods import METHODS
+    from xaimaps.methods import METHODS, register_method
     from xaimaps.targets import several
 
 __all__ = [
@@ -30,11 +30,12 @@ __all__ = [
     "attribute",
     "errors",
     "explain",
-    "goals",
     "load",
     "methods",
     "parity",
+    "register_method",
     "several",
+    "targets",
     "zoo",
 ]
 
@@ -48,6 +49,7 @@ _HOMES = {
     "attribute": "_attribute",
     "explain": "_attribute",
     "load": "_load",
+    "register_method": "methods",
     "several": "targets",
 }
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 
-from xaimaps._arrays import Floats, as_batch
-from xaimaps._images.open import Picture, open_picture
-from xaimaps._images.preprocess import PRESETS
+from xaimaps._arrays import as_batch
 from xaimaps._load import load
-from xaimaps._results.attribution import Attribution, Seconds
+from xaimaps._prepare import Batch, prepare
+from xaimaps._results.attribution import Attribution, Seconds, displays_of
+from xaimaps._run import Job, run_all
 from xaimaps.backend import Backend
 from xaimaps.errors import (
     ArrayInputError,
@@ -24,33 +21,45 @@ from xaimaps.errors import (
     TargetError,
 )
 from xaimaps.methods import Maps, Method, get_method
-from xaimaps.methods.around import wrapped
-from xaimaps.methods.chunks import images_within
-from xaimaps.targets import Target, as_target
+from xaimaps.targets import Target, TargetSpec, as_spec
 
 Array = np.ndarray[Any, Any]
+MethodLike = str | Method | Callable[..., Maps]
+Layers = str | Sequence[str] | None
+
+
+@overload
+def attribute(
+    model: Any, images: Any, method: MethodLike = ..., **settings: Any
+) -> Attribution: ...
+
+
+@overload
+def attribute(model: Any, images: Any, method: list[Any], **settings: Any) -> list[Attribution]: ...
 
 
 def attribute(
     model: Any,
     images: Any,
-    method: str = "grad_cam",
+    method: MethodLike | list[Any] = "grad_cam",
     *,
     target: Any = None,
-    layer: str | Sequence[str] | None = None,
+    layer: Layers = None,
     batch_size: int = 16,
     augment: str | None = None,
     low_pass: float | None = None,
     **options: Any,
-) -> Attribution:
+) -> Attribution | list[Attribution]:
     """Explain a model's outputs for arrays, in one compiled program.
 
     Args:
         model: what `load` returns, or takes.
         images: `(N, H, W, C)` as the model takes them, after preprocessing.
-        method: a name of the methods table.
-        target: None for the top class of each image; a class index, a label, "top-3", a
-            function of the outputs, a list with a class for each image, or `several(...)`.
+        method: a name of the methods table, a `Method`, or a function like those of
+            `xaimaps.methods`; a list for a list of results, which share the forward pass.
+        target: None for the top class of each image; a class index, a label, "top-3",
+            "A vs B" or any other text of a target; a function of the outputs, a list with a
+            class for each image, or what `xaimaps.targets` makes.
         layer: the name of the layer, for methods that have one; None for the last with a
             spatial extent; several names for the CAM methods that fuse their maps.
         batch_size: how many images run at a time; a last partial batch is padded.
@@ -63,7 +72,7 @@ def attribute(
 
     Raises:
         XaimapsError: an argument is not what it must be; the message says which and how to
-            mend it.
+            fix it.
 
     Example:
         >>> import numpy as np, xaimaps
@@ -72,60 +81,47 @@ def attribute(
         (1, 7, 7)
     """
     backend = model if isinstance(model, Backend) else load(model)
-    row = get_method(method)
-    row.check_options(options)
-    _check_values(options)
-    backend.require(row.needs, f"the method {method!r}")
-    options = row.completed(options, backend)
-    around = {"augment": augment, "low_pass": low_pass}
-    around = {name: value for name, value in around.items() if value is not None}
-    batch = as_batch(images, backend.input_shape)
-    goal = as_target(target, len(batch), backend.info.labels)
-    name = _layer_name(backend, row, layer)
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ArrayInputError(f"`batch_size` must be a whole number from 1, got {batch_size!r}")
-    settings = {**options, "layer": name} if row.takes_layer else options
-    size = min(batch_size, _most_images(backend, row, batch, options))
-    found, seconds = _run(backend, row, batch, goal, settings, around, size)
-    _check_labels(backend, found.outputs)
-    return Attribution(
-        maps=found.maps,
-        scores=found.outputs,
-        target=classes_of(goal, found.outputs),
-        method=row.name,
-        layer=name if name is None or isinstance(name, str) else " + ".join(name),
-        options={**row.options, **options, **around},
-        backend=backend.name,
-        model=backend.info,
-        versions={"numpy": np.__version__, **backend.versions()},
-        details=dict(found.details),
-        seconds=seconds,
-        is_several=goal.is_several,
-    )
+    settings = {**options, "augment": augment, "low_pass": low_pass}
+    jobs = [plan(backend, one, layer, settings) for one in _as_methods(method)]
+    batch = Batch(as_batch(images, backend.input_shape))
+    found = run_jobs(backend, jobs, batch, target, batch_size)
+    return found if isinstance(method, list) else found[0]
+
+
+@overload
+def explain(
+    model: Any, pictures: Any, method: MethodLike = ..., **settings: Any
+) -> Attribution: ...
+
+
+@overload
+def explain(model: Any, pictures: Any, method: list[Any], **settings: Any) -> list[Attribution]: ...
 
 
 def explain(
     model: Any,
     pictures: Any,
-    method: str = "grad_cam",
+    method: MethodLike | list[Any] = "grad_cam",
     *,
     target: Any = None,
-    layer: str | Sequence[str] | None = None,
+    layer: Layers = None,
     input_size: tuple[int, int] | None = None,
     max_pixels: int = 64_000_000,
+    batch_size: int = 16,
     **options: Any,
-) -> Attribution:
+) -> Attribution | list[Attribution]:
     """Explain a model's outputs for pictures.
 
     Args:
         model: what `load` returns, or takes.
         pictures: a path, a Pillow image, an array of pixels, or a list of them.
-        method: a name of the methods table.
+        method: see `attribute`.
         target: see `attribute`.
         layer: see `attribute`.
         input_size: height and width for a model that takes any.
         max_pixels: the most pixels of a picture that are decoded.
-        options: `batch_size`, `augment`, `low_pass`, and the method's own.
+        batch_size: see `attribute`.
+        options: `augment`, `low_pass`, and the method's own.
 
     Returns:
         As `attribute`, with the pictures, so that overlays can be drawn and saved.
@@ -141,41 +137,107 @@ def explain(
         'Egyptian cat'
     """
     backend = model if isinstance(model, Backend) else load(model)
-    opened = open_all(pictures, max_pixels)
-    images, views = prepare_all(backend, opened, input_size)
-    result = attribute(backend, images, method, target=target, layer=layer, **options)
-    return replace(result, pictures=tuple(opened), views=views)
+    jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
+    batch = prepare(backend, pictures, input_size, max_pixels)
+    found = run_jobs(backend, jobs, batch, target, batch_size)
+    return found if isinstance(method, list) else found[0]
 
 
-def open_all(pictures: Any, max_pixels: int = 64_000_000) -> list[Picture]:
-    """Open what a user may name: a path, a Pillow image, an array of pixels, or a list of them.
-
-    Raises:
-        XaimapsError: a picture cannot be read, or there is none.
-    """
-    return [_opened(picture, max_pixels) for picture in _as_list(pictures)]
+def _as_methods(method: MethodLike | list[Any]) -> Sequence[MethodLike]:
+    if method == []:
+        raise MethodError("`method` must name at least one method, got an empty list")
+    return method if isinstance(method, list) else [method]
 
 
-def prepare_all(
-    backend: Backend, pictures: Sequence[Picture], input_size: tuple[int, int] | None = None
-) -> tuple[Floats, tuple[Array, ...]]:
-    """Prepare pictures as a model takes them.
+def plan(backend: Backend, method: MethodLike, layer: Layers, settings: dict[str, Any]) -> Job:
+    """Check what a user asks for, before any work.
 
-    Returns:
-        The images `(N, H, W, C)`, and the part of each picture that the model sees.
+    Args:
+        backend: the model.
+        method: see `attribute`.
+        layer: see `attribute`.
+        settings: the method's options, `augment` and `low_pass`.
 
     Raises:
-        ArrayInputError: the model's preprocessing or size is not known.
+        XaimapsError: as `attribute`.
     """
-    prepare = backend.info.preprocess
-    if prepare is None:
-        raise ArrayInputError(
-            f"the model {backend.info.name!r} does not say how a picture becomes its input; give "
-            f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
-        )
-    size = _input_size(backend, input_size)
-    images = np.stack([prepare(picture.pixels, size) for picture in pictures])
-    return images, tuple(prepare.view(picture.pixels, size) for picture in pictures)
+    row = get_method(method)
+    options = dict(settings)
+    around = {name: options.pop(name, None) for name in ("augment", "low_pass")}
+    row.check_options(options)
+    _check_values(options)
+    backend.require(row.needs, f"the method {row.name!r}")
+    around = {name: value for name, value in around.items() if value is not None}
+    return Job(row, _layer_names(backend, row, layer), row.completed(options, backend), around)
+
+
+def run_jobs(
+    backend: Backend, jobs: Sequence[Job], batch: Batch, target: Any, batch_size: int = 16
+) -> list[Attribution]:
+    """Run several methods on one prepared batch; results come in the order of the jobs."""
+    size = min(_checked_size(batch_size), max(len(batch.images), 1))
+    found = dict(each_result(backend, jobs, batch, target, size))
+    return [found[i] for i in range(len(jobs))]
+
+
+def each_result(
+    backend: Backend, jobs: Sequence[Job], batch: Batch, target: Any, size: int
+) -> Iterator[tuple[int, Attribution]]:
+    """Run several methods in programs of exactly `size` images, into which a batch is padded.
+
+    Yields:
+        A job's position and its result, as they come.
+    """
+    count = len(batch.images)
+    spec = as_spec(target, count)
+    goal = spec.loaded(backend, batch.size).resolve(count, backend.info.labels)
+    for i, maps, seconds in run_all(backend, jobs, batch.images, goal, size):
+        _check_labels(backend, maps.outputs)
+        yield i, _result(backend, jobs[i], batch, spec, goal, maps, seconds)
+
+
+def _result(
+    backend: Backend,
+    job: Job,
+    batch: Batch,
+    spec: TargetSpec,
+    goal: Target,
+    found: Maps,
+    seconds: Seconds,
+) -> Attribution:
+    return Attribution(
+        maps=found.maps,
+        scores=found.outputs,
+        target=spec,
+        classes=classes_of(goal, found.outputs),
+        target_scores=None if spec.is_function else _scores_of(goal, found.outputs),
+        method=job.row.name,
+        row=job.row,
+        display=displays_of(job.row, found.maps),
+        layers=job.layers,
+        options={**job.row.options, **job.options, **job.around},
+        backend=backend.name,
+        model=backend.info,
+        versions={"numpy": np.__version__, **backend.versions()},
+        details=dict(found.details),
+        seconds=seconds,
+        is_several=goal.is_several,
+        input_size=batch.size,
+        pictures=batch.pictures,
+        views=batch.views,
+    )
+
+
+def _scores_of(goal: Target, outputs: Array) -> Array:
+    """The scores that were explained, `(N,)` or `(N, K)`."""
+    scores = np.asarray(goal.scores(np, outputs))
+    return np.moveaxis(scores, 0, 1) if goal.is_several else scores
+
+
+def _checked_size(batch_size: int) -> int:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ArrayInputError(f"`batch_size` must be a whole number from 1, got {batch_size!r}")
+    return batch_size
 
 
 def _check_values(options: dict[str, Any]) -> None:
@@ -191,18 +253,16 @@ def _check_values(options: dict[str, Any]) -> None:
             ) from None
 
 
-def _layer_name(
-    backend: Backend, row: Method, layer: str | Sequence[str] | None
-) -> str | tuple[str, ...] | None:
-    """The layer that the method will look at, or several, checked before any work."""
+def _layer_names(backend: Backend, row: Method, layer: Layers) -> tuple[str, ...]:
+    """The layers that the method will look at, checked before any work."""
     if not row.takes_layer:
         if layer is not None:
             raise LayerError(
                 f"the method {row.name!r} looks at the input and takes no layer, got {layer!r}"
             )
-        return None
+        return ()
     if layer is None or isinstance(layer, str):
-        return _one_layer_name(backend, row, layer)
+        return (_one_layer_name(backend, row, layer),)
     if "fuse" not in row.options or not layer:
         raise LayerError(f"the method {row.name!r} takes one layer, got {len(layer)}: {layer!r}")
     return tuple(_one_layer_name(backend, row, name) for name in layer)
@@ -214,83 +274,8 @@ def _one_layer_name(backend: Backend, row: Method, layer: str | None) -> str:
     return backend.find_map_layer(layer).name
 
 
-def _most_images(backend: Backend, row: Method, batch: Floats, options: dict[str, Any]) -> int:
-    """How many images a method with a bound on its memory takes at a time."""
-    if "memory" not in row.options:
-        return max(len(batch), 1)
-    memory = options.get("memory", row.options["memory"])
-    return images_within(backend, batch.shape[1:], memory, gradient="grad" in row.needs)
-
-
-def _run(
-    backend: Backend,
-    row: Method,
-    batch: Floats,
-    goal: Target,
-    settings: dict[str, Any],
-    around: dict[str, Any],
-    batch_size: int,
-) -> tuple[Maps, Seconds]:
-    """Run a batch in chunks of one size through one compiled program.
-
-    Settings that are arrays are arguments of the program, all others are fixed in it.
-    """
-    drawn = row.draws(batch.shape[1:], **settings) if row.draws else {}
-    extra = {n: v for n, v in {**drawn, **settings}.items() if isinstance(v, np.ndarray)}
-    fixed = {name: value for name, value in settings.items() if name not in extra}
-    count, explain = len(goal.arrays), wrapped(row.fn, **around)
-
-    def program(backend: Backend, images: Any, *arrays: Any) -> Maps:
-        given = dict(zip(extra, arrays[count:], strict=True))
-        target = goal.with_arrays(arrays[:count])
-        return explain(backend, images, target, **fixed, **given)
-
-    named = tuple(sorted(fixed.items())), tuple(sorted(around.items()))
-    key = (row.name, goal.key, named, tuple(extra))
-    shared = [backend.asarray(value) for value in extra.values()]
-    size = min(batch_size, max(len(batch), 1))
-    compiling = running = 0.0
-    parts = []
-    for start in range(0, max(len(batch), 1), size):
-        own = [backend.asarray(array) for array in _chunk(batch, goal.arrays, start, size)]
-        begin = time.perf_counter()
-        compiled = backend.compiled(key, program, *own, *shared)
-        compiling += time.perf_counter() - begin
-        begin = time.perf_counter()
-        parts.append(_to_numpy(backend, compiled(*own, *shared)))
-        running += time.perf_counter() - begin
-    return _joined(parts, len(batch), goal.is_several), Seconds(compiling, running)
-
-
-def _to_numpy(backend: Backend, found: Maps) -> Maps:
-    details = {name: backend.to_numpy(value) for name, value in found.details.items()}
-    return Maps(backend.to_numpy(found.maps), backend.to_numpy(found.outputs), details)
-
-
-def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> list[Array]:
-    """One chunk of the images and the target's arrays, padded to `size` with zeros."""
-    parts = [batch[start : start + size], *(a[..., start : start + size] for a in arrays)]
-    short = size - len(parts[0])
-    if not short:
-        return parts
-    images = np.pad(parts[0], [(0, short), (0, 0), (0, 0), (0, 0)])
-    return [images, *(np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, short)]) for a in parts[1:])]
-
-
-def _joined(parts: list[Maps], count: int, is_several: bool) -> Maps:
-    """One batch of the chunks, without the padding; K targets come behind the batch."""
-
-    def join(arrays: list[Array]) -> Array:
-        whole = np.concatenate(arrays, axis=int(is_several))
-        return np.moveaxis(whole, 1, 0)[:count] if is_several else whole[:count]
-
-    outputs = np.concatenate([part.outputs for part in parts])[:count]
-    details = {name: join([p.details[name] for p in parts]) for name in parts[0].details}
-    return Maps(join([part.maps for part in parts]), outputs, details)
-
-
 def classes_of(goal: Target, outputs: Array) -> Array | None:
-    """The class of each map, `(N,)` or `(N, K)`; None where the target is a function."""
+    """The class of each map, `(N,)` or `(N, K)`; None where the target is no class."""
     indices = goal.indices_in(np, outputs)
     if indices is None:
         return None
@@ -310,36 +295,3 @@ def _check_labels(backend: Backend, outputs: Array) -> None:
             f"`labels` must name the model's {outputs.shape[1]} classes, got {len(labels)} names; "
             "give the list that the model was trained with"
         )
-
-
-def _as_list(pictures: Any) -> list[Any]:
-    one = isinstance(pictures, str | os.PathLike | Picture) or hasattr(pictures, "__array__")
-    listed = [pictures] if one or not isinstance(pictures, Iterable) else list(pictures)
-    if not listed:
-        raise ArrayInputError("`pictures` must hold at least one picture, got an empty list")
-    return listed
-
-
-def _opened(picture: Any, max_pixels: int) -> Picture:
-    return picture if isinstance(picture, Picture) else open_picture(picture, max_pixels=max_pixels)
-
-
-def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    height, width, channels = backend.input_shape
-    if channels not in (None, 3):
-        raise ArrayInputError(
-            f"pictures are RGB, but the model takes images of {channels} channels; prepare arrays "
-            "yourself and use attribute"
-        )
-    if height is not None and width is not None:
-        if wanted not in (None, (height, width)):
-            raise ArrayInputError(
-                f"the model takes images of {height} x {width} only, got the input size {wanted}"
-            )
-        return height, width
-    if wanted is None:
-        raise ArrayInputError(
-            "the model takes images of any size; choose one with input_size=(height, width) or "
-            "--input-size"
-        )
-    return wanted

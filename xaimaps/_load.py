@@ -68,6 +68,7 @@ def load(
         if why := runs_code(place):
             raise BackendError(f"{error}; {why}") from error
         raise
+    loaded.info.loading = _arguments(place, labels, options)
     if labels is not None:
         loaded.info.labels = read_labels(labels)
     elif loaded.info.labels_name in zoo.LABELS:
@@ -75,6 +76,13 @@ def load(
     if preprocess is not None:
         loaded.info.preprocess = get_preprocess(preprocess)
     return loaded
+
+
+def _arguments(place: Any, labels: Labels | None, options: dict[str, Any]) -> dict[str, Any]:
+    """What loads the model again, for manifests: paths as text, and what else was given."""
+    given = options if labels is None else {**options, "labels": labels}
+    given = given | ({"model": place} if isinstance(place, str) else {})
+    return {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
 
 
 def located(model: Any) -> Any:

@@ -105,6 +105,7 @@ class ModelInfo:
         labels_name: the name of an embedded list of labels, where the file names one.
         preprocess: how a picture becomes an input, if known.
         ending: the activation that makes probabilities of the scores.
+        loading: the arguments that `load` was given, for manifests.
         notes: what a user should know about how the model is run, a sentence each.
     """
 
@@ -115,6 +116,7 @@ class ModelInfo:
     labels_name: str = ""
     preprocess: Preprocess | None = None
     ending: Literal["softmax", "sigmoid"] = "softmax"
+    loading: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod

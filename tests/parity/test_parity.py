@@ -200,7 +200,7 @@ def test_all_explain_the_references_class_at_the_references_layer(images):
     expected = found["good"].scores.argmax(1)
     assert not np.array_equal(found["bad"].scores.argmax(1), expected)
     for one in found.values():
-        np.testing.assert_array_equal(one.target, expected)
+        np.testing.assert_array_equal(one.classes, expected)
         assert one.layer == "relu1"
 
 

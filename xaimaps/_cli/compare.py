@@ -7,83 +7,99 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xaimaps._cli.console import (
-    able_methods,
+from xaimaps._cli.console import load_model, print_json, print_table, progress_bar, steps_shown
+from xaimaps._cli.jobs import plan_all
+from xaimaps._cli.options import (
+    colormap_option,
     json_option,
-    load_model,
+    layer_option,
+    method_option,
     model_options,
+    options_option,
+    parse_layer,
+    parse_methods,
+    parse_options,
     parse_targets,
-    print_json,
-    print_table,
-    progress_bar,
-    steps_shown,
+    size_option,
+    target_option,
 )
 
 if TYPE_CHECKING:
+    from xaimaps._prepare import Batch
     from xaimaps._results.attribution import Attribution
+    from xaimaps._run import Job
     from xaimaps.backend import Backend
 
 
 @click.command()
 @click.argument("picture", type=click.Path(path_type=Path))
 @model_options
-@click.option("-M", "--methods", default="all", show_default=True,
-              help="Names with commas between, or all that the model allows.")  # fmt: skip
-@click.option("-t", "--target", default=None, help="A class index or a label.  [default: top-1]")
-@click.option("-l", "--layer", default=None, help="The layer of the CAM methods.")
+@method_option("all that the model allows")
+@target_option
+@layer_option
+@options_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
-              help="The figure's file.  [default: xaimaps-output/NAME-compare.png]")  # fmt: skip
+              help="The figure's file: .png, .jpg, .webp or .pdf.  "
+              "[default: xaimaps-output/NAME-compare.png]")  # fmt: skip
+@colormap_option
+@size_option
 @json_option
 def compare(
     picture: Path,
     model: str,
     backend: str | None,
     loading: dict[str, Any],
-    methods: str,
-    target: str | None,
-    layer: str | None,
+    methods: tuple[str, ...],
+    targets: tuple[str, ...],
+    layers: tuple[str, ...],
+    options: tuple[str, ...],
     output: Path | None,
+    colormap: str | None,
+    input_size: tuple[int, int] | None,
     as_json: bool,
 ) -> None:
     """Draw several methods' maps of PICTURE in one figure."""
-    from xaimaps._images.open import open_picture
+    from xaimaps._prepare import prepare
     from xaimaps._results.atomic import prepare_folder
-    from xaimaps._results.save import output_stems, save_figure
-    from xaimaps.methods import METHODS
+    from xaimaps._results.formats import format_of
+    from xaimaps._results.save import draw, output_stems, save_figure
 
-    opened = open_picture(picture)
-    loaded = load_model(model, backend, loading)
-    names = able_methods(loaded, METHODS) if methods == "all" else methods.split(",")
-    settings = {"target": parse_targets([target] if target is not None else []), "layer": layer}
     (stem,) = output_stems([str(picture)], 1)
     path = output or Path("xaimaps-output") / f"{stem}-compare.png"
+    format_of(path)
+    target, settings = parse_targets(targets), parse_options(options)
+    loaded = load_model(model, backend, loading)
+    jobs = plan_all(loaded, parse_methods(methods) or ["all"], parse_layer(layers), settings)
+    batch = prepare(loaded, picture, input_size)
     prepare_folder(path.parent)
-    found = _explain_all(loaded, opened, names, settings)
-    save_figure(found, path)
+    found = _explain_all(loaded, batch, jobs, target)
+    drawings = [one for each in found for one in draw(each, colormap=colormap)]
+    save_figure(batch.views[0], drawings, path)
     _report(found, path, as_json)
 
 
-def _explain_all(
-    model: Backend, picture: Any, names: list[str], settings: dict[str, Any]
-) -> list[Attribution]:
-    from xaimaps._attribute import explain
-    from xaimaps.methods import get_method
+def _explain_all(model: Backend, batch: Batch, jobs: list[Job], target: Any) -> list[Attribution]:
+    from xaimaps._attribute import each_result
 
-    rows = [get_method(name) for name in names]
-    found = []
+    found = {}
     with progress_bar() as progress, steps_shown(progress, model):
-        for row in progress.track(rows, description="comparing"):
-            layer = settings["layer"] if row.takes_layer else None
-            found.append(explain(model, picture, row.name, target=settings["target"], layer=layer))
-    return found
+        results = each_result(model, jobs, batch, target, size=1)
+        for i, one in progress.track(results, total=len(jobs), description="comparing"):
+            found[i] = one
+    return [found[i] for i in range(len(jobs))]
 
 
 def _report(found: list[Attribution], path: Path, as_json: bool) -> None:
-    rows = [
-        {"method": one.method, "layer": one.layer, "seconds": one.seconds._asdict()}
-        for one in found
-    ]
     if as_json:
+        rows = [
+            {
+                "method": one.method,
+                "layer": one.layer,
+                "target": str(one.target),
+                "seconds": one.seconds._asdict(),
+            }
+            for one in found
+        ]
         print_json({"figure": str(path), "methods": rows})
         return
     print_table(

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xaimaps._cli.console import WORDS, in_words, json_option, print_json, printable
+from xaimaps._cli.console import print_json, printable
+from xaimaps._cli.options import (
+    WORDS,
+    in_words,
+    json_option,
+    preprocess_option,
+    unsafe_option,
+    weights_option,
+)
 
 if TYPE_CHECKING:
     from xaimaps_tensorflow.to_onnx._request import Outcome
@@ -30,12 +38,9 @@ OPTIONS = {"`output`": "--output", "`layers`": "--layer"}
               help="The version of ONNX's operators.")  # fmt: skip
 @click.option("--output", help="The name of one of several outputs.")
 @click.option("--labels", help="The name of the embedded list of labels: imagenet-1k.")
-@click.option("-p", "--preprocess",
-              help="How a picture becomes an input: unit, tf, torch, caffe, raw.")  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path),
-              help="The weights' file of a keras:NAME model.  [default: ImageNet's, downloaded]"
-              )  # fmt: skip
-@click.option("--allow-unsafe", is_flag=True, help="Load a file that runs code of its own.")
+@preprocess_option
+@weights_option
+@unsafe_option
 @json_option
 def convert(source: str, file: Path, as_json: bool, **options: Any) -> None:
     """Convert the Keras model IN to the ONNX file OUT.

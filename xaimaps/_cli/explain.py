@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,82 +13,85 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps._cli.console import (
-    able_methods,
-    complete_method,
-    json_option,
     load_model,
-    model_options,
-    parse_options,
-    parse_targets,
     print_json,
     print_table,
     printable,
     progress_bar,
     steps_shown,
 )
+from xaimaps._cli.jobs import plan_all
+from xaimaps._cli.options import (
+    DEFAULT_METHODS,
+    able_methods,
+    colormap_option,
+    folder_option,
+    format_option,
+    json_option,
+    layer_option,
+    method_option,
+    model_options,
+    options_option,
+    parse_layer,
+    parse_methods,
+    parse_options,
+    parse_targets,
+    size_option,
+    target_option,
+)
 
 if TYPE_CHECKING:
-    from xaimaps._images.open import Picture
+    from xaimaps._prepare import Batch
     from xaimaps._results.attribution import Attribution, Prediction
+    from xaimaps._run import Job
     from xaimaps.backend import Backend
 
-DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
-
-method_option = click.option(
-    "-M", "--method", "methods", multiple=True, shell_complete=complete_method,
-    help=f"A method's name; may be given several times.  [default: {', '.join(DEFAULT_METHODS)}; "
-    "with --layer grad_cam]",
-)  # fmt: skip
-target_option = click.option(
-    "-t", "--target", "targets", multiple=True,
-    help="A class index, a label, or top-K; may be given several times.  [default: top-1]",
-)  # fmt: skip
+MAX_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """What is done to each picture."""
 
     model: Backend
-    methods: Sequence[str]
-    settings: dict[str, Any]
+    jobs: Sequence[Job]
     output: Path
+    target: Any = None
+    input_size: tuple[int, int] | None = None
+    max_pixels: int = MAX_PIXELS
+    batch_size: int = 1
+    format: str = "png"
     colormap: str | None = None
 
-    def explain(self, picture: Picture) -> list[Attribution]:
-        """Run every method on one picture."""
-        from xaimaps._attribute import explain
+    def open(self, path: Path) -> Batch:
+        """Read and prepare one picture."""
+        from xaimaps._prepare import prepare
 
-        return [explain(self.model, picture, name, **self.settings) for name in self.methods]
+        return prepare(self.model, path, self.input_size, self.max_pixels)
+
+    def explain(self, batch: Batch) -> list[Attribution]:
+        """Run every method on a batch, which is padded to the batch size."""
+        from xaimaps._attribute import each_result
+
+        found = dict(each_result(self.model, self.jobs, batch, self.target, self.batch_size))
+        return [found[i] for i in range(len(self.jobs))]
 
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_options
-@method_option
+@method_option(f"{', '.join(DEFAULT_METHODS)}; with --layer grad_cam")
 @target_option
+@layer_option
+@options_option
+@folder_option
+@format_option
+@colormap_option
+@size_option
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1),
+              help="How many pictures run at a time.")  # fmt: skip
 @click.option(
-    "-l", "--layer", "layers", multiple=True,
-    help="The layer of the CAM methods; the maps of several are fused.  "
-    "[default: the last spatial one]",
-)  # fmt: skip
-@click.option(
-    "-O",
-    "--option",
-    "options",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="An option of the method.",
-)
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("xaimaps-output"),
-              show_default=True, help="The folder to write to.")  # fmt: skip
-@click.option("--colormap", help="A name of matplotlib's, such as hot.  [default: inferno, or "
-              "RdBu_r for signed maps]")  # fmt: skip
-@click.option(
-    "--input-size", type=(int, int), metavar="HEIGHT WIDTH", help="For models that take any size."
-)
-@click.option(
-    "--max-pixels", default=64_000_000, show_default=True, help="The largest picture that is read."
+    "--max-pixels", default=MAX_PIXELS, show_default=True, help="The largest picture that is read."
 )
 @click.option(
     "--follow-symlinks", is_flag=True, help="Take links that lead out of a folder of pictures."
@@ -102,12 +106,10 @@ def explain(
     targets: tuple[str, ...],
     layers: tuple[str, ...],
     options: tuple[str, ...],
-    output: Path,
-    colormap: str | None,
-    input_size: tuple[int, int] | None,
-    max_pixels: int,
+    batch_size: int,
     follow_symlinks: bool,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Explain what a model sees in PICTURES (files, or folders of them).
 
@@ -116,92 +118,108 @@ def explain(
     from xaimaps._images.open import find_pictures
 
     found = find_pictures(pictures, follow_symlinks=follow_symlinks)
-    layer = layers[0] if len(layers) == 1 else layers or None
-    settings = {
-        "target": parse_targets(targets),
-        "layer": layer,
-        "input_size": input_size,
-        **parse_options(options),
-    }
+    layer, target, own = parse_layer(layers), parse_targets(targets), parse_options(options)
     loaded = load_model(model, backend, loading)
-    job = Job(loaded, methods or _default_methods(loaded, layer), settings, output, colormap)
-    run(job, found, max_pixels, as_json)
+    names = parse_methods(methods) or _default_methods(loaded, layer)
+    jobs = plan_all(loaded, names, layer, own)
+    size = min(batch_size, len(found))
+    run(Task(loaded, jobs, target=target, batch_size=size, **settings), found, as_json)
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("xaimaps-output"),
-              show_default=True, help="The folder to write to.")  # fmt: skip
+@folder_option
 @json_option
 def demo(output: Path, as_json: bool) -> None:
     """Explain the embedded photograph of a cat with the embedded network."""
     from xaimaps import zoo
 
     loaded = load_model("default", None, {})
-    job = Job(loaded, DEFAULT_METHODS, {}, output)
-    run(job, [zoo.PICTURES["chelsea"]], 64_000_000, as_json)
+    jobs = plan_all(loaded, DEFAULT_METHODS, None, {})
+    run(Task(loaded, jobs, output), [zoo.PICTURES["chelsea"]], as_json)
 
 
-def _default_methods(model: Backend, layer: str | tuple[str, ...] | None) -> Sequence[str]:
+def _default_methods(model: Backend, layer: str | tuple[str, ...] | None) -> list[str]:
     """The default methods that this model and backend can do; at a layer, the one for any layer."""
     return ["grad_cam"] if layer is not None else able_methods(model, DEFAULT_METHODS)
 
 
-def run(job: Job, paths: Sequence[Path], max_pixels: int, as_json: bool) -> None:
+def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
     """Explain every picture, and exit with 1 where one of several could not be read."""
-    from xaimaps._images.open import open_picture
     from xaimaps._results.atomic import prepare_folder
     from xaimaps._results.save import output_stems
-    from xaimaps.errors import InputImageError
 
-    prepare_folder(job.output)
-    records = []
-    with progress_bar() as progress, steps_shown(progress, job.model):
-        task = progress.add_task("explaining", total=len(paths))
-        for path, stem in zip(paths, output_stems(list(map(str, paths)), 0), strict=True):
-            try:
-                picture = open_picture(path, max_pixels=max_pixels)
-                records.append(explain_one(job, picture, stem, as_json))
-            except InputImageError as error:
-                if len(paths) == 1:
-                    raise
-                records.append(
-                    {"picture": os.fspath(path), "status": "failed", "reason": str(error)}
-                )
-                click.echo(printable(f"xaimaps: {error}"), err=True)
-            progress.advance(task)
+    prepare_folder(task.output)
+    named = list(zip(paths, output_stems(list(map(str, paths)), 0), strict=True))
+    records: list[dict[str, Any]] = []
+    with progress_bar() as progress, steps_shown(progress, task.model):
+        bar = progress.add_task("explaining", total=len(paths))
+        for start in range(0, len(named), task.batch_size):
+            part = named[start : start + task.batch_size]
+            for record in _explain_some(task, part, is_one=len(paths) == 1):
+                records.append(record)
+                _report(record, as_json)
+                progress.advance(bar)
     if as_json:
-        print_json({"model": job.model.info.name, "backend": job.model.name, "results": records})
+        print_json({"model": task.model.info.name, "backend": task.model.name, "results": records})
     if any(record["status"] == "failed" for record in records):
         sys.exit(1)
 
 
-def explain_one(job: Job, picture: Picture, stem: str, as_json: bool) -> dict[str, Any]:
-    """Explain, write and report one picture."""
-    from xaimaps._results.save import save, save_figure
+def _explain_some(
+    task: Task, named: Sequence[tuple[Path, str]], is_one: bool
+) -> Iterator[dict[str, Any]]:
+    """Explain one batch; a picture that cannot be read is named, and the others go on."""
+    from xaimaps._prepare import joined
+    from xaimaps.errors import InputImageError
 
-    found = job.explain(picture)
-    files = [path for one in found for path in save(one, job.output, [stem], colormap=job.colormap)]
+    opened: dict[Path, Batch] = {}
+    failed: dict[Path, str] = {}
+    for path, _ in named:
+        try:
+            opened[path] = task.open(path)
+        except InputImageError as error:
+            if is_one:
+                raise
+            failed[path] = str(error)
+    found = task.explain(joined(list(opened.values()))) if opened else []
+    index = itertools.count()
+    for path, stem in named:
+        if path in failed:
+            yield {"picture": os.fspath(path), "status": "failed", "reason": failed[path]}
+        else:
+            yield _written(task, found, next(index), stem)
+
+
+def _written(task: Task, found: Sequence[Attribution], index: int, stem: str) -> dict[str, Any]:
+    """Draw and write what was found in one picture, and tell it."""
+    from xaimaps._results.save import draw, save_figure, save_one
+
+    drawings = [draw(one, index, colormap=task.colormap) for one in found]
+    files = []
+    for one, drawn in zip(found, drawings, strict=True):
+        files += save_one(one, index, task.output / stem, drawn, task.format)
     if len(found) > 1:
-        files.append(save_figure(found, job.output / f"{stem}-figure.png"))
-    record = _record(picture, found, files)
-    if not as_json:
-        _report(record)
-    return record
+        path = task.output / f"{stem}-figure.{task.format}"
+        every = list(itertools.chain.from_iterable(drawings))
+        files.append(save_figure(found[0].views[index], every, path))
+    return _record(found, index, files)
 
 
-def _record(
-    picture: Picture, found: Sequence[Attribution], files: Sequence[Path]
-) -> dict[str, Any]:
+def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> dict[str, Any]:
+    from xaimaps._results.manifest import targets_of
+
+    picture = found[0].pictures[index]
     return {
         "picture": picture.source,
         "status": "ok",
         "notes": [*picture.notes, *found[0].model.notes],
-        "top": [asdict(prediction) for prediction in _top(found[0])],
+        "top": [asdict(prediction) for prediction in _top(found[0], index)],
         "methods": [
             {
                 "method": one.method,
                 "layer": one.layer,
-                "target": None if one.target is None else one.target[0].tolist(),
+                "target": str(one.target.for_image(index)),
+                "targets": targets_of(one, index),
                 "seconds": one.seconds._asdict(),
             }
             for one in found
@@ -210,12 +228,19 @@ def _record(
     }
 
 
-def _top(found: Attribution) -> list[Prediction]:
+def _top(found: Attribution, index: int) -> list[Prediction]:
     """The top classes, of a model whose outputs are classes."""
-    return found.top() if found.scores.ndim == 2 else []
+    return found.top(index=index) if found.scores.ndim == 2 else []
 
 
-def _report(record: dict[str, Any]) -> None:
+def _report(record: dict[str, Any], as_json: bool) -> None:
+    if record["status"] == "failed":
+        click.echo(printable(f"xaimaps: {record['reason']}"), err=True)
+    elif not as_json:
+        _print(record)
+
+
+def _print(record: dict[str, Any]) -> None:
     print_table(
         f"{record['picture']}",
         ("class", "label", "score", "probability"),

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from xaimaps._cli.console import json_option, load_model, model_options, print_json, print_table
+from xaimaps._cli.console import load_model, print_json, print_table
+from xaimaps._cli.options import json_option, model_options
 
 
 @click.command()

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xaimaps._cli.console import (
-    complete_method,
+from xaimaps._cli.console import print_json, print_table, printable, progress_bar
+from xaimaps._cli.options import (
+    DEFAULT_METHODS,
     json_option,
+    layer_option,
     load_options,
+    method_option,
+    options_option,
+    parse_methods,
     parse_options,
     parse_pairs,
     parse_targets,
-    print_json,
-    print_table,
-    printable,
-    progress_bar,
+    size_option,
+    target_option,
 )
 
 if TYPE_CHECKING:
@@ -36,21 +39,15 @@ if TYPE_CHECKING:
               help="Only this backend; may be given several times.  [default: all that take the "
               "model]")  # fmt: skip
 @load_options
-@click.option("-M", "--method", "methods", multiple=True, shell_complete=complete_method,
-              help="A method's name, or all; may be given several times.  [default: saliency, cam, "
-              "grad_cam]")  # fmt: skip
-@click.option("-t", "--target", default=None,
-              help="A class index or a label.  [default: the reference's top class]")  # fmt: skip
-@click.option("-l", "--layer", default=None, help="The layer of the CAM methods.")
-@click.option("-O", "--option", "options", multiple=True, metavar="NAME=VALUE",
-              help="An option of the methods that have it.")  # fmt: skip
+@method_option(", ".join(DEFAULT_METHODS))
+@target_option
+@layer_option
+@options_option
 @click.option("--tolerance", "tolerances", multiple=True, metavar="NAME=VALUE",
               help="Another bound than the promised one, for input, layer, logits, gradient or a "
               "method: the smallest cosine of gradients, the largest difference of all "
               "else.")  # fmt: skip
-@click.option(
-    "--input-size", type=(int, int), metavar="HEIGHT WIDTH", help="For models that take any size."
-)
+@size_option
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Write a page with the maps side by side.")  # fmt: skip
 @json_option
@@ -61,8 +58,8 @@ def parity(
     backends: tuple[str, ...],
     loading: dict[str, Any],
     methods: tuple[str, ...],
-    target: str | None,
-    layer: str | None,
+    targets: tuple[str, ...],
+    layers: tuple[str, ...],
     options: tuple[str, ...],
     tolerances: tuple[str, ...],
     input_size: tuple[int, int] | None,
@@ -81,16 +78,16 @@ def parity(
     found = find_pictures(pictures, follow_symlinks=False)
     if html is not None:
         prepare_folder(html.parent)
-    allowed = _tolerances(tolerances)
+    allowed, names = _tolerances(tolerances), parse_methods(methods)
     models = _models(model, others, backends, loading)
     with progress_bar() as progress:
         task = progress.add_task("comparing", total=None)
         report = compare(
             models,
             found,
-            "all" if "all" in methods else methods or None,
-            target=parse_targets([target] if target is not None else []),
-            layer=layer,
+            "all" if "all" in names else names or None,
+            target=parse_targets(targets),
+            layer=_one_layer(layers),
             input_size=input_size,
             tolerances=allowed,
             progress=lambda stage: progress.update(task, description=stage),
@@ -98,6 +95,12 @@ def parity(
         )
     _show(report, html, as_json)
     sys.exit(0 if report.agrees else 1)
+
+
+def _one_layer(layers: tuple[str, ...]) -> str | None:
+    if len(layers) > 1:
+        raise click.UsageError(f"parity compares at one layer, got {', '.join(layers)}")
+    return layers[0] if layers else None
 
 
 def _models(

@@ -133,7 +133,19 @@ class Preprocess:
         Raises:
             ArrayInputError: see `view`.
         """
-        return self.values(_resized(self.view(picture_pixels, size), size, self.interpolation))
+        return self.prepared(self.view(picture_pixels, size), size)
+
+    def prepared(self, view: Pixels, size: tuple[int, int]) -> Floats:
+        """Turn what `view` shows into one input: one resize, `values`.
+
+        Args:
+            view: `(h, w, 3)` uint8, RGB.
+            size: the model's height and width.
+
+        Returns:
+            `(height, width, 3)` float32.
+        """
+        return self.values(_resized(view, size, self.interpolation))
 
     def _ordered(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Swap RGB and BGR where the model's order is BGR: its own inverse."""

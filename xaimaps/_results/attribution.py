@@ -11,9 +11,11 @@ import numpy as np
 
 from xaimaps._images.open import Picture
 from xaimaps._results import render
+from xaimaps._results.formats import DEFAULT_FORMAT
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ArrayInputError
-from xaimaps.methods import get_method
+from xaimaps.methods import Method
+from xaimaps.targets import TargetSpec
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,6 +28,27 @@ class Seconds(NamedTuple):
 
     compile: float
     run: float
+
+
+class Display(NamedTuple):
+    """How the maps of one image are normalised for a picture; see `render.normalize`."""
+
+    signed: bool
+    percentile: float
+    relative: bool = False
+
+
+def displays_of(row: Method, maps: Array) -> tuple[Display, ...]:
+    """How the maps of each image are drawn, whatever other images are in its batch.
+
+    A class activation map below zero only lacks evidence, while a negative gradient is
+    evidence against; and gradients have outliers that would leave the rest dark.
+    """
+    if row.is_relative:
+        return (Display(False, 100, relative=True),) * len(maps)
+    if row.family == "cam":
+        return (Display(False, 100),) * len(maps)
+    return tuple(Display(bool((one < 0).any()), 99) for one in maps)
 
 
 @dataclass(frozen=True)
@@ -46,9 +69,14 @@ class Attribution:
         maps: raw values, `(N, h, w)` float32 at the method's own resolution; `(N, K, h, w)` for
             K targets; a channel axis at the end where the method was told to keep it.
         scores: the model's outputs, `(N, classes)`: logits where it ends in a softmax.
-        target: the class of each map, `(N,)` or `(N, K)`; None for a function of the outputs.
+        target: what was explained, which prints as text.
+        classes: the class of each map, `(N,)` or `(N, K)`; None where the target is no class.
+        target_scores: the score that each map explains, `(N,)` or `(N, K)`; None where the target
+            is a Python function.
         method: the method's name.
-        layer: the layer's name, None for a method that looks at the input.
+        row: the method's row in the table.
+        display: how the maps of each image are drawn.
+        layers: the layer's name, or several; empty for a method that looks at the input.
         options: the method's options, defaults included.
         backend: the backend's name.
         model: what is known of the model.
@@ -56,15 +84,20 @@ class Attribution:
         versions: of the packages that computed.
         details: what else the method found, by name, `(N, ...)` or `(N, K, ...)`.
         is_several: whether the maps have an axis of K targets.
+        input_size: height and width of the images.
         pictures: what was explained, if it came as pictures.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8.
     """
 
     maps: Array
     scores: Array
-    target: Array | None
+    target: TargetSpec
+    classes: Array | None
+    target_scores: Array | None
     method: str
-    layer: str | None
+    row: Method
+    display: tuple[Display, ...]
+    layers: tuple[str, ...]
     options: dict[str, Any]
     backend: str
     model: ModelInfo
@@ -72,6 +105,7 @@ class Attribution:
     versions: dict[str, str] = field(default_factory=dict)
     details: dict[str, Array] = field(default_factory=dict)
     is_several: bool = False
+    input_size: tuple[int, int] = (0, 0)
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()
 
@@ -79,18 +113,20 @@ class Attribution:
         return len(self.maps)
 
     @property
-    def display(self) -> dict[str, Any]:
-        """How a map is normalised for a picture, as keywords of `render.normalize`.
+    def layer(self) -> str | None:
+        """The layer's name, or those of several; None for a method that looks at the input."""
+        return " + ".join(self.layers) or None
 
-        A class activation map below zero only lacks evidence, while a negative gradient is
-        evidence against; and gradients have outliers that would leave the rest dark.
-        """
-        row = get_method(self.method)
-        if row.is_relative:
-            return {"signed": False, "percentile": 100, "relative": True}
-        if row.family == "cam":
-            return {"signed": False, "percentile": 100}
-        return {"signed": bool((self.maps < 0).any()), "percentile": 99}
+    @property
+    def count(self) -> int:
+        """How many maps an image has: K targets, or 1."""
+        return self.maps.shape[1] if self.is_several else 1
+
+    def target_name(self, index: int = 0, k: int = 0) -> str:
+        """What map k of an image explains: the label of its class, or the target as text."""
+        if self.classes is not None:
+            return self.label(int(np.atleast_1d(self.classes[index])[k]))
+        return str(self.target.for_image(index).members[k])
 
     def label(self, index: int) -> str:
         """The name of a class; its number where the labels are not known."""
@@ -146,7 +182,7 @@ class Attribution:
 
         values = self._map(index, target)
         shape = size or (self.views[index].shape[:2] if self.views else values.shape)
-        return Image.fromarray(render.heatmap(values, shape, colormap=colormap, **self.display))
+        return Image.fromarray(self._colours(index, values, shape, colormap))
 
     def overlay(
         self, index: int = 0, *, target: int = 0, alpha: float = 0.5, colormap: str | None = None
@@ -169,16 +205,30 @@ class Attribution:
             raise ArrayInputError(
                 "an overlay needs a picture, but arrays were explained; use heatmap"
             )
-        return Image.fromarray(
-            render.overlay(
-                self.views[index], values, alpha=alpha, colormap=colormap, **self.display
-            )
-        )
+        view = self.views[index]
+        colours = self._colours(index, values, view.shape[:2], colormap)
+        return Image.fromarray(render.blend(view, colours, alpha))
+
+    def drawn(
+        self, index: int = 0, *, target: int = 0, colormap: str | None = None
+    ) -> tuple[Image.Image, Image.Image | None]:
+        """Draw a map's heat map and, where there is a picture, its overlay, rendering once."""
+        from PIL import Image
+
+        heatmap = self.heatmap(index, target=target, colormap=colormap)
+        if not self.views:
+            return heatmap, None
+        return heatmap, Image.fromarray(render.blend(self.views[index], np.asarray(heatmap), 0.5))
+
+    def _colours(
+        self, index: int, values: Array, shape: tuple[int, int], colormap: str | None
+    ) -> Array:
+        return render.heatmap(values, shape, colormap=colormap, **self.display[index]._asdict())
 
     def _map(self, index: int, target: int) -> Array:
         """One map as `(h, w)`."""
         self._check_index(index, len(self))
-        self._check_index(target, self._by_target().shape[1])
+        self._check_index(target, self.count)
         values: Array = self._by_target()[index][target]
         if values.ndim != 2:
             raise ArrayInputError(
@@ -191,8 +241,26 @@ class Attribution:
         """The maps with an axis of targets, of length 1 where there is one target."""
         return self.maps if self.is_several else self.maps[:, None]
 
-    def save(self, folder: str | os.PathLike[str], *, colormap: str | None = None) -> list[Path]:
-        """Write overlays, heat maps, raw maps and a manifest; see `xaimaps._results.save.save`."""
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        format: str = DEFAULT_FORMAT,
+        colormap: str | None = None,
+    ) -> list[Path]:
+        """Write overlays, heat maps, raw maps and a manifest into a folder.
+
+        Args:
+            folder: made if it does not exist.
+            format: of the pictures: "png", "jpg" or "webp".
+            colormap: a name of matplotlib's; None for inferno, or RdBu_r for signed maps.
+
+        Returns:
+            The files, in the order of writing.
+
+        Raises:
+            OutputError: a file cannot be written, or there is no such format.
+        """
         from xaimaps._results.save import save
 
-        return save(self, Path(folder), colormap=colormap)
+        return save(self, Path(folder), format=format, colormap=colormap)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xaimaps._resampling import linear_weights
 from xaimaps.errors import ArrayInputError, nearest
 
 if TYPE_CHECKING:
@@ -23,32 +24,6 @@ COLORMAP = "inferno"
 """The colours of positive maps: lightness grows evenly with the value."""
 SIGNED_COLORMAP = "RdBu_r"
 """The colours of signed maps: blue below zero, white at zero, red above."""
-
-
-def linear_weights(n_in: int, n_out: int) -> Floats:
-    """Make the matrix of a linear resize with half-pixel centres and clamped edges.
-
-    The same as `align_corners=False` in PyTorch, OpenCV's `INTER_LINEAR` and, for growing sizes,
-    `jax.image.resize`. A shrinking resize takes the two nearest samples too: no antialiasing.
-
-    Args:
-        n_in: number of samples.
-        n_out: number of samples wanted.
-
-    Returns:
-        `(n_out, n_in)` float32; every row sums to 1.
-
-    Raises:
-        ArrayInputError: if a number is below 1.
-    """
-    if n_in < 1 or n_out < 1:
-        raise ArrayInputError(
-            f"expected sizes of at least 1, got {n_in} to {n_out}; give maps and sizes with pixels"
-        )
-    centre = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0, n_in - 1)
-    distance = np.abs(centre[:, None] - np.arange(n_in))
-    weights: Floats = np.maximum(0, 1 - distance).astype(np.float32)
-    return weights
 
 
 def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
@@ -156,42 +131,21 @@ def heatmap(
     return colorize(shown, signed=signed, colormap=colormap)
 
 
-def overlay(
-    pixels: Pixels,
-    map: Array,
-    *,
-    alpha: float = 0.5,
-    signed: bool = False,
-    percentile: float = 100,
-    relative: bool = False,
-    colormap: str | None = None,
-) -> Pixels:
+def blend(pixels: Pixels, colours: Pixels, alpha: float) -> Pixels:
     """Blend a map's colours into a picture, equally everywhere.
 
     Args:
         pixels: `(H, W, 3)` uint8, RGB.
-        map: `(h, w)`, raw; it is resized to the picture and normalised.
+        colours: a map as `heatmap` draws it, of the same shape.
         alpha: the weight of the colours, 0 (picture only) to 1 (colours only).
-        signed: show the negative part too.
-        percentile: see `normalize`.
-        relative: see `normalize`.
-        colormap: see `colorize`.
 
     Returns:
         `(H, W, 3)` uint8, RGB.
 
     Raises:
-        ArrayInputError: if `alpha`, the pixels or the map are not as above.
+        ArrayInputError: if `alpha` or the pixels are not as above.
     """
     _check_blend(pixels, alpha)
-    colours = heatmap(
-        map,
-        pixels.shape[:2],
-        signed=signed,
-        percentile=percentile,
-        relative=relative,
-        colormap=colormap,
-    )
     weight = np.float32(alpha)
     return _to_uint8(pixels * (1 - weight) + colours * weight)
 

@@ -18,14 +18,17 @@ from xaimaps.graph._flow import (
     Regrouped,
     Resized,
 )
-from xaimaps.graph._graph import Graph, groups_of, smooth_values
-from xaimaps.graph._head import Ending, Head, no_head
-from xaimaps.graph._layer_groups import Group, Linearity, layer_groups, linearity
+from xaimaps.graph._graph import UNLISTED, Graph, groups_of, smooth_values
+from xaimaps.graph._head import Ending, Head, find_ending, no_head
+from xaimaps.graph._layer_groups import Group, degree, is_affine, layer_groups
 from xaimaps.graph._layout import Layout, as_scores, layout_of
-from xaimaps.graph._network import Network
+from xaimaps.graph._network import PROBE_BATCH, PROBE_SIZES, Network
 from xaimaps.graph._operation import Dense, Kind, Operation, Value
 
 __all__ = [
+    "PROBE_BATCH",
+    "PROBE_SIZES",
+    "UNLISTED",
     "Aligned",
     "Axes",
     "Axis",
@@ -40,7 +43,6 @@ __all__ = [
     "Head",
     "Kind",
     "Layout",
-    "Linearity",
     "Network",
     "Operation",
     "Part",
@@ -52,11 +54,13 @@ __all__ = [
     "Value",
     "as_scores",
     "axis_of",
+    "degree",
+    "find_ending",
     "groups_of",
+    "is_affine",
     "kind_of",
     "layer_groups",
     "layout_of",
-    "linearity",
     "no_head",
     "smooth_values",
 ]

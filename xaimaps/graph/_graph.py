@@ -34,7 +34,7 @@ class Graph:
         images: the value of the images.
         image_axes: the meaning of their axes.
         output: the value that is explained.
-        shapes: of the float values that depend on the images, and of the weights.
+        shapes: of the values that depend on the images, and of the weights.
         statics: the values that are known without any image.
     """
 
@@ -54,7 +54,7 @@ class Graph:
     def axes(self) -> Mapping[Value, Axes]:
         """What each axis means, of every value that depends on the images."""
         found: dict[Value, Axes] = {self.images: self.image_axes}
-        for one in self.operations:
+        for one in (one for one in self.operations if one.kind != "size"):
             axes = [found.get(value) for value in _sources(one)]
             if any(known is not None for known in axes):
                 for value in one.makes:
@@ -66,7 +66,7 @@ class Graph:
         shapes = [self._shape(one) for one in _sources(operation)]
         return View(self.shapes[value], axes, shapes)
 
-    def _shape(self, value: Value | None) -> Shape | None:
+    def _shape(self, value: Value) -> Shape | None:
         if value in self.shapes:
             return self.shapes[value]
         return self.statics[value].shape if value in self.statics else None
@@ -78,8 +78,9 @@ class Graph:
         return {value: layout for value, layout in found if layout and value in self.producers}
 
     def shown(self, value: Value) -> Shape:
-        """The shape of a value with channels last."""
-        return self.layouts[value].shape(self.shapes[value])
+        """The shape of a value with channels last, as far as is known where they are."""
+        layout = self.layouts.get(value)
+        return layout.shape(self.shapes[value]) if layout else self.shapes[value]
 
     @functools.cached_property
     def ending(self) -> Ending | None:
@@ -154,6 +155,6 @@ def groups_of(operations: Sequence[Operation], data: Collection[Value]) -> tuple
     return tuple(g for g in layer_groups(operations, data) if g[-1].makes[0] in data)
 
 
-def _sources(operation: Operation) -> Sequence[Value | None]:
+def _sources(operation: Operation) -> Sequence[Value]:
     """What the axes of a result may come from: with bodies, all that these read."""
     return operation.needs if operation.captured else operation.reads

@@ -60,20 +60,21 @@ def find_ending(producers: Mapping[Value, Operation], output: Value) -> Ending |
         value = operation.reads[0]
     if operation is None:
         return None
-    logits = operation.reads[0]
-    if operation.kind == "quotient":
-        logits = _exponents(operation, producers)
-    elif operation.kind not in ("softmax", "sigmoid"):
-        logits = None
+    is_whole = operation.kind in ("softmax", "sigmoid")
+    logits = operation.reads[0] if is_whole else _exponents(operation, producers)
     if logits is None:
         return None
     replaced[value] = logits
-    function = "sigmoid" if operation.kind == "sigmoid" else "softmax"
+    function: Literal["softmax", "sigmoid"] = (
+        "sigmoid" if operation.kind == "sigmoid" else "softmax"
+    )
     return Ending(operation, function, logits, replaced)
 
 
 def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Value | None:
-    """What a softmax is taken of that is written out: exp(x - max x) / sum exp(x - max x)."""
+    """The logits of a softmax that is written out as exp(x - max x) / sum(exp(x - max x))."""
+    if quotient.kind != "quotient":
+        return None
     exp = producers.get(quotient.reads[0])
     total = producers.get(_through(quotient.reads[1], producers, SAME | {"expand"}))
     if exp is None or exp.kind != "exp" or total is None or total.sums is None:
@@ -171,7 +172,8 @@ class HeadFinder:
         total = self.producers.get(_through(operation.reads[0], self.producers, SAME))
         if total is None or total.sums is None or not self._covers(total, total.sums):
             return None
-        count = math.prod(self.shapes[total.reads[0]][axis] for axis in total.sums)
+        shape = self.shapes[total.reads[0]]
+        count = math.prod([shape[axis] for axis in total.sums])
         factor = self.statics.get(operation.reads[1])
         if factor is None or factor.size != 1:
             return None

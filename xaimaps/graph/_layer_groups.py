@@ -10,15 +10,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Literal
 
 from xaimaps.graph._operation import Operation, Value
 
 Group = tuple[Operation, ...]
 """Operations in the order of computation, the last of which makes the layer's value."""
-
-Linearity = Literal["homogeneous", "affine", "other"]
-"""Whether h(x) = J x; h(x) = J x + h(0); or neither, for a layer h with the Jacobian J at x."""
 
 WEIGHING = frozenset({"conv", "dense", "matmul", "einsum", "recurrent", "control"})
 """Kinds that are a layer each, whatever is around them."""
@@ -29,8 +25,8 @@ JOINT = frozenset({"sum", "concat", "pad"})
 SEPARATE = frozenset({"conv", "dense", "matmul", "einsum", "product", "batch_norm"})
 """Kinds that are linear in each input separately, apart from what they add."""
 
-ADDED = {"conv": 2, "dense": 2}
-"""The position of the input that a kind adds."""
+MIXING = frozenset({"select", "pad"})
+"""Kinds that scale only where none of what they choose from is constant."""
 
 
 def layer_groups(operations: Sequence[Operation], data: Collection[Value]) -> tuple[Group, ...]:
@@ -40,7 +36,7 @@ def layer_groups(operations: Sequence[Operation], data: Collection[Value]) -> tu
         operations: those that the scores depend on, in the order of computation.
         data: the values that depend on the images as floats, the images too.
     """
-    making = [one for one in operations if any(value in data for value in one.makes)]
+    making = [one for one in operations if _links(one, data)]
     made = {value for one in making for value in one.makes}
     images = [value for value in data if value not in made]
     regions = _Regions(making, data)
@@ -53,6 +49,12 @@ def layer_groups(operations: Sequence[Operation], data: Collection[Value]) -> tu
     layers = [*found, *([index] for index in left)]
     ordered = sorted(layers, key=lambda layer: layer[-1])
     return tuple(tuple(making[index] for index in layer) for layer in ordered)
+
+
+def _links(operation: Operation, data: Collection[Value]) -> bool:
+    """Whether an operation makes data of data."""
+    made, read = (any(v in data for v in values) for values in (operation.makes, operation.needs))
+    return made and read
 
 
 class _Regions:
@@ -96,10 +98,12 @@ class _Regions:
         return {index for value in values for index in self._users.get(value, ())}
 
 
-def linearity(
+def degree(
     operation: Operation, data: Collection[Value], is_float: Callable[[Value], bool]
-) -> Linearity:
-    """How an operation depends on those of its inputs that are data.
+) -> float | None:
+    """The power of its data that an operation scales with; None if it does not scale.
+
+    By Euler's theorem J x = k h(x) for an operation h of degree k with the Jacobian J at x.
 
     Args:
         operation: one with data among its inputs.
@@ -108,18 +112,18 @@ def linearity(
     """
     own = [value for value in operation.needs if value in data]
     others = [value for value in operation.needs if value not in data and is_float(value)]
-    if operation.is_linear and operation.kind in JOINT:
-        return "affine" if others else "homogeneous"
-    if operation.is_linear and operation.kind == "quotient":
-        return "homogeneous" if own == [operation.reads[0]] else "other"
     if operation.is_linear and operation.kind in SEPARATE:
-        return ("affine" if _adds(operation) else "homogeneous") if len(own) == 1 else "other"
-    return "homogeneous" if operation.is_homogeneous else "other"
+        return None if operation.adds else len(own)
+    if operation.is_linear and operation.kind == "quotient":
+        numerator, denominator = (value in data for value in operation.reads[:2])
+        return float(numerator) - float(denominator)
+    if operation.is_linear and operation.kind in JOINT:
+        return None if others else 1
+    return None if others and operation.kind in MIXING else operation.degree
 
 
-def _adds(operation: Operation) -> bool:
-    if operation.kind == "batch_norm":
-        return True
-    position = ADDED.get(operation.kind)
-    added = operation.reads[position:] if position is not None else ()
-    return any(value is not None for value in added)
+def is_affine(operation: Operation, data: Collection[Value]) -> bool:
+    """Whether a value is J x + c, with the same J and c for every x."""
+    own = [value for value in operation.needs if value in data]
+    is_linear = operation.kind in JOINT or (operation.kind in SEPARATE and len(own) == 1)
+    return operation.is_linear and is_linear

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,29 +25,37 @@ class Layout:
     grid: Grid | None = None
     has_others: bool = False
 
-    def show(self, value: Array) -> Array:
-        """The value with channels last; of tokens, those of the grid as rows and columns."""
-        value = value.transpose(self.order)
+    def show(self, xp: Any, value: Array) -> Array:
+        """The value with channels last; of tokens, those of the grid as rows and columns.
+
+        Args:
+            xp: the array functions.
+            value: as the network has it.
+        """
+        value = xp.permute_dims(value, self.order)
         if self.grid is None:
             return value
-        places = value[:, self.grid.start : self.grid.stop]
-        return places.reshape(value.shape[0], self.grid.rows, self.grid.columns, value.shape[2])
+        tokens = value[:, self.grid.start : self.grid.stop]
+        shape = (value.shape[0], self.grid.rows, self.grid.columns, value.shape[2])
+        return xp.reshape(tokens, shape)
 
-    def hide(self, shown: Array, original: Array = None) -> Array:
+    def hide(self, xp: Any, shown: Array, original: Array = None) -> Array:
         """The inverse of `show`.
 
         Args:
-            shown: what to put into the graph.
+            xp: the array functions.
+            shown: what to put into the network.
             original: the value that was there; its tokens outside the grid stay. Only read where
                 there are such tokens.
         """
         if self.grid is not None:
-            shown = shown.reshape(shown.shape[0], -1, shown.shape[-1])
+            shown = xp.reshape(shown, (shown.shape[0], -1, shown.shape[-1]))
         if self.grid is not None and self.has_others:
-            whole = original.transpose(self.order)
+            whole = xp.permute_dims(original, self.order)
             before, after = whole[:, : self.grid.start], whole[:, self.grid.stop :]
-            shown = shown.__array_namespace__().concat([before, shown, after], axis=1)
-        return shown.transpose([self.order.index(axis) for axis in range(len(self.order))])
+            shown = xp.concat([before, shown, after], axis=1)
+        inverse = tuple(self.order.index(axis) for axis in range(len(self.order)))
+        return xp.permute_dims(shown, inverse)
 
     def shape(self, shape: Shape) -> Shape:
         """The shape of what is shown, of a value of that shape."""
@@ -56,10 +65,11 @@ class Layout:
         return last[0], self.grid.rows, self.grid.columns, last[2]
 
 
-def as_scores(outputs: Array) -> Array:
+def as_scores(xp: Any, outputs: Array) -> Array:
     """A model's outputs; those of a fully convolutional network as one vector for each image."""
-    is_vector = outputs.ndim > 2 and max(outputs.shape[1:]) == outputs[0].size
-    return outputs.reshape(outputs.shape[0], -1) if is_vector else outputs
+    sizes = tuple(outputs.shape[1:])
+    is_vector = len(sizes) > 1 and None not in sizes and max(sizes) == math.prod(sizes)
+    return xp.reshape(outputs, (outputs.shape[0], -1)) if is_vector else outputs
 
 
 def layout_of(axes: Axes) -> Layout | None:

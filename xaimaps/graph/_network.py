@@ -119,9 +119,7 @@ class Network(ABC):
         candidates = [
             value
             for value in self.values()
-            if value in self.shapes
-            and self.is_new(value)
-            and self._layer(value).is_spatial
+            if value in self.shapes and self.is_new(value) and self._layer(value).is_spatial
         ]
         return str(self.usual.last_read(candidates)) if candidates else None
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from xaimaps.graph._flow import Broadcast, Flow
 
-Value = Hashable
-"""How an adapter tells values apart: a name, or the reference of a tensor."""
+Value = str
+"""The name of a value. Names of layers are those that users know."""
 
 Kind = Literal[
     "view",  # hands its first input on, in another shape at most
@@ -77,12 +76,14 @@ class Operation:
         kind: what it does.
         operator: the framework's word for it, for messages.
         name: its own name, for messages.
-        reads: the values that it takes, by position; None for a missing optional one.
+        reads: the values that it takes, by position; "" for a missing optional one.
         makes: the values that it gives.
         captured: values that bodies inside it read.
         flow: how the axes of its first result follow from those of its inputs.
-        is_homogeneous: whether f(c x) = c f(x) for every c > 0, where all its inputs are scaled.
+        degree: the k of f(c x) = c^k f(x) for every c > 0, where all its inputs are scaled; None
+            if there is none.
         is_linear: whether it is linear in each of its inputs, apart from what it adds.
+        adds: whether it adds something that does not depend on its data, as a bias.
         is_differentiable: whether its derivative is other than zero anywhere.
         dense: its weights, if it is a dense layer over channels.
         averages: the axes of its first input that it takes the mean over, if it does only that.
@@ -92,12 +93,13 @@ class Operation:
     kind: Kind
     operator: str
     name: str
-    reads: tuple[Value | None, ...]
+    reads: tuple[Value, ...]
     makes: tuple[Value, ...]
     captured: tuple[Value, ...] = ()
     flow: Flow = field(default_factory=Broadcast)
-    is_homogeneous: bool = False
+    degree: float | None = None
     is_linear: bool = False
+    adds: bool = False
     is_differentiable: bool = True
     dense: Dense | None = None
     averages: frozenset[int] | None = None
@@ -106,7 +108,7 @@ class Operation:
     @property
     def needs(self) -> tuple[Value, ...]:
         """Every value that it reads, those of its bodies too."""
-        return (*(value for value in self.reads if value is not None), *self.captured)
+        return (*filter(None, self.reads), *self.captured)
 
     def __str__(self) -> str:
         return f"{self.operator} {self.name!r}"

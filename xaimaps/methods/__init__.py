@@ -1,120 +1,62 @@
 """The attribution methods, as pure functions over a backend, and the table of all of them.
 
 Each takes `(backend, images, target, ...)` with the backend's native arrays and may be called
-inside the framework's own compiled functions. To add one: write it in its family's file, enter
-it in that file's `ROWS`, and give it a row of expected values in the tests.
+inside the framework's own compiled functions. A method is one file here, named after it: the
+public modules of this package are found and imported, and what they register is a name of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+import pkgutil
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from xaimaps.errors import MethodError, nearest
-from xaimaps.methods.ablation import ROWS as ABLATION
-from xaimaps.methods.ablation import ablation_cam
-from xaimaps.methods.blur_path import ROWS as BLUR
-from xaimaps.methods.blur_path import blur_ig
-from xaimaps.methods.cam import ROWS as CAM
-from xaimaps.methods.cam import cam, grad_cam
-from xaimaps.methods.eigen import ROWS as EIGEN
-from xaimaps.methods.eigen import eigen_cam, eigen_grad_cam
-from xaimaps.methods.finer import ROWS as FINER
-from xaimaps.methods.finer import finer_cam
-from xaimaps.methods.fullgrad import ROWS as FULLGRAD
-from xaimaps.methods.fullgrad import fullgrad
-from xaimaps.methods.gradient import ROWS as GRADIENT
-from xaimaps.methods.gradient import input_x_gradient, saliency
-from xaimaps.methods.guided_path import ROWS as GUIDED
-from xaimaps.methods.guided_path import guided_ig
-from xaimaps.methods.maps import Maps
-from xaimaps.methods.path import ROWS as PATH
-from xaimaps.methods.path import expected_gradients, integrated_gradients
-from xaimaps.methods.perturbation import ROWS as PERTURBATION
-from xaimaps.methods.perturbation import occlusion
-from xaimaps.methods.rectified import ROWS as RECTIFIED
-from xaimaps.methods.rectified import deconvnet, guided_backprop, guided_grad_cam
-from xaimaps.methods.rise import ROWS as RISE
-from xaimaps.methods.rise import rise
-from xaimaps.methods.scoring import ROWS as SCORING
-from xaimaps.methods.scoring import is_cam, score_cam, ss_cam
-from xaimaps.methods.smooth_cam import ROWS as SMOOTH_CAM
-from xaimaps.methods.smooth_cam import smooth_grad_cam_plusplus
-from xaimaps.methods.smoothing import ROWS as SMOOTHING
-from xaimaps.methods.smoothing import smoothgrad, smoothgrad_squared, vargrad
-from xaimaps.methods.table import Method
-from xaimaps.methods.weighted import ROWS as WEIGHTED
-from xaimaps.methods.weighted import grad_cam_plusplus, hires_cam, layer_cam, xgrad_cam
+from xaimaps.methods import _registry
+from xaimaps.methods._fusion import fuse_maps
+from xaimaps.methods._maps import Maps
+from xaimaps.methods._method import Method
+from xaimaps.methods._registry import METHODS, get_method, method, register_method
 
-__all__ = [
-    "METHODS",
-    "Maps",
-    "Method",
-    "ablation_cam",
-    "blur_ig",
-    "cam",
-    "deconvnet",
-    "eigen_cam",
-    "eigen_grad_cam",
-    "expected_gradients",
-    "finer_cam",
-    "fullgrad",
-    "get_method",
-    "grad_cam",
-    "grad_cam_plusplus",
-    "guided_backprop",
-    "guided_grad_cam",
-    "guided_ig",
-    "hires_cam",
-    "input_x_gradient",
-    "integrated_gradients",
-    "is_cam",
-    "layer_cam",
-    "occlusion",
-    "rise",
-    "saliency",
-    "score_cam",
-    "smooth_grad_cam_plusplus",
-    "smoothgrad",
-    "smoothgrad_squared",
-    "ss_cam",
-    "vargrad",
-    "xgrad_cam",
-]
+if TYPE_CHECKING:  # what is found below, for type checkers and editors; a test compares
+    from xaimaps.methods.ablation_cam import ablation_cam as ablation_cam
+    from xaimaps.methods.blur_ig import blur_ig as blur_ig
+    from xaimaps.methods.cam import cam as cam
+    from xaimaps.methods.eigen_cam import eigen_cam as eigen_cam
+    from xaimaps.methods.eigen_cam import eigen_grad_cam as eigen_grad_cam
+    from xaimaps.methods.finer_cam import finer_cam as finer_cam
+    from xaimaps.methods.fullgrad import fullgrad as fullgrad
+    from xaimaps.methods.grad_cam import grad_cam as grad_cam
+    from xaimaps.methods.grad_cam_plusplus import grad_cam_plusplus as grad_cam_plusplus
+    from xaimaps.methods.gradient import input_x_gradient as input_x_gradient
+    from xaimaps.methods.gradient import saliency as saliency
+    from xaimaps.methods.guided_backprop import deconvnet as deconvnet
+    from xaimaps.methods.guided_backprop import guided_backprop as guided_backprop
+    from xaimaps.methods.guided_backprop import guided_grad_cam as guided_grad_cam
+    from xaimaps.methods.guided_ig import guided_ig as guided_ig
+    from xaimaps.methods.hires_cam import hires_cam as hires_cam
+    from xaimaps.methods.integrated_gradients import expected_gradients as expected_gradients
+    from xaimaps.methods.integrated_gradients import integrated_gradients as integrated_gradients
+    from xaimaps.methods.is_cam import is_cam as is_cam
+    from xaimaps.methods.layer_cam import layer_cam as layer_cam
+    from xaimaps.methods.occlusion import occlusion as occlusion
+    from xaimaps.methods.rise import rise as rise
+    from xaimaps.methods.score_cam import score_cam as score_cam
+    from xaimaps.methods.smooth_grad_cam_plusplus import (
+        smooth_grad_cam_plusplus as smooth_grad_cam_plusplus,
+    )
+    from xaimaps.methods.smoothgrad import smoothgrad as smoothgrad
+    from xaimaps.methods.smoothgrad import smoothgrad_squared as smoothgrad_squared
+    from xaimaps.methods.smoothgrad import vargrad as vargrad
+    from xaimaps.methods.ss_cam import ss_cam as ss_cam
+    from xaimaps.methods.xgrad_cam import xgrad_cam as xgrad_cam
 
+__all__ = ["METHODS", "Maps", "Method", "fuse_maps", "get_method", "method", "register_method"]
 
-def _table(*families: tuple[Method, ...]) -> Mapping[str, Method]:
-    return MappingProxyType({method.name: method for rows in families for method in rows})
+for _module in pkgutil.iter_modules(__path__):
+    if not _module.name.startswith("_"):
+        import_module(f"{__name__}.{_module.name}")
 
-
-METHODS = _table(
-    GRADIENT,
-    PATH,
-    BLUR,
-    GUIDED,
-    SMOOTHING,
-    RECTIFIED,
-    FULLGRAD,
-    CAM,
-    WEIGHTED,
-    SMOOTH_CAM,
-    FINER,
-    EIGEN,
-    SCORING,
-    ABLATION,
-    PERTURBATION,
-    RISE,
-)
-
-
-def get_method(name: str) -> Method:
-    """Return the table's row for `name`.
-
-    Raises:
-        MethodError: there is no such method.
-    """
-    if name not in METHODS:
-        raise MethodError(
-            f"`method` must be one of {', '.join(METHODS)}, got {name!r}{nearest(name, METHODS)}"
-        )
-    return METHODS[name]
+for _row in _registry.ROWS.values():
+    # A module is an attribute of its package: the function of that name takes its place.
+    globals()[_row.name] = _row.fn
+    __all__.append(_row.name)

@@ -6,14 +6,20 @@ import math
 from typing import Any
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods.filters import resized
-from xaimaps.methods.maps import Maps
-from xaimaps.methods.table import Method
+from xaimaps.methods._maps import Maps
+from xaimaps.methods._registry import method
+from xaimaps.methods._resize import resized
 from xaimaps.targets import as_target
 
 _LEAST = 1e-6  # the authors' guard of the rescaling
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad", "biases"},
+    paper="Srinivas and Fleuret 2019, arXiv:1905.00780",
+    cost="2 F + 1 B",
+)
 def fullgrad(backend: Backend, images: Array, target: Any = None) -> Maps:
     r"""Where the image and the biases of all layers add to the score.
 
@@ -67,15 +73,3 @@ def _total(xp: Any, values: Array, like: Array) -> Array:
     count = len(like.shape)
     flat = (*values.shape[:count], math.prod(values.shape[count:]))
     return xp.sum(xp.reshape(values, flat), axis=-1)
-
-
-ROWS = (
-    Method(
-        fullgrad,
-        family="gradient",
-        needs=frozenset({"forward", "grad", "biases"}),
-        paper="Srinivas and Fleuret 2019, arXiv:1905.00780",
-        cost="2 F + 1 B",
-    ),
-)
-"""This method in the table."""

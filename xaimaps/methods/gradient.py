@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods.maps import Maps, Reduce, gradients, reduce_channels
-from xaimaps.methods.table import Method
+from xaimaps.methods._maps import Maps, Reduce, gradients, reduce_channels
+from xaimaps.methods._registry import method
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Simonyan et al. 2014, arXiv:1312.6034",
+    cost="1 F + 1 B",
+)
 def saliency(
     backend: Backend,
     images: Array,
@@ -39,6 +45,12 @@ def saliency(
     return Maps(reduce_channels(backend.xp, values, reduce), found.outputs)
 
 
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Shrikumar et al. 2016, arXiv:1605.01713",
+    cost="1 F + 1 B",
+)
 def input_x_gradient(
     backend: Backend, images: Array, target: Any = None, *, reduce: Reduce = "sum"
 ) -> Maps:
@@ -64,22 +76,3 @@ def input_x_gradient(
     found = gradients(backend, images, target)
     values = images * found.gradients
     return Maps(reduce_channels(backend.xp, values, reduce), found.outputs)
-
-
-ROWS = (
-    Method(
-        saliency,
-        family="gradient",
-        needs=frozenset({"forward", "grad"}),
-        paper="Simonyan et al. 2014, arXiv:1312.6034",
-        cost="1 F + 1 B",
-    ),
-    Method(
-        input_x_gradient,
-        family="gradient",
-        needs=frozenset({"forward", "grad"}),
-        paper="Shrikumar et al. 2016, arXiv:1605.01713",
-        cost="1 F + 1 B",
-    ),
-)
-"""These methods in the table."""

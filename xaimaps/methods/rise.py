@@ -7,17 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xaimaps._results.render import linear_weights
+from xaimaps._resampling import linear_weights
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods.baselines import Baseline
-from xaimaps.methods.chunks import MEMORY, collected, variants_within, weighted_sum
-from xaimaps.methods.draws import check_count, uniform
-from xaimaps.methods.filters import filtered_maps
-from xaimaps.methods.maps import Maps, named, native
-from xaimaps.methods.perturbation import filling_of, scores_behind
-from xaimaps.methods.principal import divided
-from xaimaps.methods.table import Method
+from xaimaps.methods._arithmetic import divided
+from xaimaps.methods._baselines import Baseline
+from xaimaps.methods._batching import MEMORY, map_chunks, variants_within, weighted_sum
+from xaimaps.methods._maps import Maps, named, native
+from xaimaps.methods._masking import filling_of, scores_behind
+from xaimaps.methods._noise import uniform
+from xaimaps.methods._options import check_count
+from xaimaps.methods._registry import method
+from xaimaps.methods._resize import filtered_maps
 
 
 def draw_masks(
@@ -44,6 +45,14 @@ def draw_masks(
     return {"cells": cells, "moves": (drawn[:, -2:] * cell).astype(np.int32)}
 
 
+@method(
+    family="perturbation",
+    needs={"forward"},
+    paper="Petsiuk, Das, Saenko 2018, arXiv:1806.07421",
+    cost="1 F + 4000 F",
+    draws=draw_masks,
+    is_relative=True,
+)
 def rise(
     backend: Backend,
     images: Array,
@@ -112,7 +121,7 @@ def rise(
         masks = enlarged(*place)[:, None, ...]
         return scores_behind(backend, images, filling, wanted, masks, probability)
 
-    scores = collected(backend, behind, places, most)
+    scores = map_chunks(backend, behind, places, most)
     if variant == "centred":
         scores = scores - xp.mean(scores, axis=0)
 
@@ -136,8 +145,8 @@ def _masks_sum(
 
     def weighed(weights: Array, *place: Array) -> Array:
         masks = enlarged(*place)
-        beside = (masks.shape[0], *(1,) * (len(weights.shape) - 1), *masks.shape[1:])
-        return weights[..., None, None] * xp.reshape(masks, beside)
+        shape = (masks.shape[0], *(1,) * (len(weights.shape) - 1), *masks.shape[1:])
+        return weights[..., None, None] * xp.reshape(masks, shape)
 
     ones = xp.ones((weights.shape[0],), dtype=weights.dtype)
     start = xp.zeros((*weights.shape[1:], *images.shape[1:3]), dtype=weights.dtype)
@@ -161,17 +170,3 @@ def _moved_weights(grid: int, size: int) -> np.ndarray[Any, Any]:
     cell = -(-size // grid)
     whole = linear_weights(grid, (grid + 1) * cell)
     return np.stack([whole[start : start + size] for start in range(cell)])
-
-
-ROWS = (
-    Method(
-        rise,
-        family="perturbation",
-        needs=frozenset({"forward"}),
-        paper="Petsiuk, Das, Saenko 2018, arXiv:1806.07421",
-        cost="1 F + 4000 F",
-        draws=draw_masks,
-        is_relative=True,
-    ),
-)
-"""This method in the table."""

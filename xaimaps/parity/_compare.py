@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from xaimaps._attribute import attribute, classes_of
+from xaimaps._attribute import classes_of, plan, run_jobs
 from xaimaps._results.attribution import Attribution
 from xaimaps.backend import INPUT, Array, Backend
 from xaimaps.errors import (
@@ -25,7 +25,6 @@ from xaimaps.parity._measures import (
     INPUTS,
     LAYERS,
     LOGITS,
-    SENSITIVE,
     Tolerance,
     measure,
     tolerance_beside,
@@ -34,7 +33,7 @@ from xaimaps.parity._measures import (
 )
 from xaimaps.parity._report import Report, Row
 from xaimaps.parity._subjects import Subject, as_subjects
-from xaimaps.targets import as_target
+from xaimaps.targets import as_spec, as_target
 
 UNABLE = (BackendError, UnsupportedModelError)
 """What a backend or a model cannot do; anything else that goes wrong is the user's to mend."""
@@ -158,7 +157,7 @@ class Comparison:
         outputs = reference.backend.to_numpy(
             reference.run("forward", lambda b, x: b.forward(x), reference.images)
         )
-        self.classes = _classes(reference.backend, target, outputs)
+        self.classes = _classes(reference.backend, target, outputs, reference.batch.size)
         self.layer = layer and reference.backend.find_map_layer(layer).name
 
     def report(self, methods: Sequence[Method], options: Mapping[str, Any]) -> Report:
@@ -281,7 +280,8 @@ class Comparison:
             return kept[subject.name].maps
 
         expected = run(self.reference)
-        if method.name in SENSITIVE - self.allowed.keys() and not isinstance(expected, str):
+        is_measured = method.is_sensitive and method.name not in self.allowed
+        if is_measured and not isinstance(expected, str):
             self._hold_to_itself(method, options, expected)
         for other in self.others:
             yield self._against(other, "map", method.name, expected, run(other))
@@ -302,15 +302,8 @@ class Comparison:
         if "classifier" in method.needs and self.layer is None:
             name = None  # its own layer is where the network is pooled
         layer = None if name is None else self._own_layer(subject, name)
-        found = attribute(
-            subject.backend,
-            subject.images,
-            method.name,
-            target=self.classes,
-            layer=layer,
-            **options,
-        )
-        return replace(found, pictures=subject.pictures, views=subject.views)
+        job = plan(subject.backend, method, layer, options)
+        return run_jobs(subject.backend, [job], subject.batch, self.classes)[0]
 
     def _against(
         self,
@@ -328,11 +321,12 @@ class Comparison:
         return self._row(other, kind, name, found, expected)
 
 
-def _classes(backend: Backend, target: Any, outputs: Array) -> Any:
+def _classes(backend: Backend, target: Any, outputs: Array, size: tuple[int, int]) -> Any:
     """The reference's answer as a fixed target, so that all backends explain the same."""
-    goal = as_target(target, len(outputs), backend.info.labels)
+    spec = as_spec(target, len(outputs)).loaded(backend, size)
+    goal = spec.resolve(len(outputs), backend.info.labels)
     classes = classes_of(goal, outputs)
-    return target if classes is None or goal.is_several else classes.tolist()
+    return spec if classes is None or goal.is_several else classes.tolist()
 
 
 def _squeezed(value: Array) -> tuple[int, ...]:

@@ -163,30 +163,21 @@ GRADIENTS = Tolerance("cosine", 0.999)
 FAMILIES: Mapping[str, Tolerance] = MappingProxyType(
     {
         "cam": Tolerance("relative", 1e-4),
+        "custom": GRADIENTS,
         "gradient": GRADIENTS,
         "perturbation": Tolerance("relative", 1e-4),
     }
 )
 
 
-EXCEPTIONS: Mapping[str, Tolerance] = MappingProxyType(
-    # A softmax over the channels' scores makes of their differences those of their powers; what a
-    # channel's ablation takes from a score is the small difference of two large ones.
-    dict.fromkeys(("score_cam", "ss_cam", "is_cam", "ablation_cam"), Tolerance("relative", 1e-3))
-)
-"""The methods that cannot promise what their family does."""
-
-SENSITIVE = frozenset({"guided_ig"})
-"""The methods whose path depends on rounding, for they choose between pixels that are alike: what
-they are held to is measured, see `tolerance_beside`."""
-
 DISTURBANCE = 1e-5
 """How far images are disturbed to see what rounding does to a method, over each value."""
 
 
 def tolerance_of(method: Method) -> Tolerance:
-    """What the maps of a method may differ by, before resizing, unless it is in `SENSITIVE`."""
-    return EXCEPTIONS.get(method.name, FAMILIES[method.family])
+    """What the maps of a method may differ by, before resizing, unless it `is_sensitive`."""
+    usual = FAMILIES[method.family]
+    return usual if method.tolerance is None else usual.at(method.tolerance)
 
 
 def tolerance_beside(own: Measures) -> Tolerance:

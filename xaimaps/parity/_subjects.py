@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from xaimaps._arrays import as_batch
-from xaimaps._attribute import open_all, prepare_all
-from xaimaps._images.open import Picture
+from xaimaps._prepare import Batch, prepare
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import ArrayInputError, LayerError
 from xaimaps.targets import Target
@@ -23,16 +22,17 @@ class Subject:
     Attributes:
         name: what the report calls it.
         backend: the model.
-        images: `(N, H, W, C)` as the model takes them.
-        pictures: what they were made of, if they were pictures.
-        views: the part of each picture that the model sees.
+        batch: the images as the model takes them, and what they were made of.
     """
 
     name: str
     backend: Backend
-    images: np.ndarray[Any, Any]
-    pictures: tuple[Picture, ...] = ()
-    views: tuple[np.ndarray[Any, Any], ...] = ()
+    batch: Batch
+
+    @property
+    def images(self) -> np.ndarray[Any, Any]:
+        """The images `(N, H, W, C)`."""
+        return self.batch.images
 
     def run(self, key: str, fn: Callable[[Backend, Array], Any], images: Array) -> Any:
         """Run a compiled program on images, and bring its result back."""
@@ -42,7 +42,8 @@ class Subject:
     def disturbed(self, size: float) -> Subject:
         """The same with noise on the images, of that standard deviation over each value."""
         noise = np.random.default_rng(0).standard_normal(self.images.shape)
-        return replace(self, images=(self.images * (1 + size * noise)).astype(self.images.dtype))
+        images = (self.images * (1 + size * noise)).astype(self.images.dtype)
+        return replace(self, batch=replace(self.batch, images=images))
 
     def layer_called(self, *names: str) -> str | None:
         """This backend's own name of the layer that has one of these names elsewhere."""
@@ -82,11 +83,14 @@ def as_subjects(
     """Each backend with its own preparation of pictures, or with the same arrays."""
     if hasattr(images, "__array__") and np.ndim(images) == 4:
         batch = np.asarray(images)
-        found = [Subject(n, b, as_batch(batch, b.input_shape)) for n, b in models.items()]
+        found = [Subject(n, b, Batch(as_batch(batch, b.input_shape))) for n, b in models.items()]
     else:
-        pictures = open_all(images)
         size = input_size or _size(next(iter(models.values())))
-        found = [_prepared(name, backend, pictures, size) for name, backend in models.items()]
+        found = []
+        for name, backend in models.items():
+            # Opened by the first; each prepares the same pictures in its own way.
+            pictures = found[0].batch.pictures if found else images
+            found.append(_prepared(name, backend, pictures, size))
     if not len(found[0].images):
         raise ArrayInputError("a comparison needs at least one image, got none")
     return found
@@ -97,9 +101,7 @@ def _size(reference: Backend) -> tuple[int, int] | None:
     return None if height is None or width is None else (height, width)
 
 
-def _prepared(
-    name: str, backend: Backend, pictures: list[Picture], size: tuple[int, int] | None
-) -> Subject:
+def _prepared(name: str, backend: Backend, pictures: Any, size: tuple[int, int] | None) -> Subject:
     """The pictures as a backend takes them; in the reference's size, where it takes any."""
-    images, views = prepare_all(backend, pictures, size if _size(backend) is None else None)
-    return Subject(name, backend, images, tuple(pictures), views)
+    own = size if _size(backend) is None else None
+    return Subject(name, backend, prepare(backend, pictures, own))

@@ -19,8 +19,7 @@ from xaimaps.backend import (
     RectifierRule,
 )
 from xaimaps.errors import LayerError, TargetError
-from xaimaps.goals import Contrast
-from xaimaps.targets import Several, Target, one_hot
+from xaimaps.targets import Contrast, Several, Target, one_hot
 from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
 
 

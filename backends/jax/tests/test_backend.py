@@ -131,7 +131,7 @@ def test_a_function_of_the_outputs(built, way):
         for t in (0, 1)
     ]
     close(found.maps, parts[0] - parts[1])
-    assert found.target is None
+    assert found.classes is None
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -8,7 +8,7 @@ import pytest
 
 import xaimaps
 from xaimaps.methods import METHODS
-from xaimaps.methods.channel_masks import masked, masked_scores
+from xaimaps.methods._channel_masks import masked, masked_scores
 from xaimaps.targets import several
 from xaimaps.testing import ReferenceBackend, pooled_network
 

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from xaimaps_onnx.testing import Graph
 
 import xaimaps
-from xaimaps import goals
+from xaimaps import targets
 from xaimaps.errors import MethodError, UnsupportedModelError
 from xaimaps.methods import METHODS, integrated_gradients
 from xaimaps.targets import as_target, several
@@ -79,7 +79,7 @@ def test_maps_are_the_references(build, images, name, way):
 
 @pytest.mark.parametrize("name", ["saliency", "integrated_gradients", "smoothgrad"])
 def test_contrasts_and_filters_are_the_references(build, images, name):
-    options = {"target": goals.contrast(None, 2), "augment": "flip", "low_pass": 2}
+    options = {"target": targets.contrast(None, 2), "augment": "flip", "low_pass": 2}
     options |= FEW.get(name, {})
     reference, backend = both(build, "onnx")
     expected = xaimaps.attribute(reference, images, name, **options).maps
@@ -95,22 +95,22 @@ def test_regions_and_embeddings_are_differentiated():
         lambda params, images: images * params, params=jnp.array([1.0, 2.0]), input_shape=(2, 3, 2)
     )
     options = {"absolute": False, "reduce": None}
-    found = xaimaps.attribute(model, planes, "saliency", target=goals.region(mask, 1), **options)
+    found = xaimaps.attribute(model, planes, "saliency", target=targets.region(mask, 1), **options)
     np.testing.assert_allclose(found.maps, np.stack([mask[..., None] * [0.0, 1.0]] * 2))
-    assert found.target is None
+    assert found.classes is None
 
     def flat(params, images):
         return images.reshape(len(images), -1) * params
 
     model = xaimaps.load(flat, params=jnp.ones(12), input_shape=(2, 3, 2))
     x, other = planes.reshape(2, -1)
-    goal = goals.contrast(goals.similarity(other), goals.output(3))
+    goal = targets.contrast(targets.similarity(other), targets.output(3))
     found = xaimaps.attribute(model, planes, "saliency", target=goal, **options)
     lengths = np.linalg.norm(x) * np.linalg.norm(other)
     expected = (other - (x @ other) / (x @ x) * x) / lengths - (np.arange(12) == 3)
     np.testing.assert_allclose(found.maps[0].ravel(), expected, atol=1e-6)
     programs = len(model._compiled)
-    goal = goals.contrast(goals.similarity(x), goals.output(3))
+    goal = targets.contrast(targets.similarity(x), targets.output(3))
     xaimaps.attribute(model, planes, "saliency", target=goal, **options)
     assert len(model._compiled) == programs
 

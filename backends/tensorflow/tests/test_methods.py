@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xaimaps
-from xaimaps import goals
+from xaimaps import targets
 from xaimaps.methods import METHODS
 from xaimaps.targets import several
 from xaimaps.testing import ReferenceBackend, one_conv_network, pooled_network
@@ -67,7 +67,7 @@ def test_maps_are_the_references(pair, images, name, target):
 
 @pytest.mark.parametrize("name", ["saliency", "grad_cam", "occlusion"])
 def test_contrasts_and_filters_are_the_references(pair, images, name):
-    options = {"target": goals.contrast(None, 2), "augment": "flip", "low_pass": 2}
+    options = {"target": targets.contrast(None, 2), "augment": "flip", "low_pass": 2}
     expected, found = (xaimaps.attribute(one, images, name, **options) for one in pair)
     assert_close(found.maps, expected.maps)
 
@@ -87,10 +87,10 @@ def test_layers_are_fused_in_one_program(pair, images):
 def test_embeddings_are_targets(build, images):
     model = build(pooled_network())
     embedding = np.arange(5.0)
-    target = goals.similarity(embedding)
+    target = targets.similarity(embedding)
     found = xaimaps.attribute(model, images, "saliency", target=target)
-    assert found.target is None
-    other = xaimaps.attribute(model, images, "saliency", target=goals.similarity(embedding[::-1]))
+    assert found.classes is None
+    other = xaimaps.attribute(model, images, "saliency", target=targets.similarity(embedding[::-1]))
     assert len(model._compiled) == 1
     assert not np.allclose(found.maps, other.maps)
 
@@ -98,7 +98,7 @@ def test_embeddings_are_targets(build, images):
 def test_a_function_is_a_target(build, images):
     model = build(pooled_network())
     found = xaimaps.attribute(model, images, target=lambda y: y[:, 1] - y[:, 2])
-    expected = xaimaps.attribute(model, images, target=goals.contrast(1, 2))
+    expected = xaimaps.attribute(model, images, target=targets.contrast(1, 2))
     np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5)
 
 

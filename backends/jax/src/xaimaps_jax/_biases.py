@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from onnxjax.graph import Step, Values
 
-from xaimaps.graph import Operation, groups_of, linearity, smooth_values
+from xaimaps.graph import Operation, degree, groups_of, is_affine, smooth_values
 
 Array = Any
 Layer = Sequence[tuple[Operation, Any]]
@@ -56,12 +56,12 @@ def _bias(layer: Layer, values: Values, data: frozenset[Any], step: Step) -> Arr
     inputs = [values[name] for name in names]
     if len(layer) == 1:
         operation = layer[0][0]
-        kind = linearity(operation, data, lambda name: _is_float(values[name]))
-        if kind == "homogeneous":
-            return None
-        if kind == "affine" and operation.kind == "conv" and names == [operation.reads[0]]:
+        power = degree(operation, data, lambda name: _is_float(values[name]))
+        if power is not None:  # Euler: J x = k h
+            return None if power == 1 else (1 - power) * values[operation.makes[0]]
+        if operation.kind == "conv" and operation.is_linear and names == [operation.reads[0]]:
             return _added(operation, values)
-        if kind == "affine":
+        if is_affine(operation, data):
             return value(*map(jnp.zeros_like, inputs))
     result, linear = jax.jvp(value, tuple(inputs), tuple(inputs))
     return result - linear

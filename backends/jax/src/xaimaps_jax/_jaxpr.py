@@ -20,7 +20,7 @@ from onnxjax.graph import Graph, Values
 
 from xaimaps import graph as description
 from xaimaps.backend import Array
-from xaimaps.graph import Network, Operation, axis_of
+from xaimaps.graph import PROBE_BATCH, Network, Operation, axis_of
 from xaimaps_jax._operations import Equation, operation_of
 from xaimaps_jax._program import Params
 
@@ -28,8 +28,6 @@ IMAGES = "<images>"
 
 ATOMIC = frozenset("relu relu6 leaky_relu elu selu celu log_softmax".split())
 """Functions of JAX that are one operation each, and not those that they are made of."""
-
-PROBE_BATCH = 2
 
 
 class FunctionNetwork(Network):
@@ -84,7 +82,7 @@ class FunctionSource:
     """The equations of a function, which is traced and never changed."""
 
     images = IMAGES
-    fixed_batch = None
+    fixed_batch: int | None = None
 
     def __init__(self, fn: Callable[[Params, Array], Array]) -> None:
         self._fn = fn

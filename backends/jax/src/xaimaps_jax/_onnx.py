@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 from onnxjax._ops.convolution import Kernel
 from onnxjax.graph import Graph, Node, Values
 from xaimaps_onnx.analysis import OnnxNetwork
@@ -36,7 +37,7 @@ class OnnxSource:
 
     def outputs(self, known: Values, graph: Graph) -> Array:
         """The output that is explained."""
-        return as_scores(known[graph.outputs[0]])
+        return as_scores(jnp, known[graph.outputs[0]])
 
     def operation(self, node: Node) -> Operation:
         """What a node is."""

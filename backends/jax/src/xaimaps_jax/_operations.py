@@ -22,38 +22,36 @@ from xaimaps.graph import (
     Shape,
 )
 
-KINDS: Mapping[str, Kind] = {
-    name: kind
-    for kind, names in {
-        "view": "reshape squeeze expand_dims convert_element_type copy copy_p name stop_gradient "
-        "reduce_precision",
-        "transpose": "transpose",
-        "slice": "slice dynamic_slice gather rev",
-        "pad": "pad",
-        "expand": "broadcast_in_dim",
-        "concat": "concatenate",
-        "select": "select_n clamp max min",
-        "sum": "add sub add_any",
-        "product": "mul",
-        "quotient": "div",
-        "exp": "exp",
-        "arithmetic": "neg exp2 log log1p expm1 sqrt rsqrt cbrt square pow integer_pow abs erf "
-        "erfc erf_inv sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh sign floor ceil "
-        "round is_finite rem nextafter real imag",
-        "conv": "conv_general_dilated",
-        "pool": "reduce_window reduce_window_sum reduce_window_max reduce_window_min",
-        "reduce": "reduce_sum reduce_max reduce_min reduce_prod argmax argmin reduce_and reduce_or",
-        "relu": "relu relu6 leaky_relu elu selu celu",
-        "activation": "tanh gelu silu swish hard_silu hard_swish hard_sigmoid hard_tanh mish "
-        "softplus soft_sign squareplus glu log_sigmoid standardize",
-        "sigmoid": "logistic",
-        "softmax": "softmax log_softmax",
-        "control": "scan while cond",
-        "compare": "eq ne lt le gt ge and or not xor",
-        "random": "random_bits random_seed random_wrap random_unwrap random_fold_in threefry2x32",
-    }.items()
-    for name in names.split()
+_NAMES: Mapping[Kind, str] = {
+    "view": "reshape squeeze expand_dims convert_element_type copy copy_p name stop_gradient "
+    "reduce_precision",
+    "transpose": "transpose",
+    "slice": "slice dynamic_slice gather rev",
+    "pad": "pad",
+    "expand": "broadcast_in_dim",
+    "concat": "concatenate",
+    "select": "select_n clamp max min",
+    "sum": "add sub add_any",
+    "product": "mul",
+    "quotient": "div",
+    "exp": "exp",
+    "arithmetic": "neg exp2 log log1p expm1 sqrt rsqrt cbrt square pow integer_pow abs erf "
+    "erfc erf_inv sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh sign floor ceil "
+    "round is_finite rem nextafter real imag",
+    "conv": "conv_general_dilated",
+    "pool": "reduce_window reduce_window_sum reduce_window_max reduce_window_min",
+    "reduce": "reduce_sum reduce_max reduce_min reduce_prod argmax argmin reduce_and reduce_or",
+    "relu": "relu relu6 leaky_relu elu selu celu",
+    "activation": "tanh gelu silu swish hard_silu hard_swish hard_sigmoid hard_tanh mish "
+    "softplus soft_sign squareplus glu log_sigmoid standardize",
+    "sigmoid": "logistic",
+    "softmax": "softmax log_softmax",
+    "control": "scan while cond",
+    "compare": "eq ne lt le gt ge and or not xor",
+    "random": "random_bits random_seed random_wrap random_unwrap random_fold_in threefry2x32",
 }
+
+KINDS: Mapping[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 """What JAX's primitives do, and its functions that are compiled under their own names."""
 
 HOMOGENEOUS = frozenset(
@@ -61,6 +59,9 @@ HOMOGENEOUS = frozenset(
     "slice dynamic_slice gather rev broadcast_in_dim neg abs relu leaky_relu reduce_sum reduce_max "
     "reduce_min reduce_window_sum reduce_window_max reduce_window_min max min".split()
 )
+
+POWERS = {"square": 2.0, "sqrt": 0.5, "rsqrt": -0.5}
+"""The degree of primitives that are powers."""
 
 LINEAR = frozenset(
     "add sub add_any mul div dot_general conv_general_dilated concatenate pad".split()
@@ -163,12 +164,19 @@ def operation_of(equation: Equation, statics: Mapping[str, np.ndarray[Any, Any]]
         reads=equation.inputs,
         makes=equation.outputs,
         flow=make(equation, statics) if make else Broadcast(),
-        is_homogeneous=equation.operator in HOMOGENEOUS,
+        degree=_degree(equation),
         is_linear=equation.operator in LINEAR,
         is_differentiable=equation.operator not in STEPS and not _is_cast_to_integers(equation),
         dense=_dense(equation),
         sums=axes if is_sum else None,
     )
+
+
+def _degree(equation: Equation) -> float | None:
+    """The power that all inputs together are raised to."""
+    if equation.operator == "integer_pow":
+        return float(equation.params["y"])
+    return 1.0 if equation.operator in HOMOGENEOUS else POWERS.get(equation.operator)
 
 
 def _body(equation: Any) -> Any:

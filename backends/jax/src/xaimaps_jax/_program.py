@@ -100,7 +100,7 @@ class Program:
             step = self._step(images, rectifier)
             wanted = [*graph.outputs, *keep]
             known = graph.run(self._source.values(params, images), wanted, step)
-            kept = {name: self._layout(name, images).show(known[name]) for name in keep}
+            kept = {name: self._layout(name, images).show(jnp, known[name]) for name in keep}
             return self._source.outputs(known, graph), kept
 
         result: tuple[Array, dict[str, Array]] = self._per_image(run)(images)
@@ -119,10 +119,10 @@ class Program:
         layout = self._layout(layer, images)
 
         def rest(activations: Array) -> Array:
-            cut = {**before, layer: layout.hide(activations, known[layer])}
+            cut = {**before, layer: layout.hide(jnp, activations, known[layer])}
             return self._source.outputs(graph.run(cut, graph.outputs, step), graph)
 
-        return layout.show(known[layer]), rest
+        return layout.show(jnp, known[layer]), rest
 
     def _split_each(
         self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
@@ -134,7 +134,7 @@ class Program:
             graph, step = self._source.graph(params, image), self._step(image, rectifier)
             values = self._source.values(params, image)
             original = graph.run(values, [layer], step)[layer] if layout.has_others else None
-            values[layer] = layout.hide(activations, original)
+            values[layer] = layout.hide(jnp, activations, original)
             return self._source.outputs(graph.run(values, graph.outputs, step), graph)
 
         _, kept = self.apply(params, images, (layer,), rectifier)
@@ -194,7 +194,7 @@ class Program:
     def _by_image(self, name: str, value: Array, images: Array) -> Array:
         """A value as it is shown; `(N, values)` if it has no map, or images share an axis."""
         if layout := self._whole(name, images):
-            return layout.show(value)
+            return layout.show(jnp, value)
         axis = self._batch_axis(name, images)
         if value.ndim and value.shape[axis] % len(images):
             raise UnsupportedModelError(
@@ -206,7 +206,7 @@ class Program:
     def _from_images(self, name: str, value: Array, images: Array, shape: tuple[int, ...]) -> Array:
         """The inverse of `_by_image`, for a value of that shape."""
         if layout := self._whole(name, images):
-            return layout.hide(value)
+            return layout.hide(jnp, value)
         if not shape:
             return value
         axis = self._batch_axis(name, images)

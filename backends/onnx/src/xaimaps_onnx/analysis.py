@@ -14,8 +14,7 @@ from onnxjax._passes.inline_if import likely, written_out
 from onnxjax.graph import Graph as OnnxGraph
 
 from xaimaps.errors import UnsupportedModelError
-from xaimaps.graph import Graph, Network, Shape, axis_of
-from xaimaps.graph._network import PROBE_BATCH
+from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of
 from xaimaps_onnx._aliases import aliases
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.nodes import NodeReader

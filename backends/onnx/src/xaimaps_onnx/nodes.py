@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -48,12 +48,13 @@ class NodeReader:
             kind=kind,
             operator=node.operator,
             name=node.name,
-            reads=tuple(name or None for name in node.inputs),
+            reads=node.inputs,
             makes=tuple(filter(None, node.outputs)),
             captured=node.reads[len([name for name in node.inputs if name]) :],
             flow=self._flow(kind, node),
-            is_homogeneous=node.rule.homogeneous,
+            degree=1.0 if node.rule.homogeneous else None,
             is_linear=node.rule.linear,
+            adds=kind == "batch_norm" or (kind in ("conv", "dense") and any(node.inputs[2:])),
             is_differentiable=node.rule.differentiable and not self._is_cast_to_integers(node),
             dense=self._dense(kind, node),
             averages=self._averages(node),
@@ -75,7 +76,7 @@ class NodeReader:
     def _kind(self, node: Node) -> Kind:
         if node.operator == "Gather" and self._takes_all(node):
             return "view"  # as PyTorch's exporter writes as_strided
-        return KINDS.get(node.rule.kind, node.rule.kind)
+        return KINDS.get(node.rule.kind) or cast("Kind", node.rule.kind)
 
     def _takes_all(self, node: Node) -> bool:
         """Whether the indices take all of a vector in order, so that only its shape changes."""
@@ -99,7 +100,7 @@ class NodeReader:
         if before is None or after is None:
             return Broadcast()
         if node.rule.planar:
-            return Planar()
+            return Planar("NHWC" if node.attributes.get("channels_last") else "NCHW")
         make = FLOWS.get(kind)
         return make(self, node, before, after) if make else Broadcast()
 

@@ -112,8 +112,8 @@ class TensorFlowBackend(Backend):
 
         program = KerasProgram(model, image_input(model, input_shape), output)
         info = info or ModelInfo(model.name)
-        if (ending := program.reading.ending) is not None:
-            info.note_ending(*ending)
+        if (ending := program.ending) is not None:
+            info.note_ending(ending)
         return cls(program, info, xla=xla)
 
     @classmethod
@@ -175,23 +175,23 @@ class TensorFlowBackend(Backend):
         return self._program.input.shape
 
     def layers(self) -> tuple[Layer, ...]:
-        return self._program.reading.layers.listed()
+        return self._program.layers.listed()
 
     def find_layer(self, name: str | None) -> Layer:
         try:
             return super().find_layer(name)
         except LayerError:
-            unlisted = None if name is None else self._program.reading.layers.unlisted(name)
+            unlisted = None if name is None else self._program.layers.unlisted(name)
             if unlisted is None:
                 raise
             return unlisted
 
     def default_layer(self) -> Layer:
-        return self._program.reading.layers.default()
+        return self._program.layers.default()
 
     @property
     def has_rectifiers(self) -> bool:
-        return self._program.reading.has_rectifiers
+        return self._program.usual.graph.has_rectifiers
 
     def forward(self, images: Array) -> Array:
         return self._run("forward", self._program.forward, images)

@@ -2,88 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from xaimaps_tensorflow._graph import VIEWS, Operation, Tensor
-from xaimaps_tensorflow._layer_groups import CALLS, Layer, inputs_of, layers
+from xaimaps.graph import Operation as Described
+from xaimaps.graph import degree, groups_of, is_affine, smooth_values
+from xaimaps_tensorflow._graph import Operation, Tensor
+from xaimaps_tensorflow._operations import CALLS, operation_of
 
-HOMOGENEOUS = VIEWS | frozenset(
-    "Relu LeakyRelu MaxPool AvgPool Mean Sum Max Min Transpose ConcatV2 Split SplitV Slice "
-    "StridedSlice Pad MirrorPad Tile BroadcastTo Pack Unpack AddN Neg Abs Add AddV2 Sub Maximum "
-    "Minimum ResizeBilinear ResizeNearestNeighbor ResizeBicubic DepthToSpace SpaceToDepth "
-    "SpaceToBatchND BatchToSpaceND GatherV2".split()
-)
-"""Operations that scale with their inputs, where all of them depend on the images."""
-
-PRODUCTS = frozenset(
-    "Conv2D DepthwiseConv2dNative Conv2DBackpropInput MatMul BatchMatMulV2 Einsum Mul".split()
-)
-"""Operations that scale with each of their inputs."""
-
-POWERS = {"Square": 2.0, "SquaredDifference": 2.0, "Sqrt": 0.5, "Rsqrt": -0.5, "Reciprocal": -1.0}
-"""Operations that scale with a power of their inputs, where all of them depend on the images."""
-
-ADDING = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
+Layer = tuple[Operation, ...]
+"""Operations in the order of computation, the last of which makes the layer's value."""
 
 
-def with_bias(operations: set[Operation], data: set[Operation]) -> list[Layer]:
+class Biased(NamedTuple):
+    """A layer whose value is not what its inputs explain.
+
+    Attributes:
+        layer: its operations.
+        last: what the last of them is.
+        power: the power of its inputs that its value scales with, if it is one operation.
+        is_sum: whether it is one operation that adds a constant.
+        inputs: what it reads of the data.
+    """
+
+    layer: Layer
+    last: Described
+    power: float | None
+    is_sum: bool
+    inputs: list[Tensor]
+
+
+def with_bias(operations: set[Operation], images: Tensor) -> list[Biased]:
     """The layers whose value is not what their inputs explain, in the order of computation.
 
     Args:
         operations: those that the scores depend on.
-        data: those that depend on the images, see `smooth`.
+        images: what the model was run on.
     """
-    real = (one for one in layers(operations, data) if one[-1].outputs[0].dtype.is_floating)
-    return [layer for layer in real if len(layer) > 1 or _degree(layer[0], data) != 1]
+    ordered = [one for one in images.graph.get_operations() if one in operations]
+    sources = {operation_of(one): one for one in ordered}
+    tensors = {x.name: x for one in ordered for x in (*one.inputs, *one.outputs)}
+    tensors[images.name] = images
+
+    def is_float(name: str) -> bool:
+        return bool(tensors[name].dtype.is_floating)
+
+    data = smooth_values(sources, images.name, is_float)
+    found = []
+    for group in groups_of(tuple(sources), data):
+        layer = tuple(sources[one] for one in group)
+        power = degree(group[-1], data, is_float) if len(group) == 1 else None
+        is_sum = len(group) == 1 and is_affine(group[-1], data)
+        if power != 1:
+            inputs = _inputs(layer, data)
+            found.append(Biased(layer, group[-1], power, is_sum, inputs))
+    return found
 
 
-def bias(layer: Layer, data: set[Operation]) -> Tensor:
+def _inputs(layer: Layer, data: Collection[str]) -> list[Tensor]:
+    """The data that a layer reads and does not make itself, each once."""
+    read = {x.name: x for one in layer for x in one.inputs if x.op not in layer}
+    return [x for name, x in read.items() if name in data]
+
+
+def bias(biased: Biased) -> Tensor:
     """Return `h - J x` for a layer's value h at those inputs x that depend on images."""
-    operation, value = layer[-1], layer[-1].outputs[0]
-    if len(layer) > 1:
-        return value - _linear(layer, data)
-    degree = _degree(operation, data)
-    if degree is not None:  # Euler: J x = k h, where h scales with the k-th power of x
-        return (1 - degree) * value
-    if operation.type in ADDING:
-        return _added(operation, _others(operation, data)[0])
-    return value - _linear(layer, data)
+    value = biased.layer[-1].outputs[0]
+    if biased.power is not None:  # Euler: J x = k h, where h scales with the k-th power of x
+        return (1 - biased.power) * value
+    if biased.is_sum and biased.last.kind == "sum" and len(biased.inputs) == 1:
+        return _added(biased.layer[-1], biased.inputs[0])
+    return value - _linear(biased)
 
 
-def _others(operation: Operation, data: set[Operation]) -> list[Tensor]:
-    return [x for x in operation.inputs if x.op not in data and x.dtype.is_floating]
-
-
-def _degree(operation: Operation, data: set[Operation]) -> float | None:
-    """The power of the inputs that a value scales with; None if it does not scale."""
-    inputs = [x for x in operation.inputs if x.op in data and x.dtype.is_floating]
-    others = _others(operation, data)
-    if operation.type in PRODUCTS or _is_grouped_convolution(operation):
-        return len(inputs)
-    if operation.type == "RealDiv":
-        return 0 if not others else 1 if others[0] is operation.inputs[1] else -1
-    if others:
-        return None
-    return 1 if operation.type in HOMOGENEOUS else POWERS.get(operation.type)
-
-
-def _is_grouped_convolution(operation: Operation) -> bool:
-    """Keras has a function of its own for these, for TensorFlow has them on CPU in XLA only."""
-    return operation.type in CALLS and "conv_xla" in operation.get_attr("f").name
-
-
-def _added(operation: Operation, other: Tensor) -> Tensor:
+def _added(operation: Operation, data: Tensor) -> Tensor:
     """What a sum adds, exactly, where a difference would leave rounding errors."""
+    other = next(x for x in operation.inputs if x is not data)
     is_taken_away = operation.type == "Sub" and operation.inputs[1] is other
     return tf.zeros_like(operation.outputs[0]) + (-other if is_taken_away else other)
 
 
-def _linear(layer: Layer, data: set[Operation]) -> Tensor:
+def _linear(biased: Biased) -> Tensor:
     """J x: the derivative, by u, of what u pulls back, along x."""
-    read = inputs_of(layer, data)
-    inputs, value = _again(layer, read)
+    inputs, value = _again(biased.layer, biased.inputs)
     u = tf.ones_like(value)
     pulled = tf.gradients(value, inputs, u, stop_gradients=inputs)
     pairs = [(g, x) for g, x in zip(pulled, inputs, strict=True) if g is not None]

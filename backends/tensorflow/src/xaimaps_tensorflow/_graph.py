@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from xaimaps import graph as description
+from xaimaps.graph import Operation as Described
+from xaimaps.graph import axis_of, find_ending
+from xaimaps_tensorflow._operations import operation_of, shape_of
 
 Tensor = Any
 Operation = Any
@@ -15,21 +21,6 @@ SAME = frozenset({"Identity", "Cast", "PreventGradient", "CheckNumerics"})
 
 VIEWS = SAME | frozenset({"Reshape", "Squeeze", "ExpandDims"})
 """Operations that hand their first input on, in another shape at most."""
-
-ENDS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
-"""Activations that make probabilities of logits."""
-
-
-class Ending(NamedTuple):
-    """The activation that a model ends in.
-
-    Attributes:
-        operation: it.
-        logits: what it makes probabilities of.
-    """
-
-    operation: Operation
-    logits: Tensor
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -69,15 +60,52 @@ def source(tensor: Tensor, views: frozenset[str] = SAME, stop: Tensor | None = N
     return tensor
 
 
-def ending(output: Tensor, stop: Tensor | None = None) -> Ending | None:
-    """The softmax or sigmoid that makes an output, apart from views."""
-    last = source(output, VIEWS, stop)
-    if last is stop or last.op.type not in ENDS:
-        return None
-    return Ending(last.op, last.op.inputs[0])
+class Producers(Mapping[str, Described]):
+    """The operation behind each tensor of a graph by name, back to a tensor to stop at."""
+
+    def __init__(self, output: Tensor, stop: Tensor | None = None) -> None:
+        self._graph = output.graph
+        self._stop = None if stop is None else stop.name
+
+    def __getitem__(self, name: str) -> Described:
+        if name == self._stop:
+            raise KeyError(name)
+        return operation_of(self._graph.get_tensor_by_name(name).op)
+
+    def __iter__(self) -> Iterator[str]:
+        return (x.name for one in self._graph.get_operations() for x in one.outputs)
+
+    def __len__(self) -> int:
+        return sum(len(one.outputs) for one in self._graph.get_operations())
 
 
 def without_ending(output: Tensor, stop: Tensor | None = None) -> Tensor:
     """The logits of an output, in its shape."""
-    found = ending(output, stop)
-    return output if found is None else tf.reshape(found.logits, tf.shape(output))
+    found = find_ending(Producers(output, stop), output.name)
+    if found is None:
+        return output
+    logits = output.graph.get_tensor_by_name(found.logits)
+    return tf.reshape(logits, tf.shape(output))
+
+
+def described(operations: Iterable[Operation], images: Tensor, output: Tensor) -> description.Graph:
+    """The core's graph of a traced model.
+
+    Args:
+        operations: those that the output is made by, in the order of computation.
+        images: what the model was run on, of a known shape.
+        output: what is explained.
+    """
+    sources = list(operations)
+    shapes = ((x.name, shape_of(x)) for one in sources for x in one.outputs)
+    constants = (one.outputs[0] for one in sources if one.type == "Const")
+    statics = ((x.name, tf.get_static_value(x)) for x in constants)
+    sizes = zip("NHWC", images.shape, strict=True)
+    return description.Graph(
+        operations=tuple(map(operation_of, sources)),
+        images=images.name,
+        image_axes=tuple(axis_of(kind, size) for kind, size in sizes),
+        output=output.name,
+        shapes={name: shape for name, shape in shapes if shape is not None},
+        statics={name: np.asarray(value) for name, value in statics if value is not None},
+    )

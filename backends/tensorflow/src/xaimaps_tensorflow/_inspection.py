@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import tensorflow as tf
 
 from xaimaps.errors import LayerError
-from xaimaps_tensorflow._graph import Operation, Tensor, depending_on, ending, needed_for
-from xaimaps_tensorflow._heads import Head, HeadFinder
+from xaimaps.graph import Dense, Ending, Graph, Layout, no_head
+from xaimaps_tensorflow._graph import SAME, Tensor, described, needed_for, source, tensors_in
 from xaimaps_tensorflow._layers import Layers
-from xaimaps_tensorflow._rectifiers import RECTIFIERS
 from xaimaps_tensorflow._trace import Calls
 
 
@@ -26,47 +28,98 @@ class Trace(NamedTuple):
     calls: Calls
 
 
-class Reading(NamedTuple):
-    """What one trace of the model says of it.
+class Variable(NamedTuple):
+    """A variable of the model, which any graph can read."""
+
+    handle: Any
+    dtype: Any
+    shape: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """Its value now."""
+        value = tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype)
+        return tf.ensure_shape(value, self.shape)
+
+
+class DenseHead(NamedTuple):
+    """The layer that is pooled and the dense weights behind it.
 
     Attributes:
-        layers: its layers.
-        ending: the operator and the layer of the last softmax or sigmoid.
-        has_rectifiers: whether a rule would change anything.
-        head: the pooled layer and the dense weights, or why there are none.
+        layer: its name.
+        weights: the variable; None where the pooled channels are the classes.
+        dense: how the weights are applied.
     """
 
-    layers: Layers
-    ending: tuple[str, str] | None
-    has_rectifiers: bool
-    head: tuple[str, Head] | str
+    layer: str
+    weights: Variable | None = None
+    dense: Dense | None = None
+
+
+class Reading(NamedTuple):
+    """What a trace at one image size says of the model.
+
+    Attributes:
+        trace: the trace.
+        graph: its operations.
+    """
+
+    trace: Trace
+    graph: Graph
+
+    def layout(self, number: int) -> Layout | None:
+        """How the value of a call is shown."""
+        value = tensors_in(self.trace.calls[number].value)[0]
+        return self.graph.layouts.get(value.name)
 
 
 def read(trace: Trace) -> Reading:
     """What a trace says of the model."""
-    data, needed = depending_on([trace.images]), needed_for([trace.output])
-    layers = Layers(trace.calls, needed, data, trace.images.shape[0])
-    end = ending(trace.output)
-    logits = trace.output if end is None else end.logits
-    named = end and (
-        end.operation.type,
-        layers.name_of(end.operation.outputs[0]) or end.operation.name,
-    )
-    has_rectifiers = any(operation.type in RECTIFIERS for operation in needed & data)
-    return Reading(layers, named, has_rectifiers, _head(layers, data, logits))
+    needed = needed_for([trace.output, *_values(trace.calls)])
+    ordered = [one for one in trace.output.graph.get_operations() if one in needed]
+    return Reading(trace, described(ordered, trace.images, trace.output))
 
 
-def _head(layers: Layers, data: set[Operation], logits: Tensor) -> tuple[str, Head] | str:
-    """The pooled layer's name and the dense weights, or why there are none."""
-    try:
-        head = HeadFinder(logits.graph, data).find(logits)
-    except LayerError as error:
-        return str(error)
-    name = layers.name_of(head.pooled)
-    if name is None:
-        return (
+def _values(calls: Calls) -> list[Tensor]:
+    return [tensor for call in calls.values() for tensor in tensors_in(call.value)]
+
+
+def ending_of(reading: Reading, layers: Layers) -> Ending | None:
+    """The softmax or sigmoid that the model ends in, under its layer's name."""
+    ending = reading.graph.ending
+    if ending is None:
+        return None
+    graph = reading.trace.output.graph
+    layer = layers.name_of(graph.get_tensor_by_name(ending.operation.makes[0]))
+    named = replace(ending.operation, name=layer or ending.operation.name)
+    return ending._replace(operation=named)
+
+
+def head_of(reading: Reading, layers: Layers) -> DenseHead:
+    """The pooled layer and the dense weights.
+
+    Raises:
+        LayerError: the model does not end so, or what is pooled has no name.
+    """
+    graph, head = reading.trace.output.graph, reading.graph.head()
+    pooled = graph.get_tensor_by_name(head.pooled)
+    layer = layers.name_of(source(pooled))
+    if layer is None:
+        raise LayerError(
             "CAM needs a layer that is pooled, but what is pooled here comes of "
-            f"{head.pooled.op.type} in the model's own code, which has no name; use grad_cam, or "
-            "make a layer of it, as keras.layers.ReLU"
+            f"{source(pooled).op.type} in the model's own code, which has no name; use grad_cam, "
+            "or make a layer of it, as keras.layers.ReLU"
         )
-    return name, head
+    if head.dense is None:
+        return DenseHead(layer)
+    weights = graph.get_tensor_by_name(head.dense.weights)
+    return DenseHead(layer, _variable(graph, weights), head.dense)
+
+
+def _variable(graph: Any, weights: Tensor) -> Variable:
+    """The variable that is read for the weights."""
+    handle = source(weights, SAME | {"ReadVariableOp"})
+    for outside, inside in graph.captures:
+        if inside is handle and outside.dtype == tf.resource:
+            dtype = handle.consumers()[0].outputs[0].dtype
+            return Variable(outside, dtype, tuple(weights.shape))
+    raise no_head("the dense weights are computed, and no variable")

@@ -6,14 +6,9 @@ from typing import Any
 
 from xaimaps.backend import Layer
 from xaimaps.errors import LayerError
-from xaimaps_tensorflow._graph import VIEWS, Operation, depending_on, source, tensors_in
-from xaimaps_tensorflow._grids import Grid, are_mixed, grids
+from xaimaps.graph import UNLISTED, Graph
+from xaimaps_tensorflow._graph import source, tensors_in
 from xaimaps_tensorflow._trace import Call, Calls, named
-
-UNLISTED = VIEWS | frozenset(
-    "Transpose Pad PadV2 MirrorPad Slice StridedSlice Split SplitV GatherV2 SpaceToBatchND".split()
-)
-"""Operations whose results say nothing new."""
 
 
 class Layers:
@@ -21,18 +16,26 @@ class Layers:
 
     Args:
         calls: of the trace.
-        needed: the operations that the output is made by.
-        data: the operations that depend on the images.
+        graph: its operations.
         batch: the number of images.
+        others: the calls of a trace at another image size, where sizes vary.
     """
 
-    def __init__(
-        self, calls: Calls, needed: set[Operation], data: set[Operation], batch: int
-    ) -> None:
-        self._needed, self._data = needed, data
-        self._grids = grids(call for call in calls.values() if _is_layer(call, data, batch))
-        self._calls = {name: call for name, call in named(calls) if _is_layer(call, data, batch)}
+    def __init__(self, calls: Calls, graph: Graph, batch: int, others: Calls) -> None:
+        self._graph = graph
+        self._others = others
+        self._calls = {name: call for name, call in named(calls) if self._is_layer(call, batch)}
         self._group()
+
+    def _is_layer(self, call: Call, batch: int) -> bool:
+        """Whether a call's value is one batch of vectors, tokens or maps made of the images."""
+        tensors = tensors_in(call.value)
+        return (
+            len(tensors) == 1
+            and tensors[0].name in self._graph.axes
+            and tensors[0].shape.rank >= 2
+            and tensors[0].shape[0] == batch
+        )
 
     def _group(self) -> None:
         """Of several names for one value, as of a block and its last layer, keep the innermost."""
@@ -54,10 +57,6 @@ class Layers:
         """Which call makes the value."""
         return self._calls[name].number
 
-    def grid(self, name: str) -> Grid | None:
-        """Where a layer's tokens lie, if it has tokens."""
-        return self._grids.get(self.number(name))
-
     def name_of(self, tensor: Any) -> str | None:
         """The layer whose value a tensor is."""
         for name in self._names:
@@ -74,50 +73,40 @@ class Layers:
         spatial = [
             layer
             for layer in self.listed()
-            if layer.is_spatial and self._operation(layer.name) in self._needed
+            if layer.is_spatial and self._value(layer.name) in self._graph.producers
         ]
         if not spatial:
             raise LayerError("no layer of this model has a spatial extent; use a gradient method")
         maps = [layer for layer in spatial if len(layer.shape) > 3]
-        return next(filter(self._is_read, reversed(maps)), (maps or spatial)[-1])
+        values = {self._value(layer.name): layer for layer in maps or spatial}
+        return values[self._graph.last_read(list(values))]
 
-    def _is_read(self, layer: Layer) -> bool:
-        """Whether all places are still read, and not a class token beside them alone."""
-        grid = self.grid(layer.name)
-        if grid is None or not grid.others:
-            return True
-        value = tensors_in(self._calls[layer.name].value)[0]
-        return are_mixed(depending_on([value]) & self._needed, self._data)
-
-    def _operation(self, name: str) -> Operation:
-        return source(tensors_in(self._calls[name].value)[0]).op
+    def _value(self, name: str) -> str:
+        """The tensor that a layer hands on, by its name in the graph."""
+        value: str = source(tensors_in(self._calls[name].value)[0]).name
+        return value
 
     def _says_something(self, name: str) -> bool:
         """Whether the layer computes anything, and does not consist of others that are listed."""
-        call = self._calls[name]
-        return self._operation(name).type not in UNLISTED and call.end == call.number + 1
+        call, operation = self._calls[name], self._graph.producers.get(self._value(name))
+        is_new = operation is None or operation.kind not in UNLISTED
+        return is_new and call.end == call.number + 1
 
     def _layer(self, name: str) -> Layer:
         call = self._calls[name]
-        value, grid = tensors_in(call.value)[0], self.grid(name)
-        shape = tuple(value.shape)[1:]
-        shape = shape if grid is None else (grid.rows, grid.columns, shape[-1])
         same = [other for other in self._names.get(name, ()) if other != name]
         aliases = dict.fromkeys([*same, *_short(name, call)])
-        return Layer(name, (None, *shape), type(call.layer).__name__, tuple(aliases))
+        shape = (None, *self._shape(call)[1:])
+        return Layer(name, shape, type(call.layer).__name__, tuple(aliases))
 
-
-def _is_layer(call: Call, data: set[Operation], batch: int) -> bool:
-    """Whether a call's value is one batch of vectors, tokens or maps made of the images."""
-    tensors = tensors_in(call.value)
-    return (
-        len(tensors) == 1
-        and tensors[0].dtype.is_floating
-        and tensors[0].shape.rank is not None
-        and tensors[0].shape.rank >= 2
-        and tensors[0].shape[0] == batch
-        and tensors[0].op in data
-    )
+    def _shape(self, call: Call) -> tuple[int | None, ...]:
+        """A value's shape as it is shown; None where it differs at another image size."""
+        value = tensors_in(call.value)[0]
+        if call.number not in self._others:
+            return self._graph.shown(value.name)
+        other = tensors_in(self._others[call.number].value)[0].shape
+        pairs = zip(value.shape, other, strict=True)
+        return tuple(a if a == b else None for a, b in pairs)
 
 
 def _short(name: str, call: Call) -> list[str]:

@@ -73,6 +73,11 @@ def flip(x: Array, *, axis: int) -> Array:
     return tf.reverse(x, [axis])
 
 
+def permute_dims(x: Array, axes: Sequence[int]) -> Array:
+    """The axes in another order."""
+    return tf.transpose(x, axes)
+
+
 def full(shape: Sequence[int], value: float, *, dtype: Any = None) -> Array:
     """One value everywhere."""
     return tf.fill(tuple(shape), tf.cast(value, dtype or tf.float32))

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from xaimaps.backend import INPUT, Classifier, Gradients, RectifierRule
-from xaimaps.errors import LayerError
+from xaimaps.graph import PROBE_BATCH, PROBE_SIZES, Ending, Layout, as_scores
 from xaimaps.targets import Target
 from xaimaps_tensorflow import _namespace as namespace
 from xaimaps_tensorflow._biases import bias, with_bias
@@ -25,14 +25,12 @@ from xaimaps_tensorflow._graph import (
 )
 from xaimaps_tensorflow._inference import call
 from xaimaps_tensorflow._inputs import ImageInput
-from xaimaps_tensorflow._inspection import Reading, Trace, read
-from xaimaps_tensorflow._layer_groups import smooth
+from xaimaps_tensorflow._inspection import Reading, Trace, ending_of, head_of, read
+from xaimaps_tensorflow._layers import Layers
 from xaimaps_tensorflow._outputs import chosen_output, named_outputs
 from xaimaps_tensorflow._partial import Cut, tiled
 from xaimaps_tensorflow._rectifiers import rectifying
 from xaimaps_tensorflow._trace import Call, Tracer, operations_in
-
-PROBE_BATCH = 2
 
 
 class KerasProgram:
@@ -49,19 +47,41 @@ class KerasProgram:
         self.model = model
         self._output = output
         self._operations = operations_in(model)
+        self._readings: dict[tuple[int, int], Reading] = {}
+
+    def reading(self, height: int, width: int) -> Reading:
+        """What the model says of itself at an image size, from a trace that computes nothing."""
+        if (height, width) not in self._readings:
+            found: list[Reading] = []
+
+            def probe(images: Tensor) -> None:
+                found.append(read(self._run(images)))
+
+            spec = tf.TensorSpec((PROBE_BATCH, height, width, self.input.shape[2]), tf.float32)
+            tf.function(probe, autograph=False).get_concrete_function(spec)
+            self._readings[height, width] = found[0]
+        return self._readings[height, width]
+
+    def _size(self, size: int) -> tuple[int, int]:
+        height, width, _ = self.input.shape
+        return height or size, width or size
+
+    @property
+    def usual(self) -> Reading:
+        """The reading at the model's own size, or at a usual one."""
+        return self.reading(*self._size(PROBE_SIZES[0]))
 
     @functools.cached_property
-    def reading(self) -> Reading:
-        """What the model says of itself, from a trace that computes nothing."""
-        found: list[Reading] = []
+    def layers(self) -> Layers:
+        """The model's layers."""
+        other = self.reading(*self._size(PROBE_SIZES[1]))
+        others = {} if other is self.usual else other.trace.calls
+        return Layers(self.usual.trace.calls, self.usual.graph, PROBE_BATCH, others)
 
-        def probe(images: Tensor) -> None:
-            found.append(read(self._run(images)))
-
-        shape = (PROBE_BATCH, *self.input.shape)
-        spec = tf.TensorSpec(shape, tf.float32)
-        tf.function(probe, autograph=False).get_concrete_function(spec)
-        return found[0]
+    @property
+    def ending(self) -> Ending | None:
+        """The softmax or sigmoid that the model ends in."""
+        return ending_of(self.usual, self.layers)
 
     def forward(self, images: Tensor) -> Tensor:
         """The outputs: logits, where the model ends in a softmax."""
@@ -77,11 +97,16 @@ class KerasProgram:
 
     def _value(self, trace: Trace, layer: str) -> Tensor:
         """The value of a layer: the logits, if it ends the model with a softmax."""
-        value = tensors_in(trace.calls[self.reading.layers.number(layer)].value)[0]
+        value = tensors_in(trace.calls[self.layers.number(layer)].value)[0]
         if source(value, VIEWS) is source(trace.output, VIEWS):
             value = without_ending(value)
-        grid = self.reading.layers.grid(layer)
-        return tf.cast(value if grid is None else grid.show(value), trace.images.dtype)
+        layout = self._layout(layer, trace.images)
+        shown = value if layout is None else layout.show(namespace, value)
+        return tf.cast(shown, trace.images.dtype)
+
+    def _layout(self, layer: str, images: Tensor) -> Layout | None:
+        """How a layer is shown for images of this size."""
+        return self.reading(*images.shape[1:3]).layout(self.layers.number(layer))
 
     def grad(
         self, images: Tensor, target: Target, wrt: str, rectifier: RectifierRule | None
@@ -103,16 +128,16 @@ class KerasProgram:
         """The value of a layer, and the outputs as a function of it."""
         trace = self._traced(images)
         value = self._value(trace, layer)
-        layers = self.reading.layers
-        cut, grid = Cut(trace.images, trace.calls, layers.number(layer)), layers.grid(layer)
+        cut = Cut(trace.images, trace.calls, self.layers.number(layer))
+        layout = self._layout(layer, trace.images)
 
         def rest(point: Tensor) -> Tensor:
             before = tuple(point.shape[: point.shape.rank - value.shape.rank])
             variants = math.prod(before)
             flat = tf.reshape(point, (variants * value.shape[0], *value.shape[1:]))
             flat = tf.cast(flat, cut.value.dtype)
-            if grid is not None:
-                flat = grid.hide(flat, tiled(cut.value, variants))
+            if layout is not None:
+                flat = layout.hide(namespace, flat, tiled(cut.value, variants))
             known = cut.known(flat, variants)
             again = self._run(tiled(trace.images, variants), rectifier, known, trace.calls)
             outputs = self._scores(again, stop=known[cut.number])
@@ -125,13 +150,12 @@ class KerasProgram:
         trace = self._traced(images)
         outputs = self._scores(trace)
         scores = target.scores(namespace, outputs)
-        data = smooth(trace.images)
-        biased = with_bias(needed_for([outputs]), data)
-        points = [trace.images, *(layer[-1].outputs[0] for layer in biased)]
+        biased = with_bias(needed_for([outputs]), trace.images)
+        points = [trace.images, *(one.layer[-1].outputs[0] for one in biased)]
         by_images, *by_values = gradients_at(scores, points)
         terms = (
-            bias(layer, data) * gradient
-            for layer, gradient in zip(biased, by_values, strict=True)
+            bias(one) * gradient
+            for one, gradient in zip(biased, by_values, strict=True)
             if gradient is not None
         )
         per_image = (self._per_image(term, scores, trace.images.dtype) for term in terms)
@@ -151,23 +175,21 @@ class KerasProgram:
         Raises:
             LayerError: the model does not end so.
         """
-        if isinstance(self.reading.head, str):
-            raise LayerError(self.reading.head)
-        layer, head = self.reading.head
-        if head.weights is None:
-            found = self.reading.layers.unlisted(layer)
+        head = head_of(self.usual, self.layers)
+        if head.weights is None or head.dense is None:
+            found = self.layers.unlisted(head.layer)
             assert found is not None, "the head has named it"
-            return Classifier(layer, tf.eye(found.shape[-1]))
+            return Classifier(head.layer, tf.eye(found.shape[-1]))
         weights = tf.cast(head.weights.read(), tf.float32)
         weights = tf.reshape(weights, weights.shape[-2:])  # of a convolution
-        return Classifier(layer, tf.transpose(weights) if head.is_transposed else weights)
+        return Classifier(
+            head.layer, tf.transpose(weights) if head.dense.is_transposed else weights
+        )
 
     def _scores(self, trace: Trace, stop: Tensor | None = None) -> Tensor:
         """The logits; those of a fully convolutional network as one vector for each image."""
         value = tf.cast(without_ending(trace.output, stop), trace.images.dtype)
-        places = tuple(value.shape[1:])
-        is_vector = len(places) > 1 and None not in places and max(places) == math.prod(places)
-        return tf.reshape(value, (value.shape[0], -1)) if is_vector else value
+        return as_scores(namespace, value)
 
     def _traced(self, images: Tensor, rectifier: RectifierRule | None = None) -> Trace:
         """The run of the model on these images in the current graph, made once."""

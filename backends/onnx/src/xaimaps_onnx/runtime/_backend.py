@@ -124,7 +124,7 @@ class OnnxRuntimeBackend(Backend):
         runs = list(self._runs(images, (self._output, *layers)))
         scores = _joined([run[self._output] for run in runs], images)
         shown = {name: self._shown(name, runs, images) for name in layers}
-        return as_scores(scores), shown
+        return as_scores(np, scores), shown
 
     def classifier(self) -> Classifier:
         head, model = self._network.usual.head(), self._network.model
@@ -153,10 +153,10 @@ class OnnxRuntimeBackend(Backend):
         layout, passing = self._layout(layer, images), self._passing(layer)
         outputs = []
         for part, run in zip(self._parts(point), runs, strict=True):
-            hidden = layout.hide(part, run[layer]).astype(run[layer].dtype)
+            hidden = layout.hide(np, part, run[layer]).astype(run[layer].dtype)
             given = {layer: hidden, **{name: run[name] for name in passing}}
             outputs.append(self._sessions.run(given, (self._output,))[self._output])
-        return as_scores(_joined(outputs, images))
+        return as_scores(np, _joined(outputs, images))
 
     def _passing(self, layer: str) -> tuple[str, ...]:
         """What the part behind a layer reads of the images beside it, as skip connections do."""
@@ -188,7 +188,7 @@ class OnnxRuntimeBackend(Backend):
 
     def _shown(self, layer: str, runs: list[Values], images: Array) -> Array:
         layout = self._layout(layer, images)
-        return _joined([layout.show(run[layer]) for run in runs], images)
+        return _joined([layout.show(np, run[layer]) for run in runs], images)
 
     def _layout(self, layer: str, images: Array) -> Layout:
         layout = self._network.layout(layer, *images.shape[-3:-1])

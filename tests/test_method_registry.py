@@ -1,0 +1,118 @@
+"""Methods of one's own: as a function, as a row, registered, and brought by a distribution."""
+
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+
+import xaimaps
+from xaimaps.errors import BackendError, MethodError
+from xaimaps.methods import METHODS, Maps, Method, _registry, get_method, method, saliency
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """A table that is as before afterwards."""
+    monkeypatch.setattr(_registry, "ROWS", dict(_registry.ROWS))
+
+
+@pytest.fixture
+def install(monkeypatch, rows):
+    """Pretend that distributions bring the given methods."""
+
+    def pretend(**entries):
+        found = [EntryPoint(name, value, _registry.GROUP) for name, value in entries.items()]
+        monkeypatch.setattr(_registry, "entry_points", lambda group: found)
+        _registry.refresh()
+
+    yield pretend
+    monkeypatch.undo()
+    _registry.refresh()
+
+
+def brightness(backend, images, target=None, factor=1.0):
+    """The images themselves."""
+    return Maps(factor * backend.xp.sum(images, axis=-1), backend.forward(images))
+
+
+def test_a_plain_function_is_a_method(pooled, images):
+    found = xaimaps.attribute(pooled, images, brightness, factor=2.0)
+    np.testing.assert_allclose(found.maps, 2 * images.sum(axis=-1), rtol=1e-6)
+    assert (found.method, found.layer, found.options) == ("brightness", None, {"factor": 2.0})
+    assert "brightness" not in METHODS
+
+
+def test_its_result_can_be_drawn(pooled):
+    pixels = np.random.default_rng(2).integers(0, 256, (9, 9, 3), np.uint8)
+    found = xaimaps.explain(pooled, pixels, brightness)
+    assert found.overlay().size == (9, 9)
+    assert found.heatmap().size == (9, 9)
+
+
+def test_functions_of_one_name_are_told_apart(pooled, images):
+    functions = [
+        lambda backend, images, target, c=c: Maps(c * images[..., 0], backend.forward(images))
+        for c in (1, 3)
+    ]
+    one, three = (xaimaps.attribute(pooled, images, fn).maps for fn in functions)
+    np.testing.assert_allclose(three, 3 * one)
+
+
+def test_a_function_of_the_table_is_its_row(pooled, images):
+    assert get_method(saliency) is METHODS["saliency"]
+    by_name = xaimaps.attribute(pooled, images, "saliency").maps
+    np.testing.assert_array_equal(xaimaps.attribute(pooled, images, saliency).maps, by_name)
+
+
+def test_a_row_need_not_be_registered(pooled, images):
+    row = Method(brightness, family="perturbation", needs=frozenset({"forward"}), paper="", cost="")
+    assert get_method(row) is row
+    assert xaimaps.attribute(pooled, images, row).maps.shape == (7, 9, 9)
+    pooled.capabilities = frozenset()
+    with pytest.raises(BackendError, match="the method 'brightness' needs a backend that can"):
+        xaimaps.attribute(pooled, images, row)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda images: images, r"function of \(backend, images, target, ...\), got one of \(im"),
+        (None, "or a function, got None"),
+        ("brightness", "got 'brightness'"),
+    ],
+)
+def test_what_is_no_method(pooled, images, wrong, message):
+    with pytest.raises(MethodError, match=message):
+        xaimaps.attribute(pooled, images, wrong)
+
+
+def test_a_registered_method_has_a_name(pooled, images, rows):
+    method(family="custom", needs={"forward"}, paper="none", cost="1 F")(brightness)
+    assert xaimaps.attribute(pooled, images, "brightness").method == "brightness"
+    assert list(METHODS)[-1] == "brightness"
+    assert xaimaps.register_method(METHODS["brightness"]) is METHODS["brightness"]
+
+
+def test_two_methods_cannot_have_one_name(rows):
+    def saliency(backend, images, target=None):
+        """Another one."""
+
+    row = Method(saliency, family="custom", needs=frozenset(), paper="", cost="")
+    with pytest.raises(MethodError, match=r"'saliency' is registered already, from xaimaps\.meth"):
+        xaimaps.register_method(row)
+
+
+ROW = Method(brightness, family="custom", needs=frozenset({"forward"}), paper="", cost="")
+
+
+def test_a_distribution_brings_a_method(install, monkeypatch, pooled, images):
+    monkeypatch.setattr("xaimaps.testing.ROW", ROW, raising=False)
+    install(brightness="xaimaps.testing:ROW")
+    assert len(METHODS) == len(list(METHODS))
+    assert xaimaps.attribute(pooled, images, "brightness").maps.shape == (7, 9, 9)
+
+
+def test_a_broken_one_hides_no_other(install):
+    install(broken="no_such_module_of_ours:cam")
+    with pytest.warns(RuntimeWarning, match="'broken' of no_such_module_of_ours:cam cannot be lo"):
+        assert "saliency" in METHODS

@@ -1,0 +1,111 @@
+"""Pictures prepared once as a model takes them, for any number of methods."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xaimaps._arrays import Floats, as_batch
+from xaimaps._images.open import Picture, open_picture
+from xaimaps._images.preprocess import PRESETS
+from xaimaps.backend import Backend
+from xaimaps.errors import ArrayInputError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model is shown.
+
+    Attributes:
+        images: `(N, H, W, C)` as the model takes them.
+        pictures: what they were made of, if they were pictures.
+        views: the part of each picture that the model sees.
+    """
+
+    images: Floats
+    pictures: tuple[Picture, ...] = ()
+    views: tuple[Array, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width of the images."""
+        return self.images.shape[1], self.images.shape[2]
+
+
+def prepare(
+    backend: Backend,
+    pictures: Any,
+    input_size: tuple[int, int] | None = None,
+    max_pixels: int = 64_000_000,
+) -> Batch:
+    """Open pictures and prepare them as a model takes them: one crop and one resize for each.
+
+    Args:
+        backend: the model.
+        pictures: a path, a Pillow image, an array of pixels, a `Picture`, or a list of them.
+        input_size: height and width for a model that takes any.
+        max_pixels: the most pixels of a picture that are decoded.
+
+    Raises:
+        InputImageError: a picture cannot be read.
+        ArrayInputError: there is none, or the model's preprocessing or size is not known.
+    """
+    preset = backend.info.preprocess
+    if preset is None:
+        raise ArrayInputError(
+            f"the model {backend.info.name!r} does not say how a picture becomes its input; give "
+            f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
+        )
+    opened = tuple(_opened(picture, max_pixels) for picture in _as_list(pictures))
+    size = _input_size(backend, input_size)
+    views = tuple(preset.view(picture.pixels, size) for picture in opened)
+    images = np.stack([preset.prepared(view, size) for view in views])
+    return Batch(as_batch(images, backend.input_shape), opened, views)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Make one batch of several of the same size."""
+    return Batch(
+        np.concatenate([batch.images for batch in batches]),
+        tuple(picture for batch in batches for picture in batch.pictures),
+        tuple(view for batch in batches for view in batch.views),
+    )
+
+
+def _as_list(pictures: Any) -> list[Any]:
+    one = isinstance(pictures, str | os.PathLike | Picture) or hasattr(pictures, "__array__")
+    listed = [pictures] if one or not isinstance(pictures, Iterable) else list(pictures)
+    if not listed:
+        raise ArrayInputError("`pictures` must hold at least one picture, got an empty list")
+    return listed
+
+
+def _opened(picture: Any, max_pixels: int) -> Picture:
+    return picture if isinstance(picture, Picture) else open_picture(picture, max_pixels=max_pixels)
+
+
+def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
+    height, width, channels = backend.input_shape
+    if channels not in (None, 3):
+        raise ArrayInputError(
+            f"pictures are RGB, but the model takes images of {channels} channels; prepare arrays "
+            "yourself and use attribute"
+        )
+    if height is not None and width is not None:
+        if wanted not in (None, (height, width)):
+            raise ArrayInputError(
+                f"the model takes images of {height} x {width} only, got the input size {wanted}"
+            )
+        return height, width
+    if wanted is None:
+        raise ArrayInputError(
+            "the model takes images of any size; choose one with input_size=(height, width) or "
+            "--input-size"
+        )
+    return wanted

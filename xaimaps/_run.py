@@ -1,0 +1,162 @@
+"""Running methods on a batch, in compiled programs of one batch size each."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xaimaps._arrays import Floats
+from xaimaps._results.attribution import Seconds
+from xaimaps.backend import Backend
+from xaimaps.methods import Maps, Method
+from xaimaps.methods._augment import augmented
+from xaimaps.methods._batching import images_within
+from xaimaps.targets import Target
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method with its settings, checked.
+
+    Attributes:
+        row: the method.
+        layers: the layer's name, or several; empty for a method that looks at the input.
+        options: the method's own options, without its defaults.
+        around: what is done around the method, such as `augment`.
+    """
+
+    row: Method
+    layers: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    around: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keywords of the method's function."""
+        if not self.layers:
+            return self.options
+        layer = self.layers if len(self.layers) > 1 else self.layers[0]
+        return {**self.options, "layer": layer}
+
+    @property
+    def is_light(self) -> bool:
+        """Whether it takes a few passes only, so that sharing the forward pass is worth it."""
+        return re.fullmatch(r"\d F( \+ \d [Bb])*", self.row.cost) is not None
+
+    def arrays(self, batch: Floats) -> dict[str, Array]:
+        """The settings that are arguments of the program: random arrays, and arrays given."""
+        drawn = self.row.draws(batch.shape[1:], **self.settings) if self.row.draws else {}
+        given = {**drawn, **self.settings}
+        return {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+
+    def most_images(self, backend: Backend, batch: Floats, wanted: int) -> int:
+        """How many images run at a time, at most `wanted`, where its memory is bounded."""
+        if "memory" not in self.row.options:
+            return wanted
+        memory = self.options.get("memory", self.row.options["memory"])
+        needs_gradient = "grad" in self.row.needs
+        within = images_within(backend, batch.shape[1:], memory, gradient=needs_gradient)
+        return min(wanted, within)
+
+
+def run_all(
+    backend: Backend, jobs: Sequence[Job], batch: Floats, goal: Target, batch_size: int
+) -> Iterator[tuple[int, Maps, Seconds]]:
+    """Run every job; those of a few passes share one program, and so one forward pass.
+
+    Yields:
+        A job's position, what it found, and how long its program took.
+    """
+    light = [i for i, job in enumerate(jobs) if job.is_light]
+    groups = [light] if light else []
+    groups += [[i] for i in range(len(jobs)) if i not in light]
+    for group in groups:
+        chosen = [jobs[i] for i in group]
+        size = min(job.most_images(backend, batch, batch_size) for job in chosen)
+        found, seconds = _run(backend, chosen, batch, goal, size)
+        for i, maps in zip(group, found, strict=True):
+            yield i, maps, seconds
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A job's part of a program: what is fixed at compilation, and the names of its arrays."""
+
+    job: Job
+    names: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        around = tuple(sorted(self.job.around.items()))
+        return (self.job.row.fn, tuple(sorted(self._fixed.items())), around, self.names)
+
+    @property
+    def _fixed(self) -> dict[str, Any]:
+        return {n: v for n, v in self.job.settings.items() if n not in self.names}
+
+    def __call__(self, backend: Backend, images: Any, target: Target, arrays: Any) -> Maps:
+        explain = augmented(self.job.row.fn, **self.job.around)
+        given = {name: next(arrays) for name in self.names}
+        return explain(backend, images, target, **self._fixed, **given)
+
+
+def _run(
+    backend: Backend, jobs: Sequence[Job], batch: Floats, goal: Target, size: int
+) -> tuple[list[Maps], Seconds]:
+    """Run a batch in chunks of one size through one compiled program."""
+    extra = [job.arrays(batch) for job in jobs]
+    calls = [_Call(job, tuple(arrays)) for job, arrays in zip(jobs, extra, strict=True)]
+    count = len(goal.arrays)
+
+    def program(backend: Backend, images: Any, *arrays: Any) -> list[Maps]:
+        target, rest = goal.with_arrays(arrays[:count]), iter(arrays[count:])
+        return [call(backend, images, target, rest) for call in calls]
+
+    key = (goal.key, tuple(call.key for call in calls))
+    shared = [backend.asarray(value) for arrays in extra for value in arrays.values()]
+    compiling = running = 0.0
+    chunks = []
+    for start in range(0, max(len(batch), 1), size):
+        own = [backend.asarray(array) for array in _chunk(batch, goal.arrays, start, size)]
+        begin = time.perf_counter()
+        compiled = backend.compiled(key, program, *own, *shared)
+        compiling += time.perf_counter() - begin
+        begin = time.perf_counter()
+        chunks.append([_to_numpy(backend, found) for found in compiled(*own, *shared)])
+        running += time.perf_counter() - begin
+    joined = [_joined(list(each), len(batch), goal) for each in zip(*chunks, strict=True)]
+    return joined, Seconds(compiling, running)
+
+
+def _to_numpy(backend: Backend, found: Maps) -> Maps:
+    details = {name: backend.to_numpy(value) for name, value in found.details.items()}
+    return Maps(backend.to_numpy(found.maps), backend.to_numpy(found.outputs), details)
+
+
+def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> list[Array]:
+    """One chunk of the images and the target's arrays, padded to `size` with zeros."""
+    parts = [batch[start : start + size], *(a[..., start : start + size] for a in arrays)]
+    short = size - len(parts[0])
+    if not short:
+        return parts
+    images = np.pad(parts[0], [(0, short), (0, 0), (0, 0), (0, 0)])
+    return [images, *(np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, short)]) for a in parts[1:])]
+
+
+def _joined(parts: Sequence[Maps], count: int, goal: Target) -> Maps:
+    """One batch of the chunks, without the padding; K targets come after the batch axis."""
+
+    def join(arrays: list[Array]) -> Array:
+        whole = np.concatenate(arrays, axis=int(goal.is_several))
+        return np.moveaxis(whole, 1, 0)[:count] if goal.is_several else whole[:count]
+
+    outputs = np.concatenate([part.outputs for part in parts])[:count]
+    details = {name: join([p.details[name] for p in parts]) for name in parts[0].details}
+    return Maps(join([part.maps for part in parts]), outputs, details)

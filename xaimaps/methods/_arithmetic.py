@@ -1,0 +1,20 @@
+"""Elementary functions that are safe at their edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array
+
+
+def divided(xp: Any, values: Array, by: Array) -> Array:
+    """The quotient, and 0 where the divisor is 0."""
+    safe = xp.where(by == 0, xp.ones_like(by), by)
+    quotient = values / safe
+    return xp.where(by == 0, xp.zeros_like(quotient), quotient)
+
+
+def softmax(xp: Any, values: Array) -> Array:
+    """Probabilities over the last axis."""
+    powers = xp.exp(values - xp.max(values, axis=-1, keepdims=True))
+    return powers / xp.sum(powers, axis=-1, keepdims=True)

@@ -1,0 +1,67 @@
+"""What can be put around any method: the mean with a mirrored image, a low-pass filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError, TargetError
+from xaimaps.methods._filters import low_passed
+from xaimaps.methods._maps import Maps
+from xaimaps.targets import Target
+
+
+def augmented(
+    fn: Callable[..., Maps], *, augment: str | None = None, low_pass: float | None = None
+) -> Callable[..., Maps]:
+    """A method that filters what `fn` finds.
+
+    Args:
+        fn: takes `(backend, images, target, **options)`.
+        augment: "flip" takes the mean with the map of the mirrored image, mirrored back; the
+            target is what the image itself decides.
+        low_pass: keeps frequencies up to so many cycles per map; see `low_passed`.
+
+    Raises:
+        MethodError: `augment` is something else.
+    """
+    if augment not in (None, "flip"):
+        raise MethodError(f"`augment` must be 'flip' or None, got {augment!r}")
+
+    def explain(backend: Backend, images: Array, target: Target, **options: Any) -> Maps:
+        if augment == "flip" and target.has_place:
+            raise TargetError("a region is elsewhere in a mirrored image; leave out augment='flip'")
+        found = fn(backend, images, target, **options)
+        lead = 2 if target.is_several else 1
+        if augment == "flip":
+            frozen = target.frozen(backend.xp, found.outputs)
+            found = found._replace(
+                maps=_with_mirrored(fn, backend, images, frozen, found.maps, lead, options)
+            )
+        if low_pass is None:
+            return found
+        return found._replace(maps=_smooth(backend, found.maps, lead, low_pass))
+
+    return explain
+
+
+def _with_mirrored(
+    fn: Callable[..., Maps],
+    backend: Backend,
+    images: Array,
+    target: Target,
+    maps: Array,
+    lead: int,
+    options: dict[str, Any],
+) -> Array:
+    mirrored = fn(backend, backend.xp.flip(images, axis=-2), target, **options).maps
+    return (maps + backend.xp.flip(mirrored, axis=lead + 1)) / 2
+
+
+def _smooth(backend: Backend, maps: Array, lead: int, low_pass: float) -> Array:
+    """Filter maps `(..., h, w)`, or `(..., h, w, C)` that kept their channels."""
+    if len(maps.shape) == lead + 2:
+        return low_passed(backend, maps, low_pass)
+    channels_first = backend.xp.moveaxis(maps, -1, lead)
+    return backend.xp.moveaxis(low_passed(backend, channels_first, low_pass), lead, -1)

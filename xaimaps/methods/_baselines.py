@@ -1,0 +1,105 @@
+"""What an image is compared with: a colour, a blurred copy, noise, or images of one's own.
+
+Colours are those of the picture, before the model's preprocessing: "black" is black whether the
+model calls it 0, -1 or something else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError, nearest
+from xaimaps.methods._filters import blurred
+from xaimaps.methods._maps import native
+
+Baseline = str | Array | None
+"""One of `NAMES`, an array, or None for `default_baseline`."""
+
+COLOURS = {"black": 0.0, "white": 255.0, "gray": 127.5}
+
+NAMES = (*COLOURS, "mean", "blur", "noise", "zeros")
+
+BLUR = 0.05
+"""The width (sigma) of "blur", as a part of the image's shorter side."""
+
+
+def default_baseline(backend: Backend) -> str:
+    """Black where it is known what the model calls black; else the model's own zeros."""
+    return "zeros" if backend.info.preprocess is None else "black"
+
+
+def baselines(
+    backend: Backend, images: Array, baseline: Baseline, noise: Array | None = None
+) -> Array:
+    """The baselines of a batch, `(B, N, H, W, C)`; a length of 1 stands for any N.
+
+    Args:
+        backend: the model, whose preprocessing says what black is.
+        images: `(N, H, W, C)`, as the model takes them.
+        baseline: "black", "white" or "gray"; "mean": each image's mean colour; "blur": each
+            image, blurred; "noise": uniform pixels; "zeros": the model's own zeros; an array
+            `(H, W, C)` or `(B, H, W, C)` as the model takes it; None for `default_baseline`.
+        noise: for "noise", `(B, H, W, C)` from 0 to 1.
+
+    Raises:
+        MethodError: it is none of these, or the model's preprocessing is not known.
+    """
+    name = default_baseline(backend) if baseline is None else baseline
+    if not isinstance(name, str):
+        return _given(backend, images, name)
+    if name not in NAMES:
+        raise MethodError(
+            f"`baseline` must be an array or one of {', '.join(NAMES)}, got {name!r}"
+            f"{nearest(name, NAMES)}"
+        )
+    if name == "noise":
+        return _uniform(backend, images, noise)
+    return _named(backend, images, name)[None, ...]
+
+
+def _named(backend: Backend, images: Array, name: str) -> Array:
+    """One baseline for each image, `(N, H, W, C)`."""
+    xp = backend.xp
+    zeros = xp.zeros_like(images)
+    if name == "zeros":
+        return zeros
+    if name == "mean":
+        return zeros + xp.mean(images, axis=(-3, -2), keepdims=True)
+    if name == "blur":
+        return blurred(backend, images, BLUR * min(images.shape[-3:-1]))
+    return zeros + _colour(backend, images, COLOURS[name], name)
+
+
+def _given(backend: Backend, images: Array, array: Any) -> Array:
+    """A user's own, `(B, 1, H, W, C)`."""
+    if not hasattr(array, "shape") or tuple(array.shape[-3:]) != tuple(images.shape[1:]):
+        raise MethodError(
+            f"`baseline` must be a name or an array of shape {tuple(images.shape[1:])}, alone or "
+            f"several, got {getattr(array, 'shape', array)!r}; preprocess it as the images"
+        )
+    whole = backend.xp.reshape(native(backend, array, images), (-1, 1, *images.shape[1:]))
+    if not whole.shape[0]:
+        raise MethodError("`baseline` must be at least one image, got none")
+    return whole
+
+
+def _uniform(backend: Backend, images: Array, noise: Array | None) -> Array:
+    """Pixels between black and white, `(B, 1, H, W, C)`."""
+    if noise is None:
+        raise MethodError("the baseline 'noise' is for methods that draw it; choose another")
+    black, white = (_colour(backend, images, value, "noise") for value in (0.0, 255.0))
+    return (black + (white - black) * native(backend, noise, images))[:, None, ...]
+
+
+def _colour(backend: Backend, images: Array, value: float, name: str) -> Array:
+    """What the model calls a grey pixel, `(C,)`."""
+    prepare = backend.info.preprocess
+    if prepare is None:
+        raise MethodError(
+            f"the baseline {name!r} needs the model's preprocessing, which is not known; give "
+            "load(preprocess=...), or take the baseline 'zeros'"
+        )
+    return native(backend, prepare.values(np.full(3, value)), images)

@@ -1,0 +1,161 @@
+"""Many variants of the same images through one network, as many at a time as memory allows.
+
+A method that looks at V variants of N images (points of a path, noisy copies, masked ones) makes
+them chunk by chunk inside a scan, so that its memory does not grow with V.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError
+from xaimaps.targets import Target
+
+MEMORY = 512
+"""Default of the option `memory`: MB for the values of one pass through the network."""
+
+_BYTES = 4  # float32
+
+
+def images_within(
+    backend: Backend, image_shape: tuple[int, ...], memory: float, *, gradient: bool = True
+) -> int:
+    """How many images pass through the network at a time, at least one.
+
+    Every layer is counted as if it were kept, which is what a gradient does; a forward pass alone
+    takes less.
+
+    Args:
+        backend: the model; a layer's unknown height and width are taken to be the image's.
+        image_shape: `(H, W, C)`.
+        memory: in MB (10^6 bytes).
+        gradient: count every value twice, for the gradient by it.
+
+    Raises:
+        MethodError: `memory` is not a positive number.
+    """
+    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
+        raise MethodError(f"`memory` must be a number of MB above 0, got {memory!r}")
+    shapes = [layer.shape[1:] for layer in backend.layers()]
+    values = math.prod(image_shape) + sum(_size(shape, image_shape) for shape in shapes)
+    most = int(memory * 1e6 // (_BYTES * values * (2 if gradient else 1)))
+    return max(most, 1)
+
+
+def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
+    """The numbers in one image's value; places that are not known are as many as the image's."""
+    unknown = sum(size is None for size in shape[:2])
+    known = math.prod(size for size in shape if size is not None)
+    return known * math.prod(image_shape[:unknown])
+
+
+def variants_within(
+    backend: Backend, images: Array, memory: float, *, gradient: bool = True
+) -> int:
+    """How many variants of a whole batch `(N, H, W, C)` pass at a time, at least one."""
+    most = images_within(backend, tuple(images.shape[1:]), memory, gradient=gradient)
+    batch: int = images.shape[0]
+    return max(1, most // max(1, batch))
+
+
+def weighted_sum(
+    backend: Backend,
+    fn: Callable[..., Array],
+    weights: Array,
+    xs: tuple[Array, ...],
+    most: int,
+    start: Array,
+) -> Array:
+    r"""$\text{start} + \sum_v w_v f(x_v)$ over variants, `most` at a time.
+
+    Args:
+        backend: for its scan.
+        fn: takes one array `(m, ...)` for each of `xs` and returns `(m, *start.shape)`; what is
+            zero, as the padding of the last chunk, must give it something finite.
+        weights: `(V,)`.
+        xs: arrays `(V, ...)`, what tells the variants apart.
+        most: the largest m.
+        start: what is added to; zeros as a rule.
+    """
+    xp = backend.xp
+
+    def step(total: Array, chunk: tuple[Array, ...]) -> tuple[Array, None]:
+        # Flat: a loop over arrays of seven axes ends in a segmentation fault in jaxlib 0.10.2.
+        values = xp.reshape(fn(*chunk[1:]), (chunk[0].shape[0], -1))
+        return total + xp.sum(chunk[0][:, None] * values, axis=0), None
+
+    chunks = tuple(_chunked(xp, x, most) for x in (weights, *xs))
+    total, _ = backend.scan(step, xp.reshape(start, (-1,)), chunks)
+    return xp.reshape(total, start.shape)
+
+
+def map_chunks(
+    backend: Backend, fn: Callable[..., Array], xs: tuple[Array, ...], most: int
+) -> Array:
+    """`fn` of all variants, `(V, ...)`, `most` at a time; see `weighted_sum`."""
+    xp = backend.xp
+    chunks = tuple(_chunked(xp, x, most) for x in xs)
+    _, found = backend.scan(lambda carry, x: (carry, fn(*x)), xp.zeros((1,)), chunks)
+    return xp.reshape(found, (-1, *found.shape[2:]))[: xs[0].shape[0], ...]
+
+
+def _chunked(xp: Any, x: Array, most: int) -> Array:
+    """`(V, ...)` as `(chunks, m, ...)` with chunks of one size, the last one padded with zeros."""
+    count = x.shape[0]
+    chunks = -(-count // most)
+    size = -(-count // chunks)
+    padding = xp.zeros((chunks * size - count, *x.shape[1:]), dtype=x.dtype)
+    return xp.reshape(xp.concat([x, padding], axis=0), (chunks, size, *x.shape[1:]))
+
+
+def flatten_batch(xp: Any, variants: Array) -> Array:
+    """Variants of a batch `(m, N, ...)` as one batch `(m * N, ...)`."""
+    return xp.reshape(variants, (-1, *variants.shape[2:]))
+
+
+def unflatten_batch(xp: Any, values: Array, count: int, trailing: int) -> Array:
+    """The inverse of `flatten_batch`, for results: `(..., m * N, *t)` as `(m, ..., N, *t)`.
+
+    Args:
+        xp: the namespace.
+        values: of `count` variants; what is before the batch is an axis of K targets.
+        count: m.
+        trailing: the number of axes behind the batch.
+    """
+    axis = len(values.shape) - trailing - 1
+    shape = values.shape
+    whole = (*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
+    return xp.moveaxis(xp.reshape(values, whole), axis, 0)
+
+
+def tile_target(backend: Backend, target: Target, count: int) -> Target:
+    """The target of a batch for `count` variants of it, as `flatten_batch` puts them."""
+
+    def tiled(array: Array) -> Array:
+        native = backend.asarray(array) if isinstance(array, np.ndarray) else array
+        return backend.xp.concat([native] * count, axis=-1)
+
+    return target.with_arrays(tuple(map(tiled, target.arrays)))
+
+
+def zero_maps(xp: Any, images: Array, target: Target, outputs: Array) -> Array:
+    """Zeros for what a method adds up: `(N, H, W, C)`, or `(K, N, H, W, C)`."""
+    scores = target.scores(xp, outputs)
+    return xp.zeros((*scores.shape, *images.shape[1:]), dtype=images.dtype)
+
+
+def gradients_of(backend: Backend, variants: Array, target: Target) -> Array:
+    """The gradients at variants `(m, N, H, W, C)` of a batch: that shape, or `(m, K, N, ...)`."""
+    xp, count = backend.xp, variants.shape[0]
+    found = backend.grad(flatten_batch(xp, variants), tile_target(backend, target, count))
+    return unflatten_batch(xp, found.gradients, count, trailing=3)
+
+
+def align_targets(gradients: Array, ways: Array) -> Array:
+    """`(m, N, H, W, C)` to be multiplied with `(m, N, ...)` or `(m, K, N, ...)`."""
+    return ways if len(gradients.shape) == len(ways.shape) else ways[:, None, ...]

@@ -1,0 +1,170 @@
+"""A layer's channels as masks over the image: what Score-CAM and its relatives share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from xaimaps._resampling import linear_weights
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError
+from xaimaps.methods._arithmetic import divided, softmax
+from xaimaps.methods._batching import (
+    flatten_batch,
+    map_chunks,
+    tile_target,
+    unflatten_batch,
+    variants_within,
+)
+from xaimaps.methods._class_map import class_map
+from xaimaps.methods._maps import Maps, native
+from xaimaps.methods._options import check_count
+from xaimaps.methods._resize import filtered_maps
+from xaimaps.targets import Target, as_target
+
+Variant = Literal["paper", "pytorch-grad-cam", "torch-cam", "authors", "tf-keras-vis"]
+
+
+class Rule(NamedTuple):
+    """How a variant makes its masks and weights.
+
+    Attributes:
+        aligned: the corners of layer and image are the same places, in place of half-pixel centres.
+        early: masks are scaled to 0 to 1 before they are enlarged, in place of after.
+        probability: weights are the probabilities themselves, in place of a softmax of the scores.
+    """
+
+    aligned: bool = False
+    early: bool = False
+    probability: bool = False
+
+
+RULES = {
+    "paper": Rule(),
+    "pytorch-grad-cam": Rule(aligned=True),
+    "torch-cam": Rule(early=True),
+    "authors": Rule(probability=True),
+    "tf-keras-vis": Rule(aligned=True, probability=True),
+}
+
+
+class Masked(NamedTuple):
+    """What the three methods share.
+
+    Attributes:
+        images: `(N, H, W, C)`.
+        outputs: of the clean images.
+        target: what these decided on.
+        rule: the variant's.
+        activations: of the chosen channels, `(N, h, w, C)`.
+        masks: `(C, N, h, w)`, what the activations become before they are enlarged.
+        most: masked batches at a time.
+    """
+
+    images: Array
+    outputs: Array
+    target: Target
+    rule: Rule
+    activations: Array
+    masks: Array
+    most: int
+
+
+def masked(
+    backend: Backend,
+    images: Array,
+    target: Any,
+    layer: str | None,
+    variant: str,
+    channels: int | None,
+    memory: float,
+) -> Masked:
+    """Run the clean images, and make a mask of each channel of the layer.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+        MethodError: there is no such variant, or an option is out of range.
+    """
+    if variant not in RULES:
+        raise MethodError(f"`variant` must be one of {', '.join(RULES)}, got {variant!r}")
+    xp, name, rule = backend.xp, backend.find_map_layer(layer).name, RULES[variant]
+    outputs, kept = backend.forward_with_activations(images, (name,))
+    goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
+    activations = _varied(xp, kept[name], channels)
+    masks = xp.moveaxis(activations, -1, 0)
+    masks = _unit_range(xp, masks) if rule.early else masks
+    most = variants_within(backend, images, memory, gradient=False)
+    return Masked(images, outputs, goal, rule, activations, masks, most)
+
+
+def _varied(xp: Any, activations: Array, channels: int | None) -> Array:
+    """The channels `(N, h, w, C)` that vary the most from place to place."""
+    if channels is None:
+        return activations
+    check_count("channels", channels)
+    order = xp.argsort(-xp.var(activations, axis=(-3, -2)), axis=-1, stable=True)
+    chosen = order[:, None, None, :channels]
+    shape = (*activations.shape[:-1], chosen.shape[-1])
+    return xp.take_along_axis(activations, xp.broadcast_to(chosen, shape), axis=-1)
+
+
+def _unit_range(xp: Any, masks: Array) -> Array:
+    """Each mask `(..., h, w)` scaled to 0 to 1; a constant one becomes 0."""
+    low = xp.min(masks, axis=(-2, -1), keepdims=True)
+    return divided(xp, masks - low, xp.max(masks, axis=(-2, -1), keepdims=True) - low)
+
+
+def masked_scores(
+    backend: Backend, seen: Masked, masks: Array, change: Callable[[Array], Array]
+) -> Array:
+    """The score behind each mask, `(C, ..., N)`, with the enlarged masks changed."""
+    xp, (rows, columns) = backend.xp, _enlarging(backend, seen)
+
+    def fn(masks: Array) -> Array:
+        large = filtered_maps(xp, masks, rows, columns)
+        whole = change(large if seen.rule.early else _unit_range(xp, large))
+        outputs = backend.forward(flatten_batch(xp, seen.images * whole[..., None]))
+        outputs = softmax(xp, outputs) if seen.rule.probability else outputs
+        scores = tile_target(backend, seen.target, masks.shape[0]).scores(xp, outputs)
+        return unflatten_batch(xp, scores, masks.shape[0], 0)
+
+    return map_chunks(backend, fn, (masks,), seen.most)
+
+
+def _enlarging(backend: Backend, seen: Masked) -> tuple[Array, Array]:
+    """The matrices of the resize from the layer to the image."""
+    weights = _aligned_weights if seen.rule.aligned else linear_weights
+    sizes = zip(seen.masks.shape[-2:], seen.images.shape[-3:-1], strict=True)
+    rows, columns = (native(backend, weights(*pair), seen.masks) for pair in sizes)
+    return rows, columns
+
+
+def _aligned_weights(n_in: int, n_out: int) -> np.ndarray[Any, Any]:
+    """The matrix of a linear resize that takes the corners to the corners."""
+    places = np.arange(n_out) * ((n_in - 1) / max(n_out - 1, 1))
+    weights: np.ndarray[Any, Any] = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(n_in)))
+    return weights.astype(np.float32)
+
+
+def mean_scores(
+    backend: Backend, seen: Masked, samples: Array, change: Callable[[Array, Array], Array]
+) -> Array:
+    """The mean of `masked_scores` over changes of the masks, one after the other."""
+
+    def step(total: Array, sample: Array) -> tuple[Array, None]:
+        return total + masked_scores(backend, seen, seen.masks, lambda m: change(m, sample)), None
+
+    xp = backend.xp
+    one = seen.target.scores(xp, seen.outputs)
+    start = xp.zeros((seen.masks.shape[0], *one.shape), dtype=one.dtype)
+    return backend.scan(step, start, samples)[0] / samples.shape[0]
+
+
+def masked_maps(xp: Any, seen: Masked, scores: Array, relu: bool, eigen_smooth: bool) -> Maps:
+    """The maps for the scores behind each mask, `(C, ..., N)`."""
+    weights = xp.moveaxis(scores, 0, -1)
+    weights = weights if seen.rule.probability else softmax(xp, weights)
+    maps = class_map(xp, weights, seen.activations, relu=relu, eigen_smooth=eigen_smooth)
+    return Maps(maps, seen.outputs)

@@ -1,0 +1,61 @@
+"""Weighted sums over a layer's channels, in which every class activation map ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import TargetError
+from xaimaps.methods._pca import first_component
+from xaimaps.targets import as_target, one_hot
+
+
+def class_map(
+    xp: Any,
+    weights: Array,
+    activations: Array,
+    *,
+    relu: bool = False,
+    eigen_smooth: bool = False,
+) -> Array:
+    """The weighted sum over the channels, which all of the family end in.
+
+    Args:
+        xp: the namespace.
+        weights: one for each channel `(..., N, C)`.
+        activations: `(N, *spatial, C)`.
+        relu: keep the positive part only.
+        eigen_smooth: take the first principal component of the centred, weighted activations, with
+            the sign of their sum, as pytorch-grad-cam does.
+
+    Returns:
+        `(..., N, *spatial)`.
+    """
+    places = len(activations.shape) - 2
+    spread = weights[(..., *(None,) * places, slice(None))]
+    return fold_channels(xp, spread * activations, places, relu=relu, eigen_smooth=eigen_smooth)
+
+
+def fold_channels(
+    xp: Any, weighted: Array, places: int, *, relu: bool, eigen_smooth: bool
+) -> Array:
+    """Fold the channels of weighted activations `(..., *spatial, C)`; see `class_map`."""
+    if eigen_smooth:
+        maps = first_component(xp, weighted, places, centre=True)
+    else:
+        maps = xp.sum(weighted, axis=-1)
+    return xp.maximum(maps, xp.zeros_like(maps)) if relu else maps
+
+
+def class_weights(backend: Backend, weights: Array, outputs: Array, target: Any) -> Array:
+    """The dense weights `(..., N, C)` of the target's classes, from `(C, classes)`.
+
+    Raises:
+        TargetError: the target is not a class.
+    """
+    wanted = as_target(target, outputs.shape[0], backend.info.labels)
+    indices = wanted.indices_in(backend.xp, outputs)
+    if indices is None:
+        raise TargetError("CAM explains classes only, got a function; use grad_cam for it")
+    chosen = backend.xp.astype(one_hot(backend.xp, indices, outputs), weights.dtype)
+    return backend.xp.matmul(chosen, backend.xp.matrix_transpose(weights))

@@ -1,0 +1,83 @@
+"""Class activation maps of several layers in one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import LayerError, MethodError
+from xaimaps.methods._arithmetic import divided
+from xaimaps.methods._maps import Maps
+from xaimaps.methods._resize import resized
+
+Fuse = Literal["mean", "max", "product"]
+
+
+def over_layers(method: Callable[..., Maps]) -> Callable[..., Maps]:
+    """Let a method take several layers, and give it the option `fuse`.
+
+    With `layer=("a", "b")` the maps of each layer are made, and fused by `fuse_maps`. All are of
+    one compiled program, in which what the layers share is computed once.
+    """
+
+    @functools.wraps(method)
+    def fused(
+        backend: Backend,
+        images: Array,
+        target: Any = None,
+        layer: str | Sequence[str] | None = None,
+        fuse: Fuse = "mean",
+        **options: Any,
+    ) -> Maps:
+        if layer is None or isinstance(layer, str):
+            return method(backend, images, target, layer=layer, **options)
+        if not layer:
+            raise LayerError("`layer` must name at least one layer, got none")
+        parts = [method(backend, images, target, layer=name, **options) for name in layer]
+        return Maps(fuse_maps(backend, [part.maps for part in parts], fuse), parts[0].outputs)
+
+    signature = inspect.signature(method)
+    option = inspect.Parameter("fuse", inspect.Parameter.KEYWORD_ONLY, default="mean")
+    parameters = [*signature.parameters.values(), option]
+    fused.__dict__["__signature__"] = signature.replace(parameters=parameters)
+    return fused
+
+
+def fuse_maps(backend: Backend, maps: Sequence[Array], fuse: Fuse) -> Array:
+    r"""Fuse maps of several sizes into one of the largest height and width.
+
+    $$M = \mathrm{fuse}_l\; U\Big(\frac{\mathrm{ReLU}(M_l)}{\max \mathrm{ReLU}(M_l)}\Big)$$
+
+    with the bilinear resize $U$, half-pixel centres. The product is Refine-CAM. The
+    libraries that fuse take the minimum from each map first (pytorch-grad-cam, torch-cam), and
+    torch-cam's LayerCAM has the hyperbolic tangent of twice each map; here zero stays zero.
+
+    Args:
+        backend: the maps' own.
+        maps: `(..., N, h, w)`, one for each layer.
+        fuse: "mean", "max" or "product".
+
+    Returns:
+        `(..., N, H, W)`, 0 to 1.
+
+    Raises:
+        MethodError: `fuse` is something else.
+
+    References:
+        Domeniconi et al. 2026, https://arxiv.org/abs/2605.14641 (the product)
+    """
+    xp = backend.xp
+    folds = {"mean": xp.mean, "max": xp.max, "product": xp.prod}
+    if fuse not in folds:
+        raise MethodError(f"`fuse` must be 'mean', 'max' or 'product', got {fuse!r}")
+    size = (max(m.shape[-2] for m in maps), max(m.shape[-1] for m in maps))
+    return folds[fuse](xp.stack([resized(backend, _scaled(xp, m), size) for m in maps]), axis=0)
+
+
+def _scaled(xp: Any, maps: Array) -> Array:
+    """The positive part of each map over its maximum."""
+    positive = xp.maximum(maps, xp.zeros_like(maps))
+    return divided(xp, positive, xp.max(positive, axis=(-2, -1), keepdims=True))

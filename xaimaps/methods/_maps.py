@@ -1,0 +1,74 @@
+"""What every method returns, and the two steps that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from xaimaps.backend import INPUT, Array, Backend, Gradients
+from xaimaps.errors import MethodError
+from xaimaps.targets import Target, as_target
+
+Reduce = Literal["max", "sum", "mean"] | None
+
+
+class Maps(NamedTuple):
+    """A method's result in native arrays.
+
+    Attributes:
+        maps: `(N, h, w)`; `(K, N, h, w)` for K targets; with a channel axis at the end if the
+            method was told to keep the channels.
+        outputs: the model's outputs for the same images, `(N, ...)`.
+        details: other findings by name, `(N, ...)` or `(K, N, ...)`.
+    """
+
+    maps: Array
+    outputs: Array
+    details: Mapping[str, Array] = {}
+
+
+def gradients(backend: Backend, images: Array, target: Any, wrt: str = INPUT) -> Gradients:
+    """Differentiate what the user named as the target."""
+    return backend.grad(images, as_target(target, images.shape[0], backend.info.labels), wrt=wrt)
+
+
+def named(backend: Backend, images: Array, target: Any) -> tuple[Array, Target]:
+    """The outputs of the clean images, and the target that they decide on."""
+    outputs = backend.forward(images)
+    wanted = as_target(target, images.shape[0], backend.info.labels)
+    return outputs, wanted.frozen(backend.xp, outputs)
+
+
+def native(backend: Backend, array: Any, like: Array) -> Array:
+    """A numpy array, or one of the backend's own, as its own in the type of `like`."""
+    own = backend.asarray(array) if isinstance(array, np.ndarray) else array
+    return backend.xp.astype(own, like.dtype)
+
+
+def reduce_channels(xp: Any, values: Array, reduce: Reduce) -> Array:
+    """Fold the last axis; None keeps it.
+
+    Raises:
+        MethodError: `reduce` is something else.
+    """
+    if reduce is None:
+        return values
+    if reduce not in ("max", "sum", "mean"):
+        raise MethodError(f"`reduce` must be 'max', 'sum', 'mean' or None, got {reduce!r}")
+    return getattr(xp, reduce)(values, axis=-1)
+
+
+def spatial_axes(values: Array, batch_axes: int) -> tuple[int, ...]:
+    """The axes between the batch and the channels, counted from the end."""
+    return tuple(range(batch_axes - len(values.shape), -1))
+
+
+def complete(
+    xp: Any, values: Array, target: Target, outputs: Array, start_scores: Array, reduce: Reduce
+) -> Maps:
+    """Maps of values that should sum to the score's difference, and by how much they do not."""
+    difference = target.scores(xp, outputs) - start_scores
+    delta = xp.sum(values, axis=(-3, -2, -1)) - difference
+    return Maps(reduce_channels(xp, values, reduce), outputs, {"completeness_delta": delta})

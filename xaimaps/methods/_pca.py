@@ -1,0 +1,67 @@
+"""The first principal component of a layer's values, in steps that every framework can compile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array
+from xaimaps.methods._arithmetic import divided
+
+_SQUARINGS = 12
+"""The power iteration goes on by doubling: 2^12 steps."""
+
+
+def first_component(xp: Any, values: Array, places: int, *, centre: bool) -> Array:
+    r"""Project every place's channels onto the direction in which they vary the most.
+
+    For the places as rows of $O = U \Sigma V^T$ the map is $O V_1$. Its sign, which $V_1$ leaves
+    open, is such that its product with the mean over the channels is not negative.
+
+    Args:
+        xp: the namespace.
+        values: `(..., *spatial, C)`.
+        places: the number of spatial axes.
+        centre: take each channel's mean over all places from it first.
+
+    Returns:
+        `(..., *spatial)`.
+    """
+    shape = values.shape
+    rows = xp.reshape(values, (*shape[: -places - 1], -1, shape[-1]))
+    mean = xp.mean(rows, axis=-1)
+    if centre:
+        rows = rows - xp.mean(rows, axis=-2, keepdims=True)
+    largest = xp.max(xp.abs(rows), axis=(-2, -1), keepdims=True)
+    found = _projection(xp, divided(xp, rows, largest)) * largest[..., 0]
+    turned = xp.sum(found * mean, axis=-1, keepdims=True) < 0
+    return xp.reshape(xp.where(turned, -found, found), shape[:-1])
+
+
+def _projection(xp: Any, rows: Array) -> Array:
+    """`O V_1` of `(..., P, C)`, by the smaller one of its two Gram matrices."""
+    columns = xp.matrix_transpose(rows)
+    if rows.shape[-2] > rows.shape[-1]:
+        return xp.matmul(rows, _leading(xp, xp.matmul(columns, rows))[..., None])[..., 0]
+    left = _leading(xp, xp.matmul(rows, columns))
+    right = xp.matmul(columns, left[..., None])[..., 0]
+    return left * xp.sqrt(xp.sum(right * right, axis=-1, keepdims=True))
+
+
+def _leading(xp: Any, gram: Array) -> Array:
+    """The unit eigenvector of the largest eigenvalue of `(..., m, m)`; zeros for zeros."""
+    eye = xp.eye(gram.shape[-1], dtype=gram.dtype)
+    power = gram
+    for _ in range(_SQUARINGS):
+        power = divided(xp, power, xp.sum(power * eye, axis=(-2, -1), keepdims=True))
+        power = xp.matmul(power, power)
+    diagonal = xp.sum(power * eye, axis=-1)
+    longest = xp.argmax(diagonal, axis=-1)[..., None] == xp.arange(gram.shape[-1])
+    vector = xp.sum(xp.where(longest[..., None, :], power, xp.zeros_like(power)), axis=-1)
+    for _ in range(2):  # the squarings' rounding errors go, too
+        vector = _unit(xp, xp.matmul(gram, _unit(xp, vector)[..., None])[..., 0])
+    return vector
+
+
+def _unit(xp: Any, vectors: Array) -> Array:
+    scaled = divided(xp, vectors, xp.max(xp.abs(vectors), axis=-1, keepdims=True))
+    return divided(xp, scaled, xp.sqrt(xp.sum(scaled * scaled, axis=-1, keepdims=True)))

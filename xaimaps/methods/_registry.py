@@ -1,0 +1,155 @@
+"""Every method by name: those of this package, and those that other distributions bring."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from xaimaps.backend import Backend, Capability
+from xaimaps.errors import MethodError, nearest
+from xaimaps.methods._maps import Maps
+from xaimaps.methods._method import FAMILIES, Family, Method
+
+GROUP = "xaimaps.methods"
+"""The group of entry points; each names a decorated function or a `Method`."""
+
+Function = TypeVar("Function", bound=Callable[..., Maps])
+
+ROWS: dict[str, Method] = {}
+"""What is registered, in the order of registration; `METHODS` also has what plugins bring."""
+
+
+def method(
+    *,
+    family: Family,
+    needs: Iterable[Capability],
+    paper: str,
+    cost: str,
+    draws: Callable[..., dict[str, Any]] | None = None,
+    defaults: Callable[[Backend], dict[str, object]] | None = None,
+    is_relative: bool = False,
+    is_sensitive: bool = False,
+    tolerance: float | None = None,
+) -> Callable[[Function], Function]:
+    """Register the decorated function under its own name; see `Method` for the arguments."""
+
+    def register(fn: Function) -> Function:
+        register_method(
+            Method(
+                fn,
+                family=family,
+                needs=frozenset(needs),
+                paper=paper,
+                cost=cost,
+                draws=draws,
+                defaults=defaults,
+                is_relative=is_relative,
+                is_sensitive=is_sensitive,
+                tolerance=tolerance,
+            )
+        )
+        return fn
+
+    return register
+
+
+def register_method(method: Method) -> Method:
+    """Add a method to the table, so that it can be called by its name.
+
+    Raises:
+        MethodError: another method has this name.
+    """
+    known = ROWS.setdefault(method.name, method)
+    if known.fn is not method.fn:
+        raise MethodError(
+            f"a method {method.name!r} is registered already, from {known.fn.__module__}; rename "
+            f"the one from {method.fn.__module__}"
+        )
+    return known
+
+
+class _Methods(Mapping[str, Method]):
+    """The table, by family and then by name."""
+
+    def __getitem__(self, name: str) -> Method:
+        return _all_rows()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        rows = _all_rows().values()
+        return iter([row.name for row in sorted(rows, key=_position)])
+
+    def __len__(self) -> int:
+        return len(_all_rows())
+
+
+def _position(row: Method) -> tuple[int, str]:
+    return FAMILIES.index(row.family), row.name
+
+
+METHODS: Mapping[str, Method] = _Methods()
+
+
+def _all_rows() -> dict[str, Method]:
+    _load_plugins()
+    return ROWS
+
+
+@functools.cache
+def _load_plugins() -> None:
+    """Import what other distributions offer; one that is broken hides no other."""
+    for entry in entry_points(group=GROUP):
+        try:
+            found = entry.load()
+            if isinstance(found, Method):
+                register_method(found)
+        except Exception as error:  # whatever a third party's import may raise
+            warnings.warn(
+                f"the method {entry.name!r} of {entry.value} cannot be loaded "
+                f"({type(error).__name__}: {error})",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def refresh() -> None:
+    """Look for plugins again, as some may have been installed since the first look."""
+    _load_plugins.cache_clear()
+
+
+def get_method(method: str | Method | Callable[..., Maps]) -> Method:
+    """Return the table's row for a name; a row as it is; a row for a function.
+
+    A function takes `(backend, images, target, ...)` and returns `Maps`. It need not be
+    registered.
+
+    Raises:
+        MethodError: there is no such method.
+    """
+    if isinstance(method, Method):
+        return method
+    if callable(method):
+        return _row_of(method)
+    if not isinstance(method, str) or method not in METHODS:
+        raise MethodError(
+            f"`method` must be one of {', '.join(METHODS)}, or a function, got {method!r}"
+            f"{nearest(str(method), METHODS)}"
+        )
+    return METHODS[method]
+
+
+def _row_of(fn: Callable[..., Maps]) -> Method:
+    """The registered row of a function, or one made for it."""
+    row = next((row for row in METHODS.values() if row.fn is fn), None)
+    if row is not None:
+        return row
+    parameters = list(inspect.signature(fn).parameters)
+    if len(parameters) < 3:
+        raise MethodError(
+            f"`method` must be a function of (backend, images, target, ...), got one of "
+            f"({', '.join(parameters)})"
+        )
+    return Method(fn, family="custom", needs=frozenset(), paper="", cost="")

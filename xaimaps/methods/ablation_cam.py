@@ -1,0 +1,143 @@
+"""Class activation maps weighed by what is lost without each channel."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import LayerError, MethodError
+from xaimaps.methods._arithmetic import divided
+from xaimaps.methods._batching import (
+    MEMORY,
+    flatten_batch,
+    map_chunks,
+    tile_target,
+    unflatten_batch,
+)
+from xaimaps.methods._class_map import class_map, class_weights
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, spatial_axes
+from xaimaps.methods._registry import method
+from xaimaps.targets import Target, as_target
+
+_MOST = 64
+"""Variants at a time: more would not fit a processor's caches, and are slower there."""
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations", "split"},
+    paper="Desai, Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360",
+    cost="1 F + 1 f for each channel; f is the part behind the layer",
+    tolerance=1e-3,  # a channel's weight is a small difference of two large scores
+)
+@over_layers
+def ablation_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    variant: Literal["paper", "pytorch-grad-cam"] = "paper",
+    relu: bool = True,
+    eigen_smooth: bool = False,
+    memory: float = MEMORY,
+) -> Maps:
+    r"""Activations weighed by how much of the score goes when their channel is set to zero.
+
+    With $y_k$ the score without channel $k$:
+
+    $$w_k = \frac{y - y_k}{|y|}, \qquad M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
+
+    The paper divides by $y$, which turns a map upside down where the score is negative; where it is
+    zero, so are the weights here. Only what lies behind the layer is computed for each channel;
+    nothing, where that is pooling and one dense layer, and the target a class.
+
+    Args:
+        backend: the model; forward passes are all it must do.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        variant: "paper"; "pytorch-grad-cam" divides by the signed score. (Where the smallest
+            activation of an image is not 0, the library sets channels to ten million below it,
+            in place of to zero; no name here stands for that.)
+        relu: keep only what speaks for the target, as the paper does.
+        eigen_smooth: the first principal component over the channels, in place of their sum.
+        memory: bound on the values of one pass from the layer on, in MB.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, in units of the activations.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+        MethodError: there is no such variant.
+
+    References:
+        Desai, Ramaswamy 2020, https://doi.org/10.1109/WACV45572.2020.9093360
+    """
+    if variant not in ("paper", "pytorch-grad-cam"):
+        raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")
+    xp, name = backend.xp, backend.find_map_layer(layer).name
+    activations, rest = backend.split(images, name)
+    outputs = rest(activations)
+    goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
+    scores = goal.scores(xp, outputs)
+    drops = _pooled_drops(backend, name, activations, outputs, goal)
+    if drops is None:
+        most = _most(backend, name, images, memory)
+        without = _without_each(backend, activations, rest, goal, most)
+        drops = xp.moveaxis(scores - without, 0, -1)
+    size = xp.abs(scores) if variant == "paper" else scores
+    weights = divided(xp, drops, size[..., None])
+    maps = class_map(xp, weights, activations, relu=relu, eigen_smooth=eigen_smooth)
+    return Maps(maps, outputs)
+
+
+def _pooled_drops(
+    backend: Backend, name: str, activations: Array, outputs: Array, target: Target
+) -> Array | None:
+    """What a class loses with each channel `(..., N, C)`, where the layer is pooled and weighed.
+
+    There a channel's part of the score is its mean times its weight, and nothing needs to run.
+    """
+    try:
+        head = backend.classifier() if "classifier" in backend.capabilities else None
+    except LayerError:
+        return None
+    if head is None or head.layer != name or target.indices_in(backend.xp, outputs) is None:
+        return None
+    means = backend.xp.mean(activations, axis=spatial_axes(activations, batch_axes=1))
+    return means * class_weights(backend, head.weights, outputs, target)
+
+
+def _without_each(
+    backend: Backend, activations: Array, rest: Any, target: Target, most: int
+) -> Array:
+    """The scores without each channel, `(C, ..., N)`, `most` at a time."""
+    xp = backend.xp
+    channels = xp.arange(activations.shape[-1])
+
+    def fn(gone: Array) -> Array:
+        # A product, and not a choice: compilers fuse it with the pooling that often follows.
+        kept = xp.astype(gone[:, None] != channels, activations.dtype)
+        shape = (kept.shape[0], *(1,) * (len(activations.shape) - 1), kept.shape[1])
+        outputs = flatten_batch(xp, rest(activations * xp.reshape(kept, shape)))
+        scores = tile_target(backend, target, kept.shape[0]).scores(xp, outputs)
+        return unflatten_batch(xp, scores, kept.shape[0], trailing=0)
+
+    return map_chunks(backend, fn, (channels,), most)
+
+
+def _most(backend: Backend, name: str, images: Array, memory: float) -> int:
+    """How many variants of the whole batch pass the layers behind `name` at a time."""
+    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
+        raise MethodError(f"`memory` must be a number of MB above 0, got {memory!r}")
+    layers = backend.layers()
+    names = [layer.name for layer in layers]
+    behind = layers[names.index(name) :] if name in names else layers
+    # What is not known of a size is taken to be the image's.
+    values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
+    most = int(memory * 1e6 // (4 * values * max(1, images.shape[0])))
+    return min(max(1, most), _MOST)

@@ -1,0 +1,97 @@
+"""Integrated gradients along the path on which an image comes into focus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError
+from xaimaps.methods._batching import (
+    MEMORY,
+    align_targets,
+    gradients_of,
+    variants_within,
+    weighted_sum,
+    zero_maps,
+)
+from xaimaps.methods._filters import gaussian
+from xaimaps.methods._maps import Maps, Reduce, complete, named, native
+from xaimaps.methods._options import check_count
+from xaimaps.methods._registry import method
+from xaimaps.methods._resize import filtered
+
+
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Xu et al. 2020, arXiv:2004.03383",
+    cost="(n_steps + 2) F + n_steps B",
+)
+def blur_ig(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    n_steps: int = 100,
+    max_sigma: float = 50,
+    reduce: Reduce = "sum",
+    memory: float = MEMORY,
+) -> Maps:
+    r"""What each pixel adds to the score while the image comes into focus.
+
+    With $L(\sigma)$ the image blurred by a Gaussian of width $\sigma$, zero outside of the image:
+
+    $$M_{ij} = -\sum_c \int_0^{\sigma_{max}} \frac{\partial y}{\partial x_{ijc}}\big(L(\sigma)\big)
+      \frac{\partial L_{ijc}}{\partial \sigma}\, d\sigma$$
+
+    No baseline has to be chosen. The derivative of the blur is exact, where the authors' code
+    takes a difference over 0.01 pixels; the integral is their left sum.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        n_steps: points on the path, evenly spaced in sigma.
+        max_sigma: the width at the blurred end, in pixels.
+        reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
+        memory: bound on the values of one pass, in MB.
+
+    Returns:
+        Signed maps of shape `(N, H, W)`, in units of the score.
+
+    Raises:
+        MethodError: `n_steps` or `max_sigma` is not above 0.
+
+    References:
+        Xu, Venugopalan, Sundararajan 2020, https://arxiv.org/abs/2004.03383
+    """
+    xp, (outputs, wanted) = backend.xp, named(backend, images, target)
+    check_count("n_steps", n_steps)
+    if not max_sigma > 0:
+        raise MethodError(f"`max_sigma` must be a width in pixels above 0, got {max_sigma!r}")
+    sigmas = native(backend, np.arange(n_steps) * (max_sigma / n_steps), images)
+
+    def at(sigmas: Array) -> Array:
+        blurred, change = _blurs(xp, images, sigmas, max_sigma)
+        gradients = gradients_of(backend, blurred, wanted)
+        return align_targets(gradients, change) * gradients
+
+    most = variants_within(backend, images, memory)
+    weights = xp.full_like(sigmas, -max_sigma / n_steps)
+    zeros = zero_maps(xp, images, wanted, outputs)
+    total = weighted_sum(backend, at, weights, (sigmas,), most, zeros)
+    last, _ = _blurs(xp, images, xp.full_like(sigmas[:1], max_sigma), max_sigma)
+    end = wanted.scores(xp, backend.forward(last[0, ...]))
+    return complete(xp, total, wanted, outputs, end, reduce)
+
+
+def _blurs(xp: Any, images: Array, sigmas: Array, most: float) -> tuple[Array, Array]:
+    """The images at each width, `(m, N, H, W, C)`, and their derivatives by it."""
+    height, width = (gaussian(xp, size, sigmas, most) for size in images.shape[-3:-1])
+    rows, rows_slope = (part[:, None, None, :, :] for part in height)
+    columns, columns_slope = (part[:, None, None, :, :] for part in width)
+    once = filtered(xp, images, rows, columns)
+    change = filtered(xp, images, rows_slope, columns) + filtered(xp, images, rows, columns_slope)
+    return once, change

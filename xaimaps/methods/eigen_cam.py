@@ -1,0 +1,118 @@
+"""Class activation maps by principal components."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, gradients
+from xaimaps.methods._pca import first_component
+from xaimaps.methods._registry import method
+from xaimaps.targets import as_target
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations"},
+    paper="Muhammad, Yeasin 2020, arXiv:2008.00299",
+    cost="1 F",
+)
+@over_layers
+def eigen_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    variant: Literal["paper", "pytorch-grad-cam"] = "paper",
+    relu: bool = True,
+) -> Maps:
+    r"""The first principal component of a layer's activations, whatever the target.
+
+    For the places as rows and the channels as columns of $A = U \Sigma V^T$:
+
+    $$M = \mathrm{ReLU}(A V_1)$$
+
+    The sign of $V_1$, which no decomposition fixes, is that of the correlation with the mean of the
+    activations. A map says what is there; it is the same for every target.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: how many maps there are, and no more.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        variant: "paper"; "pytorch-grad-cam" takes each channel's mean over the places away before.
+        relu: keep the positive part only.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, in units of the activations.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+        MethodError: there is no such variant.
+
+    References:
+        Muhammad, Yeasin 2020, https://arxiv.org/abs/2008.00299
+    """
+    if variant not in ("paper", "pytorch-grad-cam"):
+        raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")
+    xp, name = backend.xp, backend.find_map_layer(layer).name
+    outputs, kept = backend.forward_with_activations(images, (name,))
+    places = len(kept[name].shape) - 2
+    maps = first_component(xp, kept[name], places, centre=variant != "paper")
+    scores = as_target(target, images.shape[0], backend.info.labels).scores(xp, outputs)
+    maps = xp.broadcast_to(maps, (*scores.shape, *maps.shape[1:]))
+    return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, outputs)
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations", "grad"},
+    paper="Gildenblat 2021, pytorch-grad-cam",
+    cost="1 F + 1 b",
+)
+@over_layers
+def eigen_grad_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    relu: bool = True,
+) -> Maps:
+    r"""The first principal component of activations times gradients: Eigen-CAM for a target.
+
+    For the places as rows and the channels as columns of
+    $A \odot \partial y / \partial A = U \Sigma V^T$, each column less its mean:
+
+    $$M = \mathrm{ReLU}(U_1 \Sigma_1)$$
+
+    The method is pytorch-grad-cam's own, and so is its formula. The sign is that of the correlation
+    with HiResCAM; there it is left to chance.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        relu: keep the positive part only.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, in units of the score.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+
+    References:
+        Gildenblat 2021, https://github.com/jacobgil/pytorch-grad-cam; after Muhammad, Yeasin
+        2020, https://arxiv.org/abs/2008.00299
+    """
+    xp = backend.xp
+    found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
+    weighted, places = found.gradients * found.activations, len(found.activations.shape) - 2
+    maps = first_component(xp, weighted, places, centre=True)
+    return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, found.outputs)

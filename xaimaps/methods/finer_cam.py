@@ -1,0 +1,136 @@
+"""Grad-CAM of what sets a class apart from those that look like it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError, TargetError
+from xaimaps.methods._class_map import class_map
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, gradients, spatial_axes
+from xaimaps.methods._options import check_count
+from xaimaps.methods._registry import method
+from xaimaps.targets import Target, as_target
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations", "grad"},
+    paper="Zhang et al. 2025, arXiv:2501.11309",
+    cost="1 F + 4 b",
+)
+@over_layers
+def finer_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    references: int = 3,
+    strength: float = 0.6,
+    variant: Literal["paper", "pytorch-grad-cam"] = "paper",
+    relu: bool = True,
+    eigen_smooth: bool = False,
+) -> Maps:
+    r"""Grad-CAM of a class's score less that of the most similar classes.
+
+    $$s = y_c - \gamma \frac{1}{T} \sum_{t=1}^{T} y_{d_t}, \qquad
+    M_{ij} = \mathrm{ReLU}\Big(\sum_k \frac{1}{Z} \sum_{ab}
+    \frac{\partial s}{\partial A_{abk}} A_{ijk}\Big)$$
+
+    The classes $d_t$ are the $T$ others whose scores are closest to $y_c$.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: the classes; a function of the outputs has no similar ones, and is refused.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        references: how many classes T to compare with, at most; one less than there are will do.
+        strength: the factor $\gamma$; 0 is Grad-CAM.
+        variant: "paper"; "pytorch-grad-cam" weighs the references by their probabilities, and
+            differentiates these weights too (its own strength is 1).
+        relu: keep only what speaks for the target, as the paper does.
+        eigen_smooth: the first principal component over the channels, in place of their sum.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, at the layer's own resolution.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+        MethodError: there is no such variant, or fewer than one reference.
+        TargetError: the target is not a class.
+
+    References:
+        Zhang et al. 2025, https://arxiv.org/abs/2501.11309
+    """
+    if variant not in ("paper", "pytorch-grad-cam"):
+        raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")
+    check_count("references", references)
+    xp, name = backend.xp, backend.find_map_layer(layer).name
+    own = as_target(target, images.shape[0], backend.info.labels)
+    found = gradients(backend, images, _WithSimilar(own, references), wrt=name)
+    axes = spatial_axes(found.activations, batch_axes=1)
+    count = min(1 + references, found.outputs.shape[-1])
+    shares = _shares(xp, _grouped(xp, found.scores, count, own.is_several), strength, variant)
+    pooled = _grouped(xp, xp.mean(found.gradients, axis=axes), count, own.is_several)
+    weights = xp.sum(shares[..., None] * pooled, axis=0)
+    maps = class_map(xp, weights, found.activations, relu=relu, eigen_smooth=eigen_smooth)
+    return Maps(maps, found.outputs)
+
+
+@dataclass(frozen=True)
+class _WithSimilar(Target):
+    """Each class, and behind it the others with the closest scores: `((1 + T) * K, N)`."""
+
+    own: Target
+    most: int
+
+    @property
+    def key(self) -> Hashable:
+        return ("similar", self.own.key, self.most)
+
+    @property
+    def is_several(self) -> bool:
+        return True
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return self.own.arrays
+
+    def with_arrays(self, arrays: tuple[Array, ...]) -> _WithSimilar:
+        return _WithSimilar(self.own.with_arrays(arrays), self.most)
+
+    def indices_in(self, xp: Any, outputs: Array) -> Array:
+        own = self.own.indices_in(xp, outputs)
+        if own is None:
+            raise TargetError("finer_cam compares classes, got a function; use grad_cam for it")
+        own = own if self.own.is_several else own[None, :]
+        indices = xp.arange(outputs.shape[-1], dtype=own.dtype)
+        is_own = own[..., None] == indices
+        score = xp.sum(xp.where(is_own, outputs, xp.zeros_like(outputs)), axis=-1, keepdims=True)
+        distance = xp.where(is_own, xp.full_like(score, -1.0), xp.abs(outputs - score))
+        nearest = xp.argsort(distance, axis=-1, stable=True)[..., : 1 + self.most]
+        first = xp.moveaxis(nearest, -1, 0)
+        return xp.astype(xp.reshape(first, (-1, first.shape[-1])), own.dtype)
+
+
+def _grouped(xp: Any, values: Array, count: int, is_several: bool) -> Array:
+    """`((1 + T) * K, N, ...)` as `(1 + T, K, N, ...)`, without K where there is one target."""
+    shape = (count, -1) if is_several else (count,)
+    return xp.reshape(values, (*shape, *values.shape[1:]))
+
+
+def _shares(xp: Any, scores: Array, strength: float, variant: str) -> Array:
+    r"""$\partial s / \partial y$ for the class and its references, `(1 + T, ..., N)`."""
+    others = scores[1:, ...]
+    if variant == "paper" or not others.shape[0]:
+        parts = xp.ones_like(others) / max(others.shape[0], 1)
+    else:  # s = y_c - strength * sum_t q_t y_t with q the softmax over the references
+        powers = xp.exp(others - xp.max(others, axis=0))
+        q = powers / xp.sum(powers, axis=0)
+        parts = q * (1 + others - xp.sum(q * others, axis=0))
+    return xp.concat([xp.ones_like(scores[:1, ...]), -strength * parts], axis=0)

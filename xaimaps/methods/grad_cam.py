@@ -1,0 +1,57 @@
+"""Grad-CAM: activations weighted by their mean gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array, Backend
+from xaimaps.methods._class_map import class_map
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, gradients, spatial_axes
+from xaimaps.methods._registry import method
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations", "grad"},
+    paper="Selvaraju et al. 2017, arXiv:1610.02391",
+    cost="1 F + 1 b",
+)
+@over_layers
+def grad_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    relu: bool = True,
+    eigen_smooth: bool = False,
+) -> Maps:
+    r"""Where a layer's activations raise the score, weighted by their mean gradient.
+
+    $$\alpha_k = \frac{1}{Z} \sum_{ij} \frac{\partial y}{\partial A_{ijk}}, \qquad
+    M_{ij} = \mathrm{ReLU}\Big(\sum_k \alpha_k A_{ijk}\Big)$$
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        relu: keep only what speaks for the target, as the paper does.
+        eigen_smooth: the first principal component over the channels, in place of their sum.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, at the layer's own resolution.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+
+    References:
+        Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391
+    """
+    xp = backend.xp
+    found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
+    weights = xp.mean(found.gradients, axis=spatial_axes(found.activations, batch_axes=1))
+    maps = class_map(xp, weights, found.activations, relu=relu, eigen_smooth=eigen_smooth)
+    return Maps(maps, found.outputs)

@@ -1,0 +1,106 @@
+"""Grad-CAM++, and what libraries of other names compute for it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from xaimaps.backend import Array, Backend
+from xaimaps.errors import MethodError
+from xaimaps.methods._arithmetic import divided
+from xaimaps.methods._class_map import class_map
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, gradients, spatial_axes
+from xaimaps.methods._registry import method
+
+PlusPlus = Literal["paper", "pytorch-grad-cam", "torch-cam", "xplique", "tf-keras-vis", "monai"]
+
+PLUS_PLUS = ("paper", "pytorch-grad-cam", "torch-cam", "xplique", "tf-keras-vis", "monai")
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations", "grad"},
+    paper="Chattopadhay et al. 2018, arXiv:1710.11063",
+    cost="1 F + 1 b",
+)
+@over_layers
+def grad_cam_plusplus(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    variant: PlusPlus = "paper",
+    relu: bool = True,
+    eigen_smooth: bool = False,
+) -> Maps:
+    r"""Grad-CAM with places weighed by how few of them it takes to explain the score.
+
+    With $g = \partial y / \partial A$, for the score $e^y$:
+
+    $$\alpha_{ijk} = \frac{g_{ijk}^2}{2 g_{ijk}^2 + \sum_{ab} A_{abk}\, g_{ijk}^3}, \quad
+    w_k = \sum_{ij} \alpha_{ijk}\, \mathrm{ReLU}(g_{ijk}), \quad
+    M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
+
+    The factor $e^y$ of every weight, which overflows, is left out: it scales a map as a whole.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        variant: "paper"; or what a library of that name computes. "pytorch-grad-cam" adds 1e-6 to
+            the denominator, which is of the size of the squared gradients themselves;
+            "torch-cam" has lost its alpha, its weights are the sums of $g^2\,\mathrm{ReLU}(g)$;
+            "xplique" takes means where the paper has sums; "tf-keras-vis" lets each channel's
+            alphas sum to 1; "monai" has $\sum_{ab} A_{abk} g_{abk}^3$ in the denominator.
+        relu: keep only what speaks for the target, as the paper does.
+        eigen_smooth: the first principal component over the channels, in place of their sum.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, at the layer's own resolution.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+        MethodError: there is no such variant.
+
+    References:
+        Chattopadhay et al. 2018, https://arxiv.org/abs/1710.11063
+    """
+    if variant not in PLUS_PLUS:
+        raise MethodError(f"`variant` must be one of {', '.join(PLUS_PLUS)}, got {variant!r}")
+    xp = backend.xp
+    found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
+    weights = plusplus_weights(xp, found.gradients, found.activations, variant)
+    maps = class_map(xp, weights, found.activations, relu=relu, eigen_smooth=eigen_smooth)
+    return Maps(maps, found.outputs)
+
+
+def plusplus_weights(xp: Any, g: Array, activations: Array, variant: PlusPlus = "paper") -> Array:
+    """The weights `(..., N, C)` of `grad_cam_plusplus`."""
+    axes = spatial_axes(activations, batch_axes=1)
+    positive, squares = xp.maximum(g, xp.zeros_like(g)), g * g
+    if variant == "torch-cam":
+        return xp.sum(squares * positive, axis=axes)
+    if variant == "paper":  # both sides over g^2, so that small gradients do not underflow
+        total = xp.sum(activations, axis=axes, keepdims=True)
+        return xp.sum(divided(xp, positive, 2 + total * positive), axis=axes)
+    alphas = _alphas(xp, g, squares, activations, variant)
+    fold = xp.mean if variant == "xplique" else xp.sum
+    return fold(alphas * positive, axis=axes)
+
+
+def _alphas(xp: Any, g: Array, squares: Array, activations: Array, variant: PlusPlus) -> Array:
+    """The alphas, as four libraries write them."""
+    axes = spatial_axes(activations, batch_axes=1)
+    fold = xp.mean if variant == "xplique" else xp.sum
+    if variant == "monai":
+        cubes = xp.sum(activations * squares * g, axis=axes, keepdims=True)
+    else:
+        cubes = fold(activations, axis=axes, keepdims=True) * squares * g
+    small = {"pytorch-grad-cam": 1e-6, "monai": 1e-7}.get(variant, 0)
+    alphas = divided(xp, squares, 2 * squares + cubes + small)
+    if variant == "tf-keras-vis":
+        return divided(xp, alphas, xp.sum(alphas, axis=axes, keepdims=True))
+    return alphas

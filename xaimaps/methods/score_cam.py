@@ -1,0 +1,73 @@
+"""Score-CAM: activations weighted by the score of the image that each channel masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaimaps.backend import Array, Backend
+from xaimaps.methods._batching import MEMORY
+from xaimaps.methods._channel_masks import Variant, masked, masked_maps, masked_scores
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps
+from xaimaps.methods._registry import method
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations"},
+    paper="Wang et al. 2020, arXiv:1910.01279",
+    cost="1 F + 1 F for each channel",
+    # A softmax over scores turns their differences into ratios.
+    tolerance=1e-3,
+)
+@over_layers
+def score_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    variant: Variant = "paper",
+    channels: int | None = None,
+    relu: bool = True,
+    eigen_smooth: bool = False,
+    memory: float = MEMORY,
+) -> Maps:
+    r"""Activations weighed by the score of the image behind each of them as a mask.
+
+    With the bilinear resize $U$ to the image's size and $s$, which scales a mask to 0 to 1:
+
+    $$w = \mathrm{softmax}_k\, y\big(x \odot s(U(A_k))\big), \qquad
+    M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
+
+    The score of the paper's baseline image, the same for each channel, cancels in the softmax. What
+    a mask hides becomes zero, as the model takes it. A constant channel hides everything.
+
+    Args:
+        backend: the model; forward passes are all it must do.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        variant: "paper"; "pytorch-grad-cam" enlarges by aligned corners; "torch-cam" scales masks
+            before it enlarges them; the "authors" published code that weighs by the probability
+            itself, and "tf-keras-vis" does so by aligned corners.
+        channels: only so many channels, those that vary the most from place to place
+            (Faster-Score-CAM); None for all.
+        relu: keep only what speaks for the target, as the paper does.
+        eigen_smooth: the first principal component over the channels, in place of their sum.
+        memory: bound on the values of one pass, in MB.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, at the layer's own resolution.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+        MethodError: there is no such variant, or an option is out of range.
+
+    References:
+        Wang et al. 2020, https://arxiv.org/abs/1910.01279
+    """
+    seen = masked(backend, images, target, layer, variant, channels, memory)
+    scores = masked_scores(backend, seen, seen.masks, lambda mask: mask)
+    return masked_maps(backend.xp, seen, scores, relu, eigen_smooth)

@@ -1,0 +1,47 @@
+"""What is explained: a class, several classes, the top ones, or any score of the outputs.
+
+A target has two forms. A `TargetSpec` is what the user asked for; it prints as text, and
+`parse_target` reads that text back. A `Target` is made of it once the batch and the labels are
+known; it turns the outputs `(N, ...)` of a model into the score of each image.
+"""
+
+from xaimaps.targets._base import Array, Classes, Labels, Target, TargetSpec, one_hot
+from xaimaps.targets._classes import Several, Top
+from xaimaps.targets._make import (
+    as_spec,
+    as_target,
+    box,
+    contrast,
+    output,
+    region,
+    several,
+    similarity,
+)
+from xaimaps.targets._parse import parse_target
+from xaimaps.targets._scores import Box, Contrast, Function, Output, Region, Similarity
+
+__all__ = [
+    "Array",
+    "Box",
+    "Classes",
+    "Contrast",
+    "Function",
+    "Labels",
+    "Output",
+    "Region",
+    "Several",
+    "Similarity",
+    "Target",
+    "TargetSpec",
+    "Top",
+    "as_spec",
+    "as_target",
+    "box",
+    "contrast",
+    "one_hot",
+    "output",
+    "parse_target",
+    "region",
+    "several",
+    "similarity",
+]

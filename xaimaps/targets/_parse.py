@@ -1,0 +1,181 @@
+"""The text of a target, the same in Python, on the command line and in a manifest.
+
+    target    = contrast, or several with ";" between: "tabby; 285" ("tabby;" for a list of one)
+    contrast  = single, or "A vs B"
+    single    = a label, an index, "top-K", "[A, B]" with a class for each image,
+                region:FILE@CLASS, box:X0,Y0,X1,Y1@CLASS, output:I,J, similarity:FILE,
+                or a target in parentheses
+
+A label or a file in double quotes is taken literally, with the escapes of JSON.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable
+
+from xaimaps.errors import TargetError
+from xaimaps.targets._base import TargetSpec
+from xaimaps.targets._classes import Top
+from xaimaps.targets._scores import Output
+from xaimaps.targets._spatial import (
+    BoxSpec,
+    RegionSpec,
+    SimilaritySpec,
+    checked_axis,
+    checked_box,
+)
+from xaimaps.targets._spec import KINDS, ClassSpec, ContrastSpec, PerImageSpec, SeveralSpec
+
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_VERSUS = r"\s+vs\s+"
+
+
+def parse_target(text: str) -> TargetSpec:
+    """Read a target.
+
+    Args:
+        text: as `str` of a target writes it: "Egyptian cat", "285", "top-3", "A vs B", "A; B",
+            "region:mask.png@dog", "box:0,0,8,8@dog", "output:2" or "similarity:cat.jpg".
+
+    Raises:
+        TargetError: it is none of these.
+
+    Example:
+        >>> parse_target("Egyptian cat vs tabby") == contrast("Egyptian cat", "tabby")
+        True
+    """
+    parts = _split(text, ";")
+    if len(parts) == 1:
+        return _contrast(text)
+    if not parts[-1].strip():
+        parts.pop()
+    return SeveralSpec(tuple(map(_contrast, parts)))
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split where the separator is outside of quotes and brackets."""
+    parts, depth, start = [], 0, 0
+    for match in re.finditer(rf"{_QUOTED}|[(\[]|[)\]]|{separator}", text):
+        token = match.group()
+        if token in "([":
+            depth += 1
+        elif token in ")]":
+            depth -= 1
+        elif not token.startswith('"') and depth <= 0:
+            parts.append(text[start : match.start()])
+            start = match.end()
+    return [*parts, text[start:]]
+
+
+def _contrast(text: str) -> TargetSpec:
+    sides = _split(text, _VERSUS)
+    if len(sides) == 1:
+        return _single(text.strip())
+    if len(sides) > 2:
+        raise TargetError(f"a contrast has two sides, got {text!r}; write (A vs B) vs C")
+    return ContrastSpec(tuple(_single(side.strip()) for side in sides))
+
+
+def _single(text: str) -> TargetSpec:
+    if text.startswith("(") and _closes(text):
+        return parse_target(text[1:-1])
+    if text.startswith("[") and text.endswith("]"):
+        inner = text[1:-1].strip()
+        return PerImageSpec(tuple(_class(part).name for part in _split(inner, ",") if inner))
+    _refuse_description(text)
+    if top := re.fullmatch(r"top-?([1-9]\d*)", text, re.ASCII):
+        return Top(int(top[1]))
+    kind, colon, rest = text.partition(":")
+    if colon and kind in KINDS:
+        return _READERS[kind](rest)
+    if colon and (near := difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.75)):
+        raise TargetError(f"no kind of target is called {kind!r}; nearest: {near[0]!r}")
+    return _class(text)
+
+
+def _refuse_description(text: str) -> None:
+    if text.startswith("<"):
+        raise TargetError(
+            f"{text!r} describes what was made in Python, and cannot be read back; make it again"
+        )
+
+
+def _closes(text: str) -> bool:
+    """Whether the bracket that a text begins with is closed by its last character only."""
+    depth = 0
+    for match in re.finditer(rf"{_QUOTED}|[()]", text):
+        depth += {"(": 1, ")": -1}.get(match.group(), 0)
+        if depth == 0:
+            return match.end() == len(text)
+    return False
+
+
+def _class(text: str) -> ClassSpec:
+    text = text.strip()
+    if re.fullmatch(_QUOTED, text):
+        return ClassSpec(_unquoted(text))
+    return ClassSpec(int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else text)
+
+
+def _file(text: str) -> str:
+    """The path of a file, in quotes or without."""
+    _refuse_description(text)
+    return _unquoted(text) if re.fullmatch(_QUOTED, text) else text
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return str(json.loads(text, strict=False))
+    except json.JSONDecodeError:
+        raise TargetError(f"the quotes of {text} have an escape that is not JSON's") from None
+
+
+def _region(text: str) -> RegionSpec:
+    path, of, axis = _with_channel(text, "region:mask.png@dog")
+    return RegionSpec(_file(path), of, axis)
+
+
+def _box(text: str) -> BoxSpec:
+    corners, of, axis = _with_channel(text, "box:x0,y0,x1,y1@dog")
+    numbers = _integers(corners, "box:x0,y0,x1,y1@dog")
+    if len(numbers) != 4:
+        raise TargetError(f"a box has four corners, got {corners!r}; write box:x0,y0,x1,y1@dog")
+    return BoxSpec(checked_box((numbers[0], numbers[1], numbers[2], numbers[3])), of, axis)
+
+
+def _with_channel(text: str, like: str) -> tuple[str, ClassSpec, int]:
+    """Split what comes before the class, the class, and the axis of the classes."""
+    parts = _split(text, "@")
+    if len(parts) < 2 or not parts[0] or not parts[-1]:
+        raise TargetError(f"a region needs a class after '@', got {text!r}; write {like}")
+    name, *axis = re.split(r",axis=(-?\d+)$", parts[-1])
+    return "@".join(parts[:-1]), _class(name), checked_axis(int(axis[0]) if axis else -1)
+
+
+def _output(text: str) -> Output:
+    return Output(_integers(text, "output:2"))
+
+
+def _integers(text: str, like: str) -> tuple[int, ...]:
+    numbers = text.split(",") if text.strip() else []
+    try:
+        return tuple(int(number) for number in numbers)
+    except ValueError:
+        raise TargetError(f"expected whole numbers as in {like}, got {text!r}") from None
+
+
+def _similarity(text: str) -> SimilaritySpec:
+    if not text:
+        raise TargetError("a similarity needs a file, as in similarity:cat.jpg")
+    return SimilaritySpec(_file(text))
+
+
+_READERS: dict[str, Callable[[str], TargetSpec]] = {
+    "region": _region,
+    "box": _box,
+    "output": _output,
+    "similarity": _similarity,
+}

@@ -1,0 +1,204 @@
+"""Targets of a mask, a box or an embedding, which may come from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xaimaps.errors import TargetError
+from xaimaps.targets._base import Labels, TargetSpec
+from xaimaps.targets._classes import class_index
+from xaimaps.targets._scores import Box, Region, Similarity
+from xaimaps.targets._spec import ClassSpec, batch_last, quoted
+
+if TYPE_CHECKING:
+    from xaimaps.backend import Backend
+
+
+class InMemory:
+    """An array that did not come from a file; equal to one of the same content."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = np.array(array)
+        self._digest = hashlib.sha256(self.array.tobytes()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, InMemory) and np.array_equal(self.array, other.array)
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.array.shape))
+        return f"<array {shape} {self._digest[:8]}>"
+
+
+Source = str | InMemory
+
+
+@dataclass(frozen=True)
+class _FromSource(TargetSpec):
+    """A target with an array, in memory or in a file."""
+
+    source: Source
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.source,) if isinstance(self.source, str) else ()
+
+    @property
+    def unrecorded(self) -> tuple[str, ...]:
+        if isinstance(self.source, str):
+            return ()
+        return (f"the target holds the array {self.source}; save it and name the file",)
+
+    @property
+    def _text(self) -> str:
+        return quoted(self.source) if isinstance(self.source, str) else str(self.source)
+
+    def _one_of(self, index: int, rank: int) -> TargetSpec:
+        """The part of an array with an entry for each image that belongs to one of them."""
+        if isinstance(self.source, str) or self.source.array.ndim == rank:
+            return self
+        return replace(self, source=InMemory(self.source.array[index]))
+
+
+@dataclass(frozen=True)
+class RegionSpec(_FromSource):
+    """The mean score of a class over a mask: `region:mask.png@dog`."""
+
+    of: ClassSpec
+    axis: int = -1
+
+    def __str__(self) -> str:
+        return f"region:{self._text}@{self.of}{_axis(self.axis)}"
+
+    def for_image(self, index: int) -> TargetSpec:
+        return self._one_of(index, rank=2)
+
+    def resolve(self, batch: int, labels: Labels) -> Region:
+        mask = _read_mask(self.source) if isinstance(self.source, str) else self.source.array
+        weights = batch_last(checked_mask(mask), batch, 2, "mask")
+        return Region(weights, class_index(self.of.name, labels), self.axis)
+
+
+@dataclass(frozen=True)
+class BoxSpec(TargetSpec):
+    """The mean score of a class over a box: `box:x0,y0,x1,y1@dog`."""
+
+    corners: tuple[int, int, int, int]
+    of: ClassSpec
+    axis: int = -1
+
+    def __str__(self) -> str:
+        return f"box:{','.join(map(str, self.corners))}@{self.of}{_axis(self.axis)}"
+
+    def resolve(self, batch: int, labels: Labels) -> Box:
+        return Box(self.corners, class_index(self.of.name, labels), self.axis)
+
+
+def _axis(axis: int) -> str:
+    return "" if axis == -1 else f",axis={axis}"
+
+
+@dataclass(frozen=True)
+class SimilaritySpec(_FromSource):
+    """The cosine with an embedding, that of a picture or one in a file: `similarity:cat.jpg`."""
+
+    def __str__(self) -> str:
+        return f"similarity:{self._text}"
+
+    def for_image(self, index: int) -> TargetSpec:
+        return self._one_of(index, rank=1)
+
+    def loaded(self, backend: Backend, size: tuple[int, int]) -> TargetSpec:
+        if not isinstance(self.source, str):
+            return self
+        if self.source.endswith(".npy"):
+            return SimilaritySpec(InMemory(_read_array(self.source)))
+        return SimilaritySpec(InMemory(_embedding(backend, self.source, size)))
+
+    def resolve(self, batch: int, labels: Labels) -> Similarity:
+        if isinstance(self.source, str):
+            raise TargetError(
+                f"the embedding of {self.source!r} needs the model that makes it; use attribute "
+                "or explain"
+            )
+        return Similarity(batch_last(checked_vector(self.source.array), batch, 1, "embedding"))
+
+
+def checked_mask(mask: Any) -> np.ndarray[Any, Any]:
+    """Return the weights of a mask.
+
+    Raises:
+        TargetError: it has another rank than 2 or 3, or is empty.
+    """
+    weights = np.asarray(mask, np.float32)
+    if weights.ndim not in (2, 3) or not np.isfinite(weights).all() or not weights.any():
+        raise TargetError(
+            f"`mask` must be an array (h, w) or (N, h, w) that is not all zeros, got shape "
+            f"{weights.shape}"
+        )
+    return weights
+
+
+def checked_vector(embedding: Any) -> np.ndarray[Any, Any]:
+    """Return an embedding, or one for each image.
+
+    Raises:
+        TargetError: it has another rank than 1 or 2, or is zero.
+    """
+    vector = np.asarray(embedding, np.float32)
+    if vector.ndim not in (1, 2) or not np.isfinite(vector).all() or not vector.any():
+        raise TargetError(
+            f"`embedding` must be a vector (D,) or (N, D) other than zero, got shape {vector.shape}"
+        )
+    return vector
+
+
+def checked_axis(axis: int) -> int:
+    """Return where the outputs of a segmentation have their classes, or raise a TargetError."""
+    if axis not in (-1, 1):
+        raise TargetError(f"`axis` must be -1 for outputs (N, h, w, C) or 1, got {axis!r}")
+    return axis
+
+
+def checked_box(corners: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Return the corners of a box that has pixels, or raise a TargetError."""
+    x0, y0, x1, y1 = (operator.index(corner) for corner in corners)
+    if not (0 <= x0 < x1 and 0 <= y0 < y1):
+        raise TargetError(
+            f"`box` must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, got {corners}; x1 and y1 are "
+            "after the last column and row"
+        )
+    return x0, y0, x1, y1
+
+
+def _read_mask(path: str) -> np.ndarray[Any, Any]:
+    """The mask in a picture, where black is outside, or in an .npy file."""
+    from xaimaps._images.open import open_picture
+
+    return _read_array(path) if path.endswith(".npy") else open_picture(path).pixels.max(axis=-1)
+
+
+def _read_array(path: str) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(np.load(Path(path), allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise TargetError(
+            f"the target's file {path!r} must be a NumPy array, but cannot be read ({error})"
+        ) from None
+
+
+def _embedding(backend: Backend, path: str, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """The model's own outputs for a picture, `(D,)`."""
+    from xaimaps._prepare import prepare
+
+    images = backend.asarray(prepare(backend, path, size).images)
+    run = backend.compiled("forward", lambda backend, images: backend.forward(images), images)
+    return np.asarray(backend.to_numpy(run(images))[0])

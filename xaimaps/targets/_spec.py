@@ -1,0 +1,184 @@
+"""What users ask for, as values that print: classes, and what is composed of other targets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xaimaps.errors import TargetError
+from xaimaps.targets._base import Array, Classes, Labels, Target, TargetSpec
+from xaimaps.targets._classes import Several, class_index, repeated_index
+from xaimaps.targets._scores import Contrast
+
+if TYPE_CHECKING:
+    from xaimaps.backend import Backend
+
+KINDS = ("region", "box", "output", "similarity")
+"""The words before a colon that say what kind of target follows."""
+
+# What has a meaning of its own in the text of a target, and so is only read literally in quotes.
+_SPECIAL = re.compile(r'["@:;,()\[\]<>]|\svs\s|^top-?[1-9]\d*$|^-?\d+$', re.ASCII)
+
+
+def quoted(text: str) -> str:
+    """Put a label or a path in quotes if it would be read as something else."""
+    is_plain = text and text == text.strip() and not _SPECIAL.search(text)
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class ClassSpec(TargetSpec):
+    """One class, by its index or its label."""
+
+    name: int | str
+
+    def __str__(self) -> str:
+        return quoted(self.name) if isinstance(self.name, str) else str(self.name)
+
+    def resolve(self, batch: int, labels: Labels) -> Classes:
+        return repeated_index(self.name, batch, labels)
+
+
+@dataclass(frozen=True)
+class PerImageSpec(TargetSpec):
+    """A class for each image of the batch."""
+
+    names: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"[{', '.join(str(ClassSpec(name)) for name in self.names)}]"
+
+    def for_image(self, index: int) -> ClassSpec:
+        return ClassSpec(self.names[index])
+
+    def resolve(self, batch: int, labels: Labels) -> Classes:
+        require_one_per_image((len(self.names),), batch)
+        return Classes(np.asarray([class_index(name, labels) for name in self.names], np.int32))
+
+
+def require_one_per_image(shape: Sequence[int], batch: int) -> None:
+    """Raise a TargetError unless a list or array of classes has one for each image."""
+    if tuple(shape) != (batch,):
+        raise TargetError(
+            f"`target` must have one entry for each of the {batch} images, got shape "
+            f"{tuple(shape)}; for several targets of each image use xaimaps.several(...)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Given(TargetSpec):
+    """A target that was given as one, or a framework's own array of classes."""
+
+    target: Target
+
+    def __str__(self) -> str:
+        if isinstance(self.target, Classes) and not self.target.is_several:
+            return str(PerImageSpec(tuple(np.asarray(self.target.indices).tolist())))
+        return f"<{type(self.target).__name__}>"
+
+    @property
+    def unrecorded(self) -> tuple[str, ...]:
+        text = str(self)
+        return (f"the target is {text}, made in Python",) if text.startswith("<") else ()
+
+    def for_image(self, index: int) -> TargetSpec:
+        if isinstance(self.target, Classes) and not self.target.is_several:
+            return ClassSpec(int(np.asarray(self.target.indices)[index]))
+        return self
+
+    def resolve(self, batch: int, labels: Labels) -> Target:
+        if isinstance(self.target, Classes):
+            require_one_per_image(self.target.indices.shape[-1:], batch)
+        return self.target
+
+
+@dataclass(frozen=True)
+class _Composite(TargetSpec):
+    """A target that is made of other targets."""
+
+    children: tuple[TargetSpec, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(file for child in self.children for file in child.files)
+
+    @property
+    def unrecorded(self) -> tuple[str, ...]:
+        return tuple(why for child in self.children for why in child.unrecorded)
+
+    @property
+    def is_function(self) -> bool:
+        return any(child.is_function for child in self.children)
+
+    def for_image(self, index: int) -> TargetSpec:
+        return self._mapped(lambda child: child.for_image(index))
+
+    def loaded(self, backend: Backend, size: tuple[int, int]) -> TargetSpec:
+        return self._mapped(lambda child: child.loaded(backend, size))
+
+    def _mapped(self, change: Callable[[TargetSpec], TargetSpec]) -> TargetSpec:
+        return type(self)(tuple(map(change, self.children)))
+
+    def _singles(self, batch: int, labels: Labels) -> list[Target]:
+        """The children, each of which must have one score for each image."""
+        return [_single(child, batch, labels) for child in self.children]
+
+
+class SeveralSpec(_Composite):
+    """Several targets of every image: `tabby; 285`, or `tabby;` for a single one."""
+
+    def __str__(self) -> str:
+        texts = [f"({one})" if isinstance(one, SeveralSpec) else str(one) for one in self.children]
+        return "; ".join(texts) if len(texts) > 1 else f"{texts[0]};"
+
+    @property
+    def members(self) -> tuple[TargetSpec, ...]:
+        return self.children
+
+    def resolve(self, batch: int, labels: Labels) -> Several:
+        return Several(tuple(self._singles(batch, labels)))
+
+
+class ContrastSpec(_Composite):
+    """One score minus another: `Egyptian cat vs tabby`."""
+
+    def __str__(self) -> str:
+        return " vs ".join(
+            f"({one})" if isinstance(one, _Composite) else str(one) for one in self.children
+        )
+
+    def resolve(self, batch: int, labels: Labels) -> Contrast:
+        return Contrast(*self._singles(batch, labels))
+
+
+def _single(spec: TargetSpec, batch: int, labels: Labels) -> Target:
+    target = spec.resolve(batch, labels)
+    if target.is_several:
+        raise TargetError(
+            f"`several` and `contrast` take one class or function at a time, got {str(spec)!r}; "
+            "name them one by one"
+        )
+    return target
+
+
+def batch_last(
+    array: np.ndarray[Any, Any], batch: int, rank: int, name: str
+) -> np.ndarray[Any, Any]:
+    """One array of a rank for every image, or one for each, as `(..., N)`."""
+    if array.ndim == rank:
+        return np.repeat(array[..., None], batch, axis=-1)
+    if len(array) != batch:
+        raise TargetError(f"`{name}` must be one, or one for each of the {batch} images")
+    return np.moveaxis(array, 0, -1)
+
+
+def native_classes(array: Array) -> Given:
+    """A framework's own array, whose values may not be known yet, but whose type is."""
+    if "int" not in str(array.dtype):
+        raise TargetError(f"`target` must hold integers, got an array of {array.dtype}")
+    return Given(Classes(array))
