@@ -583,7 +583,7 @@ def test_every_row_ends_as_the_table_says(built):
 
 
 def test_a_model_in_memory_must_hold_its_own_weights():
-    with pytest.raises(ModelLoadError, match="'kernel' lies in another file"):
+    with pytest.raises(ModelLoadError, match="'kernel' is stored in another file"):
         load(external())
 
 

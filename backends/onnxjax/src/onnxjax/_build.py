@@ -26,7 +26,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 Opsets = Mapping[str, int]
 
 IN_PLACE = "consumed_inputs"
-"""Below opset 6 any operator may have this attribute, about memory only."""
+"""An attribute that any operator may have below opset 6; it concerns memory only."""
 
 
 def build_graph(

@@ -67,7 +67,7 @@ def custom_jvp(
     Args:
         jvp: what `jax.custom_jvp.defjvp` takes.
         nondiff_argnums: the positions of arguments that are no arrays.
-        symbolic_zeros: whether `jvp` wants to know which tangents are zero.
+        symbolic_zeros: whether `jvp` is told which tangents are zero.
     """
 
     def decorate(fn: Callable[..., Array]) -> Callable[..., Array]:

@@ -126,7 +126,7 @@ def _result_bytes(rule: Rule, fn: Callable[..., Any], inputs: Sequence[Array]) -
     require_jax()
     try:
         return _traced_bytes(fn, inputs, rule.static)
-    except Exception:  # whatever is wrong with the inputs, the rule itself will say
+    except Exception:  # the rule itself reports what is wrong with the inputs
         return 8 * sum(sizes)
 
 

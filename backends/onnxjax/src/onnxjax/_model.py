@@ -1,4 +1,4 @@
-"""The ONNX front door: `load` a file, `apply` it like any JAX function, `run` it once."""
+"""Load an ONNX file, apply it like any JAX function, or run it once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Params = dict[str, Array]
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output as the file declares it; None stands for a size that varies."""
+    """An input or output as the file declares it; None is a size that varies."""
 
     name: str
     shape: tuple[int | None, ...] | None
@@ -40,9 +40,9 @@ class OnnxModel:
     Attributes:
         graph: its nodes and static values.
         params: its weights by the file's names, a pytree that may be trained.
-        inputs: what it takes.
-        outputs: what it gives.
-        metadata: the file's own notes.
+        inputs: the arrays that it takes.
+        outputs: the arrays that it returns.
+        metadata: the file's own metadata.
     """
 
     graph: Graph
@@ -66,7 +66,7 @@ class OnnxModel:
             inputs: arrays, one for each of `self.inputs`; a small numpy array of integers, or of
                 a few numbers, is static: the graph may take shapes, axes and scales from it.
             outputs: the names of the values to return, any in the graph; None for its outputs.
-            taps: what to add to a value before the rest of the graph sees it, by name. A zero
+            taps: what to add to a value before any other node reads it, by name. A zero
                 changes nothing, and the gradient with respect to it is that of the value.
             bypass: values that are taken to equal the first input of their node.
 

@@ -39,10 +39,10 @@ class Node:
         operator: the ONNX operator.
         rule: what computes it.
         inputs: value names, "" for an optional one that is missing.
-        outputs: value names, "" for one that nobody wants.
+        outputs: value names, "" for one that is not used.
         attributes: by schema name, in Python's own types.
         subgraphs: the bodies of If, Loop and Scan.
-        metadata: what the exporter noted of the node's origin.
+        metadata: what the exporter recorded of the node's origin.
     """
 
     name: str

@@ -52,7 +52,7 @@ Kind = Literal[
     "matmul",  # a product of stacks of matrices
     "einsum",  # sums of products by an equation
     "attention",  # mixes values by the similarity of queries and keys
-    "recurrent",  # goes through a sequence
+    "recurrent",  # a recurrent layer over a sequence
     "control",  # runs other graphs
     "batch_norm",  # normalises by stored statistics
     "norm",  # normalises by the statistics of its input

@@ -1,8 +1,8 @@
 """The order of axes in which a platform's loops are fast.
 
-ONNX has channels before places. XLA's loops and matrix products on CPU run along the last axis,
-which is short in the deep layers of a network, where channels are many. There, maps are computed
-with channels last; XLA removes the transpositions between one operator and the next.
+ONNX has channels before the spatial axes. XLA's loops and matrix products on CPU run along the last
+axis, which is short in the deep layers of a network, where channels are many. There, feature maps
+are computed with channels last; XLA removes the transpositions between one operator and the next.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array = Any
 
 
 def is_channels_last() -> bool:
-    """Whether maps are computed with channels last."""
+    """Whether feature maps are computed with channels last."""
     return jax.default_backend() == "cpu"
 
 
@@ -34,13 +34,13 @@ def first(x: Array) -> Array:
 
 
 def is_moved(*arrays: Array | None) -> bool:
-    """Whether a rule on these is run with channels last: they have places, and are no constants."""
+    """Whether a rule runs on these with channels last: if they have spatial axes and are traced."""
     rank = max(np.ndim(a) for a in arrays if a is not None)
     return rank > 2 and is_channels_last() and not all(map(is_static, arrays))
 
 
-def over_places(fn: Callable[[Array, int], Array], x: Array) -> Array:
-    """Compute `fn(x, axis)`, whose places begin at `axis`, in the order that is fast."""
+def over_positions(fn: Callable[[Array, int], Array], x: Array) -> Array:
+    """Compute `fn(x, axis)`, whose spatial axes begin at `axis`, in the order that is fast."""
     return first(fn(last(x), 1)) if is_channels_last() else fn(x, 2)
 
 
@@ -51,7 +51,7 @@ def axis_of(axis: int, rank: int) -> int:
 
 
 def elementwise(fn: Callable[..., Array]) -> Callable[..., Array]:
-    """A function that broadcasts maps (N, C, *spatial), in the order that is fast.
+    """A function that broadcasts feature maps (N, C, *spatial), in the order that is fast.
 
     An array of lower rank, as of a value for each channel, is broadcast as numpy would.
     """

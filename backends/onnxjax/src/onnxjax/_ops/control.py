@@ -54,7 +54,7 @@ def loop(
         known = 2**62 if trips is None else int(trips)
         if known <= UNROLLED or trips is None:
             return _unroll(body, known, condition, state)
-        if (condition is None or bool(condition)) and _goes_on(body, state):
+        if (condition is None or bool(condition)) and _always_continues(body, state):
             return _repeat(body, known, state)
     return _while(body, trips, condition, state)
 
@@ -75,11 +75,11 @@ def _unroll(body: Body, trips: int, condition: Array | None, state: Arrays) -> A
 
 
 def _stacked(parts: Arrays) -> Array:
-    """What each round gives, one upon the other; known if all of it is."""
+    """The results of all rounds, stacked; static if all of them are."""
     return np.stack(parts) if all(map(is_static, parts)) else jnp.stack(parts)
 
 
-def _goes_on(body: Body, state: Arrays) -> bool:
+def _always_continues(body: Body, state: Arrays) -> bool:
     """Whether the body's own condition always holds, whatever the data."""
     found = []
 

@@ -2,7 +2,7 @@
 
 On CPU maps have channels last while they are convolved. There XLA's own convolution is slow where
 a layer is depthwise (one input channel for each output), 1x1, or has strides and few products for
-a place or windows that do not overlap. The first is a sum of shifted products (`depthwise.py`),
+a position or windows that do not overlap. The first is a sum of shifted products (`depthwise.py`),
 the others are matrix products. Accelerators get XLA's own convolution throughout.
 """
 
@@ -165,19 +165,19 @@ def _channels_last(
 def _is_apart(
     sizes: Sequence[Any], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> bool:
-    """Whether no two places see the same, as in patch embeddings; not asked of unknown sizes."""
+    """Whether no two windows overlap, as in patch embeddings; False for unknown sizes."""
     is_apart = all(s >= max(k, 2) for k, s in zip(kernel, strides, strict=True))
     return is_apart and max(dilations) == 1 and all(isinstance(size, int) for size in sizes)
 
 
 def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
-    """Where batch and channels of a map, outputs and channels of a kernel, and places are."""
+    """The order of axes of a feature map and of a kernel, as `lax` takes it."""
     maps = (0, rank + 1, *range(1, rank + 1))
     return lax.ConvDimensionNumbers(maps, (rank + 1, rank, *range(rank)), maps)
 
 
 def _mix(x: Array, w: Array) -> Array:
-    """One matrix product for all places of all images."""
+    """One matrix product for all positions of all images."""
     outputs = w.shape[-1]
     y = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) @ w.reshape(-1, outputs)
     return y.reshape(*x.shape[:-1], outputs)
@@ -186,7 +186,7 @@ def _mix(x: Array, w: Array) -> Array:
 def _patches(
     x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads, dilations: Sequence[int]
 ) -> Array:
-    """What the kernel sees at each place, as channels (*kernel, C): one axis after the other."""
+    """The window at each position, as channels (*kernel, C): one axis after the other."""
     windows = [*zip(kernel, strides, pads, dilations, strict=True)]
     for axis, (size, stride, pad, dilation) in reversed([*enumerate(windows, start=1)]):
         parts = window_shifts(x, [size], [stride], [pad], [dilation], axis)
@@ -195,7 +195,7 @@ def _patches(
 
 
 def _pieces(x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads) -> Array:
-    """The same where no two places overlap: the map is cut up, which takes no concatenation."""
+    """The same where no two windows overlap: a reshape, without concatenation."""
     windows = [*zip(x.shape[1:-1], kernel, strides, pads, strict=True)]
     counts = [max((n + lo + hi - k) // s + 1, 0) for n, k, s, (lo, hi) in windows]
     edges = [

@@ -88,7 +88,7 @@ def col2im(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """Add up the columns of `x` (N, C * block, L), each a patch, where they lie in the image."""
+    """Add up the patches that are columns of `x` (N, C * block, L) at their positions."""
     x = jnp.asarray(x)
     image, block = tuple(map(int, image_shape)), tuple(map(int, block_shape))
     rank = len(image)
@@ -122,12 +122,12 @@ def deform_conv(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """A convolution whose kernel reads at places moved by `offset`, times `mask`."""
+    """A convolution whose kernel reads at positions moved by `offset`, times `mask`."""
     x, w, offset = jnp.asarray(x), jnp.asarray(w), jnp.asarray(offset)
     if spatial_rank(x) != 2:
         raise UnsupportedModelError(f"DeformConv works on images, not on {spatial_rank(x)} axes")
     n, kernel, out = x.shape[0], w.shape[2:], offset.shape[2:]
-    still = _kernel_places(
+    still = _kernel_positions(
         out, kernel, strides or (1, 1), dilations or (1, 1), (pads or (0, 0))[:2]
     )
     moved = offset.reshape(n * offset_group, math.prod(kernel), 2, *out) + jnp.asarray(
@@ -143,7 +143,7 @@ def deform_conv(
     return y if b is None else y + jnp.reshape(b, (1, -1, 1, 1))
 
 
-def _kernel_places(
+def _kernel_positions(
     out: Sequence[int],
     kernel: Sequence[int],
     strides: Sequence[int],

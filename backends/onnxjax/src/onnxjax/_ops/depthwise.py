@@ -1,8 +1,8 @@
 """Depthwise convolution on CPU: a sum of shifted products, and so is its transpose.
 
 XLA's own is slow there. The sum is fast, but its transpose as JAX finds it, a sum of padded
-products, is not: input gradients take 1.5 to 3 times as long. What is fast is to spread the
-gradient out once and to convolve that with the flipped kernel. The derivative below is therefore
+products, is not: input gradients take 1.5 to 3 times as long. What is fast is to dilate the
+gradient once and to convolve that with the flipped kernel. The derivative below is therefore
 written as the transpose of this, which JAX transposes back.
 """
 
@@ -51,7 +51,7 @@ def _shifted_products(x: Array, w: Array, strides: Steps, pads: Borders, dilatio
 def _pull(
     g: Array, *, w: Array, sizes: Steps, strides: Steps, pads: Borders, dilations: Steps
 ) -> Array:
-    """What each place of a map gave to `g`: this spread out, padded, and the kernel flipped."""
+    """The gradient by the input: `g` dilated, padded, and convolved with the flipped kernel."""
     edges = [
         ((k - 1) * d - lo, size + lo - 1 - (n - 1) * s, s - 1)
         for k, d, (lo, _), size, n, s in zip(

@@ -140,7 +140,7 @@ def is_inf(xp: Any, x: Array, *, detect_negative: int = 1, detect_positive: int 
 
 @op("BitShift", elementwise=True, kind="compare", differentiable=False)
 def bit_shift(xp: Any, x: Array, y: Array, *, direction: str) -> Array:
-    """Move the bits by y places."""
+    """Shift the bits by y."""
     return xp.left_shift(x, y) if direction == "LEFT" else xp.right_shift(x, y)
 
 

@@ -32,8 +32,8 @@ def gather(xp: Any, x: Array, indices: Array, *, axis: int = 0) -> Array:
 
 @op("GatherElements", kind="slice", homogeneous=True)
 def gather_elements(xp: Any, x: Array, indices: Array, *, axis: int = 0) -> Array:
-    """One element for each index, which replaces its own place along an axis."""
-    return xp.asarray(x)[_places(indices, axis)]
+    """One element for each index, which repositions its own position along an axis."""
+    return xp.asarray(x)[_positions(indices, axis)]
 
 
 @op("GatherND", kind="slice", homogeneous=True)
@@ -46,22 +46,22 @@ def gather_nd(xp: Any, x: Array, indices: Array, *, batch_dims: int = 0) -> Arra
     return xp.asarray(x)[(*batch, *(indices[..., i] for i in range(indices.shape[-1])))]
 
 
-def _places(indices: Array, axis: int) -> tuple[Array, ...]:
+def _positions(indices: Array, axis: int) -> tuple[Array, ...]:
     """The full address of every index that counts along one axis only."""
     rank = len(indices.shape)
-    places = [
+    positions = [
         np.arange(size).reshape(-1, *(1,) * (rank - 1 - i)) for i, size in enumerate(indices.shape)
     ]
-    places[axis] = indices
-    return tuple(places)
+    positions[axis] = indices
+    return tuple(positions)
 
 
 @op("ScatterElements", "Scatter")
 def scatter_elements(
     xp: Any, x: Array, indices: Array, updates: Array, *, axis: int = 0, reduction: str = "none"
 ) -> Array:
-    """The data with one update at each index, which replaces its own place along an axis."""
-    return _update(xp, x, _places(indices, axis), updates, reduction)
+    """The data with one update at each index, which repositions its own position along an axis."""
+    return _update(xp, x, _positions(indices, axis), updates, reduction)
 
 
 @op("ScatterND")
@@ -89,11 +89,11 @@ def _update(xp: Any, x: Array, at: tuple[Array, ...], updates: Array, reduction:
 
 
 def _all_different(at: tuple[Array, ...]) -> bool:
-    """Whether it is known while the graph is traced that no place is addressed twice."""
+    """Whether it is known while the graph is traced that no position is addressed twice."""
     if not all(map(is_static, at)):
         return False
-    places = np.stack([np.ravel(index) for index in np.broadcast_arrays(*at)])
-    return bool(np.unique(places, axis=1).shape == places.shape)
+    positions = np.stack([np.ravel(index) for index in np.broadcast_arrays(*at)])
+    return bool(np.unique(positions, axis=1).shape == positions.shape)
 
 
 @op("TopK", since=11, static=[1], homogeneous=True)

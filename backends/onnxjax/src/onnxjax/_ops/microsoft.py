@@ -114,9 +114,9 @@ def fused_matmul(
     return alpha * jnp.matmul(a, b)
 
 
-def _oriented(a: Array, transposed: int, batch_behind: int) -> Array:
-    """The rows may lie in front of the batch, and the last two axes may be swapped."""
-    a = jnp.moveaxis(jnp.asarray(a), 0, -2) if batch_behind else jnp.asarray(a)
+def _oriented(a: Array, transposed: int, rows_first: int) -> Array:
+    """Move the rows from before the batch axes, and swap the last two axes, on request."""
+    a = jnp.moveaxis(jnp.asarray(a), 0, -2) if rows_first else jnp.asarray(a)
     return jnp.swapaxes(a, -1, -2) if transposed and a.ndim > 1 else a
 
 

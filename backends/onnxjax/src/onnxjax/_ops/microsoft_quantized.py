@@ -232,7 +232,7 @@ def qlinear_global_average_pool(
     *,
     channels_last: int = 0,
 ) -> Array:
-    """The mean over all places of a quantised tensor."""
+    """The mean over all spatial positions of a quantised tensor."""
     axes = tuple(range(1, x.ndim - 1)) if channels_last else tuple(range(2, x.ndim))
     total = jnp.sum(centred(x, x_zero), axis=axes, keepdims=True)
     count = np.float32(math.prod(x.shape[a] for a in axes))
@@ -337,7 +337,7 @@ def qlinear_conv_microsoft(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """ONNX's own operator, with the channels behind on request."""
+    """ONNX's own operator, with channels last on request."""
     y = qlinear_conv(
         xp,
         _to_front(x, channels_last),
@@ -363,7 +363,7 @@ def nhwc_max_pool(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """The maximum of each window, with the channels behind."""
+    """The maximum of each window, with channels last."""
     y = max_pool(
         xp,
         _to_front(x, 1),

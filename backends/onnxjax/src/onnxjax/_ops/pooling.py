@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxjax._jax import custom_jvp, jnp
-from onnxjax._ops.channels import elementwise, over_places
+from onnxjax._ops.channels import elementwise, over_positions
 from onnxjax._ops.windows import Ints, Window, pooling_windows, spatial_rank
 from onnxjax.registry import op
 
@@ -35,7 +35,7 @@ def max_pool(
     strides: Ints = None,
     n_outputs: int = 1,
 ) -> Array | tuple[Array, Array]:
-    """The maximum of each window, and on request where it lies in the flattened input."""
+    """The maximum of each window, and on request its index in the flattened input."""
     x = jnp.asarray(x)
     windows = pooling_windows(
         x.shape[2:],
@@ -47,26 +47,26 @@ def max_pool(
         strides=strides,
     )
     y = max_of(x, windows)
-    return y if n_outputs == 1 else (y, _places(x, windows, storage_order))
+    return y if n_outputs == 1 else (y, _indices(x, windows, storage_order))
 
 
 def max_of(x: Array, windows: Sequence[Window]) -> Array:
-    """The maxima over windows on the axes behind batch and channels."""
+    """The maxima over windows on the axes after batch and channels."""
 
-    def maxima(x: Array, places: int) -> Array:
-        for axis, window in reversed(list(enumerate(windows, places))):
+    def maxima(x: Array, first: int) -> Array:
+        for axis, window in reversed(list(enumerate(windows, first))):
             x = _axis_max(x, axis, window)
         return x
 
-    return over_places(maxima, x)
+    return over_positions(maxima, x)
 
 
 def _axis_max_jvp(
     axis: int, window: Window, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
-    y, place = _first_max(window.parts(x, axis, _lowest(x.dtype)))
-    return y, _select(place, window.parts(dx, axis, 0))
+    y, number = _first_max(window.parts(x, axis, _lowest(x.dtype)))
+    return y, _select(number, window.parts(dx, axis, 0))
 
 
 @custom_jvp(_axis_max_jvp, nondiff_argnums=(1, 2))
@@ -75,19 +75,19 @@ def _axis_max(x: Array, axis: int, window: Window) -> Array:
 
 
 def _first_max(parts: Any) -> tuple[Array, Array]:
-    """The largest part at each place, and the number of the first one that has it."""
+    """The elementwise maximum of the parts, and the number of the first part that has it."""
     (_, best), *others = enumerate(parts)
-    place = jnp.zeros(best.shape, jnp.int32)
+    number = jnp.zeros(best.shape, jnp.int32)
     for i, part in others:
         better = (part > best) | jnp.isnan(part)
-        best, place = jnp.where(better, part, best), jnp.where(better, i, place)
-    return best, place
+        best, number = jnp.where(better, part, best), jnp.where(better, i, number)
+    return best, number
 
 
-def _select(place: Array, parts: Any) -> Array:
-    """At each place, the part of that number."""
+def _select(number: Array, parts: Any) -> Array:
+    """Each element from the part of that number."""
     return functools.reduce(
-        jnp.add, (jnp.where(place == i, part, 0) for i, part in enumerate(parts))
+        jnp.add, (jnp.where(number == i, part, 0) for i, part in enumerate(parts))
     )
 
 
@@ -95,16 +95,16 @@ def _lowest(dtype: Any) -> Any:
     return -np.inf if jnp.issubdtype(dtype, jnp.inexact) else jnp.iinfo(dtype).min
 
 
-def _places(x: Array, windows: Sequence[Window], column_major: int) -> Array:
-    """Where each maximum lies in the whole flattened input."""
+def _indices(x: Array, windows: Sequence[Window], column_major: int) -> Array:
+    """The index of each maximum in the whole flattened input."""
     spatial = x.shape[2:]
     flat = np.arange(math.prod(spatial)).reshape(spatial, order="F" if column_major else "C")
     planes = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *(1,) * len(spatial))
-    places = jnp.asarray(planes * flat.size + flat, jnp.result_type(int))
+    indices = jnp.asarray(planes * flat.size + flat, jnp.result_type(int))
     for axis, window in reversed(list(enumerate(windows, 2))):
         x, chosen = _first_max(window.parts(x, axis, _lowest(x.dtype)))
-        places = _select(chosen, window.parts(places, axis, 0))
-    return places
+        indices = _select(chosen, window.parts(indices, axis, 0))
+    return indices
 
 
 @op("AveragePool", kind="average_pool", homogeneous=True, planar=True)
@@ -138,14 +138,14 @@ def average_pool(
 
 
 def sum_of(x: Array, windows: Sequence[Window]) -> Array:
-    """The sums over windows on the axes behind batch and channels."""
+    """The sums over windows on the axes after batch and channels."""
 
-    def sums(x: Array, places: int) -> Array:
-        for axis, window in reversed(list(enumerate(windows, places))):
+    def sums(x: Array, first: int) -> Array:
+        for axis, window in reversed(list(enumerate(windows, first))):
             x = functools.reduce(jnp.add, window.parts(x, axis, 0))
         return x
 
-    return over_places(sums, x)
+    return over_positions(sums, x)
 
 
 def _wide(dtype: Any) -> Any:
@@ -213,13 +213,13 @@ def _root(total: Array, p: float) -> Array:
     integer=("com.microsoft", "QLinearGlobalAveragePool"),
 )
 def global_average_pool(xp: Any, x: Array) -> Array:
-    """The mean over all places, which stay as axes of size 1."""
-    return xp.mean(x, axis=_places_of(x), keepdims=True)
+    """The mean over all spatial positions, which stay as axes of size 1."""
+    return xp.mean(x, axis=_spatial_axes(x), keepdims=True)
 
 
 @op("GlobalMaxPool", kind="global_max_pool", homogeneous=True, planar=True)
 def global_max_pool(xp: Any, x: Array) -> Array:
-    """The maximum over all places, which stay as axes of size 1."""
+    """The maximum over all spatial positions, which stay as axes of size 1."""
     flat = jnp.reshape(x, (*x.shape[:2], -1))
     first = jnp.argmax(flat, axis=2, keepdims=True)
     y = jnp.take_along_axis(flat, first, axis=2)
@@ -228,13 +228,13 @@ def global_max_pool(xp: Any, x: Array) -> Array:
 
 @op("GlobalLpPool", since=2, kind="pool", homogeneous=True, planar=True)
 def global_lp_pool(xp: Any, x: Array, *, p: int = 2) -> Array:
-    """The p-norm over all places, which stay as axes of size 1."""
+    """The p-norm over all spatial positions, which stay as axes of size 1."""
     x = jnp.asarray(x)
-    total = jnp.sum(_power(x, p), axis=_places_of(x), keepdims=True)
+    total = jnp.sum(_power(x, p), axis=_spatial_axes(x), keepdims=True)
     return _root(total, p).astype(x.dtype)
 
 
-def _places_of(x: Array) -> tuple[int, ...]:
+def _spatial_axes(x: Array) -> tuple[int, ...]:
     return tuple(range(2, x.ndim))
 
 

@@ -96,7 +96,7 @@ def dequantize(x: Array, scale: Array, zero: Array | None) -> Array:
 
 
 def quantize(x: Array, scale: Array, zero: Array | None, dtype: Any) -> Array:
-    """The floats that stand for the integers of real values."""
+    """The floats that represent the integers of real values."""
     return saturated(exact_quotient(x, scale), zero, dtype)
 
 
@@ -118,7 +118,7 @@ def nearest(x: Array) -> Array:
 
 
 def _range(dtype: Any) -> tuple[float, float]:
-    """The smallest and largest integer; a zero point that was computed stands for uint8."""
+    """The smallest and largest integer; a zero point that was computed means uint8."""
     dtype = np.dtype(np.uint8) if dtype == np.float32 else dtype
     if not jnp.issubdtype(dtype, jnp.integer):
         raise UnsupportedModelError(

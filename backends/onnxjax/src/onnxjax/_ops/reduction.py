@@ -1,4 +1,4 @@
-"""Reductions over axes, running sums, and the places of extremes."""
+"""Reductions over axes, running sums, and the indices of extremes."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ for _name, _reduction in REDUCTIONS.items():
 def arg_max(
     xp: Any, x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
 ) -> Array:
-    """Where the largest value lies along an axis."""
+    """The index of the largest value along an axis."""
     return _arg(xp, xp.argmax, x, axis, bool(keepdims), bool(select_last_index))
 
 
@@ -133,7 +133,7 @@ def arg_max(
 def arg_min(
     xp: Any, x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
 ) -> Array:
-    """Where the smallest value lies along an axis."""
+    """The index of the smallest value along an axis."""
     return _arg(xp, xp.argmin, x, axis, bool(keepdims), bool(select_last_index))
 
 

@@ -134,16 +134,16 @@ def max_roi_pool(
 
 
 def _cells(low: Array, high: Array, cells: int, size: int) -> Array:
-    """Which of an axis's places belong to each region's cells: (R, cells, size)."""
+    """Which positions of an axis belong to each region's cells: (R, cells, size)."""
     step = jnp.maximum(high - low + 1, 1)[:, None] / cells
-    number, places = jnp.arange(cells), jnp.arange(size)
+    number, positions = jnp.arange(cells), jnp.arange(size)
     start = jnp.clip(jnp.floor(number * step) + low[:, None], 0, size)
     stop = jnp.clip(jnp.ceil((number + 1) * step) + low[:, None], 0, size)
-    return (places >= start[..., None]) & (places < stop[..., None])
+    return (positions >= start[..., None]) & (positions < stop[..., None])
 
 
 def _masked_max(y: Array, inside: Array, axis: int) -> Array:
-    """The maximum along `axis` over each cell's places, first at ties."""
+    """The maximum along `axis` over each cell's positions, the first of equal ones."""
     rows = jnp.moveaxis(y, axis, -1)
     masked = jnp.where(inside[:, None, None], rows[..., None, :], -jnp.inf)
     first = jnp.argmax(masked, axis=-1, keepdims=True)

@@ -36,7 +36,7 @@ def upsample_7(xp: Any, x: Array, *, mode: str = "nearest", scales: Sequence[flo
 @op("Upsample", since=9, static=(1,))
 @op("Resize", since=10, static=(1,), kind="resize", homogeneous=True)
 def upsample_9(xp: Any, x: Array, scales: Array, *, mode: str = "nearest") -> Array:
-    """Scale each axis; a pixel's place is its corner."""
+    """Scale each axis; a pixel's position is its corner."""
     return resize(
         xp,
         x,
@@ -99,7 +99,7 @@ class _Plan:
         return self.size == self.length and (self.scale, self.start, self.stop) == (1, 0, 1)
 
     def coordinates(self, mode: str, kind: np.dtype[Any]) -> Array:
-        """Where in the input each output element lies.
+        """The position in the input of each output element.
 
         Every runtime computes them in float32, whose errors decide what the nearest element is.
         """

@@ -1,6 +1,6 @@
 """Arithmetic whose last bit is that of ONNX Runtime's kernels.
 
-Quantised values are rounded to integers again and again; where a sum lies on a tie, its last bit
+Quantised values are rounded to integers again and again; where a sum is a tie, its last bit
 decides which neighbour it becomes, and XLA may choose another order or instruction than is written.
 """
 

@@ -1,4 +1,4 @@
-"""Reading images between their pixels, where a grid or an affine map says."""
+"""Interpolation of images at the positions that a grid or an affine map gives."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ def grid_sample(
     mode: str = "linear",
     padding_mode: str = "zeros",
 ) -> Array:
-    """Sample `x` (N, C, *spatial) where `grid` (N, *out, rank) says; -1 and 1 are the edges."""
+    """Sample `x` (N, C, *spatial) at `grid` (N, *out, rank); -1 and 1 are the edges."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
     if mode not in ("linear", "nearest", "cubic") or padding_mode not in _PADDINGS:
         raise UnsupportedModelError(
             f"GridSample has no mode {mode!r} with padding {padding_mode!r}"
         )
     x, grid = jnp.asarray(x), jnp.asarray(grid)
-    places = [
+    positions = [
         ((g + 1) * (n - 1) / 2) if align_corners else ((g + 1) * n - 1) / 2
         for g, n in zip(reversed(jnp.moveaxis(grid, -1, 0)), x.shape[2:], strict=True)
     ]
-    return interpolate(x, places, mode, padding_mode, bool(align_corners))
+    return interpolate(x, positions, mode, padding_mode, bool(align_corners))
 
 
 def interpolate(
-    x: Array, places: Sequence[Array], mode: str, padding: str, align_corners: bool = True
+    x: Array, positions: Sequence[Array], mode: str, padding: str, align_corners: bool = True
 ) -> Array:
     """Read `x` (N, C, *spatial) at coordinates in pixels, one array (N, *out) for each axis.
 
     Args:
         x: the images.
-        places: where to read.
+        positions: where to read.
         mode: "nearest", "linear" or "cubic".
-        padding: "zeros", "border" or "reflection", for what lies outside.
+        padding: "zeros", "border" or "reflection", for what is outside.
         align_corners: whether reflection is at the outermost centres, not at the pixels' edges.
     """
     pad = functools.partial(_PADDINGS[padding], align_corners=align_corners)
     if mode != "cubic":
-        places = [pad(at, n) for at, n in zip(places, x.shape[2:], strict=True)]
-    taps = [list(_TAPS[mode](at)) for at in places]
+        positions = [pad(at, n) for at, n in zip(positions, x.shape[2:], strict=True)]
+    taps = [list(_TAPS[mode](at)) for at in positions]
     total: Array = 0
     for corner in itertools.product(*taps):
         weights, index = [], []
@@ -69,7 +69,7 @@ def interpolate(
 
 
 def _pick(x: Array, index: Sequence[Array]) -> Array:
-    """Elements of `x` (N, C, *spatial) at whole places, as (N, C, *out)."""
+    """Elements of `x` (N, C, *spatial) at integer positions, as (N, C, *out)."""
     flat = jnp.zeros_like(index[0])
     for at, n in zip(index, x.shape[2:], strict=True):
         flat = flat * n + at
@@ -128,10 +128,10 @@ def affine_grid(xp: Any, theta: Array, size: Array, *, align_corners: int = 0) -
     """The grid for GridSample that maps an image of `size` by the matrices `theta`."""
     theta = jnp.asarray(theta)
     axes = [_centres(int(n), bool(align_corners)) for n in size[2:]]
-    places = np.stack(
+    positions = np.stack(
         [*reversed(np.meshgrid(*axes, indexing="ij")), np.ones([len(a) for a in axes])]
     )
-    return jnp.einsum("nij,j...->n...i", theta, jnp.asarray(places, theta.dtype))
+    return jnp.einsum("nij,j...->n...i", theta, jnp.asarray(positions, theta.dtype))
 
 
 def _centres(n: int, align_corners: bool) -> Array:

@@ -1,4 +1,4 @@
-"""Operators that move elements without changing them, and those that tell or make shapes."""
+"""Operators that move elements without changing them, and those that return or take shapes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def unsqueeze_13(xp: Any, x: Array, axes: Array) -> Array:
 
 @op("Concat", kind="concat", linear=True, bounded=True)
 def concat(xp: Any, *parts: Array, axis: int = 1) -> Array:
-    """The parts one behind the other."""
+    """The parts joined along an axis."""
     return xp.concatenate(parts, axis=axis)
 
 
@@ -178,6 +178,6 @@ def one_hot(xp: Any, indices: Array, depth: Array, values: Array, *, axis: int =
     count = to_int(depth)
     require_size([*indices.shape, count], "OneHot")
     (axis,) = normal_axes([axis], len(indices.shape) + 1)
-    places = np.arange(count).reshape(count, *(1,) * (len(indices.shape) - axis))
+    positions = np.arange(count).reshape(count, *(1,) * (len(indices.shape) - axis))
     index = xp.expand_dims(xp.where(indices < 0, indices + count, indices), axis)
-    return xp.where(index == places, values[1], values[0])
+    return xp.where(index == positions, values[1], values[0])

@@ -1,4 +1,4 @@
-"""Cutting parts out of arrays, and putting borders around them."""
+"""Slices of arrays, and padding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def slice_10(
     axes: Array | None = None,
     steps: Array | None = None,
 ) -> Array:
-    """The part from `starts` to before `ends` along some axes; what lies outside is left out."""
+    """The part from `starts` to before `ends` along some axes; what is outside is left out."""
     firsts, lasts = to_ints(starts), to_ints(ends)
     chosen = to_ints(range(len(firsts)) if axes is None else axes)
     strides = (1,) * len(firsts) if steps is None else to_ints(steps)

@@ -15,7 +15,7 @@ Pads = list[tuple[int, int]]
 
 
 def spatial_rank(x: Array) -> int:
-    """The number of axes behind batch and channels."""
+    """The number of axes after batch and channels."""
     return len(x.shape) - 2
 
 
@@ -53,8 +53,8 @@ class Window:
         kernel: how many elements a window has.
         stride: from one window to the next.
         dilation: from one element of a window to the next.
-        before: padding in front of the axis.
-        after: padding behind it, as the model says; ceil mode may reach further.
+        before: padding before the axis.
+        after: padding after it, as in the model; ceil mode may reach further.
         count: the number of windows.
     """
 
@@ -68,12 +68,12 @@ class Window:
 
     @property
     def reach(self) -> int:
-        """The padding behind the axis that the last window needs."""
+        """The padding after the axis that the last window needs."""
         last = (self.count - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
         return max(last - self.size - self.before, 0)
 
     def pad(self, x: Array, axis: int, fill: Any) -> Array:
-        """The axis with all that its windows see; `fill` stands for what is not there."""
+        """The axis with all that its windows cover, padded with `fill`."""
         widths = [(0, 0, 0)] * x.ndim
         widths[axis] = (self.before, self.reach, 0)
         return lax.pad(x, jnp.asarray(fill, x.dtype), widths)
@@ -112,7 +112,7 @@ def pooling_windows(
 
 
 def _count(size: int, after: int, extent: int, stride: int, *, up: bool) -> int:
-    """How many windows fit; rounded up, but none may start behind the data."""
+    """How many windows fit; rounded up, but none may start after the data."""
     room = size + after - extent
     if not up:
         return room // stride + 1
@@ -128,17 +128,17 @@ def window_shifts(
     dilations: Sequence[int],
     axis: int = 2,
 ) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """Yield what each place of the kernel sees of the axes from `axis` on: `(place, x there)`."""
+    """Yield each position in the kernel and the elements of x that it multiplies."""
     end = axis + len(kernel)
-    behind = x.ndim - end
-    padded = jnp.pad(x, [(0, 0)] * axis + [*pads] + [(0, 0)] * behind)
+    after = x.ndim - end
+    padded = jnp.pad(x, [(0, 0)] * axis + [*pads] + [(0, 0)] * after)
     sizes = padded.shape[axis:end]
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     counts = [(size - e) // s + 1 for size, e, s in zip(sizes, extents, strides, strict=True)]
     for at in itertools.product(*map(range, kernel)):
         starts = [i * d for i, d in zip(at, dilations, strict=True)]
         stops = [b + (n - 1) * s + 1 for b, n, s in zip(starts, counts, strides, strict=True)]
-        begins = (*(0,) * axis, *starts, *(0,) * behind)
+        begins = (*(0,) * axis, *starts, *(0,) * after)
         ends = (*x.shape[:axis], *stops, *x.shape[end:])
-        steps = (*(1,) * axis, *strides, *(1,) * behind)
+        steps = (*(1,) * axis, *strides, *(1,) * after)
         yield at, lax.slice(padded, begins, ends, steps)

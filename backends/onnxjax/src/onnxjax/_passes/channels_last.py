@@ -1,8 +1,8 @@
 """Elementwise operators between convolutions, run in the order of axes that is fast.
 
-Convolutions and poolings do so by themselves (`ops/channels.py`). What stands between them has to
-follow, or XLA would move every map there and back; but of an elementwise operator it takes the
-graph to know that the second of its axes are channels.
+Convolutions and poolings do so by themselves (`_ops/channels.py`). What is between them has to
+follow, or XLA would transpose every feature map twice; but only the graph shows whether the second
+axis of an elementwise operator holds channels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Params = dict[str, Array]
 
 
 def channels_last(graph: Graph) -> Graph:
-    """The same graph, what is elementwise between its maps run in the order that is fast."""
+    """The same graph, with elementwise operators on feature maps in the order that is fast."""
     planar = [node for node in graph.nodes if node.is_planar]
     maps = {name for node in planar for name in (*node.inputs[:1], *node.outputs[:1]) if name}
     nodes = []
@@ -46,7 +46,7 @@ def channels_last(graph: Graph) -> Graph:
 
 
 def kernels_by_place(graph: Graph, params: Params) -> Params:
-    """The parameters, the weights of convolutions in the order in which these read them.
+    """The parameters, with the weights of convolutions in the order in which these read them.
 
     A weight that something else reads too stays as it is.
     """

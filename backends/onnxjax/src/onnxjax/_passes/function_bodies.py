@@ -133,7 +133,7 @@ def _graph(
 def _filled(
     nodes: Iterable[NodeProto], attributes: Mapping[str, AttributeProto]
 ) -> Iterable[NodeProto]:
-    """The nodes with the call's attributes in place of references to them."""
+    """The nodes with the values of the call's attributes instead of references to them."""
     for node in nodes:
         filled = NodeProto()
         filled.CopyFrom(node)

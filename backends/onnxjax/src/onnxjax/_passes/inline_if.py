@@ -1,4 +1,4 @@
-"""The branches of If, written out among the nodes around them."""
+"""The branches of If, inlined into the graph around them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def likely(node: Node, statics: Statics) -> str:
 
 
 def written_out(graph: Graph, taken: Taken, statics: Statics) -> Graph:
-    """A graph with the nodes of a branch in the place of each If.
+    """A graph with the nodes of a branch instead of each If.
 
     An If stays where the names in its branch are also names of other values: two branches of one
     file may share them.
@@ -36,7 +36,7 @@ def written_out(graph: Graph, taken: Taken, statics: Statics) -> Graph:
     Args:
         graph: the graph.
         taken: the branch to write out, None to leave an If as it is.
-        statics: values that are known beside its constants.
+        statics: values that are known in addition to its constants.
     """
     nodes: list[Node] = []
     constants = dict(graph.constants)

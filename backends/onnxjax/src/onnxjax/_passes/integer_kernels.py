@@ -2,8 +2,8 @@
 
 A file in QDQ form dequantises, computes on real values and quantises again. ONNX Runtime makes one
 integer operator of such a group: its sums are exact, where the last bit of a sum of real values
-decides on which side of a tie it is rounded. Here the operator keeps its place, its name and its
-real values, but they are those that the integers stand for, already rounded.
+decides on which side of a tie it is rounded. Here the operator stays where it is, with its name and
+its real values, but these are already rounded: they are what the integers represent.
 """
 
 from __future__ import annotations
@@ -85,16 +85,16 @@ def _is_scalar(names: Sequence[str], graph: Graph) -> bool:
 
 
 def _on_integers(node: Node, operands: Sequence[Node], result: Sequence[str], graph: Graph) -> Node:
-    """The node with the integer operator's arguments behind its own inputs."""
+    """The node with the integer operator's arguments after its own inputs."""
     assert node.rule.integer is not None, "on_integers asks first"
     integer = find_rule(*node.rule.integer, opset=np.iinfo(int).max)
     assert integer is not None, "a row names an operator that has one"
     names: list[str] = []
     real = []
-    for place, operand in enumerate(operands[:2]):
+    for position, operand in enumerate(operands[:2]):
         is_weight = operand.inputs[0] in graph.constants
         real += [] if is_weight else [len(names)]
-        names += [operand.inputs[0] if is_weight else node.inputs[place], *operand.inputs[1:3]]
+        names += [operand.inputs[0] if is_weight else node.inputs[position], *operand.inputs[1:3]]
     bias = [operand.inputs[0] for operand in operands[2:]]
     if node.rule.kind == "dense":
         names += [*(bias or [""]), *result]
@@ -107,12 +107,12 @@ def _on_integers(node: Node, operands: Sequence[Node], result: Sequence[str], gr
 
 
 def _run(integer: Rule, count: int, real: Sequence[int]) -> RuleFunction:
-    """Run a rule on integers behind `count` inputs that are of no use to it."""
+    """Run a rule on integers, which follow `count` inputs that it does not need."""
 
     def run(xp: Any, *inputs: Array, **attributes: Any) -> Array:
         arguments = list(inputs[count:-2])
-        for place in real:
-            arguments[place] = _integers(*arguments[place : place + 3])
+        for first in real:
+            arguments[first] = _integers(*arguments[first : first + 3])
         attributes.pop("beta", None)
         return dequantize(integer.fn(xp, *arguments, **attributes), *inputs[-2:])
 

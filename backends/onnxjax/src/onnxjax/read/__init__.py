@@ -1,4 +1,4 @@
-"""Reading an ONNX file that nobody vouches for."""
+"""Read ONNX files that are not trusted."""
 
 from onnxjax.read._external import is_external
 from onnxjax.read._file import Source, read_model

@@ -1,4 +1,4 @@
-"""Weights in files beside the model, none of which may lie, or lead, outside its folder."""
+"""Weights in other files, all of which must be inside the model's folder, and no links."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def aligned(size: int) -> NDArray[np.uint8]:
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor's data lie in another file."""
+    """Whether a tensor's data are in another file."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
@@ -136,7 +136,7 @@ def _inside(folder: Path, location: str, tensor: str) -> Path:
     absolute = location.startswith("/") or PureWindowsPath(location).anchor
     if not parts or absolute or ".." in parts or "\0" in location or "\\" in location:
         raise ModelLoadError(
-            f"the external data of the tensor {tensor!r} must lie in the model's own folder, but "
+            f"the external data of the tensor {tensor!r} must be in the model's own folder, but "
             f"its location is {location[:200]!r}; {REMEDY}"
         )
     for count in range(1, len(parts) + 1):
@@ -147,7 +147,7 @@ def _inside(folder: Path, location: str, tensor: str) -> Path:
 def _require_no_link(path: Path, tensor: str) -> None:
     if path.is_symlink():
         raise ModelLoadError(
-            f"the external data of the tensor {tensor!r} lies behind the symbolic link "
+            f"the external data of the tensor {tensor!r} is reached through the symbolic link "
             f"{str(path)!r}; copy the file itself into the model's folder"
         )
 
@@ -156,7 +156,7 @@ def _require_own(status: os.stat_result, tensor: str, path: Path) -> None:
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         kind = "hard-linked elsewhere" if stat.S_ISREG(status.st_mode) else "not a regular file"
         raise ModelLoadError(
-            f"the external data of the tensor {tensor!r} lies in {str(path)!r}, which is {kind}; "
+            f"the external data of the tensor {tensor!r} is in {str(path)!r}, which is {kind}; "
             "copy the file itself into the model's folder"
         )
 

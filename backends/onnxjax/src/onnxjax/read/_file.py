@@ -1,4 +1,4 @@
-"""Reading an ONNX file that nobody vouches for.
+"""Read ONNX files that are not trusted.
 
 The order of the checks matters: the file itself, then its bytes, then where its external data
 lie, then the graph's consistency; only then is a weight turned into an array. No check opens a
@@ -75,13 +75,13 @@ def read_model(model: str | os.PathLike[str] | onnx.ModelProto) -> Source:
 
 @contextmanager
 def refusing(name: str) -> Iterator[None]:
-    """The boundary: whatever a library finds wrong with a model is an error of ours.
+    """Turn whatever a library finds wrong with a model into an error of ours.
 
     Args:
         name: what the message calls the model.
 
     Raises:
-        ModelLoadError: in place of any error in `BROKEN`, which remains as its cause.
+        ModelLoadError: instead of any error in `BROKEN`, which remains as its cause.
     """
     try:
         yield
@@ -169,7 +169,7 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
 
 def _check_tensors(proto: onnx.ModelProto, tensors: TensorReader) -> bool:
-    """Check sizes and places of all data; whether some lie in other files."""
+    """Check the sizes and locations of all data, and return whether some are in other files."""
     found = list(all_tensors(proto))
     tensors.require_sound(found)
     return any(map(is_external, found))

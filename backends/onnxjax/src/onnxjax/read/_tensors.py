@@ -48,7 +48,7 @@ class TensorReader:
         self.budget = Budget.for_file(size)
 
     def require_sound(self, tensors: Iterable[TensorProto]) -> None:
-        """Look at the size and place of each tensor's data, without reading any.
+        """Check the size and the location of each tensor's data, without reading any.
 
         Raises:
             ModelLoadError: one does not fit its data, or these are not where they may be.
@@ -80,8 +80,8 @@ class TensorReader:
     def _locate(self, tensor: TensorProto) -> Extent:
         if self._folder is None:
             raise ModelLoadError(
-                f"the tensor {tensor.name!r} lies in another file; give the model's path, or load "
-                "it with onnx.load(path)"
+                f"the tensor {tensor.name!r} is stored in another file; give the model's path, or "
+                "load it with onnx.load(path)"
             )
         return locate(tensor, self._folder)
 
@@ -100,7 +100,7 @@ class TensorReader:
         """The array of a sparse tensor.
 
         Raises:
-            ModelLoadError: its indices lie outside of its shape.
+            ModelLoadError: an index is outside of its shape.
             UnsupportedModelError: it is far bigger than its file.
         """
         values, indices = self.array(sparse.values), self.array(sparse.indices)
@@ -108,13 +108,13 @@ class TensorReader:
         size = math.prod(shape) * values.dtype.itemsize
         self.budget.spend(size, f"the sparse tensor {sparse.values.name!r}")
         dense = np.zeros(shape, values.dtype)
-        places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
-        if places.size and not 0 <= places.min() <= places.max() < dense.size:
+        flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
+        if flat.size and not 0 <= flat.min() <= flat.max() < dense.size:
             raise ModelLoadError(
                 f"the sparse tensor {sparse.values.name!r} of shape {list(shape)} has indices "
                 f"outside of it; {REMEDY}"
             )
-        dense.reshape(-1)[places] = values
+        dense.reshape(-1)[flat] = values
         return dense
 
 

@@ -22,7 +22,7 @@ def unreadable(name: str, problem: str) -> ModelLoadError:
 
 
 def check_text(message: Message, name: str) -> None:
-    """Refuse names and notes that are not UTF-8, which protobuf hands on as bytes."""
+    """Refuse names and notes that are not UTF-8, which protobuf returns as bytes."""
     for field, content in message.ListFields():
         parts = [content] if isinstance(content, Message | str | bytes) else content
         if field.type == field.TYPE_MESSAGE:
@@ -45,7 +45,7 @@ def check_opset(proto: onnx.ModelProto, name: str) -> None:
 
 
 def all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model, in whatever graph, attribute or function."""
+    """Every tensor of a model, in any graph, attribute or function."""
     yield from _tensors_of(proto.graph)
     for function in proto.functions:
         yield from _attribute_tensors(function.node)
