@@ -22,6 +22,7 @@ QUICK = (
     "tests/test_perturbation.py",
     "tests/test_plugins.py",
     "tests/test_preprocess.py",
+    "tests/test_recipro_cam.py",
     "tests/test_render.py",
     "tests/test_result.py",
     "tests/test_saving.py",

@@ -1,6 +1,8 @@
 """Methods of one's own: as a function, as a row, registered, and brought by a distribution."""
 
+import re
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,3 +118,18 @@ def test_a_broken_one_hides_no_other(install):
     install(broken="no_such_module_of_ours:cam")
     with pytest.warns(RuntimeWarning, match="'broken' of no_such_module_of_ours:cam cannot be lo"):
         assert "saliency" in METHODS
+
+
+GUIDE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
+
+
+def test_the_guide_adds_a_method(rows):
+    """Its file registers the method, and its test passes."""
+    files = re.findall(r'^```py title="(.*?)"\n(.*?)^```', GUIDE.read_text(), re.M | re.S)
+    namespace = {"__name__": "guide"}
+    for name, code in files:
+        exec(compile(code, name, "exec"), namespace)
+    assert get_method("short_recipro_cam").summary.startswith("The score when all of a layer")
+    tests = [value for name, value in namespace.items() if name.startswith("test_")]
+    assert len(tests) == 1
+    tests[0]()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what is found below, for type checkers and editors; a test 
     from xaimaps.methods.is_cam import is_cam as is_cam
     from xaimaps.methods.layer_cam import layer_cam as layer_cam
     from xaimaps.methods.occlusion import occlusion as occlusion
+    from xaimaps.methods.recipro_cam import recipro_cam as recipro_cam
     from xaimaps.methods.rise import rise as rise
     from xaimaps.methods.score_cam import score_cam as score_cam
     from xaimaps.methods.smooth_grad_cam_plusplus import (

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from xaimaps.backend import Array, Backend
-from xaimaps.errors import MethodError
+from xaimaps.methods._options import check_memory
 from xaimaps.targets import Target
 
 MEMORY = 512
 """Default of the option `memory`: MB for the values of one pass through the network."""
 
 _BYTES = 4  # float32
+
+_MOST = 64
+"""Variants of a layer at a time: more would not fit a processor's caches, and are slower there."""
 
 
 def images_within(
@@ -39,8 +42,7 @@ def images_within(
     Raises:
         MethodError: `memory` is not a positive number.
     """
-    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
-        raise MethodError(f"`memory` must be a number of MB above 0, got {memory!r}")
+    check_memory(memory)
     shapes = [layer.shape[1:] for layer in backend.layers()]
     values = math.prod(image_shape) + sum(_size(shape, image_shape) for shape in shapes)
     most = int(memory * 1e6 // (_BYTES * values * (2 if gradient else 1)))
@@ -61,6 +63,22 @@ def variants_within(
     most = images_within(backend, tuple(images.shape[1:]), memory, gradient=gradient)
     batch: int = images.shape[0]
     return max(1, most // max(1, batch))
+
+
+def variants_behind(backend: Backend, name: str, images: Array, memory: float) -> int:
+    """How many variants of a layer's values for the whole batch pass what lies behind it at a time.
+
+    Raises:
+        MethodError: `memory` is not a positive number.
+    """
+    check_memory(memory)
+    layers = backend.layers()
+    names = [layer.name for layer in layers]
+    behind = layers[names.index(name) :] if name in names else layers
+    # What is not known of a size is taken to be the image's.
+    values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
+    most = int(memory * 1e6 // (_BYTES * values * max(1, images.shape[0])))
+    return min(max(1, most), _MOST)
 
 
 def weighted_sum(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 from xaimaps.backend import Array, Backend
@@ -14,15 +13,13 @@ from xaimaps.methods._batching import (
     map_chunks,
     tile_target,
     unflatten_batch,
+    variants_behind,
 )
 from xaimaps.methods._class_map import class_map, class_weights
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, spatial_axes
 from xaimaps.methods._registry import method
 from xaimaps.targets import Target, as_target
-
-_MOST = 64
-"""Variants at a time: more would not fit a processor's caches, and are slower there."""
 
 
 @method(
@@ -86,7 +83,7 @@ def ablation_cam(
     scores = goal.scores(xp, outputs)
     drops = _pooled_drops(backend, name, activations, outputs, goal)
     if drops is None:
-        most = _most(backend, name, images, memory)
+        most = variants_behind(backend, name, images, memory)
         without = _without_each(backend, activations, rest, goal, most)
         drops = xp.moveaxis(scores - without, 0, -1)
     size = xp.abs(scores) if variant == "paper" else scores
@@ -128,16 +125,3 @@ def _without_each(
         return unflatten_batch(xp, scores, kept.shape[0], trailing=0)
 
     return map_chunks(backend, fn, (channels,), most)
-
-
-def _most(backend: Backend, name: str, images: Array, memory: float) -> int:
-    """How many variants of the whole batch pass the layers behind `name` at a time."""
-    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
-        raise MethodError(f"`memory` must be a number of MB above 0, got {memory!r}")
-    layers = backend.layers()
-    names = [layer.name for layer in layers]
-    behind = layers[names.index(name) :] if name in names else layers
-    # What is not known of a size is taken to be the image's.
-    values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
-    most = int(memory * 1e6 // (4 * values * max(1, images.shape[0])))
-    return min(max(1, most), _MOST)

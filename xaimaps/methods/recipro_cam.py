@@ -1,0 +1,108 @@
+"""Recipro-CAM: the score of each spatial position of a layer, alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xaimaps.backend import Array, Backend
+from xaimaps.methods._arithmetic import softmax
+from xaimaps.methods._batching import (
+    MEMORY,
+    flatten_batch,
+    map_chunks,
+    tile_target,
+    unflatten_batch,
+    variants_behind,
+)
+from xaimaps.methods._fusion import over_layers
+from xaimaps.methods._maps import Maps, native
+from xaimaps.methods._noise import Floats
+from xaimaps.methods._registry import method
+from xaimaps.targets import as_target
+
+
+@method(
+    family="cam",
+    needs={"forward", "activations", "split"},
+    paper="Byun, Lee 2022, arXiv:2209.14074",
+    cost="1 F + 1 f for each spatial position; f is the part behind the layer",
+    is_relative=True,
+)
+@over_layers
+def recipro_cam(
+    backend: Backend,
+    images: Array,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    gaussian: bool = True,
+    probability: bool = True,
+    memory: float = MEMORY,
+) -> Maps:
+    r"""The score when all of a layer except one spatial position is set to zero.
+
+    With the mask $m_{ij}$, which is 1 at position $(i, j)$ and 0 elsewhere, or a 3 x 3 Gaussian
+    around it, and $y(A)$ the score for activations $A$ of the layer:
+
+    $$M_{ij} = y(A \odot m_{ij})$$
+
+    The authors' code copies the activations at $(i, j)$ to the eight neighbours, weighted by the
+    Gaussian; here, as in the paper, the neighbours keep their own.
+
+    Args:
+        backend: the model; forward passes are all it must do.
+        images: `(N, H, W, C)`, as the model takes them.
+        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        layer: the layer's name, or several; None for the last one with a spatial extent.
+        gaussian: mask with a 3 x 3 Gaussian; False keeps one position only.
+        probability: y is a softmax over the outputs, as in the paper, and not an output.
+        memory: bound on the values of one pass from the layer on, in MB.
+        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+
+    Returns:
+        Maps of shape `(N, h, w)`, in units of the score; only differences between positions
+        mean something.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+        MethodError: `memory` is not a positive number.
+
+    References:
+        Byun, Lee 2022, https://arxiv.org/abs/2209.14074
+
+    Example:
+        >>> import numpy as np, xaimaps
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> model = ReferenceBackend(pooled_network())
+        >>> xaimaps.attribute(model, np.ones((1, 9, 9, 3)), "recipro_cam", target=0).maps.shape
+        (1, 5, 5)
+    """
+    xp, name = backend.xp, backend.find_map_layer(layer).name
+    activations, rest = backend.split(images, name)
+    outputs = rest(activations)
+    goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
+    height, width = activations.shape[1:-1]
+    rows, columns = (_axis_masks(size, gaussian) for size in (height, width))
+    pairs = np.repeat(rows, width, axis=0), np.tile(columns, (height, 1))
+
+    def scores(row: Array, column: Array) -> Array:
+        masks = row[:, None, :, None, None] * column[:, None, None, :, None]
+        found = flatten_batch(xp, rest(activations * masks))
+        found = softmax(xp, found) if probability else found
+        found = tile_target(backend, goal, row.shape[0]).scores(xp, found)
+        return unflatten_batch(xp, found, row.shape[0], trailing=0)
+
+    masks = tuple(native(backend, part, activations) for part in pairs)
+    most = variants_behind(backend, name, images, memory)
+    maps = xp.moveaxis(map_chunks(backend, scores, masks, most), 0, -1)
+    return Maps(xp.reshape(maps, (*maps.shape[:-1], height, width)), outputs)
+
+
+def _axis_masks(size: int, gaussian: bool) -> Floats:
+    """The mask of each position along one axis, `(size, size)`."""
+    one = np.eye(size, dtype=np.float32)
+    if not gaussian:
+        return one
+    return np.asarray(0.5 * one + 0.25 * (np.eye(size, k=1) + np.eye(size, k=-1)), np.float32)
