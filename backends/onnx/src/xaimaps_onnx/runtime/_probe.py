@@ -35,7 +35,7 @@ def run_once(
     shapes, values = sessions.probe(given, made, [name for name in made if name in static])
     small = {name: value for name, value in values.items() if value.size <= LARGEST}
     weights = {name: tuple(array.shape) for name, array in model.params.items()}
-    return {**weights, **shapes}, {**graph.constants, **small}
+    return {**weights, images.name: shape, **shapes}, {**graph.constants, **small}
 
 
 def _has_shapes(node: Node) -> bool:
