@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 UV = shutil.which("uv")
 PACKAGES = {
     "xaimaps": ROOT,
+    "onnxjax": ROOT / "backends" / "onnxjax",
     **{f"xaimaps_{name}": ROOT / "backends" / name for name in ("jax", "onnx", "tensorflow")},
 }
 
@@ -89,6 +90,13 @@ def test_the_core_requires_no_framework(wheels):
     plain = {line.partition(">")[0].strip() for line in required if "extra ==" not in line}
     assert plain == {"click", "matplotlib", "numpy", "pillow", "rich"}
     assert any("xaimaps-jax" in line and "extra == 'jax'" in line for line in required)
+
+
+def test_the_engine_reads_graphs_without_jax(wheels):
+    required = metadata(wheels["onnxjax"]).get_all("Requires-Dist")
+    plain = {line.partition(">")[0].strip() for line in required if "extra ==" not in line}
+    assert plain == {"ml-dtypes", "numpy", "onnx"}
+    assert {"cpu", "cuda12", "tpu"} == {*metadata(wheels["onnxjax"]).get_all("Provides-Extra")}
 
 
 def test_the_plugin_announces_itself(wheels):
