@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xaimaps._attribute import attribute, explain
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
+    from xaimaps._reproduce import Reproduction, reproduce
     from xaimaps._results.attribution import Attribution
     from xaimaps.backend import Backend, Layer
     from xaimaps.methods import METHODS
@@ -27,12 +28,14 @@ __all__ = [
     "Backend",
     "Layer",
     "Preprocess",
+    "Reproduction",
     "attribute",
     "errors",
     "explain",
     "load",
     "methods",
     "parity",
+    "reproduce",
     "several",
     "targets",
     "zoo",
@@ -45,9 +48,11 @@ _HOMES = {
     "Backend": "backend",
     "Layer": "backend",
     "Preprocess": "_images.preprocess",
+    "Reproduction": "_reproduce",
     "attribute": "_attribute",
     "explain": "_attribute",
     "load": "_load",
+    "reproduce": "_reproduce",
     "several": "targets",
 }
 

@@ -45,6 +45,10 @@ class BackendError(XaimapsError):
     """A backend is not installed, broken, or lacks a capability."""
 
 
+class ManifestError(XaimapsError, ValueError):
+    """A manifest cannot be read, or cannot be reproduced."""
+
+
 class OutputError(XaimapsError):
     """A result cannot be written."""
 
