@@ -12,6 +12,7 @@ QUICK = (
     "tests/test_cam_methods.py",
     "tests/test_console.py",
     "tests/test_examples.py",
+    "tests/test_errors.py",
     "tests/test_explaining.py",
     "tests/test_files.py",
     "tests/test_gradient_methods.py",

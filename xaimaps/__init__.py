@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xaimaps._attribute import attribute, explain
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
+    from xaimaps._reproduce import Reproduction, reproduce
     from xaimaps._results.attribution import Attribution
     from xaimaps.backend import Backend, Layer
     from xaimaps.methods import METHODS, register_method
@@ -27,6 +28,7 @@ __all__ = [
     "Backend",
     "Layer",
     "Preprocess",
+    "Reproduction",
     "attribute",
     "errors",
     "explain",
@@ -34,6 +36,7 @@ __all__ = [
     "methods",
     "parity",
     "register_method",
+    "reproduce",
     "several",
     "targets",
     "zoo",
@@ -46,10 +49,12 @@ _HOMES = {
     "Backend": "backend",
     "Layer": "backend",
     "Preprocess": "_images.preprocess",
+    "Reproduction": "_reproduce",
     "attribute": "_attribute",
     "explain": "_attribute",
     "load": "_load",
     "register_method": "methods",
+    "reproduce": "_reproduce",
     "several": "targets",
 }
 

@@ -1,6 +1,7 @@
 """What can go wrong, one class per kind of mistake.
 
-Every message is one sentence: what was expected, what came, what to do.
+Every message is one sentence: what was expected, what came, what to do. Each class is also the
+built-in one that a caller who knows nothing of xaimaps would catch.
 """
 
 from __future__ import annotations
@@ -13,39 +14,43 @@ class XaimapsError(Exception):
     """Base of every error that xaimaps raises on purpose."""
 
 
-class InputImageError(XaimapsError):
+class InputImageError(XaimapsError, OSError):
     """A picture cannot be read."""
 
 
-class ArrayInputError(XaimapsError):
+class ArrayInputError(XaimapsError, ValueError):
     """An array has another rank, shape, type or range than the model takes."""
 
 
-class ModelLoadError(XaimapsError):
+class ModelLoadError(XaimapsError, ValueError):
     """A model file is missing, damaged or unsafe."""
 
 
-class UnsupportedModelError(XaimapsError):
+class UnsupportedModelError(XaimapsError, NotImplementedError):
     """A model is sound, but has a part that this backend cannot run."""
 
 
-class LayerError(XaimapsError):
+class LayerError(XaimapsError, LookupError):
     """A layer does not exist, or has no use for the method."""
 
 
-class TargetError(XaimapsError):
+class TargetError(XaimapsError, ValueError):
     """A target names no class, or does not fit the batch or the outputs."""
 
 
-class MethodError(XaimapsError):
+class MethodError(XaimapsError, ValueError):
     """A method does not exist, or an option is not one of its own."""
 
 
-class BackendError(XaimapsError):
+class BackendError(XaimapsError, RuntimeError):
     """A backend is not installed, broken, or lacks a capability."""
 
 
-class OutputError(XaimapsError):
+class ManifestError(XaimapsError, ValueError):
+    """A manifest cannot be read, or cannot be reproduced."""
+
+
+class OutputError(XaimapsError, OSError):
     """A result cannot be written."""
 
 

@@ -15,6 +15,7 @@ from xaimaps._cli.convert import convert
 from xaimaps._cli.explain import demo, explain
 from xaimaps._cli.listing import backends, completion, layers, methods
 from xaimaps._cli.parity import parity
+from xaimaps._cli.reproduce import reproduce
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,11 +25,14 @@ def cli(debug: bool) -> None:
     r"""Where did this network look? Attribution maps from any framework's models.
 
     \b
-    Exit status: 0 done; 1 some pictures failed, or frameworks differ; 2 wrong use.
+    Exit status: 0 done; 1 some pictures failed, or maps differ; 2 wrong use.
     """
 
 
-for command in (demo, explain, compare, parity, convert, layers, methods, backends, completion):
+COMMANDS = (demo, explain, compare, reproduce, parity, convert)
+LISTS = (layers, methods, backends, completion)
+
+for command in (*COMMANDS, *LISTS):
     cli.add_command(command)
 
 

@@ -173,6 +173,10 @@ def _read(source: str, most: int) -> bytes:
                 source, f"a file of {status.st_size} bytes", f"give one of at most {most}"
             )
         data = Path(source).read_bytes()
+    except InputImageError:  # an OSError too
+        raise
+    except FileNotFoundError as error:
+        raise InputImageError(_missing(source)) from error
     except (OSError, ValueError) as error:
         raise problem(source, _why_unreadable(source, error), "check the path") from error
     if not data:
@@ -180,13 +184,18 @@ def _read(source: str, most: int) -> bytes:
     return data
 
 
+def _missing(source: str) -> str:
+    if Path(source).is_symlink():
+        target = str(Path(source).readlink())
+        return f"no such file: {source!r} is a dangling link to {target!r}; check the path"
+    return f"no such file: {source!r}"
+
+
 def _why_unreadable(source: str, error: OSError | ValueError) -> str:
     code = error.errno if isinstance(error, OSError) else None
     if code == errno.ELOOP:
         return "a loop of symbolic links"
-    if code == errno.ENOENT and Path(source).is_symlink():
-        return f"a dangling link to {str(Path(source).readlink())!r}"
-    reasons = {errno.ENOENT: "no such file", errno.EACCES: "permission denied"}
+    reasons = {errno.EACCES: "permission denied"}
     return reasons.get(code or 0, str(getattr(error, "strerror", None) or error))
 
 

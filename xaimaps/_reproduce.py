@@ -1,0 +1,217 @@
+"""`reproduce`: run again what a manifest describes, and compare the maps with the stored ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xaimaps._attribute import plan, run_jobs
+from xaimaps._images.preprocess import Preprocess
+from xaimaps._load import load
+from xaimaps._prepare import Batch, prepare
+from xaimaps._results.attribution import Attribution
+from xaimaps._results.manifest import digest, labels_digest
+from xaimaps.backend import Backend
+from xaimaps.errors import InputImageError, ManifestError, ModelLoadError, TargetError
+from xaimaps.targets import TargetSpec, parse_target
+
+Array = np.ndarray[Any, Any]
+
+TOLERANCE = 1e-4
+"""The largest difference of a map, relative to its largest value, that counts as the same."""
+
+_KEYS = {"method", "options", "layer", "target", "target_files", "targets", "backend", "model"}
+_KEYS |= {"preprocess", "input_size", "picture", "files", "not_recorded"}
+_MAX_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of running a manifest again.
+
+    Attributes:
+        result: the new maps.
+        differences: the largest difference of each map from the stored one, relative to the
+            largest value of that, by what the map explains.
+        tolerance: what the differences may be.
+    """
+
+    result: Attribution
+    differences: dict[str, float]
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every map is the same within the tolerance."""
+        return all(difference <= self.tolerance for difference in self.differences.values())
+
+
+def reproduce(
+    manifest: str | os.PathLike[str],
+    *,
+    model: Any = None,
+    allow_unsafe: bool = False,
+    tolerance: float = TOLERANCE,
+) -> Reproduction:
+    """Run what a manifest describes again, and compare with the maps stored with it.
+
+    Relative paths in the manifest are those of the folder that it was made in, so call this there.
+
+    Args:
+        manifest: the path of a `-manifest.json`, with its `-maps.npz` in the same folder.
+        model: what `load` returns or takes, if the model is not where it was.
+        allow_unsafe: load a model that runs code of its own; a manifest alone never allows it.
+        tolerance: the largest difference that counts as the same.
+
+    Raises:
+        ManifestError: it cannot be read, or says that it cannot be reproduced.
+        ModelLoadError: the model or its labels have changed.
+        InputImageError: the picture has changed, or is gone.
+        TargetError: a file of the target has changed, or is gone.
+
+    Example:
+        >>> import tempfile, xaimaps
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = xaimaps.explain("default", xaimaps.zoo.PICTURES["chelsea"])
+        ...     xaimaps.reproduce(result.save(folder)[-1]).agrees
+        True
+    """
+    path = Path(manifest)
+    told = _read(path)
+    _require_recorded(path, told, is_model_given=model is not None)
+    stored = _stored_maps(path, told)
+    picture, target = _picture(told), _target(told)
+    backend = _model(told, model, allow_unsafe)
+    batch = _prepared(backend, picture, told)
+    layer, options = _tuples(told["layer"]), {n: _tuples(v) for n, v in told["options"].items()}
+    job = plan(backend, told["method"], layer, options)
+    (result,) = run_jobs(backend, [job], batch, target)
+    return Reproduction(result, _differences(result, stored), tolerance)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ManifestError(f"no such file: {str(path)!r}") from None
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{str(path)!r} is not a readable manifest ({error})") from None
+    missing = _KEYS - told.keys() if isinstance(told, dict) else _KEYS
+    if missing:
+        raise ManifestError(
+            f"{str(path)!r} is not a manifest of xaimaps, or one of another version: it lacks "
+            f"{', '.join(sorted(missing))}"
+        )
+    return dict(told)
+
+
+def _require_recorded(path: Path, told: dict[str, Any], *, is_model_given: bool) -> None:
+    reasons = [
+        reason
+        for reason in told["not_recorded"]
+        if not (is_model_given and reason.startswith("the model "))
+    ]
+    if reasons:
+        raise ManifestError(f"{str(path)!r} cannot be reproduced: {'; '.join(reasons)}")
+
+
+def _stored_maps(path: Path, told: dict[str, Any]) -> Array:
+    """The maps that were stored with the manifest."""
+    name = next((name for name in told["files"] if name.endswith("-maps.npz")), "")
+    try:
+        with np.load(path.with_name(name or "-maps.npz"), allow_pickle=False) as arrays:
+            return np.asarray(arrays["maps"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ManifestError(
+            f"the maps {name!r} of {str(path)!r} cannot be read ({error}); they are stored in the "
+            "same folder"
+        ) from None
+
+
+def _picture(told: dict[str, Any]) -> str:
+    source = str(told["picture"]["source"])
+    if why := _changed(source, told["picture"]["sha256"]):
+        raise InputImageError(f"the picture {why}")
+    return source
+
+
+def _target(told: dict[str, Any]) -> TargetSpec:
+    for file, sha256 in told["target_files"].items():
+        if why := _changed(file, sha256):
+            raise TargetError(f"the target's file {why}")
+    return parse_target(told["target"])
+
+
+def _changed(file: str, sha256: str) -> str:
+    """Tell how a file differs from what it was; empty if it does not."""
+    if not Path(file).exists():
+        return f"{file!r} is gone; run this in the folder that the manifest was made in"
+    return "" if digest(file) == sha256 else f"{file!r} has changed since the manifest was written"
+
+
+def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
+    """The model, loaded as it was, which must be the same."""
+    about = told["model"]
+    source = about["source"] if model is None else model
+    is_file = isinstance(source, str | os.PathLike) and Path(source).is_file()
+    if about["sha256"] and is_file and digest(source) != about["sha256"]:
+        raise ModelLoadError(
+            f"the model {str(source)!r} has changed since the manifest was written"
+        )
+    backend = source if isinstance(source, Backend) else _loaded(told, source, allow_unsafe)
+    if backend.info.sha256 != about["sha256"]:
+        raise ModelLoadError(
+            f"the model {str(about['source'])!r} is another than that of the manifest"
+        )
+    if labels_digest(backend.info.labels) != about["labels_sha256"]:
+        raise ModelLoadError("the labels have changed since the manifest was written")
+    return backend
+
+
+def _loaded(told: dict[str, Any], source: Any, allow_unsafe: bool) -> Backend:
+    # A manifest may come from anyone, so that it cannot allow a model to run code.
+    stored = told["model"]["load"].items()
+    options: dict[str, Any] = {n: _tuples(v) for n, v in stored if n != "allow_unsafe"}
+    options |= {"allow_unsafe": True} if allow_unsafe else {}
+    return load(source, backend=told["backend"], preprocess=_preprocess(told), **options)
+
+
+def _preprocess(told: dict[str, Any]) -> Preprocess:
+    try:
+        return Preprocess(**{name: _tuples(value) for name, value in told["preprocess"].items()})
+    except (AttributeError, TypeError) as error:
+        raise ManifestError(f"the manifest's `preprocess` cannot be used ({error})") from None
+
+
+def _prepared(backend: Backend, picture: str, told: dict[str, Any]) -> Batch:
+    height, width = told["picture"]["size"]
+    size: Any = _tuples(told["input_size"])
+    return prepare(backend, picture, size, max(_MAX_PIXELS, height * width))
+
+
+def _tuples(value: Any) -> Any:
+    """The value with tuples for lists, as JSON has none."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _differences(result: Attribution, stored: Array) -> dict[str, float]:
+    maps = result.maps[0]
+    if maps.shape != stored.shape:
+        raise ManifestError(
+            f"the stored maps have shape {stored.shape}, but the manifest gives {maps.shape}"
+        )
+    pairs = zip(maps, stored, strict=True) if result.is_several else [(maps, stored)]
+    return {result.target_name(0, k): _relative(*pair) for k, pair in enumerate(pairs)}
+
+
+def _relative(found: Array, stored: Array) -> float:
+    """The largest difference, relative to the largest stored value."""
+    apart, largest = np.abs(found - stored).max(initial=0), np.abs(stored).max(initial=0)
+    if largest == 0:
+        return 0.0 if apart == 0 else float("inf")
+    return float(apart / largest)
