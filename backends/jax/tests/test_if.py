@@ -94,3 +94,17 @@ def test_of_two_branches_that_share_names_one_stays_closed():
     found = xaimaps.load(model(CONDITIONS["constant"] + first + second))
     names = [layer.name for layer in found.layers()]
     assert names == ["a", "t", "c", "f", "r", "p", "scores"]
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_both_routes_of_a_file_have_the_same_layers(condition):
+    jax, runtime = (
+        xaimaps.load(model(CONDITIONS[condition] + BRANCHES), backend=name)
+        for name in ("jax", "onnxruntime")
+    )
+    assert [layer.name for layer in jax.layers()] == [layer.name for layer in runtime.layers()]
+    assert jax.default_layer().name == runtime.default_layer().name
+    for layer in (layer.name for layer in jax.layers()):
+        _, expected = jax.forward_with_activations(IMAGES, (layer,))
+        _, found = runtime.forward_with_activations(IMAGES, (layer,))
+        np.testing.assert_allclose(found[layer], expected[layer], rtol=1e-4, atol=1e-5)

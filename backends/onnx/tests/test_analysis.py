@@ -178,7 +178,7 @@ def test_quantisers_around_a_softmax_do_not_touch_the_logits():
     np.testing.assert_allclose(logits, kept["relu"].mean((1, 2)), rtol=1e-5)
 
 
-def transformer(shape=("N", 3, 8, 8), prefix=1, read="gather"):
+def transformer(shape=("N", 3, 8, 8), prefix=1, read="gather", activation=()):
     """A patch embedding, one attention block and a class token, as DeiT has two of."""
     graph = Graph(shape)
     graph("Conv", "patches", "x", drawn(4, 3, 2, 2), strides=[2, 2])
@@ -196,10 +196,20 @@ def transformer(shape=("N", 3, 8, 8), prefix=1, read="gather"):
     graph("Softmax", "weights", "scores", axis=-1)
     graph("MatMul", "attended", "weights", "v")
     graph("Add", "out", "attended", "tokens")
+    last = "out"
+    if activation:
+        operator, *others = activation
+        graph("LayerNormalization", "norm2", "out", drawn(4), drawn(4))
+        graph("MatMul", "wide", "norm2", drawn(4, 16))
+        graph(operator, "activated", "wide", *others)
+        graph("MatMul", "narrow", "activated", drawn(16, 4))
+        graph("Add", "block", "narrow", "out")
+        graph("LayerNormalization", "norm3", "block", drawn(4), drawn(4))
+        last = "norm3"
     if read == "gather":
-        graph("Gather", "token", "out", np.array(0, np.int64), axis=1)
+        graph("Gather", "token", last, np.array(0, np.int64), axis=1)
     else:
-        graph("Slice", "kept", "out", ints(prefix), ints(2**62), ints(1))
+        graph("Slice", "kept", last, ints(prefix), ints(2**62), ints(1))
         graph("ReduceMean", "token", "kept", ints(1), keepdims=0)
     graph("MatMul", "y", "token", drawn(4, 10))
     return graph.load("y")
@@ -214,6 +224,29 @@ def test_the_default_layer_of_a_transformer_is_before_the_last_attention(prefix)
     assert np.any(found.gradients)
     behind = backend.grad(images(backend), as_target(0, 2, None), wrt="out")
     assert not np.any(behind.gradients)
+
+
+ACTIVATIONS = {
+    "Relu": (),
+    "HardSwish": (),
+    "Mish": (),
+    "LeakyRelu": (),
+    "Elu": (),
+    "Selu": (),
+    "Softplus": (),
+    "Softsign": (),
+    "HardSigmoid": (),
+    "Min": (np.float32(1),),
+    "Max": (np.float32(0),),
+}
+
+
+@pytest.mark.parametrize("operator", ACTIVATIONS)
+def test_the_activation_of_the_last_block_does_not_hide_its_attention(operator):
+    backend = transformer(activation=(operator, *ACTIVATIONS[operator]))
+    assert backend.default_layer().name == "norm"
+    found = xaimaps.attribute(backend, images(backend), "hires_cam", target=1)
+    assert np.any(found.maps)
 
 
 def test_tokens_that_are_averaged_are_pooled():

@@ -6,13 +6,16 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from onnxjax import OnnxModel
 from onnxjax._model import resolve
+from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.read._file import read_model
 
 from xaimaps.backend import Array, Backend, Classifier, Layer, ModelInfo
@@ -84,6 +87,7 @@ class OnnxRuntimeBackend(Backend):
             source = read_model(model)
             loaded = resolve(source)
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
+        loaded = _without_constant_if(loaded, sessions)
         network = OnnxNetwork(loaded, output, functools.partial(run_once, sessions))
         if (ending := network.usual.ending) is not None:
             sessions.bypass(ending.replaced)
@@ -201,3 +205,20 @@ class OnnxRuntimeBackend(Backend):
 def _joined(parts: list[Array], images: Array) -> Array:
     """The batch of all parts, in the images' own precision."""
     return np.concatenate(parts)[: len(images)].astype(images.dtype)
+
+
+def _without_constant_if(model: OnnxModel, sessions: Sessions) -> OnnxModel:
+    """Take the branch of each If whose condition depends on no input, as the JAX backend does."""
+    graph = model.graph
+    data = {name for source in graph.inputs for name in graph.depending_on(source)}
+    asked = [node.inputs[0] for node in graph.nodes if node.operator == "If"]
+    constant = [name for name in dict.fromkeys(asked) if name not in data]
+    if not constant:
+        return model
+    known = sessions.run({}, constant)
+    inlined = written_out(graph, lambda node, _: decided(node, known), {})
+    own = {*inlined.producers} - {*graph.producers}
+    if not own:  # the names in a branch are also names of other values
+        return model
+    sessions.inline_if({name: bool(np.all(known[name])) for name in constant})
+    return replace(model, graph=inlined)

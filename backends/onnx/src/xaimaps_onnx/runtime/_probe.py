@@ -32,10 +32,23 @@ def run_once(
     made = [name for node in nodes if _has_shapes(node) for name in node.outputs if name]
     static = _static(nodes, images.name)
     given = {images.name: np.zeros(shape, images.dtype)}
-    shapes, values = sessions.probe(given, made, [name for name in made if name in static])
+    wanted = [name for name in made if name in static]
+    shapes, values = sessions.probe(given, made, wanted, _branches(model.graph, graph))
     small = {name: value for name, value in values.items() if value.size <= LARGEST}
     weights = {name: tuple(array.shape) for name, array in model.params.items()}
     return {**weights, images.name: shape, **shapes}, {**graph.constants, **small}
+
+
+def _branches(whole: Graph, inlined: Graph) -> dict[str, bool]:
+    """Which branch of each If is inlined, by the name of its condition."""
+    left = {node.outputs for node in inlined.nodes if node.operator == "If"}
+    gone = (node for node in whole.nodes if node.operator == "If" and node.outputs not in left)
+    return {
+        node.inputs[0]: not node.subgraphs["then_branch"]
+        .producers.keys()
+        .isdisjoint(inlined.producers)
+        for node in gone
+    }
 
 
 def _has_shapes(node: Node) -> bool:

@@ -14,6 +14,7 @@ from xaimaps.errors import BackendError, UnsupportedModelError
 from xaimaps_onnx.runtime._subgraph import (
     bypass,
     infer_types,
+    inline_if,
     part_of,
     shape_name,
     with_shapes,
@@ -50,16 +51,35 @@ class Sessions:
         self._providers = _available(providers)
         self._sessions: dict[tuple[tuple[str, ...], ...], onnxruntime.InferenceSession] = {}
 
+    def inline_if(self, conditions: Mapping[str, bool]) -> None:
+        """Take the branch of each If whose condition is known from now on."""
+        inline_if(self._model, conditions)
+        self._sessions.clear()
+
     def bypass(self, replaced: Mapping[str, str]) -> None:
         """Take some values to equal others from now on."""
         bypass(self._model, replaced)
         self._sessions.clear()
 
     def probe(
-        self, given: Values, shaped: Sequence[str], wanted: Sequence[str]
+        self,
+        given: Values,
+        shaped: Sequence[str],
+        wanted: Sequence[str],
+        conditions: Mapping[str, bool],
     ) -> tuple[dict[str, tuple[int, ...]], Values]:
-        """The shapes of some values, and others themselves, from a session that is not kept."""
-        part = with_shapes(part_of(self._model, given, [*shaped]), shaped, wanted)
+        """The shapes of some values, and others themselves, from a session that is not kept.
+
+        Args:
+            given: inputs of the graph.
+            shaped: the values whose shapes are returned.
+            wanted: the values that are returned themselves.
+            conditions: the branch to take of each If, for values inside it.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        inline_if(model, conditions)
+        part = with_shapes(part_of(model, given, shaped), shaped, wanted)
         session = self._opened(part)
         names = [value.name for value in part.graph.output]
         with _one_sentence("run the model"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,28 @@ def bypass(model: onnx.ModelProto, replaced: Mapping[str, str]) -> None:
     for node in model.graph.node:
         for name in replaced.keys() & set(node.output):
             node.CopyFrom(helper.make_node("Identity", [replaced[name]], [name], node.name))
+
+
+def inline_if(model: onnx.ModelProto, conditions: Mapping[str, bool]) -> None:
+    """Replace each If whose condition is known by the nodes of its branch, in place."""
+    nodes = list(_inlined(model.graph.node, conditions, model.graph))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _inlined(
+    nodes: Iterable[onnx.NodeProto], conditions: Mapping[str, bool], graph: onnx.GraphProto
+) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        if node.op_type != "If" or node.input[0] not in conditions:
+            yield node
+            continue
+        taken = "then_branch" if conditions[node.input[0]] else "else_branch"
+        branch = next(a.g for a in node.attribute if a.name == taken)
+        graph.initializer.extend(branch.initializer)
+        yield from _inlined(branch.node, conditions, graph)
+        for inner, outer in zip(branch.output, node.output, strict=True):
+            yield helper.make_node("Identity", [inner.name], [outer], node.name)
 
 
 def with_shapes(
