@@ -19,15 +19,17 @@ __all__ = ["custom_jvp", "jax", "jnp", "lax", "require_jax", "special"]
 Array = Any
 
 
-class _Lazy(ModuleType):
+class _Lazy:
     """A module that is imported when something in it is first used."""
 
-    _module: ModuleType | None = None
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._module: ModuleType | None = None
 
     def __getattr__(self, name: str) -> Any:
         if self._module is None:
             require_jax()
-            self._module = importlib.import_module(self.__name__)
+            self._module = importlib.import_module(self._name)
         return getattr(self._module, name)
 
 
