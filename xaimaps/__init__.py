@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xaimaps._attribute import attribute, explain
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
-    from xaimaps._reproduce import Reproduction, reproduce
+    from xaimaps._reproduce import reproduce
     from xaimaps._results.attribution import Attribution
     from xaimaps.backend import Backend, Layer
     from xaimaps.methods import METHODS
@@ -28,7 +28,6 @@ __all__ = [
     "Backend",
     "Layer",
     "Preprocess",
-    "Reproduction",
     "attribute",
     "errors",
     "explain",
@@ -48,7 +47,6 @@ _HOMES = {
     "Backend": "backend",
     "Layer": "backend",
     "Preprocess": "_images.preprocess",
-    "Reproduction": "_reproduce",
     "attribute": "_attribute",
     "explain": "_attribute",
     "load": "_load",
