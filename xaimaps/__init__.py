@@ -1,8 +1,7 @@
 """xaimaps: the same model, any framework, one map.
 
     import xaimaps
-    result = xaimaps.explain("default", "cat.jpg", method="grad_cam")
-    result.overlay().save("cat-grad-cam.png")
+    xaimaps.explain("default", "cat.jpg", "grad_cam").overlay().save("cat-grad-cam.png")
 
 Names are imported when they are first used, so that `import xaimaps` costs nothing.
 """
