@@ -1,8 +1,7 @@
 """xaimaps: the same model, any framework, one map.
 
     import xaimaps
-    result = xaimaps.explain("default", "cat.jpg", method="grad_cam")
-    result.overlay().save("cat-grad-cam.png")
+    xaimaps.explain("default", "cat.jpg", "grad_cam").overlay().save("cat-grad-cam.png")
 
 Names are imported when they are first used, so that `import xaimaps` costs nothing.
 """
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from xaimaps._attribute import attribute, explain
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
-    from xaimaps._reproduce import Reproduction, reproduce
+    from xaimaps._reproduce import reproduce
     from xaimaps._results.attribution import Attribution
     from xaimaps.backend import Backend, Layer
     from xaimaps.methods import METHODS, register_method
@@ -28,7 +27,6 @@ __all__ = [
     "Backend",
     "Layer",
     "Preprocess",
-    "Reproduction",
     "attribute",
     "errors",
     "explain",
@@ -49,7 +47,6 @@ _HOMES = {
     "Backend": "backend",
     "Layer": "backend",
     "Preprocess": "_images.preprocess",
-    "Reproduction": "_reproduce",
     "attribute": "_attribute",
     "explain": "_attribute",
     "load": "_load",

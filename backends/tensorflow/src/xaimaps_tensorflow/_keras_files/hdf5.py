@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 
-from xaimaps.errors import ModelLoadError
+from xaimaps.errors import ModelLoadError, XaimapsError
 from xaimaps_tensorflow._keras_files.limits import REMEDY, is_inflated
 
 GROWTH_BYTES = 2**31
@@ -54,6 +54,8 @@ def checked(source: Path | bytes, name: str) -> Iterator[h5py.File]:
         with h5py.File(BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
             _check_group(file, _Walk(name, size))
             yield file
+    except XaimapsError:  # a ValueError too
+        raise
     except BROKEN as error:
         raise ModelLoadError(
             f"{name} is a damaged or truncated HDF5 file ({_summary(error)}); {REMEDY}"
