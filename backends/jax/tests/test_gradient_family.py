@@ -129,7 +129,9 @@ def test_a_function_without_rectifiers_has_no_rule_for_them():
 
 
 SAME = {
-    "guided_backprop": ({}, 1e-5),
+    # One activation of Captum's, in float32, is on the other side of a kink: 31 of 6,144 values
+    # differ, and in float64 they are ours.
+    "guided_backprop": ({}, 2e-4),
     "deconvnet": ({}, 1e-4),
     # Gradients jump where float32 has an activation on the other side of a kink.
     "smoothgrad": ({"n_samples": 4, "absolute": False}, 0.02),
