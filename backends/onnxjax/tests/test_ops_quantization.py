@@ -159,8 +159,21 @@ FLOAT_CASES = {
 }
 
 
+def require_exact_sums(name):
+    """Skip a case in which ONNX Runtime saturates: on x86 without VNNI it adds products in 16 bits.
+
+    It is then no reference for unsigned inputs and signed weights of 8 bits.
+    """
+    if name.startswith(("QLinearConv", "DynamicQuantizeMatMul")):
+        left, right = np.full((1, 8), 255, np.uint8), np.full((8, 1), 127, np.int8)
+        model, inputs = single("MatMulInteger", [left, right], [TensorProto.INT32], domain="")
+        if runtime(model, *inputs)[0].item() != 8 * 255 * 127:
+            pytest.skip("ONNX Runtime's sums of 8-bit products saturate on this processor")
+
+
 @pytest.mark.parametrize("name", FLOAT_CASES)
 def test_fused_operator_equals_onnx_runtime(name):
+    require_exact_sums(name)
     operator, arrays, attributes = FLOAT_CASES[name]
     model, inputs = single(operator, arrays, [F32], **attributes)
     (expected,), (got,) = runtime(model, *inputs), run(model, inputs)
@@ -322,6 +335,7 @@ INTEGER_CASES = {
 
 @pytest.mark.parametrize("name", INTEGER_CASES)
 def test_integers_equal_those_of_onnx_runtime(name):
+    require_exact_sums(name)
     operator, arrays, options = INTEGER_CASES[name]
     options = {**options}
     kind = options.pop("kind", I8 if arrays[-1].dtype == np.int8 else U8)

@@ -114,9 +114,12 @@ MODELS = {
 }
 
 
-def runtime(model, inputs):
+def runtime(model, inputs, exact=True):
     """ONNX Runtime as it is deployed: with its optimiser."""
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    options = onnxruntime.SessionOptions()
+    # Without VNNI, ONNX Runtime's fast sums of 8-bit products saturate unless it is told not to.
+    options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     return session.run(None, dict(zip(("x", "z"), inputs, strict=False)))[0]
 
 
@@ -190,4 +193,4 @@ def test_a_weight_that_integer_operators_do_not_take_stays_real(change):
     loaded = load(model)
     (got,) = jax.jit(loaded.apply)(loaded.params, jnp.asarray(x))
     step = loaded.graph.constants["y_scale"]
-    assert np.abs(got - runtime(model, [x])).max() <= 1.01 * step
+    assert np.abs(got - runtime(model, [x], exact=False)).max() <= 1.01 * step
