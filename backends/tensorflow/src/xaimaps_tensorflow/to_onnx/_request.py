@@ -27,8 +27,8 @@ class Job:
     Attributes:
         source: the path of a `.keras` or `.h5` file, a name such as "keras:VGG16", or "default".
         file: the path of the ONNX file to write.
-        layers: as in `xaimaps_tensorflow.convert`, as are `output`, `opset`, `input_shape`, `weights`
-            and `allow_unsafe`.
+        layers: as in `xaimaps_tensorflow.convert`, as are `output`, `opset`, `input_shape`,
+            `weights` and `allow_unsafe`.
         labels: the name of an embedded list of labels to note in the file.
         preprocess: the name of a preset to note there.
 
