@@ -98,7 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ManifestError(f"no such file: {str(path)!r}") from None
+        raise ManifestError(f"no such file: {str(path)!r}; check the path") from None
     except (OSError, ValueError) as error:
         raise ManifestError(f"{str(path)!r} is not a readable manifest ({error})") from None
     missing = _KEYS - told.keys() if isinstance(told, dict) else _KEYS

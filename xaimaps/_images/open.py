@@ -188,7 +188,7 @@ def _missing(source: str) -> str:
     if Path(source).is_symlink():
         target = str(Path(source).readlink())
         return f"no such file: {source!r} is a dangling link to {target!r}; check the path"
-    return f"no such file: {source!r}"
+    return f"no such file: {source!r}; check the path"
 
 
 def _why_unreadable(source: str, error: OSError | ValueError) -> str:
