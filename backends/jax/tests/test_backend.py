@@ -8,7 +8,7 @@ import pytest
 import xaimaps
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import INPUT
-from xaimaps.errors import LayerError, UnsupportedModelError
+from xaimaps.errors import LayerError
 from xaimaps.methods import METHODS
 from xaimaps.targets import as_target, several
 from xaimaps.testing import ReferenceBackend, one_conv_network, pooled_network
@@ -30,8 +30,7 @@ OPTIONS = {  # fewer draws; and noise is drawn in the space of pictures
 
 PAIRS = [(way, "pooled") for way in WAYS] + [("onnx", "captum")]
 UNABLE = {
-    # A function has no named weights; Captum's network has no pooling.
-    ("function", "pooled"): {"classifier": LayerError, "biases": UnsupportedModelError},
+    # Captum's network has no pooling.
     ("onnx", "captum"): {"classifier": LayerError},
 }
 
@@ -249,8 +248,6 @@ def test_wrong_layers(built, way):
 def test_what_is_no_pooling_head(built):
     with pytest.raises(LayerError, match=r"global average pooling .*; use grad_cam"):
         built["onnx", "captum"].classifier()
-    with pytest.raises(LayerError, match="plain JAX function does not tell; use grad_cam"):
-        built["function", "pooled"].classifier()
 
 
 def test_a_small_head_is_a_head_too(build):
