@@ -293,7 +293,10 @@ def test_a_backend_that_is_not_installed(xaimaps, folder, monkeypatch):
     monkeypatch.undo()
     plugins.refresh()
     assert ended.status == 2
-    assert ended.err == "xaimaps: the backend 'jax' is not installed; pip install xaimaps-jax\n"
+    assert ended.err == (
+        "xaimaps: no backend takes the model 'small.onnx' (none is installed); pip install "
+        "'xaimaps[EXTRA]', where EXTRA is one of all, convert, jax, onnx, tensorflow\n"
+    )
     assert "No backend is installed; pip install 'xaimaps[jax]'" in listed.out
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import xaimaps
 from xaimaps import _registry as plugins
+from xaimaps.backend import Backend
 from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.testing import ReferenceBackend, pooled_network
 
@@ -16,9 +17,11 @@ REFERENCE = "xaimaps.testing:ReferenceBackend"
 def install(monkeypatch):
     """Pretend that the given backends, and no others, are installed."""
 
-    def pretend(*pairs):
+    def pretend(*pairs, scheme=""):
         entries = [EntryPoint(name, value, plugins.GROUP) for name, value in pairs]
-        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
+        schemes = [EntryPoint(scheme, REFERENCE, plugins.SCHEMES)] if scheme else []
+        found = {plugins.GROUP: entries, plugins.SCHEMES: schemes}
+        monkeypatch.setattr(plugins, "entry_points", lambda group: found[group])
         plugins.refresh()
 
     yield pretend
@@ -47,17 +50,19 @@ def test_a_backend_may_be_named(install):
 @pytest.mark.parametrize("model", ["default", "efficientnet-lite0"])
 def test_without_the_backend_of_a_file_the_message_says_how_to_get_it(install, model):
     install()
-    with pytest.raises(BackendError, match="'jax' is not installed; pip install xaimaps-jax"):
+    with pytest.raises(
+        BackendError, match=r"\(none is installed\); pip .* jax, onnx"
+    ):
         xaimaps.load(model)
-    with pytest.raises(BackendError, match="pip install xaimaps-jax"):
+    with pytest.raises(BackendError, match=r"got 'jax'; pip install 'xaimaps\[jax\]'$"):
         xaimaps.load(model, backend="jax")
 
 
 def test_without_any_backend_a_live_model_says_so(install):
     install()
-    with pytest.raises(BackendError, match=r"model Network \(no backend is installed; pip install"):
+    with pytest.raises(BackendError, match=r"model Network \(none is installed\); pip"):
         xaimaps.load(pooled_network())
-    with pytest.raises(BackendError, match=r"installed one \(none: pip install 'xaimaps\[jax\]'\)"):
+    with pytest.raises(BackendError, match=r"installed one \(none\), got 'mine'; pip install"):
         plugins.get_backend("mine")
 
 
@@ -162,3 +167,38 @@ def test_labels_come_from_lists_files_and_names(install, tmp_path):
     for labels in (5, [1, 2]):
         with pytest.raises(ModelLoadError, match=r"labels must be a list of names, .* got"):
             load(labels)
+
+
+class Named(ReferenceBackend):
+    """Knows models by name, and reads files of numbers."""
+
+    suffixes = (".num",)
+    schemes = ("toys",)
+    accepts = classmethod(Backend.accepts.__func__)
+
+    @classmethod
+    def load(cls, model, **options):
+        return cls(pooled_network(channels=int(str(model).partition(":")[2])))
+
+
+def test_a_plugin_brings_a_scheme(install, monkeypatch):
+    monkeypatch.setattr("xaimaps.testing.Named", Named, raising=False)
+    install(("mine", REFERENCE), ("named", "xaimaps.testing:Named"), scheme="toys")
+    assert xaimaps.load("toys:8").layers()[0].shape[-1] == 8
+    with pytest.raises(ModelLoadError, match="path of a file or toys:NAME"):
+        xaimaps.load("toy:8")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("a.num", True),
+        ("A.NUM", True),
+        ("toys:8", True),
+        ("toys", False),
+        ("a.nu", False),
+        (3, False),
+    ],
+)
+def test_suffixes_and_schemes_say_what_is_accepted(model, expected):
+    assert Named.accepts(model) is expected

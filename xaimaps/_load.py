@@ -14,14 +14,8 @@ from xaimaps.errors import BackendError, ModelLoadError, nearest
 
 Labels = Sequence[str] | str | os.PathLike[str]
 
-SUFFIXES = {".onnx": "jax", ".keras": "tensorflow", ".h5": "tensorflow", ".hdf5": "tensorflow"}
-"""Which of our backends reads a file, for the remedy when none is installed."""
-
 RUNS_CODE = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
 """Suffixes of formats that hold pickles or programs."""
-
-SCHEMES = {"keras:": "tensorflow"}
-"""Which of our backends knows models by name, as in `keras:VGG16`."""
 
 
 def load(
@@ -63,7 +57,7 @@ def load(
         raise BackendError(f"`backend` must be the name of an installed one, got {backend!r}")
     place = located(model)
     try:
-        loaded = _registry.load_with(_chosen(backend, model), place, options)
+        loaded = _registry.load_with(backend, place, options)
     except BackendError as error:
         if why := runs_code(place):
             raise BackendError(f"{error}; {why}") from error
@@ -92,12 +86,12 @@ def located(model: Any) -> Any:
     name = os.fspath(model)
     if name in zoo.MODELS:
         return zoo.MODELS[name]
-    if name.startswith(tuple(SCHEMES)):
+    if _registry.is_named(name):
         return name
     if not os.path.lexists(name):
         raise ModelLoadError(
             f"no model file {name!r}, and no embedded model of that name"
-            f"{nearest(name, zoo.MODELS)}; give the path of a file"
+            f"{nearest(name, zoo.MODELS)}; give the path of a file{_schemes()}"
         )
     return Path(name)
 
@@ -116,14 +110,9 @@ def runs_code(model: Any) -> str:
     )
 
 
-def _chosen(backend: str | None, model: Any) -> str | None:
-    """Name our own backend for a known suffix, so that its absence is answered with the remedy."""
-    if backend is not None or not isinstance(model, str | os.PathLike):
-        return backend
-    name = os.fspath(model)
-    suffix = Path(zoo.MODELS.get(name, name)).suffix.lower()
-    ours = SCHEMES.get(name.partition(":")[0] + ":") or SUFFIXES.get(suffix)
-    return None if ours in _registry.installed() else ours
+def _schemes() -> str:
+    known = ", ".join(f"{scheme}:NAME" for scheme in _registry.schemes())
+    return f" or {known}" if known else ""
 
 
 def read_labels(labels: Labels) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, metadata
 from typing import Any
 
 from xaimaps.backend import Backend
@@ -14,12 +14,16 @@ from xaimaps.errors import BackendError, nearest
 
 GROUP = "xaimaps.backends"
 
-KNOWN = {
-    "jax": "xaimaps-jax",
-    "onnxruntime": "xaimaps-onnx",
-    "tensorflow": "'xaimaps-tensorflow[cpu]'",
-}
-"""The distribution that brings each of our own backends, for the remedy in a message."""
+SCHEMES = "xaimaps.schemes"
+"""The group of those that know models by name, as `keras:VGG16`: from the scheme to the backend."""
+
+
+def how_to_install(extra: str = "") -> str:
+    """A command for what is missing: the extra of that name, or a choice of all."""
+    extras = sorted(metadata("xaimaps").get_all("Provides-Extra") or ())
+    if extra in extras:
+        return f"pip install 'xaimaps[{extra}]'"
+    return f"pip install 'xaimaps[EXTRA]', where EXTRA is one of {', '.join(extras)}"
 
 
 @functools.cache
@@ -61,10 +65,10 @@ def get_backend(name: str) -> type[Backend]:
 
 
 def _not_installed(name: str) -> str:
-    if name in KNOWN:
-        return f"the backend {name!r} is not installed; pip install {KNOWN[name]}"
-    have = ", ".join(installed()) or "none: pip install 'xaimaps[jax]'"
-    return f"`backend` must be an installed one ({have}), got {name!r}{nearest(name, installed())}"
+    have = ", ".join(installed()) or "none"
+    near = nearest(name, installed())
+    remedy = near or f"; {how_to_install(name)}"
+    return f"`backend` must be an installed one ({have}), got {name!r}{remedy}"
 
 
 def find_backend(model: object) -> type[Backend]:
@@ -76,8 +80,10 @@ def find_backend(model: object) -> type[Backend]:
     broken: list[str] = []
     if (name := next(_takers(model, broken), None)) is not None:
         return get_backend(name)
-    have = ", ".join(installed()) or "no backend is installed; pip install 'xaimaps[jax]'"
-    raise BackendError("; ".join([f"no backend takes the model {_shown(model)} ({have})", *broken]))
+    have = ", ".join(installed()) or "none is installed"
+    what = f"no backend takes the model {_shown(model)} ({have})"
+    more = f"others: {how_to_install()}" if installed() else how_to_install()
+    raise BackendError("; ".join([what, *broken, more]))
 
 
 def _takers(model: object, broken: list[str]) -> Iterator[str]:
@@ -111,9 +117,21 @@ def _named_backend(name: str, model: object) -> type[Backend]:
     raise BackendError(f"the backend {name!r} takes {backend.takes}, got {_shown(model)}; {remedy}")
 
 
+def is_named(model: str) -> bool:
+    """Whether a text is `scheme:name` with a scheme that an installed backend knows."""
+    return model.partition(":")[0] in schemes() and ":" in model
+
+
+@functools.cache
+def schemes() -> dict[str, EntryPoint]:
+    """The entry point of each scheme."""
+    return {entry.name: entry for entry in entry_points(group=SCHEMES)}
+
+
 def refresh() -> None:
     """Forget what is installed, for a plugin that came after the first look."""
     installed.cache_clear()
+    schemes.cache_clear()
     get_backend.cache_clear()
 
 

@@ -150,6 +150,11 @@ class Backend(ABC):
     capabilities: ClassVar[frozenset[Capability]]
     takes: ClassVar[str] = "other models"
     """What it loads, in a few words for messages, as "Keras models"."""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Of the files that it reads, as ".onnx"."""
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """Of the names that it knows models by, as "keras" of `keras:VGG16`; each has an entry point in
+    the group `xaimaps.schemes` too."""
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
@@ -157,9 +162,15 @@ class Backend(ABC):
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
 
     @classmethod
-    @abstractmethod
     def accepts(cls, model: object) -> bool:
-        """Tell, without loading anything, whether this backend can load `model`."""
+        """Tell, without loading anything, whether this backend can load `model`.
+
+        Here: a path with one of its suffixes, or `scheme:name` with one of its schemes.
+        """
+        if not isinstance(model, str | os.PathLike):
+            return False
+        scheme, colon, _ = os.fspath(model).partition(":")
+        return Path(model).suffix.lower() in cls.suffixes or bool(colon and scheme in cls.schemes)
 
     @classmethod
     @abstractmethod

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from xaimaps import PRESETS
-from xaimaps import _converter as converter
 from xaimaps import _registry as plugins
 from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.parity import compare, routes
@@ -116,7 +115,7 @@ def test_what_only_this_process_has_is_converted_here(keras, tmp_path, scratch, 
 
 
 def test_no_conversion_where_nobody_wants_it(keras, monkeypatch):
-    monkeypatch.setattr(converter, "NEEDED", ("abacus",))
+    monkeypatch.setattr("xaimaps_tensorflow.to_onnx._exporter.NEEDED", ("abacus",))
     model = network(keras)
     assert list(routes(model, ["tensorflow"])) == ["tensorflow"]
     assert list(routes(model, convert=False)) == ["tensorflow"]

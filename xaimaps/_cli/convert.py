@@ -22,7 +22,7 @@ from xaimaps._cli.options import (
 )
 
 if TYPE_CHECKING:
-    from xaimaps_tensorflow.to_onnx._request import Outcome
+    from xaimaps._exporters import Exported, Exporter
 
 OPTIONS = {"`output`": "--output", "`layers`": "--layer"}
 """What the options are called here that errors call by their names in Python."""
@@ -48,26 +48,17 @@ def convert(source: str, file: Path, as_json: bool, **options: Any) -> None:
     IN is a .keras or .h5 file, keras:NAME, or default. Layers keep their names, weights their bits,
     and OUT is only written if it answers as IN does.
     """
-    from xaimaps._converter import require_converter
-
-    require_converter()
-    _require_suffix(file)
+    exporter = _exporter(file)
     folder = _room(file.parent)
     with tempfile.TemporaryDirectory(prefix=".xaimaps-", dir=folder) as place:
         part = Path(place) / "model.onnx"
-        outcome = _converted(source, part, options)
+        with in_words(WORDS | OPTIONS):
+            outcome = exporter.export(source, part, loud="--debug" in sys.argv, **options)
         _put(part, file)
     if as_json:
         print_json({"file": str(file), **dataclasses.asdict(outcome)})
     else:
         click.echo(printable("\n".join(_lines(file, outcome))))
-
-
-def _require_suffix(file: Path) -> None:
-    from xaimaps.errors import OutputError
-
-    if file.suffix.lower() != ".onnx":
-        raise OutputError(f"OUT must be a name that ends in .onnx, got {str(file)!r}")
 
 
 def _room(folder: Path) -> Path:
@@ -78,12 +69,18 @@ def _room(folder: Path) -> Path:
     return prepare_folder(next(there))
 
 
-def _converted(source: str, part: Path, options: dict[str, Any]) -> Outcome:
-    from xaimaps_tensorflow.to_onnx._request import Job
-    from xaimaps_tensorflow.to_onnx._subprocess import convert_apart
+def _exporter(file: Path) -> Exporter:
+    from xaimaps._exporters import find_exporter, installed
+    from xaimaps.errors import OutputError
 
-    with in_words(WORDS | OPTIONS):
-        return convert_apart(Job(source=source, file=part, **options), loud="--debug" in sys.argv)
+    suffix, known = file.suffix.lower(), [exporter.suffix for exporter in installed()]
+    if known and suffix not in known:
+        raise OutputError(
+            f"OUT must be a name that ends in {' or '.join(known)}, got {str(file)!r}"
+        )
+    exporter = find_exporter(suffix)
+    exporter.require()
+    return exporter
 
 
 def _put(part: Path, file: Path) -> None:
@@ -99,7 +96,7 @@ def _put(part: Path, file: Path) -> None:
         ) from None
 
 
-def _lines(file: Path, outcome: Outcome) -> list[str]:
+def _lines(file: Path, outcome: Exported) -> list[str]:
     peak = outcome.peak_bytes
     memory = "" if peak is None else f", {peak / 1e9:.1f} GB of memory at most"
     lines = [

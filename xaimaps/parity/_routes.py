@@ -7,23 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xaimaps import _registry
-from xaimaps._converter import require_converter
+from xaimaps import _exporters, _registry
+from xaimaps._exporters import Exporter
 from xaimaps._load import load, located
 from xaimaps.backend import Backend
 from xaimaps.errors import BackendError
 
 REFERENCES = ("tensorflow", "onnxruntime")
 """Whose numbers the others are held to, if there: the ones that a user has had all along."""
-
-LOADING = ("weights", "allow_unsafe")
-"""What is said to both processes that load a model."""
-
-NATIVE = "tensorflow"
-"""The backend whose models the converter takes."""
-
-ONNX = Path("model.onnx")
-"""What backends are asked about that may run a converted model."""
 
 
 def routes(
@@ -53,48 +44,43 @@ def routes(
         )
     found = {name: load(model, backend=name, **options) for name in able}
     others = [name for name in names if name not in found]
-    takers = [name for name in others if _registry.get_backend(name).accepts(ONNX)]
-    if convert and takers and NATIVE in found:
-        found |= _loaded_as_onnx(model, found[NATIVE], takers, options)
-    return found
+    return found | _exported(model, found, others, options) if convert else found
 
 
 def _rank(name: str) -> tuple[int, str]:
     return (REFERENCES.index(name) if name in REFERENCES else len(REFERENCES)), name
 
 
-def _loaded_as_onnx(
-    model: Any, native: Backend, takers: Sequence[str], options: Mapping[str, Any]
+def _exported(
+    model: Any,
+    found: Mapping[str, Backend],
+    others: Sequence[str],
+    options: Mapping[str, Any],
 ) -> dict[str, Backend]:
-    """Convert a model once, for several backends, which need the file no more afterwards."""
-    require_converter()
+    """Load, into the others, the files that exporters make of the models of those found."""
+    more: dict[str, Backend] = {}
+    for exporter in _exporters.installed():
+        left = [name for name in others if name not in more]
+        file = Path(f"model{exporter.suffix}")
+        takers = [name for name in left if _registry.get_backend(name).accepts(file)]
+        if takers and exporter.backend in found:
+            more |= _loaded_from(exporter, model, found[exporter.backend], takers, options)
+    return more
+
+
+def _loaded_from(
+    exporter: Exporter,
+    model: Any,
+    native: Backend,
+    takers: Sequence[str],
+    options: Mapping[str, Any],
+) -> dict[str, Backend]:
+    """Export a model once, for several backends, which need the file no more afterwards."""
+    exporter.require()
     with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
-        file = Path(folder) / ONNX.name
-        _convert(model, native, file, options)
+        file = Path(folder) / f"model{exporter.suffix}"
+        exporter.export_loaded(model, native, file, options)
         return {name: _like(load(file, backend=name), native) for name in takers}
-
-
-def _convert(model: Any, native: Any, file: Path, options: Mapping[str, Any]) -> None:
-    """Write a model's file, in another process where that can load the same model."""
-    from xaimaps_tensorflow.to_onnx._request import Job
-    from xaimaps_tensorflow.to_onnx._subprocess import convert_apart, is_alike_apart
-
-    chosen = _chosen(options)
-    if is_alike_apart(model, options):
-        own = {name: options[name] for name in LOADING if options.get(name) is not None}
-        convert_apart(Job(source=model, file=file, **chosen, **own))
-        return
-    from xaimaps_tensorflow.to_onnx._convert import conversion_of
-
-    conversion_of(native.model, **chosen).save(file)
-
-
-def _chosen(options: Mapping[str, Any]) -> dict[str, Any]:
-    output = options.get("output")
-    return {
-        "output": 0 if output is None else output,  # as backends choose
-        "input_shape": options.get("input_shape"),
-    }
 
 
 def _like(backend: Backend, native: Backend) -> Backend:

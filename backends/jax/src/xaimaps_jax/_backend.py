@@ -7,7 +7,6 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -80,6 +79,7 @@ class JaxBackend(Backend):
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
     takes = "ONNX files and JAX functions"
+    suffixes = (".onnx",)
 
     def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
         super().__init__(info)
@@ -89,9 +89,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def accepts(cls, model: object) -> bool:
-        if isinstance(model, str | os.PathLike):
-            return Path(model).suffix.lower() == ".onnx"
-        return isinstance(model, onnx.ModelProto) or _is_function(model)
+        return super().accepts(model) or isinstance(model, onnx.ModelProto) or _is_function(model)
 
     @classmethod
     def load(cls, model: Any, **options: Any) -> JaxBackend:

@@ -9,7 +9,18 @@ from xaimaps_tensorflow._backend import TensorFlowBackend
 if TYPE_CHECKING:
     from xaimaps_tensorflow.to_onnx._convert import convert
 
-__all__ = ["TensorFlowBackend", "convert"]
+__all__ = ["TensorFlowBackend", "convert", "keras_model"]
+
+
+def keras_model() -> Any:
+    """Build the embedded EfficientNet-Lite0 as a Keras model with the same weights, bit for bit.
+
+    Its outputs are logits. A layer has the name of the ONNX file's value, as the path through
+    nested models: `stem/conv` is the layer `conv` of the model `stem`.
+    """
+    from xaimaps_tensorflow._zoo import efficientnet_lite0
+
+    return efficientnet_lite0()[0]
 
 
 def __getattr__(name: str) -> Any:

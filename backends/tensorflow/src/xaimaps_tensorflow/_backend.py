@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from xaimaps_tensorflow._program import KerasProgram
 
 SCHEME = "keras:"
-SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 class TensorFlowBackend(Backend):
@@ -46,6 +45,8 @@ class TensorFlowBackend(Backend):
 
     name = "tensorflow"
     takes = "Keras models"
+    suffixes = (".keras", ".h5", ".hdf5")
+    schemes = ("keras",)
     capabilities = frozenset(
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
@@ -59,8 +60,7 @@ class TensorFlowBackend(Backend):
     def accepts(cls, model: object) -> bool:
         if not isinstance(model, str | os.PathLike):
             return _is_keras(model)
-        is_named = os.fspath(model).startswith(SCHEME) or Path(model) == zoo.MODELS["default"]
-        return is_named or Path(model).suffix.lower() in SUFFIXES
+        return super().accepts(model) or Path(model) == zoo.MODELS["default"]
 
     @classmethod
     def load(cls, model: Any, **options: Any) -> TensorFlowBackend:

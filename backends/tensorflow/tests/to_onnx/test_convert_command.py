@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 import xaimaps
-from xaimaps import _converter as converter
 from xaimaps._cli import cli
 from xaimaps.errors import (
     ArrayInputError,
@@ -92,7 +91,7 @@ def test_wrong_use_is_told_before_there_is_a_process(monkeypatch, tmp_path):
 
 
 def test_without_the_converter(monkeypatch, tmp_path):
-    monkeypatch.setattr(converter, "NEEDED", ("xaimaps_onnx", "abacus"))
+    monkeypatch.setattr("xaimaps_tensorflow.to_onnx._exporter.NEEDED", ("xaimaps_onnx", "abacus"))
     with pytest.raises(BackendError, match=r"needs abacus, .* pip install 'xaimaps\[convert\]'"):
         run("default", tmp_path / "net.onnx")
 

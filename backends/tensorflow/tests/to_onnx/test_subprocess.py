@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow")
 apart = pytest.importorskip("xaimaps_tensorflow.to_onnx._subprocess")
 seeded = pytest.importorskip("xaimaps_tensorflow.testing.models").seeded
 child = importlib.import_module("xaimaps_tensorflow.to_onnx.__main__")
-Job, Outcome = apart.Job, apart.Outcome
+Job = apart.Job
 QUIET = "ignore:__array__ implementation:DeprecationWarning"  # when Keras saves a model
 
 

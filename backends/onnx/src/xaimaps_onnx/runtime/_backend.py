@@ -7,7 +7,6 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,7 @@ class OnnxRuntimeBackend(Backend):
     name = "onnxruntime"
     capabilities = frozenset({"forward", "activations", "classifier", "split"})
     takes = "ONNX files"
+    suffixes = (".onnx",)
 
     def __init__(self, network: OnnxNetwork, sessions: Sessions, info: ModelInfo) -> None:
         super().__init__(info)
@@ -53,9 +53,7 @@ class OnnxRuntimeBackend(Backend):
 
     @classmethod
     def accepts(cls, model: object) -> bool:
-        if isinstance(model, str | os.PathLike):
-            return Path(model).suffix.lower() == ".onnx"
-        return isinstance(model, onnx.ModelProto)
+        return super().accepts(model) or isinstance(model, onnx.ModelProto)
 
     @classmethod
     def load(cls, model: Any, **options: Any) -> OnnxRuntimeBackend:

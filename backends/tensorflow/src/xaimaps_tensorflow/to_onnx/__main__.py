@@ -13,15 +13,16 @@ import sys
 import time
 from pathlib import Path
 
+from xaimaps._exporters import Exported
 from xaimaps._images.preprocess import get_preprocess
 from xaimaps.errors import XaimapsError
-from xaimaps_tensorflow.to_onnx._request import Job, Outcome
+from xaimaps_tensorflow.to_onnx._request import Job
 
 FAILED = 2
 STATUS = Path("/proc/self/status")
 
 
-def main(job: Job) -> Outcome:
+def main(job: Job) -> Exported:
     """Convert as the job says, and tell how it went."""
     from xaimaps_tensorflow.to_onnx._convert import conversion_of
     from xaimaps_tensorflow.to_onnx._open import open_source
@@ -34,7 +35,7 @@ def main(job: Job) -> Outcome:
         model, job.layers, job.opset, output=job.output, input_shape=job.input_shape, info=info
     )
     conversion.save(Path(job.file))
-    return Outcome(
+    return Exported(
         bytes=Path(job.file).stat().st_size,
         layers=len(conversion.layers),
         of=len(conversion.layers) + len(conversion.lost),

@@ -63,29 +63,6 @@ class Job:
         return json.dumps(dataclasses.asdict(self), default=os.fspath)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a job.
-
-    Attributes:
-        bytes: the size of the file.
-        layers: how many layers it knows by name.
-        of: how many the model has.
-        lost: the others.
-        difference: the largest between the outputs of ONNX Runtime and of Keras, relative.
-        seconds: what it took, without the start of Python.
-        peak_bytes: the most memory that the process held, where the system says so.
-    """
-
-    bytes: int
-    layers: int
-    of: int
-    lost: Sequence[str]
-    difference: float
-    seconds: float
-    peak_bytes: int | None
-
-
 def require_source(source: str | os.PathLike[str]) -> None:
     """Refuse a file that is missing, or is ONNX already."""
     located(source)

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from xaimaps import errors
-from xaimaps_tensorflow.to_onnx._request import Job, Outcome
+from xaimaps._exporters import Exported
+from xaimaps_tensorflow.to_onnx._request import Job
 
 
-def convert_apart(job: Job, *, loud: bool = False) -> Outcome:
+def convert_apart(job: Job, *, loud: bool = False) -> Exported:
     """Convert in a child process, and wait for it.
 
     Args:
@@ -37,7 +38,7 @@ def convert_apart(job: Job, *, loud: bool = False) -> Outcome:
         raise kind(answer["error"])
     if child.returncode or not answer:
         raise errors.UnsupportedModelError(_death(os.fspath(job.source), child))
-    return Outcome(**answer)
+    return Exported(**answer)
 
 
 def is_alike_apart(model: object, options: Mapping[str, Any]) -> bool:
