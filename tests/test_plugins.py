@@ -50,9 +50,7 @@ def test_a_backend_may_be_named(install):
 @pytest.mark.parametrize("model", ["default", "efficientnet-lite0"])
 def test_without_the_backend_of_a_file_the_message_says_how_to_get_it(install, model):
     install()
-    with pytest.raises(
-        BackendError, match=r"\(none is installed\); pip .* jax, onnx"
-    ):
+    with pytest.raises(BackendError, match=r"\(none is installed\); pip .* jax, onnx"):
         xaimaps.load(model)
     with pytest.raises(BackendError, match=r"got 'jax'; pip install 'xaimaps\[jax\]'$"):
         xaimaps.load(model, backend="jax")

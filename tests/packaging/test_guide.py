@@ -65,6 +65,22 @@ print(model.name, xaimaps.attribute(model, images, "eigen_cam").maps.shape)
     assert out.split(maxsplit=1) == ["toy", "(1, 4, 4)\n"]
 
 
+def test_it_brings_a_scheme_and_a_method(project, site):
+    program = """
+import numpy as np, xaimaps
+images = np.ones((1, 4, 4, 3), np.float32)
+found = xaimaps.attribute("toy:bright", images, "mean_activation")
+print(found.backend, found.method, found.maps.mean(), "mean_activation" in xaimaps.METHODS)
+try:
+    xaimaps.load("toy:dark")
+except xaimaps.errors.ModelLoadError as error:
+    print(error)
+"""
+    out = run(sys.executable, "-c", program, folder=project, PYTHONPATH=str(site))
+    expected = "toy mean_activation 2.0 True\na toy must be one of bright, got 'dark'\n"
+    assert out == expected
+
+
 def test_it_passes_its_own_tests(project, site):
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
     out = run(*command, folder=project, PYTHONPATH=str(site))
