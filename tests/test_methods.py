@@ -1,6 +1,7 @@
 """The methods on networks that were worked out by hand, and the laws that all of them keep."""
 
 import ast
+import doctest
 from pathlib import Path
 
 import numpy as np
@@ -319,6 +320,13 @@ def test_every_row_is_complete(name):
     assert row.cost
     assert row.summary.endswith(".")
     assert "References:" in row.fn.__doc__
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_example_of_the_documentation_runs(name):
+    (example,) = doctest.DocTestFinder().find(METHODS[name].fn, name, globs={})
+    assert example.examples
+    assert doctest.DocTestRunner(verbose=False).run(example).failed == 0
 
 
 def test_type_checkers_see_every_method():

@@ -34,7 +34,7 @@ def default_baseline(backend: Backend) -> str:
 def baselines(
     backend: Backend, images: Array, baseline: Baseline, noise: Array | None = None
 ) -> Array:
-    """The baselines of a batch, `(B, N, H, W, C)`; a length of 1 stands for any N.
+    """The baselines of a batch, `(B, N, H, W, C)`; an axis of length 1 fits any N.
 
     Args:
         backend: the model, whose preprocessing says what black is.

@@ -50,7 +50,7 @@ def images_within(
 
 
 def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
-    """The numbers in one image's value; places that are not known are as many as the image's."""
+    """The numbers in one image's value; unknown sizes are the image's."""
     unknown = sum(size is None for size in shape[:2])
     known = math.prod(size for size in shape if size is not None)
     return known * math.prod(image_shape[:unknown])

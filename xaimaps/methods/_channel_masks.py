@@ -31,7 +31,7 @@ class Rule(NamedTuple):
     """How a variant makes its masks and weights.
 
     Attributes:
-        aligned: the corners of layer and image are the same places, in place of half-pixel centres.
+        aligned: the corners of layer and image coincide, in place of half-pixel centres.
         early: masks are scaled to 0 to 1 before they are enlarged, in place of after.
         probability: weights are the probabilities themselves, in place of a softmax of the scores.
     """
@@ -100,7 +100,7 @@ def masked(
 
 
 def _varied(xp: Any, activations: Array, channels: int | None) -> Array:
-    """The channels `(N, h, w, C)` that vary the most from place to place."""
+    """The channels `(N, h, w, C)` that vary the most over the spatial positions."""
     if channels is None:
         return activations
     check_count("channels", channels)

@@ -31,17 +31,15 @@ def class_map(
     Returns:
         `(..., N, *spatial)`.
     """
-    places = len(activations.shape) - 2
-    spread = weights[(..., *(None,) * places, slice(None))]
-    return fold_channels(xp, spread * activations, places, relu=relu, eigen_smooth=eigen_smooth)
+    rank = len(activations.shape) - 2
+    spread = weights[(..., *(None,) * rank, slice(None))]
+    return fold_channels(xp, spread * activations, rank, relu=relu, eigen_smooth=eigen_smooth)
 
 
-def fold_channels(
-    xp: Any, weighted: Array, places: int, *, relu: bool, eigen_smooth: bool
-) -> Array:
+def fold_channels(xp: Any, weighted: Array, rank: int, *, relu: bool, eigen_smooth: bool) -> Array:
     """Fold the channels of weighted activations `(..., *spatial, C)`; see `class_map`."""
     if eigen_smooth:
-        maps = first_component(xp, weighted, places, centre=True)
+        maps = first_component(xp, weighted, rank, centre=True)
     else:
         maps = xp.sum(weighted, axis=-1)
     return xp.maximum(maps, xp.zeros_like(maps)) if relu else maps

@@ -85,6 +85,6 @@ class Method:
                 raise MethodError(f"{self.name!r} has no option {option!r}; its options: {known}")
 
     def completed(self, options: Mapping[str, object], backend: Backend) -> dict[str, object]:
-        """The options, with what None stands for on this model, so that results record it."""
+        """The options, with None replaced by what this model implies, so that results record it."""
         found = self.defaults(backend) if self.defaults else {}
         return {**options, **{k: v for k, v in found.items() if options.get(k) is None}}

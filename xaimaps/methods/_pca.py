@@ -11,23 +11,23 @@ _SQUARINGS = 12
 """The power iteration goes on by doubling: 2^12 steps."""
 
 
-def first_component(xp: Any, values: Array, places: int, *, centre: bool) -> Array:
-    r"""Project every place's channels onto the direction in which they vary the most.
+def first_component(xp: Any, values: Array, rank: int, *, centre: bool) -> Array:
+    r"""Project every position's channels onto the direction in which they vary the most.
 
-    For the places as rows of $O = U \Sigma V^T$ the map is $O V_1$. Its sign, which $V_1$ leaves
-    open, is such that its product with the mean over the channels is not negative.
+    With spatial positions as rows of $O = U \Sigma V^T$ the map is $O V_1$. Its sign, which $V_1$
+    leaves open, is such that its product with the mean over the channels is not negative.
 
     Args:
         xp: the namespace.
         values: `(..., *spatial, C)`.
-        places: the number of spatial axes.
-        centre: take each channel's mean over all places from it first.
+        rank: the number of spatial axes.
+        centre: take each channel's mean over all spatial positions from it first.
 
     Returns:
         `(..., *spatial)`.
     """
     shape = values.shape
-    rows = xp.reshape(values, (*shape[: -places - 1], -1, shape[-1]))
+    rows = xp.reshape(values, (*shape[: -rank - 1], -1, shape[-1]))
     mean = xp.mean(rows, axis=-1)
     if centre:
         rows = rows - xp.mean(rows, axis=-2, keepdims=True)

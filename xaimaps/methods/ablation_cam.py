@@ -41,7 +41,7 @@ def ablation_cam(
     eigen_smooth: bool = False,
     memory: float = MEMORY,
 ) -> Maps:
-    r"""Activations weighed by how much of the score goes when their channel is set to zero.
+    r"""Activations weighted by the drop of the score when their channel is set to zero.
 
     With $y_k$ the score without channel $k$:
 
@@ -58,7 +58,7 @@ def ablation_cam(
         layer: the layer's name, or several; None for the last one with a spatial extent.
         variant: "paper"; "pytorch-grad-cam" divides by the signed score. (Where the smallest
             activation of an image is not 0, the library sets channels to ten million below it,
-            in place of to zero; no name here stands for that.)
+            in place of to zero; no variant here does that.)
         relu: keep only what speaks for the target, as the paper does.
         eigen_smooth: the first principal component over the channels, in place of their sum.
         memory: bound on the values of one pass from the layer on, in MB.
@@ -73,6 +73,14 @@ def ablation_cam(
 
     References:
         Desai, Ramaswamy 2020, https://doi.org/10.1109/WACV45572.2020.9093360
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import ablation_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> ablation_cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     if variant not in ("paper", "pytorch-grad-cam"):
         raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")

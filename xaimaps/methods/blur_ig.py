@@ -39,7 +39,7 @@ def blur_ig(
     reduce: Reduce = "sum",
     memory: float = MEMORY,
 ) -> Maps:
-    r"""What each pixel adds to the score while the image comes into focus.
+    r"""The gradient integrated from a blurred image to the sharp one, without a baseline.
 
     With $L(\sigma)$ the image blurred by a Gaussian of width $\sigma$, zero outside of the image:
 
@@ -66,6 +66,14 @@ def blur_ig(
 
     References:
         Xu, Venugopalan, Sundararajan 2020, https://arxiv.org/abs/2004.03383
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import blur_ig
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> blur_ig(backend, images, 0, n_steps=10).maps.shape
+        (1, 9, 9)
     """
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
     check_count("n_steps", n_steps)

@@ -18,13 +18,13 @@ from xaimaps.methods._registry import method
     cost="1 F",
 )
 def cam(backend: Backend, images: Array, target: Any = None, *, layer: str | None = None) -> Maps:
-    r"""Where the evidence for a class lies, in a network that pools and then weighs.
+    r"""Activations weighted by the dense layer's weights, after global average pooling.
 
     For global average pooling of activations $A$ and dense weights $w$:
 
     $$M^c_{ij} = \sum_k w_{kc} A_{ijk}$$
 
-    The mean of a map is the class's logit, less its bias.
+    The mean of a map is the class's logit minus its bias.
 
     Args:
         backend: the model, which must end in global average pooling and one dense layer.
@@ -41,6 +41,14 @@ def cam(backend: Backend, images: Array, target: Any = None, *, layer: str | Non
 
     References:
         Zhou et al. 2016, https://arxiv.org/abs/1512.04150
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     head = backend.classifier()
     if layer is not None and backend.find_layer(layer).name != head.layer:

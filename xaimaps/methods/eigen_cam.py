@@ -29,9 +29,9 @@ def eigen_cam(
     variant: Literal["paper", "pytorch-grad-cam"] = "paper",
     relu: bool = True,
 ) -> Maps:
-    r"""The first principal component of a layer's activations, whatever the target.
+    r"""The first principal component of a layer's activations, the same for every target.
 
-    For the places as rows and the channels as columns of $A = U \Sigma V^T$:
+    With spatial positions as rows and the channels as columns of $A = U \Sigma V^T$:
 
     $$M = \mathrm{ReLU}(A V_1)$$
 
@@ -43,7 +43,7 @@ def eigen_cam(
         images: `(N, H, W, C)`, as the model takes them.
         target: how many maps there are, and no more.
         layer: the layer's name, or several; None for the last one with a spatial extent.
-        variant: "paper"; "pytorch-grad-cam" takes each channel's mean over the places away before.
+        variant: "paper"; "pytorch-grad-cam" subtracts each channel's spatial mean first.
         relu: keep the positive part only.
         fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
 
@@ -56,13 +56,21 @@ def eigen_cam(
 
     References:
         Muhammad, Yeasin 2020, https://arxiv.org/abs/2008.00299
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import eigen_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> eigen_cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     if variant not in ("paper", "pytorch-grad-cam"):
         raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")
     xp, name = backend.xp, backend.find_map_layer(layer).name
     outputs, kept = backend.forward_with_activations(images, (name,))
-    places = len(kept[name].shape) - 2
-    maps = first_component(xp, kept[name], places, centre=variant != "paper")
+    rank = len(kept[name].shape) - 2
+    maps = first_component(xp, kept[name], rank, centre=variant != "paper")
     scores = as_target(target, images.shape[0], backend.info.labels).scores(xp, outputs)
     maps = xp.broadcast_to(maps, (*scores.shape, *maps.shape[1:]))
     return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, outputs)
@@ -83,10 +91,10 @@ def eigen_grad_cam(
     layer: str | None = None,
     relu: bool = True,
 ) -> Maps:
-    r"""The first principal component of activations times gradients: Eigen-CAM for a target.
+    r"""The first principal component of activations times gradients.
 
-    For the places as rows and the channels as columns of
-    $A \odot \partial y / \partial A = U \Sigma V^T$, each column less its mean:
+    With spatial positions as rows and the channels as columns of
+    $A \odot \partial y / \partial A = U \Sigma V^T$, each column minus its mean:
 
     $$M = \mathrm{ReLU}(U_1 \Sigma_1)$$
 
@@ -110,9 +118,17 @@ def eigen_grad_cam(
     References:
         Gildenblat 2021, https://github.com/jacobgil/pytorch-grad-cam; after Muhammad, Yeasin
         2020, https://arxiv.org/abs/2008.00299
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import eigen_grad_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> eigen_grad_cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     xp = backend.xp
     found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
-    weighted, places = found.gradients * found.activations, len(found.activations.shape) - 2
-    maps = first_component(xp, weighted, places, centre=True)
+    weighted, rank = found.gradients * found.activations, len(found.activations.shape) - 2
+    maps = first_component(xp, weighted, rank, centre=True)
     return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, found.outputs)

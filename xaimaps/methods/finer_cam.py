@@ -35,7 +35,7 @@ def finer_cam(
     relu: bool = True,
     eigen_smooth: bool = False,
 ) -> Maps:
-    r"""Grad-CAM of a class's score less that of the most similar classes.
+    r"""Grad-CAM of a class's score minus the scores of the most similar classes.
 
     $$s = y_c - \gamma \frac{1}{T} \sum_{t=1}^{T} y_{d_t}, \qquad
     M_{ij} = \mathrm{ReLU}\Big(\sum_k \frac{1}{Z} \sum_{ab}
@@ -48,7 +48,7 @@ def finer_cam(
         images: `(N, H, W, C)`, as the model takes them.
         target: the classes; a function of the outputs has no similar ones, and is refused.
         layer: the layer's name, or several; None for the last one with a spatial extent.
-        references: how many classes T to compare with, at most; one less than there are will do.
+        references: how many classes T to compare with, at most; at most one fewer than the classes.
         strength: the factor $\gamma$; 0 is Grad-CAM.
         variant: "paper"; "pytorch-grad-cam" weighs the references by their probabilities, and
             differentiates these weights too (its own strength is 1).
@@ -66,6 +66,14 @@ def finer_cam(
 
     References:
         Zhang et al. 2025, https://arxiv.org/abs/2501.11309
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import finer_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> finer_cam(backend, images, 0, references=2).maps.shape
+        (1, 5, 5)
     """
     if variant not in ("paper", "pytorch-grad-cam"):
         raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")

@@ -21,18 +21,18 @@ _LEAST = 1e-6  # the authors' guard of the rescaling
     cost="2 F + 1 B",
 )
 def fullgrad(backend: Backend, images: Array, target: Any = None) -> Maps:
-    r"""Where the image and the biases of all layers add to the score.
+    r"""Input times gradient, plus the contributions of the biases of all layers.
 
     The score is $x \cdot \nabla_x y + \sum_l \sum_k b^l_k \cdot \nabla_{b^l_k} y$, its first term
-    over pixels, the others over the places of layers. With $\psi$ the absolute value, rescaled to
-    0 to 1 for each layer, and bilinearly enlarged to the size of the image:
+    over pixels, the others over the spatial positions of layers. With $\psi$ the absolute value,
+    rescaled to 0 to 1 for each layer, and bilinearly enlarged to the size of the image:
 
     $$M = \sum_c \psi(x \odot \nabla_x y)_c
       + \sum_l \sum_k \psi(b^l \odot \nabla_{b^l} y)_k$$
 
     A layer's bias is all that it adds to a linear function: normalisation and activations have
     biases too, so that the terms sum to the score; `details["completeness_delta"]` is by how much
-    they do not. Terms without places, as those of a dense layer, are not on the map.
+    they do not. Terms without spatial positions, as those of a dense layer, are not on the map.
 
     Args:
         backend: the model.
@@ -44,6 +44,14 @@ def fullgrad(backend: Backend, images: Array, target: Any = None) -> Maps:
 
     References:
         Srinivas, Fleuret 2019, https://arxiv.org/abs/1905.00780
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import fullgrad
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> fullgrad(backend, images, 0).maps.shape
+        (1, 9, 9)
     """
     xp = backend.xp
     wanted = as_target(target, images.shape[0], backend.info.labels)

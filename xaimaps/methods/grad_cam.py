@@ -27,7 +27,7 @@ def grad_cam(
     relu: bool = True,
     eigen_smooth: bool = False,
 ) -> Maps:
-    r"""Where a layer's activations raise the score, weighted by their mean gradient.
+    r"""Activations weighted by the mean gradient of their channel.
 
     $$\alpha_k = \frac{1}{Z} \sum_{ij} \frac{\partial y}{\partial A_{ijk}}, \qquad
     M_{ij} = \mathrm{ReLU}\Big(\sum_k \alpha_k A_{ijk}\Big)$$
@@ -49,6 +49,14 @@ def grad_cam(
 
     References:
         Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import grad_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> grad_cam(backend, images, 0, layer="relu1").maps.shape
+        (1, 7, 7)
     """
     xp = backend.xp
     found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)

@@ -34,7 +34,7 @@ def grad_cam_plusplus(
     relu: bool = True,
     eigen_smooth: bool = False,
 ) -> Maps:
-    r"""Grad-CAM with places weighed by how few of them it takes to explain the score.
+    r"""Grad-CAM with the gradient at each spatial position weighted separately.
 
     With $g = \partial y / \partial A$, for the score $e^y$:
 
@@ -67,6 +67,14 @@ def grad_cam_plusplus(
 
     References:
         Chattopadhay et al. 2018, https://arxiv.org/abs/1710.11063
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import grad_cam_plusplus
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> grad_cam_plusplus(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     if variant not in PLUS_PLUS:
         raise MethodError(f"`variant` must be one of {', '.join(PLUS_PLUS)}, got {variant!r}")

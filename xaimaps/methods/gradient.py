@@ -23,7 +23,7 @@ def saliency(
     absolute: bool = True,
     reduce: Reduce = "max",
 ) -> Maps:
-    r"""How strongly each pixel can change the score, by the gradient.
+    r"""The magnitude of the gradient of the score at each pixel.
 
     $$M_{ij} = \max_c \left| \frac{\partial y}{\partial x_{ijc}} \right|$$
 
@@ -39,6 +39,14 @@ def saliency(
 
     References:
         Simonyan, Vedaldi, Zisserman 2014, https://arxiv.org/abs/1312.6034
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import saliency
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> saliency(backend, images, 0).maps.shape
+        (1, 9, 9)
     """
     found = gradients(backend, images, target)
     values = backend.xp.abs(found.gradients) if absolute else found.gradients
@@ -54,7 +62,7 @@ def saliency(
 def input_x_gradient(
     backend: Backend, images: Array, target: Any = None, *, reduce: Reduce = "sum"
 ) -> Maps:
-    r"""What each pixel adds to the score, to first order.
+    r"""The contribution of each pixel to the score, to first order.
 
     $$M_{ij} = \sum_c x_{ijc} \frac{\partial y}{\partial x_{ijc}}$$
 
@@ -72,6 +80,14 @@ def input_x_gradient(
 
     References:
         Shrikumar et al. 2016, https://arxiv.org/abs/1605.01713
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import input_x_gradient
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> input_x_gradient(backend, images, 0).maps.shape
+        (1, 9, 9)
     """
     found = gradients(backend, images, target)
     values = images * found.gradients

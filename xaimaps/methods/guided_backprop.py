@@ -27,7 +27,7 @@ def guided_backprop(
     absolute: bool = False,
     reduce: Reduce = "sum",
 ) -> Maps:
-    r"""Sharp outlines of what the network sees: gradients that stay positive at every rectifier.
+    r"""The gradient with only positive values passed through every ReLU: sharp edges.
 
     On the way back through $h = \mathrm{ReLU}(z)$:
 
@@ -54,6 +54,14 @@ def guided_backprop(
     References:
         Springenberg et al. 2015, https://arxiv.org/abs/1412.6806;
         Adebayo et al. 2018, https://arxiv.org/abs/1810.03292
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import guided_backprop
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> guided_backprop(backend, images, 0).maps.shape
+        (1, 9, 9)
     """
     values, outputs = _changed(backend, images, target, "guided", "guided_backprop")
     values = backend.xp.abs(values) if absolute else values
@@ -74,7 +82,7 @@ def deconvnet(
     absolute: bool = False,
     reduce: Reduce = "sum",
 ) -> Maps:
-    r"""The network run backwards: what was negative on the way back is cut at every rectifier.
+    r"""The gradient with negative values set to zero at every ReLU of the backward pass.
 
     $$g_z = g_h \cdot [g_h > 0]$$
 
@@ -96,6 +104,14 @@ def deconvnet(
 
     References:
         Zeiler, Fergus 2014, https://arxiv.org/abs/1311.2901
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import deconvnet
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> deconvnet(backend, images, 0).maps.shape
+        (1, 9, 9)
     """
     values, outputs = _changed(backend, images, target, "deconvnet", "deconvnet")
     values = backend.xp.abs(values) if absolute else values
@@ -118,7 +134,7 @@ def guided_grad_cam(
     absolute: bool = False,
     reduce: Reduce = "sum",
 ) -> Maps:
-    r"""Guided backpropagation's outlines, where Grad-CAM sees the class.
+    r"""Guided backpropagation multiplied by the enlarged Grad-CAM map.
 
     With $G$ of `guided_backprop`, and $L$ of `grad_cam` enlarged to the size of the image:
 
@@ -142,6 +158,14 @@ def guided_grad_cam(
 
     References:
         Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import guided_grad_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> guided_grad_cam(backend, images, 0).maps.shape
+        (1, 9, 9)
     """
     guided, outputs = _changed(backend, images, target, "guided", "guided_grad_cam")
     coarse = grad_cam(backend, images, target, layer=layer).maps

@@ -36,7 +36,7 @@ def guided_ig(
     baseline: Baseline = None,
     reduce: Reduce = "sum",
 ) -> Maps:
-    r"""What each pixel adds to the score on a path that keeps clear of steep places.
+    r"""The gradient integrated along a path that moves pixels with small gradients first.
 
     At every step the values with the smallest gradients move towards the image first, a
     `fraction` of them at a time, until the distance $|x - \gamma|_1$ is that of the straight path;
@@ -65,6 +65,14 @@ def guided_ig(
 
     References:
         Kapishnikov et al. 2021, https://arxiv.org/abs/2106.09788
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import guided_ig
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> guided_ig(backend, images, 0, n_steps=10).maps.shape
+        (1, 9, 9)
     """
     _check(n_steps, fraction, max_dist)
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)

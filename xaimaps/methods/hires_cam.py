@@ -27,12 +27,12 @@ def hires_cam(
     relu: bool = False,
     eigen_smooth: bool = False,
 ) -> Maps:
-    r"""What each place of a layer adds to the score, to first order.
+    r"""The contribution of each spatial position of a layer to the score, to first order.
 
     $$M_{ij} = \sum_k A_{ijk} \frac{\partial y}{\partial A_{ijk}}$$
 
     Where what follows the layer is linear, as in pooling and a dense layer, a map sums to the
-    score, less its bias.
+    score minus its bias.
 
     Args:
         backend: the model.
@@ -51,9 +51,17 @@ def hires_cam(
 
     References:
         Draelos, Carin 2020, https://arxiv.org/abs/2011.08891
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import hires_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> hires_cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     xp = backend.xp
     found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
-    weighted, places = found.gradients * found.activations, len(found.activations.shape) - 2
-    maps = fold_channels(xp, weighted, places, relu=relu, eigen_smooth=eigen_smooth)
+    weighted, rank = found.gradients * found.activations, len(found.activations.shape) - 2
+    maps = fold_channels(xp, weighted, rank, relu=relu, eigen_smooth=eigen_smooth)
     return Maps(maps, found.outputs)

@@ -61,7 +61,7 @@ def integrated_gradients(
     memory: float = MEMORY,
     noise: Array | None = None,
 ) -> Maps:
-    r"""What each pixel adds to the score, on the straight way from a baseline to the image.
+    r"""The gradient integrated along the straight line from a baseline to the image.
 
     $$M_{ij} = \sum_c (x_{ijc} - x'_{ijc}) \int_0^1
       \frac{\partial y}{\partial x_{ijc}}\big(x' + \alpha (x - x')\big)\, d\alpha$$
@@ -80,7 +80,7 @@ def integrated_gradients(
             "white", "gray", "mean" (the image's colour), "blur" or "noise"; "zeros" or an array
             `(H, W, C)` in the model's own values; the mean over several `(B, H, W, C)`. None is
             black, or zeros where the model's preprocessing is not known.
-        n_baselines: how many are drawn for "noise".
+        n_baselines: how many random ones for "noise".
         seed: of the noise.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
         memory: bound on the values of one pass, in MB.
@@ -94,6 +94,14 @@ def integrated_gradients(
 
     References:
         Sundararajan, Taly, Yan 2017, https://arxiv.org/abs/1703.01365
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import integrated_gradients
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> integrated_gradients(backend, images, 0, n_steps=10).maps.shape
+        (1, 9, 9)
     """
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
     if noise is None:
@@ -157,22 +165,22 @@ def expected_gradients(
     alphas: Array | None = None,
     choices: Array | None = None,
 ) -> Maps:
-    r"""Integrated gradients for the mean over baselines, by chance: GradientSHAP.
+    r"""Integrated gradients averaged over random baselines and path points (GradientSHAP).
 
     $$M_{ij} = \sum_c \mathbb{E}_{x' \sim D,\, \alpha \sim U(0, 1)} \Big[ (x_{ijc} - x'_{ijc})
       \frac{\partial y}{\partial x_{ijc}}\big(x' + \alpha (x - x')\big) \Big]$$
 
-    `details["completeness_delta"]` says how far the maps are from the score less the mean score
-    of the baselines drawn.
+    `details["completeness_delta"]` says how far the maps are from the score minus the mean score
+    of the sampled baselines.
 
     Args:
         backend: the model.
         images: `(N, H, W, C)`, as the model takes them.
         target: what is explained; see `xaimaps.targets.as_target`.
-        baseline: where baselines are drawn from: best some images of the training set, an array
+        baseline: what baselines are sampled from: best some images of the training set, an array
             `(B, H, W, C)`; "noise" is uniform pixels. See `integrated_gradients`.
         n_samples: pairs of a baseline and a point on the way from it.
-        seed: of all that is drawn.
+        seed: of all random arrays.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
         memory: bound on the values of one pass, in MB.
         noise: uniform `(n_samples, H, W, C)`; None draws it, and the next two, by `seed`.
@@ -184,6 +192,14 @@ def expected_gradients(
 
     References:
         Erion et al. 2021, https://arxiv.org/abs/1906.10670
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import expected_gradients
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> expected_gradients(backend, images, 0, baseline="zeros", n_samples=5).maps.shape
+        (1, 9, 9)
     """
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
     if alphas is None or choices is None:

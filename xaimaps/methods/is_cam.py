@@ -36,7 +36,7 @@ def is_cam(
     eigen_smooth: bool = False,
     memory: float = MEMORY,
 ) -> Maps:
-    r"""Score-CAM with each channel's score averaged from nothing to the whole mask.
+    r"""Score-CAM with scores averaged over masks of increasing strength.
 
     With $s(U(A_k))$ as in `score_cam`:
 
@@ -67,6 +67,14 @@ def is_cam(
 
     References:
         Naidu et al. 2020, https://arxiv.org/abs/2010.03023
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import is_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> is_cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     check_count("n_steps", n_steps)
     seen = masked(backend, images, target, layer, variant, channels, memory)

@@ -27,7 +27,7 @@ def layer_cam(
     relu: bool = True,
     eigen_smooth: bool = False,
 ) -> Maps:
-    r"""HiResCAM with positive gradients only, which serves early layers too.
+    r"""Activations weighted by their positive gradients at each spatial position.
 
     $$M_{ij} = \mathrm{ReLU}\Big(\sum_k
     \mathrm{ReLU}\Big(\frac{\partial y}{\partial A_{ijk}}\Big) A_{ijk}\Big)$$
@@ -49,11 +49,19 @@ def layer_cam(
 
     References:
         Jiang et al. 2021, https://doi.org/10.1109/TIP.2021.3089943
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import layer_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> layer_cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     xp = backend.xp
     found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
     positive = xp.maximum(found.gradients, xp.zeros_like(found.gradients))
-    places = len(found.activations.shape) - 2
+    rank = len(found.activations.shape) - 2
     weighted = positive * found.activations
-    maps = fold_channels(xp, weighted, places, relu=relu, eigen_smooth=eigen_smooth)
+    maps = fold_channels(xp, weighted, rank, relu=relu, eigen_smooth=eigen_smooth)
     return Maps(maps, found.outputs)

@@ -39,7 +39,7 @@ def occlusion(
     variant: Literal["mean", "sum"] = "mean",
     memory: float = MEMORY,
 ) -> Maps:
-    r"""How much the score drops where a window hides the image.
+    r"""The drop of the score when a window of the image is hidden.
 
     With $x_v$ the image behind a window at place $v$, and $W_{ij}$ the windows that cover a pixel:
 
@@ -67,6 +67,14 @@ def occlusion(
 
     References:
         Zeiler, Fergus 2014, https://arxiv.org/abs/1311.2901
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import occlusion
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> occlusion(backend, images, 0).maps.shape
+        (1, 9, 9)
     """
     if variant not in ("mean", "sum"):
         raise MethodError(f"`variant` must be 'mean' or 'sum', got {variant!r}")

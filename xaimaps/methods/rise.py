@@ -69,7 +69,7 @@ def rise(
     cells: Array | None = None,
     moves: Array | None = None,
 ) -> Maps:
-    r"""The mean of random masks, each weighed by the score of what it leaves to be seen.
+    r"""The mean of random masks, each weighted by the score of the masked image.
 
     For masks $m_v$, coarse grids of ones (with probability $p$) and zeros, enlarged and moved:
 
@@ -102,6 +102,14 @@ def rise(
 
     References:
         Petsiuk, Das, Saenko 2018, https://arxiv.org/abs/1806.07421
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import rise
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> rise(backend, images, 0, n_masks=50).maps.shape
+        (1, 9, 9)
     """
     if variant not in ("paper", "xplique", "centred"):
         raise MethodError(f"`variant` must be 'paper', 'xplique' or 'centred', got {variant!r}")

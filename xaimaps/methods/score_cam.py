@@ -33,7 +33,7 @@ def score_cam(
     eigen_smooth: bool = False,
     memory: float = MEMORY,
 ) -> Maps:
-    r"""Activations weighed by the score of the image behind each of them as a mask.
+    r"""Activations weighted by the score of the image masked with their channel.
 
     With the bilinear resize $U$ to the image's size and $s$, which scales a mask to 0 to 1:
 
@@ -51,7 +51,7 @@ def score_cam(
         variant: "paper"; "pytorch-grad-cam" enlarges by aligned corners; "torch-cam" scales masks
             before it enlarges them; the "authors" published code that weighs by the probability
             itself, and "tf-keras-vis" does so by aligned corners.
-        channels: only so many channels, those that vary the most from place to place
+        channels: only so many channels, those that vary the most over the spatial positions
             (Faster-Score-CAM); None for all.
         relu: keep only what speaks for the target, as the paper does.
         eigen_smooth: the first principal component over the channels, in place of their sum.
@@ -67,6 +67,14 @@ def score_cam(
 
     References:
         Wang et al. 2020, https://arxiv.org/abs/1910.01279
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import score_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> score_cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     seen = masked(backend, images, target, layer, variant, channels, memory)
     scores = masked_scores(backend, seen, seen.masks, lambda mask: mask)

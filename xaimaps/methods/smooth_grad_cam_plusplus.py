@@ -55,7 +55,7 @@ def smooth_grad_cam_plusplus(
     memory: float = MEMORY,
     noise: Array | None = None,
 ) -> Maps:
-    r"""Grad-CAM++ with the derivatives averaged over noisy copies of the image.
+    r"""Grad-CAM++ with derivatives averaged over noisy copies of the image.
 
     With $D_p = \frac{1}{n} \sum_m (\partial y / \partial A)^p$ at $x + \epsilon_m$, and $A$ at $x$:
 
@@ -76,7 +76,7 @@ def smooth_grad_cam_plusplus(
         seed: of the noise, which is the same for all images and on all backends.
         variant: "paper"; "corrected" has $D_2$ as the numerator, as Grad-CAM++ has. torch-cam's
             corrects it so too, but takes $\sum_{ab} A_{abk} D_{3,abk}$ in the denominator and
-            the gradient of the last copy alone for $D_1$, which no name here stands for.
+            the gradient of the last copy alone for $D_1$, which no variant here does.
         relu: keep only what speaks for the target, as the paper does.
         eigen_smooth: the first principal component over the channels, in place of their sum.
         memory: bound on the values of one pass, in MB.
@@ -92,6 +92,14 @@ def smooth_grad_cam_plusplus(
 
     References:
         Omeiza et al. 2019, https://arxiv.org/abs/1908.01224
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import smooth_grad_cam_plusplus
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> smooth_grad_cam_plusplus(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     if variant not in ("paper", "corrected"):
         raise MethodError(f"`variant` must be 'paper' or 'corrected', got {variant!r}")

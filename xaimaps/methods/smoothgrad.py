@@ -55,7 +55,7 @@ def smoothgrad(
     base_options: Pairs = (),
     noise: Array | None = None,
 ) -> Maps:
-    r"""The mean gradient of noisy copies of the image, which a single one's noise is gone from.
+    r"""The mean gradient over noisy copies of the image.
 
     $$M_{ij} = \max_c \Big| \frac{1}{n} \sum_s g_{ijc}(x + \epsilon_s) \Big|, \qquad
       \epsilon_s \sim \mathcal{N}\big(0, (\lambda (\max x - \min x))^2\big)$$
@@ -67,7 +67,7 @@ def smoothgrad(
         backend: the model.
         images: `(N, H, W, C)`, as the model takes them.
         target: what is explained; see `xaimaps.targets.as_target`.
-        base: the gradient method that is smoothed; "saliency" stands for the signed gradient.
+        base: the gradient method that is smoothed; "saliency" means the signed gradient.
         n_samples: noisy copies.
         noise_level: the noise's standard deviation, as a part of each image's range.
         seed: of the noise.
@@ -85,6 +85,14 @@ def smoothgrad(
 
     References:
         Smilkov et al. 2017, https://arxiv.org/abs/1706.03825
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import smoothgrad
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> smoothgrad(backend, images, 0, n_samples=5).maps.shape
+        (1, 9, 9)
     """
     noisy = _Noisy(backend, images, base, base_options, n_samples, noise_level, seed, noise, memory)
     outputs, wanted = named(backend, images, target)
@@ -114,7 +122,7 @@ def smoothgrad_squared(
     base_options: Pairs = (),
     noise: Array | None = None,
 ) -> Maps:
-    r"""The mean squared gradient of noisy copies of the image.
+    r"""The mean squared gradient over noisy copies of the image.
 
     $$M_{ij} = \max_c \frac{1}{n} \sum_s g_{ijc}(x + \epsilon_s)^2$$
 
@@ -122,7 +130,7 @@ def smoothgrad_squared(
         backend: the model.
         images: `(N, H, W, C)`, as the model takes them.
         target: what is explained; see `xaimaps.targets.as_target`.
-        base: the gradient method g; "saliency" stands for the signed gradient.
+        base: the gradient method g; "saliency" means the signed gradient.
         n_samples: noisy copies.
         noise_level: the noise's standard deviation, as a part of each image's range.
         seed: of the noise.
@@ -139,6 +147,14 @@ def smoothgrad_squared(
 
     References:
         Hooker et al. 2019, https://arxiv.org/abs/1806.10758
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import smoothgrad_squared
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> smoothgrad_squared(backend, images, 0, n_samples=5).maps.shape
+        (1, 9, 9)
     """
     noisy = _Noisy(backend, images, base, base_options, n_samples, noise_level, seed, noise, memory)
     outputs, wanted = named(backend, images, target)
@@ -167,7 +183,7 @@ def vargrad(
     base_options: Pairs = (),
     noise: Array | None = None,
 ) -> Maps:
-    r"""How much the gradient differs between noisy copies of the image: its variance.
+    r"""The variance of the gradient over noisy copies of the image.
 
     $$M_{ij} = \max_c \Big( \frac{1}{n} \sum_s g_{ijc}(x + \epsilon_s)^2
       - \Big( \frac{1}{n} \sum_s g_{ijc}(x + \epsilon_s) \Big)^2 \Big)$$
@@ -178,7 +194,7 @@ def vargrad(
         backend: the model.
         images: `(N, H, W, C)`, as the model takes them.
         target: what is explained; see `xaimaps.targets.as_target`.
-        base: the gradient method g; "saliency" stands for the signed gradient.
+        base: the gradient method g; "saliency" means the signed gradient.
         n_samples: noisy copies.
         noise_level: the noise's standard deviation, as a part of each image's range.
         seed: of the noise.
@@ -195,6 +211,14 @@ def vargrad(
 
     References:
         Adebayo et al. 2018, https://arxiv.org/abs/1810.03292
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import vargrad
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> vargrad(backend, images, 0, n_samples=5).maps.shape
+        (1, 9, 9)
     """
     noisy = _Noisy(backend, images, base, base_options, n_samples, noise_level, seed, noise, memory)
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)

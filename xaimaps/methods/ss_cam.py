@@ -47,7 +47,7 @@ def ss_cam(
     memory: float = MEMORY,
     noise: Array | None = None,
 ) -> Maps:
-    r"""Score-CAM with each channel's score averaged over noisy masks.
+    r"""Score-CAM with scores averaged over noisy masks.
 
     With $s(U(A_k))$ as in `score_cam`, $\epsilon_m \sim N(0, \sigma^2)$:
 
@@ -81,6 +81,14 @@ def ss_cam(
 
     References:
         Wang et al. 2020, https://arxiv.org/abs/2006.14255
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import ss_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> ss_cam(backend, images, 0, n_samples=3).maps.shape
+        (1, 5, 5)
     """
     if noise is None:
         noise = draw_noise(tuple(images.shape[1:]), n_samples=n_samples, seed=seed)["noise"]

@@ -28,7 +28,7 @@ def xgrad_cam(
     relu: bool = True,
     eigen_smooth: bool = False,
 ) -> Maps:
-    r"""Grad-CAM with the gradients averaged where the activations are.
+    r"""Grad-CAM with gradients averaged in proportion to the activations.
 
     $$w_k = \sum_{ij} \frac{A_{ijk}}{\sum_{ab} A_{abk}} \frac{\partial y}{\partial A_{ijk}}, \qquad
     M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
@@ -52,6 +52,14 @@ def xgrad_cam(
 
     References:
         Fu et al. 2020, https://arxiv.org/abs/2008.02312
+
+    Example:
+        >>> import numpy as np
+        >>> from xaimaps.methods import xgrad_cam
+        >>> from xaimaps.testing import ReferenceBackend, pooled_network
+        >>> backend, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), "f4")
+        >>> xgrad_cam(backend, images, 0).maps.shape
+        (1, 5, 5)
     """
     xp = backend.xp
     found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
