@@ -94,7 +94,10 @@ def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Val
 def _through(value: Value, producers: Mapping[Value, Operation], kinds: frozenset[str]) -> Value:
     """What a value was before operations of these kinds."""
     while (operation := producers.get(value)) and operation.kind in kinds:
-        value = next(one for one in operation.reads if one in producers)
+        before = next((one for one in operation.reads if one in producers), None)
+        if before is None:
+            break
+        value = before
     return value
 
 

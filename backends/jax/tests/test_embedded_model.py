@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 import xaimaps
-from xaimaps.methods import cam, grad_cam, saliency
+from xaimaps.methods import METHODS, cam, grad_cam, saliency
 from xaimaps.targets import as_target, several
 
 FACE = (slice(40, 200), slice(30, 205))
@@ -40,6 +41,9 @@ def gradient_and_maps(backend, images, target):
         grad_cam(backend, images, target).maps,
         backend.forward(images),
     )
+
+
+CAPTUM = Path(__file__).parents[3] / "tests" / "references" / "captum.npz"
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +247,19 @@ def test_what_the_file_says_of_itself(embedded):
     assert embedded.input_shape == (224, 224, 3)
     assert embedded.default_layer().shape == (None, 7, 7, 1280)
     assert embedded.info.notes == []
+
+
+@pytest.mark.parametrize("name", ["guided_backprop", "deconvnet"])
+def test_rectifier_rules_in_float64_are_captums(exact, images64, name):
+    with np.load(CAPTUM) as arrays:
+        expected, targets, step = (
+            arrays[key] for key in (f"embedded_{name}", "embedded_targets", "step")
+        )
+
+    def maps(backend, images):
+        target = as_target(targets, len(images))
+        return METHODS[name].fn(backend, images, target, reduce=None).maps
+
+    with jax.enable_x64(True):
+        found = compiled(exact, maps, images64[: len(targets)])
+    close(found[:, ::step, ::step], expected, 1e-6)

@@ -12,7 +12,7 @@ from xaimaps_onnx.testing import Graph
 
 import xaimaps
 from xaimaps import targets
-from xaimaps.errors import MethodError, UnsupportedModelError
+from xaimaps.errors import MethodError
 from xaimaps.methods import METHODS, integrated_gradients
 from xaimaps.targets import as_target, several
 from xaimaps.testing import ReferenceBackend, pooled_network
@@ -65,10 +65,6 @@ def test_maps_are_the_references(build, images, name, way):
     reference, backend = both(build, way)
     options = {"target": several(1, None), **FEW.get(name, {})}
     expected = xaimaps.attribute(reference, images, name, **options)
-    if name == "fullgrad" and way == "function":
-        with pytest.raises(UnsupportedModelError, match="ONNX file"):
-            xaimaps.attribute(backend, images, name, **options)
-        return
     found = xaimaps.attribute(backend, images, name, **options)
     # Which of two nearly equal gradients is smaller decides guided_ig's path.
     assert_close(found.maps, expected.maps, 0.02 if name == "guided_ig" else 1e-4)
@@ -129,8 +125,8 @@ def test_a_function_without_rectifiers_has_no_rule_for_them():
 
 
 SAME = {
-    # One activation of Captum's, in float32, is on the other side of a kink: 31 of 6,144 values
-    # differ, and in float64 they are ours.
+    # On some processors our float32 has one activation on the other side of a kink, and 31 of
+    # 6,144 values differ. In float64 none does: see test_embedded_model.py.
     "guided_backprop": ({}, 2e-4),
     "deconvnet": ({}, 1e-4),
     # Gradients jump where float32 has an activation on the other side of a kink.

@@ -89,10 +89,10 @@ def test_tokens_are_shown_as_a_map_and_put_back_beside_the_others():
     axes = (axis_of("N", 2), (Part.whole("T", 8, Grid(1, 2, 3)),), axis_of("C", 4))
     layout = layout_of(axes)
     value = drawn(2, 8, 4)
-    shown = layout.show(value)
+    shown = layout.show(np, value)
     assert grid_of(axes[1]).stop == 7
     np.testing.assert_array_equal(shown, value[:, 1:7].reshape(2, 2, 3, 4))
-    changed = np.array(layout.hide(2 * shown, value))
+    changed = np.array(layout.hide(np, 2 * shown, value))
     np.testing.assert_array_equal(changed[:, 1:7], 2 * value[:, 1:7])
     np.testing.assert_array_equal(changed[:, [0, 7]], value[:, [0, 7]])
 
