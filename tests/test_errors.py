@@ -47,7 +47,7 @@ def test_a_caller_catches_what_it_knows(pooled, images, call, error):
 
 
 def test_messages_are_not_wrapped_by_handlers_of_builtins(tmp_path):
-    with pytest.raises(OSError, match=r"^no such file: '.*nofile\.png'$"):
+    with pytest.raises(OSError, match=r"^no such file: '.*nofile\.png'; check the path$"):
         open_picture(tmp_path / "nofile.png")
     with pytest.raises(OSError, match="a folder") as caught:
         open_picture(tmp_path)

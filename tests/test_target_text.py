@@ -1,5 +1,7 @@
 """A target prints and reads back as the same target, in every kind."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -164,3 +166,10 @@ def test_a_box_is_a_region(monkeypatch):
 def test_an_embedding_of_a_picture_needs_its_model():
     with pytest.raises(TargetError, match="needs the model"):
         as_target("similarity:cat.jpg", 1)
+
+
+@pytest.mark.parametrize("label", ["box:1", "region:a", "top-3", "285", "<f>", "A vs B", "a; b"])
+def test_a_label_that_looks_like_another_target(label):
+    target = parse_target(json.dumps(label))
+    assert target.name == label
+    assert parse_target(str(target)) == target

@@ -85,6 +85,8 @@ def _single(text: str) -> TargetSpec:
     if text.startswith("[") and text.endswith("]"):
         inner = text[1:-1].strip()
         return PerImageSpec(tuple(_class(part).name for part in _split(inner, ",") if inner))
+    if re.fullmatch(_QUOTED, text):  # a label, whatever it looks like
+        return _class(text)
     _refuse_description(text)
     if top := re.fullmatch(r"top-?([1-9]\d*)", text, re.ASCII):
         return Top(int(top[1]))
