@@ -4,8 +4,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import onnx
 import pytest
 import skimage
+from onnx import numpy_helper
 from xaimaps_onnx.testing import as_onnx
 
 import xaimaps
@@ -36,6 +38,28 @@ def photographs(references):
     paths = {**xaimaps.zoo.PICTURES, "motorcycle_left": MOTORCYCLE}
     pictures = [open_picture(paths[name]).pixels for name in references["names"]]
     return np.stack([PRESETS["tf"](pixels, (224, 224)) for pixels in pictures])
+
+
+@pytest.fixture(scope="session")
+def exact():
+    """The same network in float64; to be used while that is enabled."""
+    model = onnx.load(xaimaps.zoo.MODELS["default"])
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype == np.float32:
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float64), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    del model.graph.value_info[:]
+    with jax.enable_x64(True):
+        return xaimaps.load(model)
+
+
+@pytest.fixture(scope="session")
+def images64(photographs):
+    """The photographs without float32's rounding of 255ths."""
+    pixels = np.rint((photographs.astype(np.float64) + 1) * 127.5)
+    return (pixels / 255 - 0.5) / 0.5
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
 
 import xaimaps
 from xaimaps.methods import METHODS, cam, grad_cam, saliency
@@ -50,28 +48,6 @@ CAPTUM = Path(__file__).parents[3] / "tests" / "references" / "captum.npz"
 def single(embedded, photographs, references):
     """Gradient, CAM, Grad-CAM and logits in float32."""
     return compiled(embedded, gradient_and_maps, photographs, references["targets"])
-
-
-@pytest.fixture(scope="module")
-def exact():
-    """The same network in float64; to be used while that is enabled."""
-    model = onnx.load(xaimaps.zoo.MODELS["default"])
-    for tensor in model.graph.initializer:
-        array = numpy_helper.to_array(tensor)
-        if array.dtype == np.float32:
-            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float64), tensor.name))
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-    del model.graph.value_info[:]
-    with jax.enable_x64(True):
-        return xaimaps.load(model)
-
-
-@pytest.fixture(scope="module")
-def images64(photographs):
-    """The photographs without float32's rounding of 255ths."""
-    pixels = np.rint((photographs.astype(np.float64) + 1) * 127.5)
-    return (pixels / 255 - 0.5) / 0.5
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +127,7 @@ def test_the_mean_of_a_cam_is_the_logit_less_its_bias(embedded, single, referenc
 
 
 def differences(function, point, places, step):
-    """Central differences of a scalar function at some places of one array."""
+    """Central differences of a scalar function at some positions of one array."""
     size = len(places[0])
     moved = np.zeros((2 * size, *point.shape))
     for sign, half in ((step, moved[:size]), (-step, moved[size:])):
@@ -166,7 +142,7 @@ def random_places(shape, seed, count=20):
 
 
 def test_the_gradient_by_pixels_is_the_slope(exact, double, images64):
-    """The network is piecewise linear: a step of 1e-6 stays on one piece, or nearly always."""
+    """The network is piecewise linear, and a step of 1e-6 stays on one piece."""
     gradient = double[0][0]
     places = random_places(gradient.shape, seed=0)
     with jax.enable_x64(True):
@@ -178,6 +154,7 @@ def test_the_gradient_by_pixels_is_the_slope(exact, double, images64):
 
 @pytest.mark.parametrize("layer", ["head/relu6", "blocks.4.2/add"])
 def test_the_gradient_by_activations_is_the_slope(exact, images64, layer):
+    """The rounding of the score, 1e-14, is divided by the step: 1e-6 would leave 1e-8 of noise."""
     target = as_target(285, 1)
     with jax.enable_x64(True):
         image = jnp.asarray(images64[:1])
@@ -185,7 +162,7 @@ def test_the_gradient_by_activations_is_the_slope(exact, images64, layer):
         activations, gradient = (value[0] for value in found)
         places = random_places(gradient.shape, seed=1)
         behind = functools.partial(score_behind, exact, image, layer)
-        slopes = differences(jax.jit(jax.vmap(behind)), activations, places, step=1e-6)
+        slopes = differences(jax.jit(jax.vmap(behind)), activations, places, step=1e-4)
     assert np.abs(slopes).max() > 1e-3
     np.testing.assert_allclose(gradient[places], slopes, rtol=0, atol=1e-6 * np.abs(gradient).max())
 

@@ -16,7 +16,7 @@ keras2 = pytest.importorskip("xaimaps_tensorflow.to_onnx._keras2")
 converting = pytest.importorskip("xaimaps_tensorflow.to_onnx._convert")
 convert = converting.convert
 
-REFERENCES = Path(__file__).parents[2] / "tensorflow" / "tests" / "references"
+REFERENCES = Path(__file__).parents[1] / "references"
 METHODS = ["saliency", "cam", "grad_cam"]
 IMAGES = np.random.default_rng(1).uniform(0, 1, (2, 12, 12, 3)).astype(np.float32)
 
