@@ -166,7 +166,7 @@ def test_captums_gradients_against_finite_differences(captum, layer):
 @pytest.mark.parametrize("target", range(5))
 def test_the_mean_of_a_cam_is_the_logit_less_its_bias(pooled, images, target):
     maps, outputs = cam(pooled, images, target)[:2]
-    bias = pooled._network.layers["fc"].bias[target]
+    bias = pooled.chain.layers["fc"].bias[target]
     np.testing.assert_allclose(maps.mean(axis=(1, 2)), outputs[:, target] - bias, atol=1e-6)
 
 
@@ -293,10 +293,10 @@ def test_maps_are_float32_and_of_one_size(pooled, images, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_images_and_weights_are_left_alone(pooled, images, name):
     before = images.copy()
-    kernel = pooled._network.layers["conv1"].kernel.copy()
+    kernel = pooled.chain.layers["conv1"].kernel.copy()
     METHODS[name].fn(pooled, images)
     np.testing.assert_array_equal(images, before)
-    np.testing.assert_array_equal(pooled._network.layers["conv1"].kernel, kernel)
+    np.testing.assert_array_equal(pooled.chain.layers["conv1"].kernel, kernel)
 
 
 # The table

@@ -3,6 +3,7 @@
 import ast
 import operator
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import array_api_strict
@@ -12,7 +13,7 @@ import pytest
 import xaimaps
 from xaimaps._attribute import attribute
 from xaimaps._images.preprocess import PRESETS
-from xaimaps.backend import Classifier, Gradients
+from xaimaps.backend import INPUT, Classifier, Cut, Gradients
 from xaimaps.methods import METHODS
 from xaimaps.targets import several
 from xaimaps.testing import ReferenceBackend, pooled_network
@@ -42,27 +43,27 @@ class StrictBackend(ReferenceBackend):
     def classifier(self):
         return convert(self.asarray, super().classifier())
 
-    def forward(self, images):
-        return self.asarray(super().forward(np.asarray(images)))
-
-    def forward_with_activations(self, images, layers):
-        found = super().forward_with_activations(np.asarray(images), layers)
+    def forward_with_activations(self, images, layers, rectifier=None):
+        found = super().forward_with_activations(np.asarray(images), layers, rectifier)
         return convert(self.asarray, found)
 
-    def grad(self, images, target, **options):
-        images, target = self._plain(images, target)
-        return convert(self.asarray, super().grad(images, target, **options))
+    def cut(self, images, layer=INPUT, rectifier=None):
+        cut = ReferenceBackend(self.chain).cut(np.asarray(images), layer, rectifier)
+        return StrictCut(
+            self, self.asarray(cut.value), lambda p: self.asarray(cut.forward(np.asarray(p))), cut
+        )
+
+    def differentiate(self, fn, point):
+        def plain(point):
+            return convert(np.asarray, fn(self.asarray(point)))
+
+        return convert(self.asarray, super().differentiate(plain, np.asarray(point)))
 
     def biases(self, images, target):
-        images, target = self._plain(images, target)
-        values = ReferenceBackend(self._network).biases(images, target)
+        values = ReferenceBackend(self.chain).biases(np.asarray(images), plain(target))
         return convert(self.asarray, values)
 
-    def split(self, images, layer):
-        value, rest = super().split(np.asarray(images), layer)
-        return self.asarray(value), lambda point: self.asarray(rest(np.asarray(point)))
-
-    def scan(self, step, carry, xs):
+    def _scan(self, step, carry, xs):
         count = (xs[0] if isinstance(xs, tuple) else xs).shape[0]
         ys = []
         for i in range(count):
@@ -72,9 +73,20 @@ class StrictBackend(ReferenceBackend):
             return carry, tuple(array_api_strict.stack(part) for part in zip(*ys, strict=True))
         return carry, None if ys[0] is None else array_api_strict.stack(ys)
 
-    def _plain(self, images, target):
-        arrays = tuple(map(np.asarray, target.arrays))
-        return np.asarray(images), target.with_arrays(arrays)
+
+@dataclass(frozen=True)
+class StrictCut(Cut):
+    """A cut of the reference, on such arrays."""
+
+    own: Cut
+
+    def pull(self, activations, target):
+        found = self.own.pull(np.asarray(activations), plain(target))
+        return convert(self.backend.asarray, found)
+
+
+def plain(target):
+    return target.with_arrays(tuple(map(np.asarray, target.arrays)))
 
 
 @pytest.mark.parametrize("name", METHODS)

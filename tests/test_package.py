@@ -33,7 +33,7 @@ def run_help(*words):
     [
         ("import xaimaps", set()),
         ("import xaimaps; dir(xaimaps); xaimaps.errors; xaimaps.zoo.PICTURES", set()),
-        ("import xaimaps; xaimaps.Backend, xaimaps.Layer", set()),
+        ("import xaimaps; xaimaps.Backend, xaimaps.Layer", {"numpy"}),
         ("import xaimaps; xaimaps.METHODS, xaimaps.PRESETS", {"numpy"}),
         ("import xaimaps; xaimaps.attribute, xaimaps.explain, xaimaps.load", {"numpy"}),
         ("import xaimaps.testing", {"numpy"}),

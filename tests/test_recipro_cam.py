@@ -32,8 +32,8 @@ def test_each_position_is_the_score_of_its_mask(layer, gaussian, probability):
     images = np.random.default_rng(4).normal(size=(2, 9, 9, 3)).astype(np.float32)
     _, kept = backend.forward_with_activations(images, (layer,))
     height, width = kept[layer].shape[1:3]
-    behind = list(backend._network.layers)
-    behind = [backend._network.layers[n] for n in behind[behind.index(layer) + 1 :]]
+    names = list(backend.chain.layers)
+    behind = [backend.chain.layers[name] for name in names[names.index(layer) + 1 :]]
     expected = []
     for mask in masks_of(height, width, gaussian):
         value = kept[layer] * mask[..., None].astype(np.float32)

@@ -15,15 +15,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
+
 from xaimaps._progress import Watch
 from xaimaps.errors import BackendError, LayerError, nearest
+from xaimaps.graph import INPUT, Description, Ending, Layer
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from xaimaps._images.preprocess import Preprocess
-    from xaimaps.graph import Ending
     from xaimaps.targets import Target
+
+__all__ = [
+    "INPUT",
+    "Backend",
+    "Classifier",
+    "Cut",
+    "Description",
+    "Gradients",
+    "Layer",
+    "ModelInfo",
+    "RectifierRule",
+]
 
 Array = Any
 """An array of the backend's framework."""
@@ -37,32 +49,6 @@ RectifierRule = Literal["guided", "deconvnet"]
 
 CACHE_SIZE = 64
 """How many compiled programs a backend keeps."""
-
-INPUT = "<input>"
-"""The name under which the images themselves stand as a layer."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A named value inside a model.
-
-    Attributes:
-        name: the name that results record.
-        shape: `(batch, *spatial, channels)`, None where a size varies.
-        operator: what computes the value, in the framework's own words.
-        aliases: other names that a user may know it by.
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    operator: str = ""
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def is_spatial(self) -> bool:
-        """Whether the value has a map to show: more than one place, as far as is known."""
-        spatial = self.shape[1:-1]
-        return bool(spatial) and any(size is None or size > 1 for size in spatial)
 
 
 class Gradients(NamedTuple):
@@ -91,6 +77,43 @@ class Classifier(NamedTuple):
 
     layer: str
     weights: Array
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network cut at a layer; made by `Backend.cut`.
+
+    Attributes:
+        backend: runs it.
+        value: the layer's activations for the images, `(N, *spatial, C)`.
+        forward: the rest of the network, from activations of that shape to outputs. Operations
+            that do not depend on the layer, as in a skip connection, keep their values.
+            Activations with further axes in front, `(..., N, *spatial, C)`, are as many variants,
+            and give outputs `(..., N, ...)`.
+    """
+
+    backend: Backend
+    value: Array
+    forward: Callable[[Array], Array]
+
+    def pull(self, activations: Array, target: Target) -> Gradients:
+        r"""The gradients of the target's scores at any activations of the layer.
+
+        $$g = \frac{\partial\, s(f(a))}{\partial a}$$
+
+        with the rest of the network $f$ and the target's score $s$. Each image has the gradient of
+        its own score.
+
+        Args:
+            activations: a, of the shape of `value`.
+            target: s.
+        """
+
+        def scores(activations: Array) -> tuple[Array, Array]:
+            outputs = self.forward(activations)
+            return target.scores(self.backend.xp, outputs), outputs
+
+        return self.backend.differentiate(scores, activations)
 
 
 @dataclass
@@ -141,9 +164,15 @@ def scan_length(xs: Any) -> int:
 class Backend(ABC):
     """One model, loaded in one framework.
 
-    Subclasses set `name` and `capabilities`, and implement the abstract methods and those that
-    their capabilities name. All of them but `layers` must be traceable by `compile`. What is not
-    abstract serves a framework whose arrays are numpy's and that compiles nothing.
+    A subclass sets `name` and `capabilities`, passes a `Description` of its network to `__init__`,
+    and implements the abstract methods and those that its capabilities name: `split` for "split",
+    `differentiate` for "grad", `weight` for "classifier", `biases` for "biases". Everything else
+    follows. All that computes must be traceable by `compile`. The defaults serve a framework whose
+    arrays are numpy's and that compiles nothing.
+
+    Args:
+        network: what the network is.
+        info: what else is known of the model.
     """
 
     name: ClassVar[str]
@@ -156,10 +185,13 @@ class Backend(ABC):
     """Of the names that it knows models by, as "keras" of `keras:VGG16`; each has an entry point in
     the group `xaimaps.schemes` too."""
 
-    def __init__(self, info: ModelInfo) -> None:
+    def __init__(self, network: Description, info: ModelInfo) -> None:
+        self.network = network
         self.info = info
         self.watch = Watch()
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
+
+    # Loading
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -182,38 +214,165 @@ class Backend(ABC):
         """The versions of the framework's packages, which results record."""
         return {}
 
+    # Arrays and programs
+
     @property
     @abstractmethod
     def xp(self) -> Any:
         """The namespace of array functions (Array API names) for this backend's arrays."""
 
-    @property
-    @abstractmethod
-    def input_shape(self) -> tuple[int | None, ...]:
-        """`(height, width, channels)` of an image, None where any size will do."""
+    def asarray(self, array: np.ndarray[Any, Any]) -> Array:
+        """Convert a numpy array to one of the framework."""
+        return array
 
-    @abstractmethod
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers that are of use to a user, in the order of computation."""
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """Convert an array of the framework to numpy."""
+        result: np.ndarray[Any, Any] = array
+        return result
 
-    @abstractmethod
-    def default_layer(self) -> Layer:
-        """The last layer with a spatial extent before pooling or flattening."""
+    def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
+        """Compile `fn(backend, *arrays)` into a function of arrays shaped like these.
 
-    @property
-    def has_rectifiers(self) -> bool:
-        """Whether the model has any activation that a `rectifier` rule would change."""
-        return True
+        The backend that `fn` is given may be a copy of this one with traced parameters, so `fn`
+        must use its argument and not the original.
+        """
+        return lambda *arrays: fn(self, *arrays)
 
-    @abstractmethod
-    def forward(self, images: Array) -> Array:
-        """The model's outputs `(N, ...)`: logits, where the model ends in a softmax."""
+    def compiled(self, key: Hashable, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
+        """Return `compile(fn, *arrays)`, made once for each `key` and each set of shapes."""
+        whole = (
+            key,
+            self.watch.is_on,
+            *((tuple(array.shape), str(array.dtype)) for array in arrays),
+        )
+        if whole not in self._compiled:
+            if len(self._compiled) >= CACHE_SIZE:  # a new lambda as the target is a new key
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[whole] = self.compile(fn, *arrays)
+        return self._compiled[whole]
+
+    def scan(
+        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
+    ) -> tuple[Any, Any]:
+        """Fold `step(carry, x) -> (carry, y)` over the first axis of `xs`, one x at a time.
+
+        Long loops report their progress to `watch`. A backend overrides `_scan`, and
+        `_call_python` if its loops are compiled.
+
+        Args:
+            step: traced once, so shapes and types of the carry must not change.
+            carry: an array, or a tuple of them.
+            xs: an array, or a tuple of arrays of equal length.
+
+        Returns:
+            The last carry, and the ys stacked; None in place of the ys if the step returns None.
+        """
+        length = (xs[0] if isinstance(xs, tuple) else xs).shape[0]
+        return self._scan(self.watch.telling(step, length, self._call_python), carry, xs)
+
+    def _scan(
+        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
+    ) -> tuple[Any, Any]:
+        ys = []
+        for x in zip(*xs, strict=True) if isinstance(xs, tuple) else xs:
+            carry, y = step(carry, x)
+            ys.append(y)
+        if not ys or ys[0] is None:
+            return carry, None
+        if isinstance(ys[0], tuple):
+            return carry, tuple(self.xp.stack(part) for part in zip(*ys, strict=True))
+        return carry, self.xp.stack(ys)
+
+    def _call_python(self, fn: Callable[[], None]) -> None:
+        """Call a Python function in each turn of a loop, also where the loop is compiled."""
+        fn()
+
+    # The network
 
     @abstractmethod
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...]
+        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        """The outputs, and the value of each of `layers` by name."""
+        """The outputs `(N, ...)`, and the value of each of `layers` by name.
+
+        Args:
+            images: `(N, H, W, C)`.
+            layers: the names of the layers to keep.
+            rectifier: another derivative for every rectifier; None for the true one. A backend
+                without the capability "rectifier_rules" is never given one.
+        """
+
+    def forward(self, images: Array) -> Array:
+        """The model's outputs `(N, ...)`: logits, where the model ends in a softmax."""
+        return self.forward_with_activations(images, ())[0]
+
+    def cut(self, images: Array, layer: str = INPUT, rectifier: RectifierRule | None = None) -> Cut:
+        """Cut the network at a layer, or before its first one.
+
+        Args:
+            images: `(N, H, W, C)`.
+            layer: the layer's name, or the images.
+            rectifier: as for `forward_with_activations`.
+
+        Raises:
+            BackendError: the backend lacks the capability "split".
+        """
+        if layer == INPUT:
+            return Cut(
+                self, images, lambda images: self.forward_with_activations(images, (), rectifier)[0]
+            )
+        return Cut(self, *self.split(images, layer, rectifier))
+
+    def split(
+        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+    ) -> tuple[Array, Callable[[Array], Array]]:
+        """The `value` and the `forward` of the `Cut` at a layer.
+
+        Raises:
+            BackendError: the backend lacks the capability "split".
+        """
+        raise self._lacking("split")
+
+    def differentiate(self, fn: Callable[[Array], tuple[Array, Array]], point: Array) -> Gradients:
+        """Differentiate `fn(point) -> (scores, outputs)` by the point, image by image.
+
+        What `fn` reads beside its argument is constant, also where it was computed from the
+        point. `fn` may differentiate in turn.
+
+        Args:
+            fn: returns scores `(N,)`, or `(K, N)`, each of its own image alone, and an array.
+            point: `(N, ...)`.
+
+        Raises:
+            BackendError: the backend lacks the capability "grad".
+        """
+        raise self._lacking("grad")
+
+    def weight(self, name: str) -> Array:
+        """The weights of the dense layer that `network.head()` names, on two axes.
+
+        Raises:
+            BackendError: the backend lacks the capability "classifier".
+        """
+        raise self._lacking("classifier")
+
+    def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
+        """Split the scores into what comes from the images and what comes from biases.
+
+        A layer's bias is what it would add were it linear: `h - J x` for its value h at the
+        input x, with the Jacobian J there. Then each score is the sum of images x gradient
+        and of all the terms.
+
+        Returns:
+            The gradients by the images; and for every layer with a bias, bias x gradient at its
+            output, `(N, ..., C)`, or `(K, N, ..., C)` for K targets.
+
+        Raises:
+            BackendError: the backend lacks the capability "biases".
+        """
+        raise self._lacking("biases")
+
+    # What follows
 
     def grad(
         self,
@@ -232,13 +391,16 @@ class Backend(ABC):
             images: `(N, H, W, C)`.
             target: what is differentiated.
             wrt: a layer's name, or the images.
-            rectifier: another derivative for every rectifier; None for the true one. A backend
-                without the capability "rectifier_rules" is never given one.
+            rectifier: as for `forward_with_activations`.
 
         Raises:
             BackendError: the backend lacks the capability "grad".
+            UnsupportedModelError: no gradient reaches the layer.
         """
-        raise self._lacking("grad")
+        self.require(frozenset({"grad"}), "a gradient")
+        self.network.require_gradient(wrt)
+        cut = self.cut(images, wrt, rectifier)
+        return cut.pull(cut.value, target)
 
     def classifier(self) -> Classifier:
         """The pooling and dense head, for `cam`.
@@ -247,94 +409,30 @@ class Backend(ABC):
             LayerError: the model does not end so.
             BackendError: the backend lacks the capability "classifier".
         """
-        raise self._lacking("classifier")
+        self.require(frozenset({"classifier"}), "CAM")
+        head = self.network.head()
+        if head.dense is None:  # the pooled channels are the classes
+            classes = self.find_layer(head.pooled).shape[-1]
+            assert classes is not None, "a network fixes the number of classes"
+            return Classifier(head.pooled, self.asarray(np.eye(classes, dtype=np.float32)))
+        return Classifier(head.pooled, head.dense.matrix(self.xp, self.weight(head.dense.weights)))
 
-    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
-        """Cut the network at a layer.
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """`(height, width, channels)` of an image, None where any size will do."""
+        return self.network.input_shape
 
-        Returns:
-            The layer's activations for these images, and the rest of the network: a function
-            from activations of that shape to outputs. Only what lies behind the layer is
-            computed again; what passes by it, as a skip connection does, stays as it was.
-            Activations with further axes in front, `(..., N, *spatial, C)`, are as many variants
-            of these images, and give outputs `(..., N, ...)`.
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that a user may want to name, in the order of computation."""
+        return self.network.layers()
 
-        Raises:
-            BackendError: the backend lacks the capability "split".
-        """
-        raise self._lacking("split")
-
-    def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
-        """Split the scores into what comes from the images and what comes from biases.
-
-        A layer's bias is what it would add were it linear: `h - J x` for its value h at the
-        input x, with the Jacobian J there. Then each score is the sum of images x gradient
-        and of all the terms.
-
-        Returns:
-            The gradients by the images; and for every layer with a bias, bias x gradient at its
-            output, `(N, ..., C)`, or `(K, N, ..., C)` for K targets.
+    def default_layer(self) -> Layer:
+        """The last layer with a spatial extent before pooling or flattening.
 
         Raises:
-            BackendError: the backend lacks the capability "biases".
+            LayerError: there is none.
         """
-        raise self._lacking("biases")
-
-    def scan(
-        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
-    ) -> tuple[Any, Any]:
-        """Fold `step(carry, x) -> (carry, y)` over the first axis of `xs`, one x at a time.
-
-        Who overrides it passes the step through `self.watch.telling`, for progress bars.
-
-        Args:
-            step: traced once, so shapes and types of the carry must not change.
-            carry: an array, or a tuple of them.
-            xs: an array, or a tuple of arrays of equal length.
-
-        Returns:
-            The last carry, and the ys stacked.
-        """
-        ys = []
-        step = self.watch.telling(step, scan_length(xs), lambda tell: tell())
-        for x in zip(*xs, strict=True) if isinstance(xs, tuple) else xs:
-            carry, y = step(carry, x)
-            ys.append(y)
-        if not ys or ys[0] is None:
-            return carry, None
-        if isinstance(ys[0], tuple):
-            return carry, tuple(self.xp.stack(part) for part in zip(*ys, strict=True))
-        return carry, self.xp.stack(ys)
-
-    def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
-        """Compile `fn(backend, *arrays)` into a function of arrays shaped like these.
-
-        The backend that `fn` is given may stand for this one with traced parameters, so
-        `fn` must use its argument and not the original.
-        """
-        return lambda *arrays: fn(self, *arrays)
-
-    def asarray(self, array: np.ndarray[Any, Any]) -> Array:
-        """Hand a numpy array to the framework."""
-        return array
-
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        """Bring a native array back."""
-        result: np.ndarray[Any, Any] = array
-        return result
-
-    def compiled(self, key: Hashable, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
-        """Return `compile(fn, *arrays)`, made once for each `key` and each set of shapes."""
-        whole = (
-            key,
-            self.watch.is_on,
-            *((tuple(array.shape), str(array.dtype)) for array in arrays),
-        )
-        if whole not in self._compiled:
-            if len(self._compiled) >= CACHE_SIZE:  # a new lambda as the target is a new key
-                del self._compiled[next(iter(self._compiled))]
-            self._compiled[whole] = self.compile(fn, *arrays)
-        return self._compiled[whole]
+        return self.network.default_layer()
 
     def require(self, needs: frozenset[Capability], purpose: str) -> None:
         """Raise a BackendError unless this backend can do all that `purpose` needs."""
@@ -361,6 +459,8 @@ class Backend(ABC):
         found = exact or [layer for layer in layers if name in layer.aliases]
         if len(found) == 1:
             return found[0]
+        if (unlisted := self.network.unlisted(name)) is not None:
+            return unlisted
         if found:
             names = ", ".join(repr(layer.name) for layer in found)
             raise LayerError(f"the layer name {name!r} stands for several; use one of {names}")
@@ -371,10 +471,10 @@ class Backend(ABC):
         )
 
     def find_map_layer(self, name: str | None) -> Layer:
-        """Return `find_layer(name)`, if it has places to show on a map.
+        """Return `find_layer(name)`, if it has spatial positions.
 
         Raises:
-            LayerError: the layer is a vector, or a map of one place.
+            LayerError: the layer is a vector, or has one spatial position.
         """
         layer = self.find_layer(name)
         if not layer.is_spatial:

@@ -8,6 +8,7 @@ end.
 """
 
 from xaimaps.graph._axes import Axes, Axis, Grid, Part, Shape, axis_of, kind_of
+from xaimaps.graph._description import INPUT, Description, Layer, no_spatial_layer
 from xaimaps.graph._flow import (
     Aligned,
     Broadcast,
@@ -26,6 +27,7 @@ from xaimaps.graph._network import PROBE_BATCH, PROBE_SIZES, Network
 from xaimaps.graph._operation import Dense, Kind, Operation, Value
 
 __all__ = [
+    "INPUT",
     "PROBE_BATCH",
     "PROBE_SIZES",
     "UNLISTED",
@@ -35,6 +37,7 @@ __all__ = [
     "Broadcast",
     "Concatenated",
     "Dense",
+    "Description",
     "Ending",
     "Flow",
     "Graph",
@@ -42,6 +45,7 @@ __all__ = [
     "Group",
     "Head",
     "Kind",
+    "Layer",
     "Layout",
     "Network",
     "Operation",
@@ -62,5 +66,6 @@ __all__ = [
     "layer_groups",
     "layout_of",
     "no_head",
+    "no_spatial_layer",
     "smooth_values",
 ]

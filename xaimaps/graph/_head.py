@@ -43,7 +43,7 @@ class Head(NamedTuple):
     """Global average pooling and the dense layer behind it.
 
     Attributes:
-        pooled: the value that is pooled.
+        pooled: the layer that is pooled.
         dense: the weights; None where the pooled channels are the classes.
     """
 

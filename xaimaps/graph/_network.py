@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from xaimaps.backend import Layer
-from xaimaps.errors import LayerError
 from xaimaps.graph._axes import Shape
+from xaimaps.graph._description import INPUT, Description, Layer, no_spatial_layer
 from xaimaps.graph._graph import UNLISTED, Graph
+from xaimaps.graph._head import Head
 from xaimaps.graph._layout import Layout
 
 PROBE_BATCH = 2
@@ -17,16 +17,11 @@ PROBE_SIZES = (224, 256)
 """Heights and widths at which a model of any size is traced: what differs between them varies."""
 
 
-class Network(ABC):
+class Network(Description):
     """A model as a graph for each image size. An adapter writes `trace` and `input_shape`."""
 
     def __init__(self) -> None:
         self._graphs: dict[tuple[int, int], Graph] = {}
-
-    @property
-    @abstractmethod
-    def input_shape(self) -> tuple[int | None, ...]:
-        """`(height, width, channels)` of an image, None where any size will do."""
 
     @abstractmethod
     def trace(self, height: int, width: int) -> Graph:
@@ -52,20 +47,37 @@ class Network(ABC):
         """The graph at the model's own size, or at a usual one."""
         return self.graph(*self._size(PROBE_SIZES[0]))
 
+    @property
+    def usual_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of an image there."""
+        return *self._size(PROBE_SIZES[0]), self.input_shape[2] or 3
+
     def _size(self, size: int) -> tuple[int, int]:
         height, width, _ = self.input_shape
         return height or size, width or size
 
-    def layout(self, name: str, height: int, width: int) -> Layout | None:
-        """How a value is shown for images of that size."""
-        return self.graph(height, width).layouts.get(name)
+    @property
+    def has_rectifiers(self) -> bool:
+        return self.usual.has_rectifiers
+
+    def head(self) -> Head:
+        return self.usual.head()
+
+    def require_gradient(self, wrt: str) -> None:
+        self.usual.require_gradient(self.usual.images if wrt == INPUT else wrt)
+
+    def layout(self, layer: str, height: int, width: int) -> Layout:
+        """How a layer is shown for images of that size."""
+        layout = self.graph(height, width).layouts.get(layer)
+        assert layout is not None, "find_layer knows no other layers"
+        return layout
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Every value that can be shown, with its shape then; None where a size varies."""
         small, large = (self.graph(*self._size(size)) for size in PROBE_SIZES)
         return {
-            str(value): (None, *_merged(small.shown(value)[1:], large.shown(value)[1:]))
+            value: (None, *_merged(small.shown(value)[1:], large.shown(value)[1:]))
             for value in small.layouts
             if value in large.layouts
         }
@@ -80,7 +92,7 @@ class Network(ABC):
 
     def values(self) -> list[str]:
         """The values that can be kept and cut at, in the order of computation."""
-        return [str(one.makes[0]) for one in self.usual.operations]
+        return [one.makes[0] for one in self.usual.operations]
 
     def is_listed(self, value: str) -> bool:
         """Whether a value is worth showing to a user."""
@@ -111,7 +123,7 @@ class Network(ABC):
             LayerError: no layer has.
         """
         if self._default is None:
-            raise LayerError("no layer of this model has a spatial extent; use a gradient method")
+            raise no_spatial_layer()
         return self._layer(self._default)
 
     @functools.cached_property
@@ -121,7 +133,7 @@ class Network(ABC):
             for value in self.values()
             if value in self.shapes and self.is_new(value) and self._layer(value).is_spatial
         ]
-        return str(self.usual.last_read(candidates)) if candidates else None
+        return self.usual.last_read(candidates) if candidates else None
 
 
 def _merged(small: Shape, large: Sequence[int]) -> tuple[int | None, ...]:

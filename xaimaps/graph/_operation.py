@@ -62,10 +62,14 @@ class Dense(NamedTuple):
     is_transposed: bool = False
     scale: float = 1.0
 
-    def matrix(self, weights: Any) -> Any:
-        """The weights as `(channels, classes)`, of the array that holds them."""
-        weights = weights.reshape(weights.shape[:2])  # a convolution's have two axes more
-        return self.scale * (weights.T if self.is_transposed else weights)
+    def matrix(self, xp: Any, weights: Any) -> Any:
+        """The weights as `(channels, classes)`.
+
+        Args:
+            xp: the namespace of the array.
+            weights: the array, on two axes.
+        """
+        return self.scale * (xp.permute_dims(weights, (1, 0)) if self.is_transposed else weights)
 
 
 @dataclass(frozen=True, eq=False)

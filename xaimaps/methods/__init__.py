@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # what is found below, for type checkers and editors; a test 
     from xaimaps.methods.recipro_cam import recipro_cam as recipro_cam
     from xaimaps.methods.rise import rise as rise
     from xaimaps.methods.score_cam import score_cam as score_cam
+    from xaimaps.methods.shapley_cam import shapley_cam as shapley_cam
     from xaimaps.methods.smooth_grad_cam_plusplus import (
         smooth_grad_cam_plusplus as smooth_grad_cam_plusplus,
     )

@@ -85,7 +85,8 @@ def ablation_cam(
     if variant not in ("paper", "pytorch-grad-cam"):
         raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")
     xp, name = backend.xp, backend.find_map_layer(layer).name
-    activations, rest = backend.split(images, name)
+    cut = backend.cut(images, name)
+    activations, rest = cut.value, cut.forward
     outputs = rest(activations)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
     scores = goal.scores(xp, outputs)

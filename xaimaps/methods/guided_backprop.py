@@ -179,7 +179,7 @@ def _changed(
     backend: Backend, images: Array, target: Any, rule: RectifierRule, method: str
 ) -> tuple[Array, Array]:
     """Gradients by the images under a rule, and the outputs."""
-    if not backend.has_rectifiers:
+    if not backend.network.has_rectifiers:
         raise MethodError(
             f"{method} changes how gradients pass rectifiers (ReLU and its kin), but "
             f"{backend.info.name!r} has none; use saliency or smoothgrad"

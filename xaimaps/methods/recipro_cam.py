@@ -80,7 +80,8 @@ def recipro_cam(
         (1, 5, 5)
     """
     xp, name = backend.xp, backend.find_map_layer(layer).name
-    activations, rest = backend.split(images, name)
+    cut = backend.cut(images, name)
+    activations, rest = cut.value, cut.forward
     outputs = rest(activations)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
     height, width = activations.shape[1:-1]

@@ -267,7 +267,7 @@ class Comparison:
 
         def run(subject: Subject) -> Array | str:
             self.progress(f"{method.name} in {subject.name}")
-            if "rectifier_rules" in method.needs and not subject.backend.has_rectifiers:
+            if "rectifier_rules" in method.needs and not subject.backend.network.has_rectifiers:
                 return "the model has no rectifiers, for which this method has rules"
             try:
                 kept[subject.name] = self._attribute(subject, method, options)

@@ -188,17 +188,62 @@ class BackendConformance:
     def test_the_network_behind_a_layer(
         self, backend: Backend, reference: ReferenceBackend, images: Array, layer: str
     ) -> None:
-        if self.lacks(backend, "split", lambda: backend.split(images, layer)):
+        if self.lacks(backend, "split", lambda: backend.cut(images, layer)):
             return
 
         def program(b: Backend, x: Any) -> Any:
-            activations, rest = b.split(x, layer)
-            variants = b.xp.stack([activations, 2 * activations])
-            return activations, rest(activations), rest(variants)
+            cut = b.cut(x, layer)
+            variants = b.xp.stack([cut.value, 2 * cut.value])
+            return cut.value, cut.forward(cut.value), cut.forward(variants)
 
         found = backend.compile(program, backend.asarray(images))(backend.asarray(images))
         for ours, theirs in zip(found, program(reference, images), strict=True):
             close(backend.to_numpy(ours), theirs)
+
+    @pytest.mark.parametrize("layer", [INPUT, *LAYERS])
+    @pytest.mark.parametrize("target", [TARGETS, several(4, TARGETS)], ids=["one", "several"])
+    def test_gradients_at_other_activations(
+        self,
+        backend: Backend,
+        reference: ReferenceBackend,
+        images: Array,
+        layer: str,
+        target: Any,
+    ) -> None:
+        goal = as_target(target, 3)
+
+        def program(b: Backend, x: Any) -> Any:
+            cut = b.cut(x, layer)
+            return tuple(cut.pull(0.5 * cut.value + 0.25, goal))
+
+        if {"grad", "split"} <= backend.capabilities:
+            found = backend.compile(program, backend.asarray(images))(backend.asarray(images))
+            for ours, theirs in zip(found, program(reference, images), strict=True):
+                close(backend.to_numpy(ours).reshape(theirs.shape), theirs)
+
+    def test_derivatives_of_any_function(self, backend: Backend, images: Array) -> None:
+        """Of x^3 by hand: 3 x^2, and the second derivative 6 x along 0.5 x."""
+        if self.lacks(backend, "grad", lambda: backend.differentiate(lambda x: (x, x), images)):
+            return
+
+        def program(b: Backend, x: Any) -> Any:
+            def cubes(x: Any) -> Any:
+                return b.xp.sum(x * x * x, axis=(1, 2, 3)), 2 * x
+
+            def along(y: Any) -> Any:
+                found = b.differentiate(cubes, y)
+                return b.xp.sum(found.gradients * (0.5 * x), axis=(1, 2, 3)), found.outputs
+
+            first, second = b.differentiate(cubes, x), b.differentiate(along, x)
+            return first.scores, first.outputs, first.gradients, second.gradients
+
+        native = backend.asarray(images)
+        found = [backend.to_numpy(a) for a in backend.compile(program, native)(native)]
+        cubes = (images**3).sum(axis=(1, 2, 3))
+        for ours, expected in zip(
+            found, (cubes, 2 * images, 3 * images**2, 3 * images**2), strict=True
+        ):
+            close(ours, expected, 1e-4)
 
     def test_the_pooling_head(self, backend: Backend, reference: ReferenceBackend) -> None:
         if self.lacks(backend, "classifier", backend.classifier):

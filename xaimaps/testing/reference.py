@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,19 +14,30 @@ from xaimaps.backend import (
     INPUT,
     Array,
     Backend,
-    Classifier,
+    Cut,
+    Description,
     Gradients,
     Layer,
     ModelInfo,
     RectifierRule,
 )
-from xaimaps.errors import LayerError, TargetError
+from xaimaps.graph import Dense as DenseHead
+from xaimaps.graph import Head, no_head
 from xaimaps.targets import Contrast, Several, Target, one_hot
 from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
 
+STEP = 1e-4
+"""Of central differences: a smaller one loses the digits of second derivatives."""
+
+OUTPUT_STEP = 1e-3
+"""Of those by outputs, of which a target's score is smooth: large, for less rounding."""
+
 
 class ReferenceBackend(Backend):
-    """A `Network` in numpy; it explains classes and contrasts, not functions of the outputs.
+    """A `Network` in numpy.
+
+    The gradients of layers and classes are written out. Any other function is differentiated by
+    central differences.
 
     Args:
         network: the layers.
@@ -36,8 +49,8 @@ class ReferenceBackend(Backend):
     )
 
     def __init__(self, network: Network) -> None:
-        super().__init__(ModelInfo("reference network"))
-        self._network = network
+        super().__init__(ChainDescription(network), ModelInfo("reference network"))
+        self.chain = network
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -51,96 +64,120 @@ class ReferenceBackend(Backend):
     def xp(self) -> Any:
         return np
 
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        return self._network.input_shape
-
-    def layers(self) -> tuple[Layer, ...]:
-        values = self._network.values(np.zeros((1, *self._network.input_shape)))
-        return tuple(
-            Layer(name, (None, *value.shape[1:]), type(self._network.layers[name]).__name__)
-            for name, value in values.items()
-        )
-
-    def default_layer(self) -> Layer:
-        return [layer for layer in self.layers() if layer.is_spatial][-1]
-
-    @property
-    def has_rectifiers(self) -> bool:
-        return any(isinstance(layer, ReLU) for layer in self._network.layers.values())
-
-    def forward(self, images: Array) -> Array:
-        return list(self._network.values(images).values())[-1]
-
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...]
+        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        values = self._network.values(images)
+        values = self.values(images)
         return list(values.values())[-1], {name: values[name] for name in layers}
 
-    def grad(
-        self,
-        images: Array,
-        target: Target,
-        *,
-        wrt: str = INPUT,
-        rectifier: RectifierRule | None = None,
-    ) -> Gradients:
-        values = {INPUT: images, **self._network.values(images)}
-        outputs = list(values.values())[-1]
-        pulled = self._pull(values, _seeds(target, outputs), wrt, rectifier)
-        return Gradients(outputs, target.scores(np, outputs), values[wrt], pulled)
+    def values(self, activations: Array, layer: str = INPUT) -> dict[str, Array]:
+        """Every value from a layer on, by name, that layer's included."""
+        found = {layer: activations}
+        names = [INPUT, *self.chain.layers]
+        for name in names[names.index(layer) + 1 :]:
+            activations = found[name] = self.chain.layers[name](activations)
+        return found
 
-    def _pull(
-        self, values: dict[str, Array], g: Array, wrt: str, rectifier: RectifierRule | None = None
-    ) -> Array:
-        """Go back from the outputs to the value `wrt`, with an axis of K targets or without."""
-        if g.ndim > 2:
-            return np.stack([self._pull(values, row, wrt, rectifier) for row in g])
-        for before, name in reversed(list(itertools.pairwise(values))):
-            if name == wrt:
-                break
-            layer = self._network.layers[name]
-            if rectifier is not None and isinstance(layer, ReLU):
-                g = np.maximum(g, 0)
-            if not (rectifier == "deconvnet" and isinstance(layer, ReLU)):
-                g = layer.pull(values[before], g)
-        return g
-
-    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
-        names = list(self._network.layers)
-        behind = names[names.index(layer) + 1 :]
-
-        value = self._network.values(images)[layer]
+    def cut(
+        self, images: Array, layer: str = INPUT, rectifier: RectifierRule | None = None
+    ) -> ChainCut:
+        value = self.values(images)[layer]
 
         def rest(activations: Array) -> Array:
             before = activations.shape[: activations.ndim - value.ndim]
-            result = activations.reshape(-1, *value.shape[1:])
-            for name in behind:
-                result = self._network.layers[name](result)
+            flat = activations.reshape(-1, *value.shape[1:])
+            result = list(self.values(flat, layer).values())[-1]
             return result.reshape(*before, len(images), *result.shape[1:])
 
-        return value, rest
+        return ChainCut(self, value, rest, layer, rectifier)
+
+    def split(
+        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+    ) -> tuple[Array, Callable[[Array], Array]]:
+        cut = self.cut(images, layer, rectifier)
+        return cut.value, cut.forward
+
+    def differentiate(self, fn: Callable[[Array], tuple[Array, Array]], point: Array) -> Gradients:
+        scores, outputs = fn(point)
+        found = _differences(lambda point: fn(point)[0], point, STEP)
+        return Gradients(outputs, scores, point, found.astype(point.dtype))
+
+    def weight(self, name: str) -> Array:
+        dense = self.chain.layers[name]
+        assert isinstance(dense, Dense), "the head names no other layers"
+        return dense.weights
 
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
-        values = {INPUT: images, **self._network.values(images)}
-        outputs = list(values.values())[-1]
-        seeds = _seeds(target, outputs)
         terms = tuple(
-            layer.bias * self._pull(values, seeds, name)
-            for name, layer in self._network.layers.items()
+            layer.bias * self.grad(images, target, wrt=name).gradients
+            for name, layer in self.chain.layers.items()
             if isinstance(layer, Conv | Dense)
         )
         return self.grad(images, target), terms
 
-    def classifier(self) -> Classifier:
-        names = list(self._network.layers)
-        kinds = [type(layer) for layer in self._network.layers.values()]
+
+class ChainDescription(Description):
+    """What a chain of layers is.
+
+    Args:
+        chain: the layers.
+    """
+
+    def __init__(self, chain: Network) -> None:
+        self._chain = chain
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        return self._chain.input_shape
+
+    def layers(self) -> tuple[Layer, ...]:
+        values = self._chain.values(np.zeros((1, *self._chain.input_shape)))
+        return tuple(
+            Layer(name, (None, *value.shape[1:]), type(self._chain.layers[name]).__name__)
+            for name, value in values.items()
+        )
+
+    @property
+    def has_rectifiers(self) -> bool:
+        return any(isinstance(layer, ReLU) for layer in self._chain.layers.values())
+
+    def head(self) -> Head:
+        names, kinds = list(self._chain.layers), list(map(type, self._chain.layers.values()))
         if kinds[-2:] != [GlobalAveragePool, Dense]:
-            raise LayerError("CAM needs a network that ends in global average pooling and Dense")
-        dense = self._network.layers[names[-1]]
-        assert isinstance(dense, Dense)
-        return Classifier(names[-3], dense.weights)
+            raise no_head(f"it ends in {' and '.join(kind.__name__ for kind in kinds[-2:])}")
+        return Head(names[-3], DenseHead(names[-1]))
+
+
+@dataclass(frozen=True)
+class ChainCut(Cut):
+    """A chain cut at a layer.
+
+    Attributes:
+        layer: its name.
+        rectifier: the rule of its rectifiers.
+    """
+
+    backend: ReferenceBackend
+    layer: str
+    rectifier: RectifierRule | None
+
+    def pull(self, activations: Array, target: Target) -> Gradients:
+        values = self.backend.values(activations, self.layer)
+        outputs = list(values.values())[-1]
+        pulled = self._pull(values, _seeds(target, outputs)).astype(activations.dtype)
+        return Gradients(outputs, target.scores(np, outputs), activations, pulled)
+
+    def _pull(self, values: dict[str, Array], g: Array) -> Array:
+        """Go back from the outputs to the layer, with an axis of K targets or without."""
+        if g.ndim > 2:
+            return np.stack([self._pull(values, row) for row in g])
+        for before, name in reversed(list(itertools.pairwise(values))):
+            layer = self.backend.chain.layers[name]
+            if self.rectifier is not None and isinstance(layer, ReLU):
+                g = np.maximum(g, 0)
+            if not (self.rectifier == "deconvnet" and isinstance(layer, ReLU)):
+                g = layer.pull(values[before], g)
+        return g
 
 
 def _seeds(target: Target, outputs: Array) -> Array:
@@ -150,6 +187,16 @@ def _seeds(target: Target, outputs: Array) -> Array:
     if isinstance(target, Several):
         return np.stack([_seeds(part, outputs) for part in target.parts])
     indices = target.indices_in(np, outputs)
-    if indices is None:
-        raise TargetError("the reference backend explains classes only, got a function")
-    return one_hot(np, indices, outputs).astype(outputs.dtype)
+    if indices is not None:
+        return one_hot(np, indices, outputs).astype(outputs.dtype)
+    return _differences(lambda outputs: target.scores(np, outputs), outputs, OUTPUT_STEP)
+
+
+def _differences(fn: Callable[[Array], Array], point: Array, step: float) -> Array:
+    """Central differences, in float64, of scores `(N,)` or `(K, N)` by a point `(N, ...)`."""
+    columns = []
+    for one in np.eye(math.prod(point.shape[1:])):
+        move = step * one.reshape(point.shape[1:])
+        columns.append((fn(point + move) - fn(point - move)) / (2 * step))
+    found = np.stack(columns, axis=-1)
+    return found.reshape(*found.shape[:-1], *point.shape[1:])

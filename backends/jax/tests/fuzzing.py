@@ -492,7 +492,7 @@ def use(path, name=0):
     for question in (backend.default_layer, backend.classifier):
         with contextlib.suppress(LayerError):
             question()
-    nodes = {node.operator for node in backend._program.network.nodes}
+    nodes = {node.operator for node in backend.network.nodes}
     height, width, channels = (size or 8 for size in backend.input_shape)
     images = np.zeros((2, height, width, channels or 3), np.float32)
     lowered = jax.jit(lambda params, x: backend._program.apply(params, x, (), None)[0])

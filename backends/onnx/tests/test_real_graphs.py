@@ -207,7 +207,7 @@ def test_every_name_stands_for_one_layer(models, name):
 def test_values_that_are_not_listed_go_by_their_own_name(models):
     _, backend = models("keras-ResNet50")
     listed = {layer.name for layer in backend.layers()}
-    hidden = [name for name in backend._program.network.shapes if name not in listed]
+    hidden = [name for name in backend.network.shapes if name not in listed]
     assert hidden
     assert all(backend.find_layer(name).name == name for name in hidden)
 
@@ -232,7 +232,7 @@ def test_behind_the_last_attention_only_the_class_token_counts(models):
 @pytest.mark.parametrize("path", sorted(Path(MODELS or ".").glob("*.onnx")), ids=lambda p: p.stem)
 def test_whole_models_give_what_onnx_runtime_gives(path):
     backend, proto = xaimaps.load(path), onnx.load(path)
-    images = images_for(backend, backend._program.network.fixed_batch or 2)
+    images = images_for(backend, backend.network.fixed_batch or 2)
     found = np.asarray(backend.compile(lambda b, x: b.forward(x), images)(images))
     expected = runtime(proto, images)
     if not path.stem.startswith("int8"):  # rounding to another integer is no small error

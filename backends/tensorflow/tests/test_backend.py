@@ -252,7 +252,7 @@ def test_a_model_whose_layers_change_places():
 def test_rules_for_rectifiers(activation, rule):
     layer = L.Activation(activation) if isinstance(activation, str) else activation
     backend = xaimaps.load(sequential(layer, L.Flatten()))
-    assert backend.has_rectifiers
+    assert backend.network.has_rectifiers
     weights = np.linspace(-1, 1, 192, dtype=np.float32)
     target = Function(lambda outputs: tf.reduce_sum(outputs * weights, -1))
     images = backend.asarray(IMAGES * 3)

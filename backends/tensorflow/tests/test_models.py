@@ -302,7 +302,7 @@ def test_the_model_is_left_as_it_was(randomised, kind):
     before = copy.deepcopy(state(model))
     backend = xaimaps.load(model)
     for name in ("grad_cam", "guided_backprop", "ablation_cam", "fullgrad"):
-        if backend.has_rectifiers or name != "guided_backprop":
+        if backend.network.has_rectifiers or name != "guided_backprop":
             xaimaps.attribute(backend, IMAGES, name)
     after = state(model)
     for key, value in before.items():

@@ -190,7 +190,7 @@ def test_keras_that_does_not_import(monkeypatch):
 
 def test_cam_of_what_has_no_name():
     expected = (
-        "what is pooled here comes of Relu in the model's own code, which has no name; use "
+        "here Relu in the model's own code is pooled, which has no name; use "
         "grad_cam, or make a layer of it, as keras.layers.ReLU"
     )
     with pytest.raises(LayerError, match=expected):

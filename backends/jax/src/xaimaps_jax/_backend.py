@@ -24,14 +24,11 @@ from xaimaps.backend import (
     INPUT,
     Array,
     Backend,
-    Classifier,
     Gradients,
-    Layer,
     ModelInfo,
     RectifierRule,
-    scan_length,
 )
-from xaimaps.errors import LayerError, ModelLoadError
+from xaimaps.errors import ModelLoadError
 from xaimaps.targets import Target
 from xaimaps_jax._jaxpr import FunctionNetwork, FunctionSource
 from xaimaps_jax._loops import differentiating
@@ -82,7 +79,7 @@ class JaxBackend(Backend):
     suffixes = (".onnx",)
 
     def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
-        super().__init__(info)
+        super().__init__(program.network, info)
         with within_memory():
             self.params = jax.device_put(params)
         self._program = program
@@ -146,70 +143,17 @@ class JaxBackend(Backend):
     def xp(self) -> Any:
         return jnp
 
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        return self._program.network.input_shape
-
-    def layers(self) -> tuple[Layer, ...]:
-        return self._program.network.layers()
-
-    def find_layer(self, name: str | None) -> Layer:
-        try:
-            return super().find_layer(name)
-        except LayerError:
-            unlisted = self._program.network.unlisted(name) if name is not None else None
-            if unlisted is None:
-                raise
-            return unlisted
-
-    def default_layer(self) -> Layer:
-        return self._program.network.default_layer()
-
-    @property
-    def has_rectifiers(self) -> bool:
-        return self._program.network.usual.has_rectifiers
-
-    @onnxjax_errors()
-    def forward(self, images: Array) -> Array:
-        return self._program.apply(self.params, images, (), None)[0]
-
     @onnxjax_errors()
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...]
+        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        return self._program.apply(self.params, images, layers, None)
+        return self._program.apply(self.params, images, layers, rectifier)
 
-    @differentiating()
     @onnxjax_errors()
-    def grad(
-        self,
-        images: Array,
-        target: Target,
-        *,
-        wrt: str = INPUT,
-        rectifier: RectifierRule | None = None,
-    ) -> Gradients:
-        self._program.require_gradient(wrt)
-        point, run = self._as_function_of(wrt, images, rectifier)
-
-        def score(point: Array) -> tuple[Array, Array]:
-            outputs = run(point)
-            return target.scores(jnp, outputs), outputs
-
-        scores, pull, outputs = jax.vjp(score, point, has_aux=True)
-        (gradients,) = _pull_each(pull, scores)
-        return Gradients(outputs, scores, point, gradients)
-
-    def _as_function_of(
-        self, wrt: str, images: Array, rectifier: RectifierRule | None
+    def split(
+        self, images: Array, layer: str, rectifier: RectifierRule | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:
-        if wrt != INPUT:
-            return self._program.split(self.params, images, wrt, rectifier)
-        return images, lambda x: self._program.apply(self.params, x, (), rectifier)[0]
-
-    @onnxjax_errors()
-    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
-        activations, rest = self._program.split(self.params, images, layer, None)
+        activations, rest = self._program.split(self.params, images, layer, rectifier)
 
         def over_variants(point: Array) -> Array:
             if point.ndim == activations.ndim:
@@ -220,8 +164,19 @@ class JaxBackend(Backend):
 
     @differentiating()
     @onnxjax_errors()
+    def differentiate(self, fn: Callable[[Array], tuple[Array, Array]], point: Array) -> Gradients:
+        scores, pull, outputs = jax.vjp(fn, point, has_aux=True)
+        (gradients,) = _pull_each(pull, scores)
+        return Gradients(outputs, scores, point, gradients)
+
+    @onnxjax_errors()
+    def weight(self, name: str) -> Array:
+        return self._program.weight(self.params, name)
+
+    @differentiating()
+    @onnxjax_errors()
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
-        self._program.require_gradient(INPUT)
+        self.network.require_gradient(INPUT)
         biases, run = self._program.biases(self.params, images)
         taps = {name: jnp.zeros_like(bias) for name, bias in biases.items()}
 
@@ -234,16 +189,13 @@ class JaxBackend(Backend):
         terms = tuple(by_taps[name] * bias for name, bias in biases.items())
         return Gradients(outputs, scores, images, by_images), terms
 
-    def scan(
+    def _scan(
         self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
     ) -> tuple[Any, Any]:
-        return jax.lax.scan(
-            self.watch.telling(step, scan_length(xs), jax.debug.callback), carry, xs
-        )
+        return jax.lax.scan(step, carry, xs)
 
-    @onnxjax_errors()
-    def classifier(self) -> Classifier:
-        return self._program.classifier(self.params)
+    def _call_python(self, fn: Callable[[], None]) -> None:
+        jax.debug.callback(fn)
 
     @onnxjax_errors()
     def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from onnxjax.graph import Graph, Step, Values, plainly
 from onnxjax.hooks import tapping
 
-from xaimaps.backend import INPUT, Array, Classifier, RectifierRule
+from xaimaps.backend import Array, RectifierRule
 from xaimaps.errors import UnsupportedModelError
-from xaimaps.graph import Graph as Description
+from xaimaps.graph import Graph as Described
 from xaimaps.graph import Layout, Network, Operation
 from xaimaps_jax._biases import biases
 from xaimaps_jax._rectifiers import rectifying
@@ -64,31 +64,13 @@ class Program:
         self.network = network
         self._source = source
 
-    def require_gradient(self, wrt: str) -> None:
-        """Refuse what has no gradient with respect to a layer or the images."""
-        graph = self.network.usual
-        graph.require_gradient(graph.images if wrt == INPUT else wrt)
-
-    def classifier(self, params: Params) -> Classifier:
-        """The pooling and dense head.
-
-        Raises:
-            LayerError: the model does not end so.
-        """
-        head = self.network.usual.head()
-        layer = str(head.pooled)
-        if head.dense is None:  # the pooled channels are the classes
-            return Classifier(layer, jnp.eye(self.network.shapes[layer][-1]))
-        name = str(head.dense.weights)
-        weights = self._source.array(self._weight(params, name))
-        return Classifier(layer, jnp.asarray(head.dense.matrix(weights)))
-
-    def _weight(self, params: Params, name: str) -> Array:
-        """A weight, or what the model computes of one before it uses it."""
-        height, width, channels = (n or 224 for n in self.network.input_shape)
-        images = jnp.zeros((1, height, width, channels))
+    def weight(self, params: Params, name: str) -> Array:
+        """A weight, or what the model computes of one before it uses it, on two axes."""
+        images = jnp.zeros((1, *self.network.usual_shape))
         graph = self._source.graph(params, images)
-        return graph.run(self._source.values(params, images), [name])[name]
+        known = graph.run(self._source.values(params, images), [name])
+        weights = jnp.asarray(self._source.array(known[name]))
+        return weights.reshape(weights.shape[:2])  # a convolution's have two axes more
 
     def apply(
         self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
@@ -175,7 +157,7 @@ class Program:
 
         return jax.vmap(single)
 
-    def _description(self, images: Array) -> Description:
+    def _description(self, images: Array) -> Described:
         return self.network.graph(*images.shape[-3:-1])
 
     def _step(self, images: Array, rectifier: RectifierRule | None) -> Step:
@@ -186,10 +168,7 @@ class Program:
         return rectifying(rectifier, lambda n: self._source.operation(n).kind == "relu", step)
 
     def _layout(self, layer: str, images: Array) -> Layout:
-        """How a layer is shown for images of this size."""
-        layout = self._description(images).layouts.get(layer)
-        assert layout is not None, "find_layer knows no other layers"
-        return layout
+        return self.network.layout(layer, *images.shape[-3:-1])
 
     def _by_image(self, name: str, value: Array, images: Array) -> Array:
         """A value as it is shown; `(N, values)` if it has no map, or images share an axis."""

@@ -16,14 +16,11 @@ from xaimaps.backend import (
     INPUT,
     Array,
     Backend,
-    Classifier,
     Gradients,
-    Layer,
     ModelInfo,
     RectifierRule,
-    scan_length,
 )
-from xaimaps.errors import BackendError, LayerError, ModelLoadError
+from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.targets import Target
 from xaimaps_tensorflow._messages import summary
 from xaimaps_tensorflow._options import require_options
@@ -52,7 +49,7 @@ class TensorFlowBackend(Backend):
     )
 
     def __init__(self, program: KerasProgram, info: ModelInfo, *, xla: bool = False) -> None:
-        super().__init__(info)
+        super().__init__(program.network, info)
         self._program = program
         self._xla = xla
 
@@ -170,40 +167,35 @@ class TensorFlowBackend(Backend):
 
         return namespace
 
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        return self._program.input.shape
-
-    def layers(self) -> tuple[Layer, ...]:
-        return self._program.layers.listed()
-
-    def find_layer(self, name: str | None) -> Layer:
-        try:
-            return super().find_layer(name)
-        except LayerError:
-            unlisted = None if name is None else self._program.layers.unlisted(name)
-            if unlisted is None:
-                raise
-            return unlisted
-
-    def default_layer(self) -> Layer:
-        return self._program.layers.default()
-
-    @property
-    def has_rectifiers(self) -> bool:
-        return self._program.usual.graph.has_rectifiers
-
-    def forward(self, images: Array) -> Array:
-        return self._run("forward", self._program.forward, images)
-
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...]
+        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
     ) -> tuple[Array, dict[str, Array]]:
         def run(images: Array) -> Any:
-            return self._program.activations(images, layers)
+            return self._program.activations(images, layers, rectifier)
 
-        outputs, kept = self._run(("activations", layers), run, images)
+        outputs, kept = self._run(("activations", layers, rectifier), run, images)
         return outputs, kept
+
+    def split(
+        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+    ) -> tuple[Array, Callable[[Array], Array]]:
+        if _in_graph():
+            return self._program.split(images, layer, rectifier)
+
+        def rest(point: Array) -> Array:
+            def run(images: Array, point: Array) -> Array:
+                return self._program.split(images, layer, rectifier)[1](point)
+
+            return self._run(("rest", layer, rectifier), run, images, point)
+
+        return self.forward_with_activations(images, (layer,))[1][layer], rest
+
+    def differentiate(self, fn: Callable[[Array], tuple[Array, Array]], point: Array) -> Gradients:
+        from xaimaps_tensorflow._gradients import differentiate
+
+        if _in_graph():
+            return differentiate(fn, point)
+        return Gradients(*self.compile(lambda _, point: differentiate(fn, point), point)(point))
 
     def grad(
         self,
@@ -214,22 +206,12 @@ class TensorFlowBackend(Backend):
         rectifier: RectifierRule | None = None,
     ) -> Gradients:
         def run(images: Array, *arrays: Array) -> Gradients:
-            return self._program.grad(images, target.with_arrays(arrays), wrt, rectifier)
+            goal = target.with_arrays(arrays)
+            return super(TensorFlowBackend, self).grad(images, goal, wrt=wrt, rectifier=rectifier)
 
+        # One graph for each key, where `differentiate` would make one in each call.
         key = ("grad", target.key, wrt, rectifier)
         return Gradients(*self._run(key, run, images, *target.arrays))
-
-    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
-        if _in_graph():
-            return self._program.split(images, layer)
-
-        def rest(point: Array) -> Array:
-            def run(images: Array, point: Array) -> Array:
-                return self._program.split(images, layer)[1](point)
-
-            return self._run(("rest", layer), run, images, point)
-
-        return self.forward_with_activations(images, (layer,))[1][layer], rest
 
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
         def run(images: Array, *arrays: Array) -> Any:
@@ -238,16 +220,21 @@ class TensorFlowBackend(Backend):
         gradients, terms = self._run(("biases", target.key), run, images, *target.arrays)
         return Gradients(*gradients), tuple(terms)
 
-    def scan(
+    def weight(self, name: str) -> Array:
+        return self._program.weight(name)
+
+    def _scan(
         self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
     ) -> tuple[Any, Any]:
-        from xaimaps_tensorflow._loops import call_python, scan
+        from xaimaps_tensorflow._loops import scan
 
-        told = step if self._xla else self.watch.telling(step, scan_length(xs), call_python)
-        return scan(told, carry, xs)
+        return scan(step, carry, xs)
 
-    def classifier(self) -> Classifier:
-        return self._program.classifier()
+    def _call_python(self, fn: Callable[[], None]) -> None:
+        from xaimaps_tensorflow._loops import call_python
+
+        if not self._xla:  # which compiles no call of Python
+            call_python(fn)
 
     def _run(self, key: Any, run: Callable[..., Any], *arrays: Array) -> Any:
         """Run a part of the program where we are: inside a graph, or as one of its own."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from xaimaps.backend import Gradients
 from xaimaps.errors import UnsupportedModelError
 from xaimaps_tensorflow._graph import needed_for
 
 Tensor = Any
 
 REMEDY = "use a method without gradients, or explain an output before it"
+
+
+def differentiate(fn: Callable[[Tensor], tuple[Tensor, Tensor]], point: Tensor) -> Gradients:
+    """Differentiate `fn(point) -> (scores, outputs)`; see `Backend.differentiate`."""
+    own = tf.identity(point)  # what else was computed from the point is constant
+    scores, outputs = fn(own)
+    return Gradients(outputs, scores, own, gradients_at(scores, [own])[0])
 
 
 def gradients_at(scores: Tensor, points: Sequence[Tensor]) -> list[Tensor | None]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from xaimaps.errors import LayerError
-from xaimaps.graph import Dense, Ending, Graph, Layout, no_head
+from xaimaps.graph import Ending, Graph, Head, Layout, no_head
 from xaimaps_tensorflow._graph import SAME, Tensor, described, needed_for, source, tensors_in
 from xaimaps_tensorflow._layers import Layers
 from xaimaps_tensorflow._trace import Calls
@@ -39,20 +39,6 @@ class Variable(NamedTuple):
         """Its value now."""
         value = tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype)
         return tf.ensure_shape(value, self.shape)
-
-
-class DenseHead(NamedTuple):
-    """The layer that is pooled and the dense weights behind it.
-
-    Attributes:
-        layer: its name.
-        weights: the variable; None where the pooled channels are the classes.
-        dense: how the weights are applied.
-    """
-
-    layer: str
-    weights: Variable | None = None
-    dense: Dense | None = None
 
 
 class Reading(NamedTuple):
@@ -94,32 +80,33 @@ def ending_of(reading: Reading, layers: Layers) -> Ending | None:
     return ending._replace(operation=named)
 
 
-def head_of(reading: Reading, layers: Layers) -> DenseHead:
+def head_of(reading: Reading, layers: Layers) -> Head:
     """The pooled layer and the dense weights.
 
     Raises:
         LayerError: the model does not end so, or what is pooled has no name.
     """
     graph, head = reading.trace.output.graph, reading.graph.head()
-    pooled = graph.get_tensor_by_name(head.pooled)
-    layer = layers.name_of(source(pooled))
+    pooled = source(graph.get_tensor_by_name(head.pooled))
+    layer = layers.name_of(pooled)
     if layer is None:
         raise LayerError(
-            "CAM needs a layer that is pooled, but what is pooled here comes of "
-            f"{source(pooled).op.type} in the model's own code, which has no name; use grad_cam, "
-            "or make a layer of it, as keras.layers.ReLU"
+            f"CAM needs a layer that is pooled, but here {pooled.op.type} in the model's own code "
+            "is pooled, which has no name; use grad_cam, or make a layer of it, "
+            "as keras.layers.ReLU"
         )
-    if head.dense is None:
-        return DenseHead(layer)
-    weights = graph.get_tensor_by_name(head.dense.weights)
-    return DenseHead(layer, _variable(graph, weights), head.dense)
+    return head._replace(pooled=layer)
 
 
-def _variable(graph: Any, weights: Tensor) -> Variable:
-    """The variable that is read for the weights."""
-    handle = source(weights, SAME | {"ReadVariableOp"})
+def variable(graph: Any, weights: str) -> Variable:
+    """The variable that a tensor of the graph holds.
+
+    Raises:
+        LayerError: it is computed.
+    """
+    handle = source(graph.get_tensor_by_name(weights), SAME | {"ReadVariableOp"})
     for outside, inside in graph.captures:
         if inside is handle and outside.dtype == tf.resource:
-            dtype = handle.consumers()[0].outputs[0].dtype
-            return Variable(outside, dtype, tuple(weights.shape))
+            read = handle.consumers()[0].outputs[0]
+            return Variable(outside, read.dtype, tuple(read.shape))
     raise no_head("the dense weights are computed, and no variable")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xaimaps.backend import Layer
-from xaimaps.errors import LayerError
-from xaimaps.graph import UNLISTED, Graph
+from xaimaps.graph import UNLISTED, Graph, Layer, no_spatial_layer
 from xaimaps_tensorflow._graph import source, tensors_in
 from xaimaps_tensorflow._trace import Call, Calls, named
 
@@ -76,7 +74,7 @@ class Layers:
             if layer.is_spatial and self._value(layer.name) in self._graph.producers
         ]
         if not spatial:
-            raise LayerError("no layer of this model has a spatial extent; use a gradient method")
+            raise no_spatial_layer()
         maps = [layer for layer in spatial if len(layer.shape) > 3]
         values = {self._value(layer.name): layer for layer in maps or spatial}
         return values[self._graph.last_read(list(values))]

@@ -22,6 +22,7 @@ abs = tf.abs
 broadcast_to = tf.broadcast_to
 exp = tf.exp
 floor = tf.floor
+log = tf.math.log
 matrix_transpose = tf.linalg.matrix_transpose
 maximum = tf.maximum
 minimum = tf.minimum

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from xaimaps.backend import INPUT, Classifier, Gradients, RectifierRule
+from xaimaps.backend import Gradients, RectifierRule
 from xaimaps.graph import PROBE_BATCH, PROBE_SIZES, Ending, Layout, as_scores
 from xaimaps.targets import Target
 from xaimaps_tensorflow import _namespace as namespace
@@ -25,8 +25,9 @@ from xaimaps_tensorflow._graph import (
 )
 from xaimaps_tensorflow._inference import call
 from xaimaps_tensorflow._inputs import ImageInput
-from xaimaps_tensorflow._inspection import Reading, Trace, ending_of, head_of, read
+from xaimaps_tensorflow._inspection import Reading, Trace, ending_of, read, variable
 from xaimaps_tensorflow._layers import Layers
+from xaimaps_tensorflow._network import KerasNetwork
 from xaimaps_tensorflow._outputs import chosen_output, named_outputs
 from xaimaps_tensorflow._partial import Cut, tiled
 from xaimaps_tensorflow._rectifiers import rectifying
@@ -78,20 +79,21 @@ class KerasProgram:
         others = {} if other is self.usual else other.trace.calls
         return Layers(self.usual.trace.calls, self.usual.graph, PROBE_BATCH, others)
 
+    @functools.cached_property
+    def network(self) -> KerasNetwork:
+        """What the model is."""
+        return KerasNetwork(self)
+
     @property
     def ending(self) -> Ending | None:
         """The softmax or sigmoid that the model ends in."""
         return ending_of(self.usual, self.layers)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The outputs: logits, where the model ends in a softmax."""
-        return self._scores(self._traced(images))
-
     def activations(
-        self, images: Tensor, layers: tuple[str, ...]
+        self, images: Tensor, layers: tuple[str, ...], rectifier: RectifierRule | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The outputs and the values of layers."""
-        trace = self._traced(images)
+        """The outputs: logits, where the model ends in a softmax; and the values of layers."""
+        trace = self._traced(images, rectifier)
         kept = {name: self._value(trace, name) for name in layers}
         return self._scores(trace), kept
 
@@ -108,22 +110,8 @@ class KerasProgram:
         """How a layer is shown for images of this size."""
         return self.reading(*images.shape[1:3]).layout(self.layers.number(layer))
 
-    def grad(
-        self, images: Tensor, target: Target, wrt: str, rectifier: RectifierRule | None
-    ) -> Gradients:
-        """The gradients of the target's scores by the images or by a layer."""
-        if wrt == INPUT:
-            trace = self._traced(images, rectifier)
-            point, outputs = trace.images, self._scores(trace)
-        else:
-            value, rest = self.split(images, wrt, rectifier)
-            point = tf.identity(value)
-            outputs = rest(point)
-        scores = target.scores(namespace, outputs)
-        return Gradients(outputs, scores, point, gradients_at(scores, [point])[0])
-
     def split(
-        self, images: Tensor, layer: str, rectifier: RectifierRule | None = None
+        self, images: Tensor, layer: str, rectifier: RectifierRule | None
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The value of a layer, and the outputs as a function of it."""
         trace = self._traced(images)
@@ -169,22 +157,10 @@ class KerasProgram:
             return term
         return tf.reshape(term, (*scores.shape, -1))
 
-    def classifier(self) -> Classifier:
-        """The pooled layer and the dense weights.
-
-        Raises:
-            LayerError: the model does not end so.
-        """
-        head = head_of(self.usual, self.layers)
-        if head.weights is None or head.dense is None:
-            found = self.layers.unlisted(head.layer)
-            assert found is not None, "the head has named it"
-            return Classifier(head.layer, tf.eye(found.shape[-1]))
-        weights = tf.cast(head.weights.read(), tf.float32)
-        weights = tf.reshape(weights, weights.shape[-2:])  # of a convolution
-        return Classifier(
-            head.layer, tf.transpose(weights) if head.dense.is_transposed else weights
-        )
+    def weight(self, name: str) -> Tensor:
+        """The variable of a dense layer, on two axes."""
+        weights = tf.cast(variable(self.usual.trace.output.graph, name).read(), tf.float32)
+        return tf.reshape(weights, weights.shape[-2:])  # a convolution's have two axes more
 
     def _scores(self, trace: Trace, stop: Tensor | None = None) -> Tensor:
         """The logits; those of a fully convolutional network as one vector for each image."""

@@ -17,8 +17,8 @@ from onnxjax._model import resolve
 from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.read._file import read_model
 
-from xaimaps.backend import Array, Backend, Classifier, Layer, ModelInfo
-from xaimaps.errors import LayerError, ModelLoadError
+from xaimaps.backend import Array, Backend, ModelInfo, RectifierRule
+from xaimaps.errors import ModelLoadError
 from xaimaps.graph import Layout, as_scores
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
@@ -47,7 +47,7 @@ class OnnxRuntimeBackend(Backend):
     suffixes = (".onnx",)
 
     def __init__(self, network: OnnxNetwork, sessions: Sessions, info: ModelInfo) -> None:
-        super().__init__(info)
+        super().__init__(network, info)
         self._network = network
         self._sessions = sessions
 
@@ -99,49 +99,23 @@ class OnnxRuntimeBackend(Backend):
     def xp(self) -> Any:
         return np
 
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        return self._network.input_shape
-
-    def layers(self) -> tuple[Layer, ...]:
-        return self._network.layers()
-
-    def find_layer(self, name: str | None) -> Layer:
-        try:
-            return super().find_layer(name)
-        except LayerError:
-            unlisted = self._network.unlisted(name) if name is not None else None
-            if unlisted is None:
-                raise
-            return unlisted
-
-    def default_layer(self) -> Layer:
-        return self._network.default_layer()
-
-    def forward(self, images: Array) -> Array:
-        return self.forward_with_activations(images, ())[0]
-
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...]
+        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
     ) -> tuple[Array, dict[str, Array]]:
         runs = list(self._runs(images, (self._output, *layers)))
         scores = _joined([run[self._output] for run in runs], images)
         shown = {name: self._shown(name, runs, images) for name in layers}
         return as_scores(np, scores), shown
 
-    def classifier(self) -> Classifier:
-        head, model = self._network.usual.head(), self._network.model
-        layer = str(head.pooled)
-        if head.dense is None:  # the pooled channels are the classes
-            channels = self._network.shapes[layer][-1]
-            assert channels is not None, "a graph fixes the number of classes"
-            return Classifier(layer, np.eye(channels, dtype=np.float32))
-        name = str(head.dense.weights)
+    def weight(self, name: str) -> Array:
+        model = self._network.model
         known = {**model.graph.constants, **model.params}
         weights = known[name] if name in known else self._sessions.run({}, [name])[name]
-        return Classifier(layer, head.dense.matrix(weights))
+        return weights.reshape(weights.shape[:2])  # a convolution's have two axes more
 
-    def split(self, images: Array, layer: str) -> tuple[Array, Callable[[Array], Array]]:
+    def split(
+        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+    ) -> tuple[Array, Callable[[Array], Array]]:
         passing = self._passing(layer)
         runs = list(self._runs(images, (layer, *passing)))
         activations = self._shown(layer, runs, images)
@@ -195,9 +169,7 @@ class OnnxRuntimeBackend(Backend):
         return _joined([layout.show(np, run[layer]) for run in runs], images)
 
     def _layout(self, layer: str, images: Array) -> Layout:
-        layout = self._network.layout(layer, *images.shape[-3:-1])
-        assert layout is not None, "find_layer knows no other layers"
-        return layout
+        return self._network.layout(layer, *images.shape[-3:-1])
 
 
 def _joined(parts: list[Array], images: Array) -> Array:

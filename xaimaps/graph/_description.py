@@ -1,0 +1,88 @@
+"""`Description`: the questions that methods and users ask of any network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from xaimaps.errors import LayerError
+from xaimaps.graph._head import Head, no_head
+
+INPUT = "<input>"
+"""The name of the images as a layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A named value inside a model.
+
+    Attributes:
+        name: the name that results record.
+        shape: `(batch, *spatial, channels)`, None where a size varies.
+        operator: the operator that computes the value, as the framework calls it.
+        aliases: other names that a user may know it by.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    operator: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether the value has more than one spatial position, as far as is known."""
+        spatial = self.shape[1:-1]
+        return bool(spatial) and any(size is None or size > 1 for size in spatial)
+
+
+class Description(ABC):
+    """What a network is, known before any image is given to it."""
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int | None, ...]:
+        """`(height, width, channels)` of an image, None where any size will do."""
+
+    @abstractmethod
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that a user may want to name, in the order of computation."""
+
+    def unlisted(self, name: str) -> Layer | None:
+        """A layer that `layers` leaves out, if there is one of that name."""
+        return None
+
+    def default_layer(self) -> Layer:
+        """The last layer with more than one spatial position.
+
+        Raises:
+            LayerError: no layer has.
+        """
+        spatial = [layer for layer in self.layers() if layer.is_spatial]
+        if not spatial:
+            raise no_spatial_layer()
+        return spatial[-1]
+
+    @property
+    def has_rectifiers(self) -> bool:
+        """Whether a rectifier rule would change any derivative."""
+        return True
+
+    def head(self) -> Head:
+        """The pooled layer and the dense weights behind it.
+
+        Raises:
+            LayerError: the model does not end in global average pooling and one dense layer.
+        """
+        raise no_head("neither is known")
+
+    def require_gradient(self, wrt: str) -> None:  # noqa: B027, a chain without steps refuses nothing
+        """Refuse a network in which no gradient reaches a layer, or the images, from the output.
+
+        Raises:
+            UnsupportedModelError: every path has an operation without a derivative.
+        """
+
+
+def no_spatial_layer() -> LayerError:
+    """The error of a model whose values are all vectors."""
+    return LayerError("no layer of this model has a spatial extent; use a gradient method")
