@@ -185,6 +185,9 @@ class Backend(ABC):
     """Of the names that it knows models by, as "keras" of `keras:VGG16`; each has an entry point in
     the group `xaimaps.schemes` too."""
 
+    authority: ClassVar[int] = 0
+    """In a comparison, the backend of the highest authority is the reference."""
+
     def __init__(self, network: Description, info: ModelInfo) -> None:
         self.network = network
         self.info = info

@@ -13,9 +13,6 @@ from xaimaps._load import load, located
 from xaimaps.backend import Backend
 from xaimaps.errors import BackendError
 
-REFERENCES = ("tensorflow", "onnxruntime")
-"""Whose numbers the others are held to, if there: the ones that a user has had all along."""
-
 
 def routes(
     model: Any, backends: Sequence[str] = (), *, convert: bool = True, **options: Any
@@ -48,7 +45,7 @@ def routes(
 
 
 def _rank(name: str) -> tuple[int, str]:
-    return (REFERENCES.index(name) if name in REFERENCES else len(REFERENCES)), name
+    return -_registry.get_backend(name).authority, name
 
 
 def _exported(

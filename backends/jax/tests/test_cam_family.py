@@ -223,3 +223,38 @@ def test_variants_of_a_graph_for_one_image(build, way):
     layer = one.find_layer("relu1").name
     maps = METHODS["ablation_cam"].fn(one, one.asarray(images), several(1, None), layer=layer).maps
     np.testing.assert_allclose(maps, desired.maps, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["first", "last"])
+@pytest.mark.parametrize("score", ["residual", "logit"])
+def test_shapley_cam_is_pytorch_grad_cams(score, layer):
+    """Of a smooth network, whose Hessian is not zero, in float64."""
+    with np.load(REFERENCES.with_name("shapley_cam.npz")) as arrays:
+        known = dict(arrays)
+
+    def conv(x, kernel, bias):
+        axes = ("NHWC", "OIHW", "NHWC")
+        kernel = kernel.astype(x.dtype)  # the layers are found with images of float32
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", None, None, axes) + bias
+
+    def network(params, images):
+        with jax.named_scope("first"):
+            x = jax.nn.silu(conv(images, params["k1"], params["b1"]))
+        with jax.named_scope("last"):
+            x = jax.nn.silu(conv(x, params["k2"], params["b2"]))
+        return jax.nn.silu(x.mean(axis=(1, 2))) @ params["w"].T + params["b"]
+
+    with jax.enable_x64(True):
+        params = {name: known[name] for name in ("k1", "b1", "k2", "b2", "w", "b")}
+        model = xaimaps.load(network, params=params, input_shape=(9, 9, 3))
+        images = jax.numpy.asarray(known["images"])
+
+        def maps(backend, images):
+            target, residual = as_target(known["targets"], 2), score == "residual"
+            options = {"layer": layer, "relu": False, "residual": residual}
+            return METHODS["shapley_cam"].fn(backend, images, target, **options).maps
+
+        found = np.asarray(model.compile(maps, images)(images))
+    assert apart(found, known[f"{score}/{layer}"]) < 1e-12
+    other = {"residual": "logit", "logit": "residual"}[score]
+    assert apart(found, known[f"{other}/{layer}"]) > 1e-3

@@ -45,6 +45,7 @@ class OnnxRuntimeBackend(Backend):
     capabilities = frozenset({"forward", "activations", "classifier", "split"})
     takes = "ONNX files"
     suffixes = (".onnx",)
+    authority = 1  # deployed models run here
 
     def __init__(self, network: OnnxNetwork, sessions: Sessions, info: ModelInfo) -> None:
         super().__init__(network, info)
