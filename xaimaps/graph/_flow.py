@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from xaimaps.graph._axes import (
@@ -108,6 +108,52 @@ class Aligned(Flow):
 
     sources: tuple[tuple[Source, ...], ...]
     channels: frozenset[int] = frozenset()
+
+    @classmethod
+    def transposed(cls, order: Iterable[int]) -> Aligned:
+        """The axes of the first input in another order."""
+        return cls(tuple(((0, axis),) for axis in order))
+
+    @classmethod
+    def reduced(cls, rank: int, axes: Collection[int], *, keeps: bool = False) -> Aligned:
+        """The first input, of that rank, without some axes, or with one position of each."""
+        left = (() if axis in axes else ((0, axis),) for axis in range(rank))
+        return cls(tuple(source for source in left if source or keeps))
+
+    @classmethod
+    def matrix_product(
+        cls,
+        ranks: tuple[int, int],
+        positions: tuple[int, int] = (0, 1),
+        is_transposed: tuple[bool, bool] = (False, False),
+    ) -> Aligned:
+        """Rows of one input and columns of another, behind axes that are broadcast together.
+
+        Args:
+            ranks: of the two factors.
+            positions: of the two factors among the inputs.
+            is_transposed: whether the last two axes of a factor are exchanged.
+        """
+        rank, factors = max(ranks), tuple(zip(positions, ranks, strict=True))
+        outer = (
+            tuple((position, axis - rank) for position, own in factors if rank - axis <= own)
+            for axis in range(rank - 2)
+        )
+        row = (positions[0], -1 if is_transposed[0] else -2)
+        column = (positions[1], -2 if is_transposed[1] else -1)
+        return cls((*outer, (row,), (column,)), channels=frozenset({rank - 1}))
+
+    @classmethod
+    def einsum(cls, equation: str, rank: int) -> Aligned:
+        """The axes that the letters name; nothing is known without `->` or with an ellipsis."""
+        terms, arrow, result = equation.replace(" ", "").partition("->")
+        if not arrow or "." in terms:
+            return cls(tuple(() for _ in range(rank)))
+        sources = tuple(
+            tuple((i, term.index(axis)) for i, term in enumerate(terms.split(",")) if axis in term)
+            for axis in result
+        )
+        return cls(sources, channels=frozenset(range(rank)))
 
     def result(self, view: View) -> Axes:
         return tuple(self._axis(axis, size, view) for axis, size in enumerate(view.shape))

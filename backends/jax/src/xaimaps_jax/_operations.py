@@ -221,7 +221,7 @@ def _regrouped(equation: Equation, statics: Statics) -> Flow:
 
 
 def _transposed(equation: Equation, statics: Statics) -> Flow:
-    return Aligned(tuple(((0, axis),) for axis in equation.params["permutation"]))
+    return Aligned.transposed(equation.params["permutation"])
 
 
 def _broadcast(equation: Equation, statics: Statics) -> Flow:
@@ -275,9 +275,7 @@ def _multiplied(equation: Equation, statics: Statics) -> Flow:
 
 
 def _reduced(equation: Equation, statics: Statics) -> Flow:
-    axes = {int(axis) for axis in equation.params["axes"]}
-    rank = len(equation.operand_shapes[0])
-    return Aligned(tuple(((0, axis),) for axis in range(rank) if axis not in axes))
+    return Aligned.reduced(len(equation.operand_shapes[0]), equation.params["axes"])
 
 
 def _mixed(equation: Equation, statics: Statics) -> Flow:

@@ -109,7 +109,7 @@ class NodeReader:
 
     def _transposed(self, node: Node, before: Shape, after: Shape) -> Flow:
         order = node.attributes.get("perm") or range(len(before))[::-1]
-        return Aligned(tuple(((0, axis),) for axis in order))
+        return Aligned.transposed(order)
 
     def _sliced(self, node: Node, before: Shape, after: Shape) -> Flow:
         if node.operator == "Gather":
@@ -149,42 +149,23 @@ class NodeReader:
         right = self.shape(node.inputs[second])
         if right is None or min(len(before), len(right), len(after)) < 2:
             return Broadcast()
-        rank = len(after)
-        outer = tuple(
-            tuple(
-                (position, axis - rank)
-                for position, shape in ((0, before), (second, right))
-                if rank - axis <= len(shape)
-            )
-            for axis in range(rank - 2)
-        )
-        return Aligned((*outer, ((0, -2),), ((second, -1),)), channels=frozenset({rank - 1}))
+        return Aligned.matrix_product((len(before), len(right)), (0, second))
 
     def _gemm(self, node: Node, before: Shape, after: Shape) -> Flow:
-        row, column = bool(node.attributes.get("transA")), not node.attributes.get("transB")
+        flips = bool(node.attributes.get("transA")), bool(node.attributes.get("transB"))
         second = SECOND_FACTOR.get(node.operator, 1)
-        return Aligned((((0, int(row)),), ((second, int(column)),)), channels=frozenset({1}))
+        return Aligned.matrix_product((2, 2), (0, second), flips)
 
     def _einsum(self, node: Node, before: Shape, after: Shape) -> Flow:
-        terms, arrow, result = node.attributes["equation"].replace(" ", "").partition("->")
-        if not arrow or "." in terms:
-            return Aligned(tuple(() for _ in after))
-        sources = tuple(
-            tuple(
-                (position, term.index(letter))
-                for position, term in enumerate(terms.split(","))
-                if letter in term
-            )
-            for letter in result
-        )
-        return Aligned(sources, channels=frozenset(range(len(after))))
+        return Aligned.einsum(node.attributes["equation"], len(after))
 
     def _reduced(self, node: Node, before: Shape, after: Shape) -> Flow:
         if len(before) == len(after):
-            pairs = enumerate(zip(before, after, strict=True))
-            return Aligned(tuple(((0, i),) if a == b else () for i, (a, b) in pairs))
-        axes = self._reduced_axes(node, len(before))
-        return Aligned(tuple(((0, axis),) for axis in range(len(before)) if axis not in axes))
+            axes = {
+                i for i, sizes in enumerate(zip(before, after, strict=True)) if len({*sizes}) > 1
+            }
+            return Aligned.reduced(len(before), axes, keeps=True)
+        return Aligned.reduced(len(before), self._reduced_axes(node, len(before)))
 
     def _reduced_axes(self, node: Node, rank: int) -> frozenset[int]:
         listed = self.integers(node, "axes", 1)

@@ -146,7 +146,7 @@ def _regrouped(source: Source) -> Flow:
 
 def _transposed(source: Source) -> Flow:
     order = _static(source.inputs[1])
-    return Broadcast() if order is None else Aligned(tuple(((0, axis),) for axis in order))
+    return Broadcast() if order is None else Aligned.transposed(order)
 
 
 def _planar(source: Source) -> Flow:
@@ -157,9 +157,7 @@ def _reduced(source: Source) -> Flow:
     axes, rank = _reduced_axes(source), source.inputs[0].shape.rank
     if axes is None:
         return Broadcast()
-    if source.get_attr("keep_dims"):
-        return Aligned(tuple(() if axis in axes else ((0, axis),) for axis in range(rank)))
-    return Aligned(tuple(((0, axis),) for axis in range(rank) if axis not in axes))
+    return Aligned.reduced(rank, axes, keeps=source.get_attr("keep_dims"))
 
 
 def _concatenated(source: Source) -> Flow:
@@ -202,27 +200,14 @@ def _gathered(source: Source) -> Flow:
 
 
 def _multiplied(source: Source) -> Flow:
-    """Rows of the first factor and columns of the second, behind axes that both have."""
     names = ("transpose_a", "transpose_b") if source.type == "MatMul" else ("adj_x", "adj_y")
-    is_left, is_right = map(source.get_attr, names)
-    rank = source.outputs[0].shape.rank
-    outer = [
-        tuple((i, axis - rank) for i in (0, 1) if rank - axis <= source.inputs[i].shape.rank)
-        for axis in range(rank - 2)
-    ]
-    row, column = ((0, -1 if is_left else -2),), ((1, -2 if is_right else -1),)
-    return Aligned((*outer, row, column), channels=frozenset({rank - 1}))
+    left, right = map(source.get_attr, names)
+    ranks = source.inputs[0].shape.rank, source.inputs[1].shape.rank
+    return Aligned.matrix_product(ranks, is_transposed=(left, right))
 
 
 def _einsum(source: Source) -> Flow:
-    terms, _, result = source.get_attr("equation").decode().partition("->")
-    if "." in terms:
-        return Aligned(tuple(() for _ in source.outputs[0].shape))
-    sources = tuple(
-        tuple((i, term.index(letter)) for i, term in enumerate(terms.split(",")) if letter in term)
-        for letter in result
-    )
-    return Aligned(sources, channels=frozenset(range(len(result))))
+    return Aligned.einsum(source.get_attr("equation").decode(), source.outputs[0].shape.rank)
 
 
 def _softmax(source: Source) -> Flow:
