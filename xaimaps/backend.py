@@ -8,9 +8,10 @@ sequences of a transformer with a known grid are handed out as `(N, rows, column
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from xaimaps._progress import Watch
-from xaimaps.errors import BackendError, LayerError, nearest
+from xaimaps.errors import BackendError, LayerError, ModelLoadError, nearest
 from xaimaps.graph import INPUT, Description, Ending, Layer
 
 if TYPE_CHECKING:
@@ -211,6 +212,23 @@ class Backend(ABC):
     @abstractmethod
     def load(cls, model: Any, **options: Any) -> Backend:
         """Load a file, or wrap a live model of the framework."""
+
+    @staticmethod
+    def require_options(loader: Callable[..., Any], options: Mapping[str, Any], known: str) -> None:
+        """Refuse options that a function of a model and options does not take.
+
+        Args:
+            loader: the function.
+            options: by name.
+            known: which options fit which model, for the message.
+
+        Raises:
+            ModelLoadError: they do not fit.
+        """
+        try:
+            inspect.signature(loader).bind(None, **options)
+        except TypeError as error:
+            raise ModelLoadError(f"the options do not fit ({error}); {known}") from None
 
     @classmethod
     def versions(cls) -> dict[str, str]:

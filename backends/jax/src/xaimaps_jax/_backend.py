@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +27,6 @@ from xaimaps.backend import (
     ModelInfo,
     RectifierRule,
 )
-from xaimaps.errors import ModelLoadError
 from xaimaps.targets import Target
 from xaimaps_jax._jaxpr import FunctionNetwork, FunctionSource
 from xaimaps_jax._loops import differentiating
@@ -98,13 +96,8 @@ class JaxBackend(Backend):
                 For a function, `params` (a pytree) and `input_shape` (height, width, channels).
         """
         load = cls.from_function if _is_function(model) else cls.from_onnx
-        try:
-            inspect.signature(load).bind(model, **options)
-        except TypeError as error:
-            raise ModelLoadError(
-                f"the options do not fit ({error}); an ONNX file takes "
-                "`output`, a function `params` and `input_shape`"
-            ) from None
+        known = "an ONNX file takes `output`, a function `params` and `input_shape`"
+        cls.require_options(load, options, known)
         return load(model, **options)
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +17,6 @@ from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.read._file import read_model
 
 from xaimaps.backend import Array, Backend, ModelInfo, RectifierRule
-from xaimaps.errors import ModelLoadError
 from xaimaps.graph import Layout, as_scores
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
@@ -59,12 +57,8 @@ class OnnxRuntimeBackend(Backend):
     @classmethod
     def load(cls, model: Any, **options: Any) -> OnnxRuntimeBackend:
         """Load an ONNX file or an `onnx.ModelProto`; the options are those of `from_onnx`."""
-        try:
-            inspect.signature(cls.from_onnx).bind(model, **options)
-        except TypeError as error:
-            raise ModelLoadError(
-                f"the options do not fit ({error}); ONNX Runtime takes `output` and `providers`"
-            ) from None
+        known = "ONNX Runtime takes `output` and `providers`"
+        cls.require_options(cls.from_onnx, options, known)
         return cls.from_onnx(model, **options)
 
     @classmethod
