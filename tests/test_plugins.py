@@ -142,7 +142,7 @@ def test_a_named_backend_leaves_to_others_what_they_take(install, monkeypatch, t
 
 
 def test_a_backend_that_is_no_name():
-    with pytest.raises(BackendError, match=r"name of an installed one, got \['jax'\]"):
+    with pytest.raises(BackendError, match=r"name of a backend, got \['jax'\]"):
         xaimaps.load("default", backend=["jax"])
 
 
@@ -160,10 +160,10 @@ def test_labels_come_from_lists_files_and_names(install, tmp_path):
     assert load(["a"]) == ("a",)
     (tmp_path / "labels.bin").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "labels.bin", tmp_path / "none.txt", tmp_path):
-        with pytest.raises(ModelLoadError, match="labels must be a text file"):
+        with pytest.raises(ModelLoadError, match="`labels` must be a text file"):
             load(path)
     for labels in (5, [1, 2]):
-        with pytest.raises(ModelLoadError, match=r"labels must be a list of names, .* got"):
+        with pytest.raises(ModelLoadError, match=r"`labels` must be a list of names, .* got"):
             load(labels)
 
 

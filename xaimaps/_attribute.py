@@ -236,7 +236,7 @@ def _scores_of(goal: Target, outputs: Array) -> Array:
 
 def _checked_size(batch_size: int) -> int:
     if not isinstance(batch_size, int) or batch_size < 1:
-        raise ArrayInputError(f"`batch_size` must be a whole number from 1, got {batch_size!r}")
+        raise ArrayInputError(f"`batch_size` must be an integer of at least 1, got {batch_size!r}")
     return batch_size
 
 
@@ -249,7 +249,8 @@ def _check_values(options: dict[str, Any]) -> None:
             hash(value)
         except TypeError:
             raise MethodError(
-                f"the option {name!r} must be one fixed value, got {type(value).__name__} {value!r}"
+                f"`{name}` must be a hashable value, such as a tuple, got {type(value).__name__} "
+                f"{value!r}"
             ) from None
 
 
@@ -258,13 +259,13 @@ def _layer_names(backend: Backend, row: Method, layer: Layers) -> tuple[str, ...
     if not row.takes_layer:
         if layer is not None:
             raise LayerError(
-                f"the method {row.name!r} looks at the input and takes no layer, got {layer!r}"
+                f"`layer` must be None for {row.name!r}, which explains the input, got {layer!r}"
             )
         return ()
     if layer is None or isinstance(layer, str):
         return (_one_layer_name(backend, row, layer),)
     if "fuse" not in row.options or not layer:
-        raise LayerError(f"the method {row.name!r} takes one layer, got {len(layer)}: {layer!r}")
+        raise LayerError(f"`layer` must be one name for {row.name!r}, got {len(layer)}: {layer!r}")
     return tuple(_one_layer_name(backend, row, name) for name in layer)
 
 

@@ -54,7 +54,7 @@ def load(
         (224, 224, 3)
     """
     if not isinstance(backend, str | None):
-        raise BackendError(f"`backend` must be the name of an installed one, got {backend!r}")
+        raise BackendError(f"`backend` must be the name of a backend, got {backend!r}")
     place = located(model)
     try:
         loaded = _registry.load_with(backend, place, options)
@@ -105,7 +105,7 @@ def runs_code(model: Any) -> str:
         return ""
     what = "a SavedModel folder" if is_saved_model else model.suffix
     return (
-        f"{what} is not supported, for such formats run code when they are loaded: export "
+        f"{what} is not supported, because such formats run code when they are loaded: export "
         f"{str(model)!r} as .onnx, .keras or .h5"
     )
 
@@ -128,8 +128,8 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
         return tuple(path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise ModelLoadError(
-            f"labels must be a text file with a name in each line, or one of "
-            f"{', '.join(zoo.LABELS)}, but {str(path)!r} cannot be read ({error})"
+            f"`labels` must be a text file with a name in each line, or one of "
+            f"{', '.join(zoo.LABELS)}, got {str(path)!r}, which cannot be read ({error})"
         ) from None
 
 
@@ -138,6 +138,6 @@ def _checked_labels(labels: Any) -> tuple[str, ...]:
     names = tuple(labels) if is_list else ()
     if not is_list or not all(isinstance(name, str) for name in names):
         raise ModelLoadError(
-            f"labels must be a list of names, or the path of a text file, got {labels!r:.200}"
+            f"`labels` must be a list of names, or the path of a text file, got {labels!r:.200}"
         )
     return names

@@ -59,7 +59,7 @@ def prepare(
     preset = backend.info.preprocess
     if preset is None:
         raise ArrayInputError(
-            f"the model {backend.info.name!r} does not say how a picture becomes its input; give "
+            f"the preprocessing of the model {backend.info.name!r} is unknown; give "
             f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
         )
     opened = tuple(_opened(picture, max_pixels) for picture in _as_list(pictures))
@@ -94,18 +94,18 @@ def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, 
     height, width, channels = backend.input_shape
     if channels not in (None, 3):
         raise ArrayInputError(
-            f"pictures are RGB, but the model takes images of {channels} channels; prepare arrays "
+            f"pictures have three channels, but the model takes {channels}; prepare arrays "
             "yourself and use attribute"
         )
     if height is not None and width is not None:
         if wanted not in (None, (height, width)):
             raise ArrayInputError(
-                f"the model takes images of {height} x {width} only, got the input size {wanted}"
+                f"`input_size` must be {(height, width)} for this model, got {wanted}"
             )
         return height, width
     if wanted is None:
         raise ArrayInputError(
-            "the model takes images of any size; choose one with input_size=(height, width) or "
-            "--input-size"
+            "`input_size` must be given, as the model takes images of any size; use "
+            "input_size=(height, width) or --input-size"
         )
     return wanted

@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
     missing = _KEYS - told.keys() if isinstance(told, dict) else _KEYS
     if missing:
         raise ManifestError(
-            f"{str(path)!r} is not a manifest of xaimaps, or one of another version: it lacks "
+            f"{str(path)!r} is not a manifest of this version of xaimaps: it lacks "
             f"{', '.join(sorted(missing))}"
         )
     return dict(told)
@@ -128,7 +128,7 @@ def _stored_maps(path: Path, told: dict[str, Any]) -> Array:
             return np.asarray(arrays["maps"])
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise ManifestError(
-            f"the maps {name!r} of {str(path)!r} cannot be read ({error}); they are stored in the "
+            f"cannot read the maps {name!r} of {str(path)!r} ({error}); keep both files in the "
             "same folder"
         ) from None
 
@@ -150,7 +150,7 @@ def _target(told: dict[str, Any]) -> TargetSpec:
 def _changed(file: str, sha256: str) -> str:
     """Tell how a file differs from what it was; empty if it does not."""
     if not Path(file).exists():
-        return f"{file!r} is gone; run this in the folder that the manifest was made in"
+        return f"{file!r} is missing; run this in the folder that the manifest was made in"
     return "" if digest(file) == sha256 else f"{file!r} has changed since the manifest was written"
 
 
@@ -166,7 +166,7 @@ def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
     backend = source if isinstance(source, Backend) else _loaded(told, source, allow_unsafe)
     if backend.info.sha256 != about["sha256"]:
         raise ModelLoadError(
-            f"the model {str(about['source'])!r} is another than that of the manifest"
+            f"the model must be {str(about['source'])!r} of the manifest, got a different one"
         )
     if labels_digest(backend.info.labels) != about["labels_sha256"]:
         raise ModelLoadError("the labels have changed since the manifest was written")

@@ -29,7 +29,7 @@ def linear_weights(n_in: int, n_out: int) -> Floats:
     """
     if n_in < 1 or n_out < 1:
         raise ArrayInputError(
-            f"expected sizes of at least 1, got {n_in} to {n_out}; give maps and sizes with pixels"
+            f"sizes must be at least 1, got {n_in} and {n_out}; give maps and sizes with pixels"
         )
     centre = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0, n_in - 1)
     distance = np.abs(centre[:, None] - np.arange(n_in))

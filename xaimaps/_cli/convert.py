@@ -75,9 +75,7 @@ def _exporter(file: Path) -> Exporter:
 
     suffix, known = file.suffix.lower(), [exporter.suffix for exporter in installed()]
     if known and suffix not in known:
-        raise OutputError(
-            f"OUT must be a name that ends in {' or '.join(known)}, got {str(file)!r}"
-        )
+        raise OutputError(f"OUT must end in {' or '.join(known)}, got {str(file)!r}")
     exporter = find_exporter(suffix)
     exporter.require()
     return exporter

@@ -173,7 +173,9 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     found = parse_pairs(pairs)
     for name in found:
         if name in TAKEN:
-            raise MethodError(f"{name!r} is no method's option; see `xaimaps explain --help`")
+            raise MethodError(
+                f"an option must be one of a method, got {name!r}; see `xaimaps explain --help`"
+            )
     return found
 
 

@@ -99,7 +99,7 @@ def parity(
 
 def _one_layer(layers: tuple[str, ...]) -> str | None:
     if len(layers) > 1:
-        raise click.UsageError(f"parity compares at one layer, got {', '.join(layers)}")
+        raise click.UsageError(f"parity takes one --layer, got {', '.join(layers)}")
     return layers[0] if layers else None
 
 

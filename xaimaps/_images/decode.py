@@ -57,7 +57,7 @@ def undecoded(source: str, data: bytes) -> Image.Image:
         factory, accept = Image.OPEN[name]
         if accept and accept(data[:16]) is True:
             return factory(io.BytesIO(data), "")
-    raise problem(source, f"no supported image (detected: {_detected(data)})", _REMEDY)
+    raise problem(source, f"an unsupported file (detected: {_detected(data)})", _REMEDY)
 
 
 def _detected(data: bytes) -> str:
@@ -91,9 +91,9 @@ def convert(
 def _check_size(source: str, size: tuple[int, int], most: int) -> None:
     if size[0] * size[1] > most:
         raise InputImageError(
-            f"expected at most {most / 1e6:g} megapixels, got {size[0] * size[1] / 1e6:g} "
-            f"({size[0]} x {size[1]}) in {source!r}; scale it down or raise the limit with "
-            "max_pixels= or --max-pixels"
+            f"{source!r} must have at most {most / 1e6:g} megapixels, got "
+            f"{size[0] * size[1] / 1e6:g} ({size[0]} x {size[1]}); scale it down or raise the "
+            "limit with max_pixels= or --max-pixels"
         )
 
 
@@ -206,12 +206,12 @@ def pillow_errors(source: str) -> Iterator[None]:
 def _undecodable(source: str, error: Exception) -> InputImageError:
     text = " ".join(str(error).split()) or type(error).__name__
     if type(error).__name__ == "DecompressionBombError":  # some decoders check on their own
-        return problem(source, f"one over Pillow's own limit ({text})", "scale it down")
+        return problem(source, f"one above Pillow's own limit ({text})", "scale it down")
     torn = isinstance(error, (EOFError, struct.error)) or any(w in text.lower() for w in _TORN)
     got = "a truncated or damaged one" if torn else "one that cannot be decoded"
     return problem(source, f"{got} ({text})", "save or download it again")
 
 
 def problem(source: str, got: str, remedy: str) -> InputImageError:
-    """The error for a source that is no readable picture: what it is, and what to do."""
-    return InputImageError(f"expected a picture in {source!r}, got {got}; {remedy}")
+    """Make the error for a source that is not a readable picture."""
+    return InputImageError(f"{source!r} must be a picture, got {got}; {remedy}")

@@ -51,12 +51,12 @@ class Preprocess:
         _choice("interpolation", self.interpolation, get_args(Interpolation))
         if not 0 < self.crop_fraction <= 1:
             raise ArrayInputError(
-                f"expected `crop_fraction` above 0 and up to 1, got {self.crop_fraction}; "
+                f"`crop_fraction` must be above 0 and up to 1, got {self.crop_fraction}; "
                 "1 keeps the whole centred box"
             )
         if self.scale == 0 or 0 in self.std:
             raise ArrayInputError(
-                f"expected `scale` and `std` without zeros, got {self.scale} and {self.std}; "
+                f"`scale` and `std` must not be zero, got {self.scale} and {self.std}; "
                 "1 leaves the values as they are"
             )
 
@@ -93,7 +93,7 @@ class Preprocess:
         _check_channels(array)
         x = np.asarray(array, np.float64)
         if not np.isfinite(x).all():
-            raise ArrayInputError("expected finite input values, got NaN or infinity; mask them")
+            raise ArrayInputError("`array` must be finite, got NaN or infinity; mask those values")
         pixels = (x * np.asarray(self.std) + np.asarray(self.mean)) / self.scale
         shown: Pixels = np.clip(np.rint(self._ordered(pixels)), 0, 255).astype(np.uint8)
         return shown
@@ -186,14 +186,14 @@ def _choice(what: str, got: object, names: tuple[str, ...]) -> None:
     if isinstance(got, str) and got in names:
         return
     raise ArrayInputError(
-        f"expected `{what}` to be one of {', '.join(names)}, got {got!r}{nearest(str(got), names)}"
+        f"`{what}` must be one of {', '.join(names)}, got {got!r}{nearest(str(got), names)}"
     )
 
 
 def _check_channels(pixels: np.ndarray[Any, Any]) -> None:
     if pixels.ndim == 0 or pixels.shape[-1] != 3:
         raise ArrayInputError(
-            f"expected three channels on the last axis, got shape {pixels.shape}; "
+            f"the last axis must be three channels, got shape {pixels.shape}; "
             "convert to RGB, channels last"
         )
 
@@ -201,11 +201,13 @@ def _check_channels(pixels: np.ndarray[Any, Any]) -> None:
 def _check_picture(pixels: np.ndarray[Any, Any], size: tuple[int, int]) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ArrayInputError(
-            f"expected uint8 pixels (H, W, 3), got {pixels.dtype} {pixels.shape}; "
+            f"pixels must be uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}; "
             "use open_picture(...).pixels"
         )
     if min(size) < 1:
-        raise ArrayInputError(f"expected a height and a width of at least 1, got {size}; name both")
+        raise ArrayInputError(
+            f"`size` must be a height and a width of at least 1, got {size}; give both"
+        )
 
 
 def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -216,8 +218,8 @@ def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     )
     if height * width > _MOST_PADDED_PIXELS:
         raise InputImageError(
-            f"expected a picture that can be padded, got {pixels.shape[:2]}, which would become "
-            f"{(height, width)}; use fit='crop' or 'stretch'"
+            f"a padded picture must have at most {_MOST_PADDED_PIXELS / 1e6:g} megapixels, got "
+            f"{(height, width)} for one of {pixels.shape[:2]}; use fit='crop' or 'stretch'"
         )
     top, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
     padded = np.zeros((height, width, 3), np.uint8)

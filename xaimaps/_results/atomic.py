@@ -54,8 +54,8 @@ def prepare_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(
-            f"expected a writable output folder, got {str(path)!r}, which may not be written to; "
-            "choose another folder or change its permissions"
+            f"the output folder must be writable, got {str(path)!r}; choose another folder or "
+            "change its permissions"
         )
     return path
 
@@ -150,4 +150,4 @@ def _sentence(path: Path, error: OSError) -> str:
     }
     detail = error.strerror or str(error) or type(error).__name__
     reason = reasons.get(type(error), f"the system said {detail!r}; free space or write elsewhere")
-    return f"expected to write {str(path)!r}, but {reason}"
+    return f"cannot write {str(path)!r}: {reason}"

@@ -141,7 +141,7 @@ class Attribution:
         """
         if self.scores.ndim != 2:
             raise ArrayInputError(
-                f"the top classes need outputs (N, classes), but these have shape "
+                f"outputs must be (N, classes) for the top classes, got shape "
                 f"{self.scores.shape}; read `scores` instead"
             )
         self._check_index(index, len(self))
@@ -202,9 +202,7 @@ class Attribution:
 
         values = self._map(index, target)
         if not self.views:
-            raise ArrayInputError(
-                "an overlay needs a picture, but arrays were explained; use heatmap"
-            )
+            raise ArrayInputError("an overlay needs a picture, got only an array; use heatmap")
         view = self.views[index]
         colours = self._colours(index, values, view.shape[:2], colormap)
         return Image.fromarray(render.blend(view, colours, alpha))
@@ -232,8 +230,8 @@ class Attribution:
         values: Array = self._by_target()[index][target]
         if values.ndim != 2:
             raise ArrayInputError(
-                f"a picture needs a map (h, w), but this one has shape {values.shape}; choose "
-                "another `reduce` than None"
+                f"a map must be (h, w) to be drawn, got shape {values.shape}; choose a `reduce` "
+                "other than None"
             )
         return values
 

@@ -123,7 +123,7 @@ def heatmap(
     """
     if np.ndim(map) != 2:
         raise ArrayInputError(
-            f"expected one map (h, w), got shape {np.shape(map)}; pick one, such as maps[0]"
+            f"`map` must be one map (h, w), got shape {np.shape(map)}; pick one, such as maps[0]"
         )
     shown = normalize(
         resize_maps(map, size), signed=signed, percentile=percentile, relative=relative
@@ -164,7 +164,9 @@ def figure(panels: Sequence[tuple[str, Pixels]], *, columns: int = 5) -> Image.I
         ArrayInputError: if there is no panel.
     """
     if not panels:
-        raise ArrayInputError("expected at least one panel, got none; give (title, pixels) pairs")
+        raise ArrayInputError(
+            "`panels` must hold at least one panel, got none; give (title, pixels) pairs"
+        )
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
@@ -195,7 +197,7 @@ def _draw_panel(axis: Any, title: str, pixels: Pixels | None) -> None:
 def _finite(maps: Array) -> Array:
     if np.ndim(maps) < 2:
         raise ArrayInputError(
-            f"expected maps (..., h, w), got shape {np.shape(maps)}; a map has two axes"
+            f"`maps` must be (..., h, w), got shape {np.shape(maps)}; a map has two axes"
         )
     _reject_nan(maps)
     return np.asarray(maps)
@@ -204,7 +206,7 @@ def _finite(maps: Array) -> Array:
 def _reject_nan(values: Array) -> None:
     if not np.isfinite(values).all():
         raise ArrayInputError(
-            "expected finite values, got NaN or infinity; check the model's input and weights"
+            "values must be finite, got NaN or infinity; check the model's input and weights"
         )
 
 
@@ -219,7 +221,7 @@ def _table(name: str) -> Pixels:
 
     if name not in colormaps:
         raise ArrayInputError(
-            f"expected a colour map of matplotlib, such as {COLORMAP!r}, got {name!r}"
+            f"`colormap` must be a name of matplotlib's, such as {COLORMAP!r}, got {name!r}"
             f"{nearest(name, colormaps)}"
         )
     colours: Pixels = colormaps[name](np.linspace(0, 1, 256), bytes=True)[:, :3]
@@ -229,10 +231,10 @@ def _table(name: str) -> Pixels:
 def _check_blend(pixels: Array, alpha: float) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ArrayInputError(
-            f"expected uint8 pixels (H, W, 3), got {pixels.dtype} {pixels.shape}; "
+            f"`pixels` must be uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}; "
             "use open_picture(...).pixels"
         )
     if not (math.isfinite(alpha) and 0 <= alpha <= 1):
         raise ArrayInputError(
-            f"expected `alpha` from 0 to 1, got {alpha}; 0.5 shows picture and map equally"
+            f"`alpha` must be from 0 to 1, got {alpha}; 0.5 shows picture and map equally"
         )

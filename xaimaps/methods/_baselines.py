@@ -78,7 +78,7 @@ def _given(backend: Backend, images: Array, array: Any) -> Array:
     if not hasattr(array, "shape") or tuple(array.shape[-3:]) != tuple(images.shape[1:]):
         raise MethodError(
             f"`baseline` must be a name or an array of shape {tuple(images.shape[1:])}, alone or "
-            f"several, got {getattr(array, 'shape', array)!r}; preprocess it as the images"
+            f"several, got {getattr(array, 'shape', array)!r}; preprocess it like the images"
         )
     whole = backend.xp.reshape(native(backend, array, images), (-1, 1, *images.shape[1:]))
     if not whole.shape[0]:
@@ -89,7 +89,9 @@ def _given(backend: Backend, images: Array, array: Any) -> Array:
 def _uniform(backend: Backend, images: Array, noise: Array | None) -> Array:
     """Pixels between black and white, `(B, 1, H, W, C)`."""
     if noise is None:
-        raise MethodError("the baseline 'noise' is for methods that draw it; choose another")
+        raise MethodError(
+            "`baseline` must not be 'noise' for this method, which draws no samples; choose another"
+        )
     black, white = (_colour(backend, images, value, "noise") for value in (0.0, 255.0))
     return (black + (white - black) * native(backend, noise, images))[:, None, ...]
 
@@ -99,7 +101,7 @@ def _colour(backend: Backend, images: Array, value: float, name: str) -> Array:
     prepare = backend.info.preprocess
     if prepare is None:
         raise MethodError(
-            f"the baseline {name!r} needs the model's preprocessing, which is not known; give "
-            "load(preprocess=...), or take the baseline 'zeros'"
+            f"the baseline {name!r} needs the model's preprocessing, which is unknown; give "
+            "load(preprocess=...), or use the baseline 'zeros'"
         )
     return native(backend, prepare.values(np.full(3, value)), images)

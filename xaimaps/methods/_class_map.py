@@ -54,6 +54,6 @@ def class_weights(backend: Backend, weights: Array, outputs: Array, target: Any)
     wanted = as_target(target, outputs.shape[0], backend.info.labels)
     indices = wanted.indices_in(backend.xp, outputs)
     if indices is None:
-        raise TargetError("CAM explains classes only, got a function; use grad_cam for it")
+        raise TargetError("`target` must be a class for CAM, got a function; use grad_cam")
     chosen = backend.xp.astype(one_hot(backend.xp, indices, outputs), weights.dtype)
     return backend.xp.matmul(chosen, backend.xp.matrix_transpose(weights))

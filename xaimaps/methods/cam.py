@@ -53,7 +53,7 @@ def cam(backend: Backend, images: Array, target: Any = None, *, layer: str | Non
     head = backend.classifier()
     if layer is not None and backend.find_layer(layer).name != head.layer:
         raise LayerError(
-            f"CAM is defined at the pooled layer {head.layer!r} only, got {layer!r}; "
+            f"`layer` must be the pooled layer {head.layer!r} for CAM, got {layer!r}; "
             "use grad_cam for another layer"
         )
     outputs, kept = backend.forward_with_activations(images, (head.layer,))

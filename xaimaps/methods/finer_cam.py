@@ -115,7 +115,9 @@ class _WithSimilar(Target):
     def indices_in(self, xp: Any, outputs: Array) -> Array:
         own = self.own.indices_in(xp, outputs)
         if own is None:
-            raise TargetError("finer_cam compares classes, got a function; use grad_cam for it")
+            raise TargetError(
+                "`target` must be a class for finer_cam, got a function; use grad_cam"
+            )
         own = own if self.own.is_several else own[None, :]
         indices = xp.arange(outputs.shape[-1], dtype=own.dtype)
         is_own = own[..., None] == indices

@@ -78,7 +78,10 @@ def guided_ig(
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
     starts = baselines(backend, images, baseline)
     if starts.shape[0] != 1:
-        raise MethodError(f"guided_ig takes one baseline, got {starts.shape[0]}; average its maps")
+        raise MethodError(
+            f"`baseline` must be one image for guided_ig, got {starts.shape[0]}; average the maps "
+            "of several calls"
+        )
     start = starts[0, ...] + xp.zeros_like(images)
     walk = _Walk(backend, images, start, n_steps, fraction, max_dist)
     parts = [walk.attribution(part) for part in wanted.parts]

@@ -89,7 +89,7 @@ def compare(
     """
     if len(models) < 2:
         raise ArrayInputError(
-            f"a comparison needs at least two backends, got {len(models)} ({', '.join(models)}); "
+            f"`models` must be at least two backends, got {len(models)} ({', '.join(models)}); "
             "install another one, or name another model"
         )
     rows_of = [get_method(name) for name in _names(methods)]

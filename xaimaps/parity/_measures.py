@@ -128,9 +128,7 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         if self.measure not in ("relative", "spread", "cosine"):
-            raise MethodError(
-                f"a tolerance must be of relative, spread or cosine, got {self.measure!r}"
-            )
+            raise MethodError(f"`measure` must be relative, spread or cosine, got {self.measure!r}")
         is_number = isinstance(self.bound, int | float) and not isinstance(self.bound, bool)
         most = 1 if self.measure == "cosine" else float_info.max
         if not is_number or not 0 <= self.bound <= most:

@@ -39,8 +39,8 @@ def routes(
     if not able:
         _registry.find_backend(place)  # says why, where none at all takes it
         raise BackendError(
-            f"the model {place} is for other backends than {', '.join(backends)}; leave --backend "
-            "out, or convert it first"
+            f"`backends` must be able to run the model {place}, got {', '.join(backends)}; omit "
+            "--backend, or convert the model first"
         )
     found = {name: load(model, backend=name, **options) for name in able}
     others = [name for name in names if name not in found]

@@ -172,7 +172,7 @@ def require_classes(outputs: Array) -> None:
     """Raise a TargetError unless outputs are one row of classes for each image."""
     if len(outputs.shape) != 2:
         raise TargetError(
-            f"a class needs outputs of shape (batch, classes), but this model's have shape "
+            f"outputs must be (N, classes) for a class as the target, got shape "
             f"{tuple(outputs.shape)}; give a region, a box, an output or a function as the target"
         )
 

@@ -75,7 +75,7 @@ def _contrast(text: str) -> TargetSpec:
     if len(sides) == 1:
         return _single(text.strip())
     if len(sides) > 2:
-        raise TargetError(f"a contrast has two sides, got {text!r}; write (A vs B) vs C")
+        raise TargetError(f"a contrast must have two sides, got {text!r}; write (A vs B) vs C")
     return ContrastSpec(tuple(_single(side.strip()) for side in sides))
 
 
@@ -101,7 +101,7 @@ def _single(text: str) -> TargetSpec:
 def _refuse_description(text: str) -> None:
     if text.startswith("<"):
         raise TargetError(
-            f"{text!r} describes what was made in Python, and cannot be read back; make it again"
+            f"{text!r} describes a target made in Python and cannot be read back; make it again"
         )
 
 
@@ -144,7 +144,7 @@ def _box(text: str) -> BoxSpec:
     corners, of, axis = _with_channel(text, "box:x0,y0,x1,y1@dog")
     numbers = _integers(corners, "box:x0,y0,x1,y1@dog")
     if len(numbers) != 4:
-        raise TargetError(f"a box has four corners, got {corners!r}; write box:x0,y0,x1,y1@dog")
+        raise TargetError(f"a box must be four numbers, got {corners!r}; write box:x0,y0,x1,y1@dog")
     return BoxSpec(checked_box((numbers[0], numbers[1], numbers[2], numbers[3])), of, axis)
 
 
@@ -152,7 +152,7 @@ def _with_channel(text: str, like: str) -> tuple[str, ClassSpec, int]:
     """Split what comes before the class, the class, and the axis of the classes."""
     parts = _split(text, "@")
     if len(parts) < 2 or not parts[0] or not parts[-1]:
-        raise TargetError(f"a region needs a class after '@', got {text!r}; write {like}")
+        raise TargetError(f"a region must have a class after '@', got {text!r}; write {like}")
     name, *axis = re.split(r",axis=(-?\d+)$", parts[-1])
     return "@".join(parts[:-1]), _class(name), checked_axis(int(axis[0]) if axis else -1)
 
@@ -166,12 +166,12 @@ def _integers(text: str, like: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in numbers)
     except ValueError:
-        raise TargetError(f"expected whole numbers as in {like}, got {text!r}") from None
+        raise TargetError(f"a target must have whole numbers as in {like}, got {text!r}") from None
 
 
 def _similarity(text: str) -> SimilaritySpec:
     if not text:
-        raise TargetError("a similarity needs a file, as in similarity:cat.jpg")
+        raise TargetError("a similarity must name a file, got none; write similarity:cat.jpg")
     return SimilaritySpec(_file(text))
 
 

@@ -189,8 +189,8 @@ def _plane(xp: Any, outputs: Array, channel: int, axis: int) -> Array:
     shape = tuple(outputs.shape)
     if len(shape) != 4 or not 0 <= channel < shape[axis]:
         raise TargetError(
-            f"a region of channel {channel} needs outputs with that many channels on axis "
-            f"{axis} of four, but this model's have shape {shape}"
+            f"a region of channel {channel} needs outputs of four axes with that channel on axis "
+            f"{axis}, got shape {shape}"
         )
     return xp.moveaxis(outputs, axis, -1)[..., channel]
 

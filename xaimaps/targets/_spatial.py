@@ -191,7 +191,7 @@ def _read_array(path: str) -> np.ndarray[Any, Any]:
         return np.asarray(np.load(Path(path), allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise TargetError(
-            f"the target's file {path!r} must be a NumPy array, but cannot be read ({error})"
+            f"the target's file must be a NumPy array, got {path!r}, which cannot be read ({error})"
         ) from None
 
 

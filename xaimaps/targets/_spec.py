@@ -173,7 +173,9 @@ def batch_last(
     if array.ndim == rank:
         return np.repeat(array[..., None], batch, axis=-1)
     if len(array) != batch:
-        raise TargetError(f"`{name}` must be one, or one for each of the {batch} images")
+        raise TargetError(
+            f"`{name}` must be one, or one for each of the {batch} images, got {len(array)}"
+        )
     return np.moveaxis(array, 0, -1)
 
 

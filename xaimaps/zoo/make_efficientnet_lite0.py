@@ -80,7 +80,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         match pid:
             case ("storage", int(item_bytes), str(key), _, int(length), None):
                 return Storage(item_bytes, key, length)
-        raise CheckpointError("expected plain storages, in PyTorch's format before 1.6")
+        raise CheckpointError(f"a storage must be of PyTorch's format before 1.6, got {pid!r:.80}")
 
 
 def _read_storage(file: BinaryIO, storage: Storage) -> bytes:
@@ -96,7 +96,9 @@ def read_checkpoint(path: Path) -> dict[str, Array]:
     with path.open("rb") as file:
         magic, _, _, state, keys = (RestrictedUnpickler(file).load() for _ in range(5))
         if magic != MAGIC:
-            raise CheckpointError("expected a checkpoint in PyTorch's format before 1.6")
+            raise CheckpointError(
+                f"the checkpoint must be of PyTorch's format before 1.6, got {magic!r:.80}"
+            )
         storages = {view.storage.key: view.storage for view in state.values()}
         data = {key: _read_storage(file, storages[key]) for key in keys}
     # Integers are only the training's step counters.
