@@ -396,7 +396,7 @@ def test_parity_of_a_file_with_itself_and_with_a_changed_copy(xaimaps, folder):
     assert differing.status == 1
     told = json.loads(differing.out, parse_constant=pytest.fail)  # neither NaN nor infinity
     assert told["first_divergence"]["jax (changed.onnx)"]["name"] == "conv"
-    assert "jax (changed.onnx) parts from jax" in (folder / "out" / "page.html").read_text()
+    assert "jax (changed.onnx) diverges from jax" in (folder / "out" / "page.html").read_text()
 
     (folder / "other").mkdir()
     shutil.copy(folder / "small.onnx", folder / "other" / "changed.onnx")

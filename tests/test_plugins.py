@@ -72,14 +72,14 @@ def test_an_unknown_name_offers_the_nearest(install):
 
 def test_of_two_with_one_name_the_first_counts_with_a_warning(install):
     install(("mine", REFERENCE), ("mine", "elsewhere:Backend"))
-    with pytest.warns(RuntimeWarning, match=f"{REFERENCE} is used, elsewhere:Backend is not"):
+    with pytest.warns(RuntimeWarning, match=f"{REFERENCE} is used, elsewhere:Backend is ignored"):
         assert list(plugins.installed()) == ["mine"]
     assert plugins.get_backend("mine") is ReferenceBackend
 
 
 BROKEN = [
-    ("no_such_module_of_ours:Backend", "does not import.*ModuleNotFoundError.*reinstall"),
-    ("xaimaps.testing:NoSuchBackend", "does not import.*AttributeError"),
+    ("no_such_module_of_ours:Backend", "cannot be imported.*ModuleNotFoundError.*reinstall"),
+    ("xaimaps.testing:NoSuchBackend", "cannot be imported.*AttributeError"),
     ("xaimaps.testing:pooled_network", "must be a Backend class, got xaimaps.testing:pooled_n"),
     ("xaimaps.testing:Network", "must be a Backend class"),
 ]

@@ -164,7 +164,7 @@ def test_a_box_is_a_region(monkeypatch):
 
 
 def test_an_embedding_of_a_picture_needs_its_model():
-    with pytest.raises(TargetError, match="needs the model"):
+    with pytest.raises(TargetError, match="must be computed by a model"):
         as_target("similarity:cat.jpg", 1)
 
 

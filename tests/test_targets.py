@@ -133,8 +133,8 @@ def test_unknown_labels(value):
         ("great white", LABELS, "nearest: 'great white shark'"),
         ("shark", LABELS, r"of the classes \[3, 4\]"),
         ("goldfish", None, "labels are not known; give the index"),
-        (several(0, "top-2"), LABELS, "one class or function at a time, got 'top-2'"),
-        (several(0, several(1, 2)), LABELS, "one class or function at a time"),
+        (several(0, "top-2"), LABELS, "must have single targets, got 'top-2'"),
+        (several(0, several(1, 2)), LABELS, "must have single targets"),
     ],
 )
 def test_messages_say_what_to_do(value, labels, message):

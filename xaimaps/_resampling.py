@@ -1,4 +1,4 @@
-"""The matrix of a linear resize, for maps on the screen and for maps inside a method."""
+"""The matrix of a linear resize, for drawing maps and inside of methods."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def linear_weights(n_in: int, n_out: int) -> Floats:
     `jax.image.resize`. A shrinking resize takes the two nearest samples too: no antialiasing.
 
     Args:
-        n_in: number of samples.
-        n_out: number of samples wanted.
+        n_in: the number of samples.
+        n_out: the number of samples after the resize.
 
     Returns:
         `(n_out, n_in)` float32; every row sums to 1.

@@ -1,4 +1,4 @@
-"""Pictures from files, arrays and Pillow images: RGB, displayed orientation, or one clear error.
+"""Open pictures from files, arrays and Pillow images, as RGB in the displayed orientation.
 
 Only regular files are opened, and each is read once.
 """
@@ -34,7 +34,7 @@ Array = np.ndarray[Any, Any]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""What `find_pictures` takes for a picture, in small or capital letters."""
+"""The suffixes of pictures in a folder, in lower or upper case."""
 
 _LEAST_BYTES_LIMIT = 2**30
 _KINDS = {
@@ -52,10 +52,10 @@ class Picture:
 
     Attributes:
         pixels: `(H, W, 3)` uint8, RGB.
-        source: the path as given; "<array>" or "<image>" if it was none.
-        sha256: of the bytes the pixels were decoded from; empty without a file.
+        source: the path as given; "<array>" or "<image>" without a path.
+        sha256: of the file's bytes; empty without a file.
         mode: the file's own mode, such as "RGB", "I;16" or "CMYK"; an array's dtype.
-        notes: what was done or left out, such as "frame 1 of 12".
+        notes: conversions and omissions, such as "frame 1 of 12".
     """
 
     pixels: Pixels
@@ -73,14 +73,14 @@ def open_picture(
     Args:
         source: a regular file; a Pillow image; or an array `(H, W)` or `(H, W, 1|3|4)`, uint8,
             bool or floating point in 0 to 1.
-        max_pixels: the most pixels (width times height) that are decoded; for files and images.
+        max_pixels: the largest number of pixels (width times height) of a file or image.
 
     Returns:
-        The picture; of an animation or a file of many pages, the first one.
+        The picture; the first frame of an animation, or the first page of a file of several.
 
     Raises:
         InputImageError: if the file or the image cannot be read, is damaged or too large.
-        ArrayInputError: if the array is none of the above.
+        ArrayInputError: if the array has another shape, type or range.
     """
     if isinstance(source, (str, os.PathLike)):
         return _from_file(os.fspath(source), max_pixels)
@@ -93,14 +93,14 @@ def find_pictures(paths: Iterable[Path], *, follow_symlinks: bool = False) -> li
     """Replace each folder by the pictures in it, sorted by name, without its subfolders.
 
     Args:
-        paths: files, which stay as they are (there or not), and folders.
-        follow_symlinks: take links that lead out of their folder.
+        paths: files, which are returned unchanged even if they do not exist, and folders.
+        follow_symlinks: accept links to files outside of their folder.
 
     Returns:
         The pictures, each once, in the order given.
 
     Raises:
-        InputImageError: if a folder has no picture, cannot be read or has a link leading out.
+        InputImageError: if a folder has no picture, cannot be read or has a link to outside.
     """
     found = (
         picture
@@ -137,7 +137,7 @@ def _refuse_leaving(path: Path, folder: Path) -> None:
     target = Path(os.path.realpath(path))
     if path.is_symlink() and not target.is_relative_to(os.path.realpath(folder)):
         raise problem(
-            str(path), f"a link out of its folder, to {str(target)!r}", "pass --follow-symlinks"
+            str(path), f"a link out of its folder to {str(target)!r}", "pass --follow-symlinks"
         )
 
 
@@ -163,7 +163,7 @@ def _from_image(image: Image.Image, max_pixels: int) -> Picture:
 
 
 def _read(source: str, most: int) -> bytes:
-    """The bytes of a regular file; anything else is named and never opened, as a pipe blocks."""
+    """Read a regular file; anything else is refused without opening it, as a pipe would block."""
     try:
         status = os.stat(source)  # noqa: PTH116 - `source` keeps the user's spelling
         if not stat.S_ISREG(status.st_mode):

@@ -1,7 +1,7 @@
-"""What an image is compared with: a colour, a blurred copy, noise, or images of one's own.
+"""Baselines: a colour, a blurred copy, noise, or the user's own images.
 
-Colours are those of the picture, before the model's preprocessing: "black" is black whether the
-model calls it 0, -1 or something else.
+Colours are those of the picture before preprocessing: "black" is black, whether it becomes 0, -1 or
+another value in the model's input.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ COLOURS = {"black": 0.0, "white": 255.0, "gray": 127.5}
 NAMES = (*COLOURS, "mean", "blur", "noise", "zeros")
 
 BLUR = 0.05
-"""The width (sigma) of "blur", as a part of the image's shorter side."""
+"""The width (sigma) of "blur", as a fraction of the image's shorter side."""
 
 
 def default_baseline(backend: Backend) -> str:
-    """Black where it is known what the model calls black; else the model's own zeros."""
+    """Return "black" where the preprocessing is known, otherwise "zeros"."""
     return "zeros" if backend.info.preprocess is None else "black"
 
 
 def baselines(
     backend: Backend, images: Array, baseline: Baseline, noise: Array | None = None
 ) -> Array:
-    """The baselines of a batch, `(B, N, H, W, C)`; an axis of length 1 fits any N.
+    """Return the baselines of a batch, `(B, N, H, W, C)`; an axis of length 1 broadcasts.
 
     Args:
-        backend: the model, whose preprocessing says what black is.
-        images: `(N, H, W, C)`, as the model takes them.
+        backend: the model, whose preprocessing defines black.
+        images: `(N, H, W, C)`, preprocessed for the model.
         baseline: "black", "white" or "gray"; "mean": each image's mean colour; "blur": each
-            image, blurred; "noise": uniform pixels; "zeros": the model's own zeros; an array
-            `(H, W, C)` or `(B, H, W, C)` as the model takes it; None for `default_baseline`.
+            image, blurred; "noise": uniform pixels; "zeros": zeros in the model's input; a
+            preprocessed array `(H, W, C)` or `(B, H, W, C)`; None for `default_baseline`.
         noise: for "noise", `(B, H, W, C)` from 0 to 1.
 
     Raises:
-        MethodError: it is none of these, or the model's preprocessing is not known.
+        MethodError: it is none of these, or the model's preprocessing is unknown.
     """
     name = default_baseline(backend) if baseline is None else baseline
     if not isinstance(name, str):
@@ -61,7 +61,7 @@ def baselines(
 
 
 def _named(backend: Backend, images: Array, name: str) -> Array:
-    """One baseline for each image, `(N, H, W, C)`."""
+    """Return one baseline for each image, `(N, H, W, C)`."""
     xp = backend.xp
     zeros = xp.zeros_like(images)
     if name == "zeros":
@@ -74,7 +74,7 @@ def _named(backend: Backend, images: Array, name: str) -> Array:
 
 
 def _given(backend: Backend, images: Array, array: Any) -> Array:
-    """A user's own, `(B, 1, H, W, C)`."""
+    """Return the user's own baselines, `(B, 1, H, W, C)`."""
     if not hasattr(array, "shape") or tuple(array.shape[-3:]) != tuple(images.shape[1:]):
         raise MethodError(
             f"`baseline` must be a name or an array of shape {tuple(images.shape[1:])}, alone or "
@@ -87,7 +87,7 @@ def _given(backend: Backend, images: Array, array: Any) -> Array:
 
 
 def _uniform(backend: Backend, images: Array, noise: Array | None) -> Array:
-    """Pixels between black and white, `(B, 1, H, W, C)`."""
+    """Return pixels between black and white, `(B, 1, H, W, C)`."""
     if noise is None:
         raise MethodError(
             "`baseline` must not be 'noise' for this method, which draws no samples; choose another"
@@ -97,7 +97,7 @@ def _uniform(backend: Backend, images: Array, noise: Array | None) -> Array:
 
 
 def _colour(backend: Backend, images: Array, value: float, name: str) -> Array:
-    """What the model calls a grey pixel, `(C,)`."""
+    """Preprocess a grey pixel, `(C,)`."""
     prepare = backend.info.preprocess
     if prepare is None:
         raise MethodError(

@@ -1,4 +1,4 @@
-"""All the ways in which the installed backends can run one model."""
+"""Load one model into every installed backend that can run it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xaimaps.backend import Backend
 from xaimaps.errors import BackendError
 
 REFERENCES = ("tensorflow", "onnxruntime")
-"""Whose numbers the others are held to, if there: the ones that a user has had all along."""
+"""The preferred reference backends: those that usually run the model outside of xaimaps."""
 
 
 def routes(
@@ -22,11 +22,11 @@ def routes(
 ) -> dict[str, Backend]:
     """Load a model into every installed backend that takes it, the reference first.
 
-    A Keras model is converted to ONNX besides, for the backends that run that.
+    A Keras model is also converted to ONNX, for the backends that run ONNX files.
 
     Args:
-        model: what `xaimaps.load` takes.
-        backends: the names of those wanted; none for all.
+        model: see `xaimaps.load`.
+        backends: the names of the backends to use; none for all.
         convert: whether to convert a Keras model.
         options: see `xaimaps.load`.
 
@@ -37,7 +37,7 @@ def routes(
     place = located(model)
     able = [name for name in names if _registry.get_backend(name).accepts(place)]
     if not able:
-        _registry.find_backend(place)  # says why, where none at all takes it
+        _registry.find_backend(place)  # raises if no backend takes it
         raise BackendError(
             f"`backends` must be able to run the model {place}, got {', '.join(backends)}; omit "
             "--backend, or convert the model first"
@@ -57,7 +57,7 @@ def _exported(
     others: Sequence[str],
     options: Mapping[str, Any],
 ) -> dict[str, Backend]:
-    """Load, into the others, the files that exporters make of the models of those found."""
+    """Export the model of a loaded backend, and load the file into the others."""
     more: dict[str, Backend] = {}
     for exporter in _exporters.installed():
         left = [name for name in others if name not in more]
@@ -75,7 +75,7 @@ def _loaded_from(
     takers: Sequence[str],
     options: Mapping[str, Any],
 ) -> dict[str, Backend]:
-    """Export a model once, for several backends, which need the file no more afterwards."""
+    """Export a model once, and load the temporary file into several backends."""
     exporter.require()
     with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
         file = Path(folder) / f"model{exporter.suffix}"
@@ -84,7 +84,7 @@ def _loaded_from(
 
 
 def _like(backend: Backend, native: Backend) -> Backend:
-    """The converted model with what is known of the one that it was made of."""
+    """Copy the metadata of the original model to the converted one."""
     own, known = backend.info, native.info
     own.name, own.source, own.sha256 = known.name, known.source, known.sha256
     own.labels, own.preprocess = known.labels, known.preprocess

@@ -1,4 +1,4 @@
-"""Targets that are classes: one of each image, the top ones, or several targets at once."""
+"""Targets that are classes: one for each image, the top classes, or several targets at once."""
 
 from __future__ import annotations
 
