@@ -422,7 +422,7 @@ def test_parity_of_a_file_with_itself_and_with_a_changed_copy(xaimaps, folder):
         (("small.onnx", "good.png", "--tolerance", "gradcam=1"), "nearest: 'grad_cam'"),
         (("small.onnx", "good.png", "-b", "torch"), "`backend` must be an installed one"),
         (("small.onnx", "good.png", "--with", "folder"), "no backend takes the model"),
-        (("small.onnx", "good.png", *2 * ("--with", "small.onnx")), "names the same file twice"),
+        (("small.onnx", "good.png", *2 * ("--with", "small.onnx")), "must name each file once"),
         (("small.onnx", "good.png", "--load", "backend=jax"), "--load takes no 'backend'"),
         (("small.onnx", "good.png", "-t", "99"), "a class from 0 to 4, got 99"),
         (("small.onnx", "good.png", "--tolerance", "logits=1e999"), "a number from 0, got inf"),

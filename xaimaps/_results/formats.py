@@ -61,7 +61,7 @@ def format_of(path: Path) -> Format:
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
         raise OutputError(
-            f"a picture's name must end in {', '.join(f'.{name}' for name in FORMATS)}, got "
+            f"a picture's name must end in one of {', '.join(f'.{name}' for name in FORMATS)}, got "
             f"{str(path)!r}{nearest(suffix, FORMATS)}"
         )
     return FORMATS[suffix]
