@@ -1,4 +1,4 @@
-"""Every method on every model in every framework, as docs/parity-results.md.
+"""Every method on every model in every framework, as benchmarks/results/parity.md.
 
     uv run --group frameworks python benchmarks/parity_results.py [NAME ...] [--jobs 2]
 
@@ -28,7 +28,7 @@ from xaimaps.parity import Report, compare, routes
 QUICK: dict[str, Any] = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
 EMBEDDED = "EfficientNet-Lite0, trained"
 MODELS = (*SMALL, EMBEDDED, *LARGE)
-PAGE = Path(__file__).parents[1] / "docs" / "parity-results.md"
+PAGE = Path(__file__).parent / "results" / "parity.md"
 TABLE = "<!-- table -->\n"
 COLUMNS = (
     *("model", "layers", "logits over deviation", "worst layer", "input gradient, cosine"),

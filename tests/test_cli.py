@@ -236,7 +236,7 @@ WRONG = {
     "an empty image": (("explain", "empty.png", *SMALL), ["empty.png", "empty"]),
     "a truncated image": (("explain", "cut.png", *SMALL), ["cut.png", "truncated"]),
     "NaN": (("explain", "nan.tif", *SMALL), ["nan.tif", "from nan to nan"]),
-    "a folder without images": (("explain", "folder", *SMALL), ["no images found", "folder"]),
+    "a folder without images": (("explain", "folder", *SMALL), ["no pictures in", "folder"]),
     "a bomb": ((*GOOD, "--max-pixels", 100), ["good.png", "--max-pixels"]),
     "unknown model": (("explain", "good.png", "-m", "defualt"), ["'defualt'", "'default'"]),
     "missing model": (("layers", "-m", "none.onnx"), ["'none.onnx'"]),
@@ -246,8 +246,8 @@ WRONG = {
     "a model for nobody": (("layers", "-m", "net.flax"), ["net.flax", "no backend takes"]),
     "unknown layer": ((*GOOD, "-M", "grad_cam", "-l", "rely"), ["'rely'", "'relu'"]),
     "vector as a layer": ((*GOOD, "-M", "grad_cam", "-l", "pool"), ["'pool'", "'relu'"]),
-    "not the pooled layer": ((*GOOD, "-M", "cam", "-l", "conv"), ["'relu' only", "grad_cam"]),
-    "no layer for it": ((*GOOD, "-M", "saliency", "-l", "relu"), ["takes no layer"]),
+    "not the pooled layer": ((*GOOD, "-M", "cam", "-l", "conv"), ["layer 'relu'", "grad_cam"]),
+    "no layer for it": ((*GOOD, "-M", "saliency", "-l", "relu"), ["`layer` must be None"]),
     "class out of range": ((*GOOD, "-t", 5), ["from 0 to 4, got 5"]),
     "class below zero": ((*GOOD, "-t", "-1"), ["from 0 to 4, got -1"]),
     "no labels": (("explain", "good.png", "-m", "small.onnx", "-t", 5000), ["got 5000"]),
@@ -256,17 +256,17 @@ WRONG = {
         ("explain", "good.png", "-m", "small.onnx", "-t", "tench"),
         ["labels are not known", "index"],
     ),
-    "too many": ((*GOOD, "-t", "top-6"), ["top 6", "5 classes"]),
+    "too many": ((*GOOD, "-t", "top-6"), ["top-6", "5 classes"]),
     "top among several": ((*GOOD, "-t", "top-2", "-t", 1), ["'top-2'", "one by one"]),
     "unknown method": ((*GOOD, "-M", "gradcam"), ["'gradcam'", "nearest: 'grad_cam'"]),
     "unknown option": ((*GOOD, "-M", "cam", "-O", "relu=1"), ["'cam'", "'relu'"]),
     "half an option": ((*GOOD, "-O", "relu"), ["NAME=VALUE", "'relu'"]),
     "an option with a value of its own": ((*GOOD, "-O", "target=3"), ["'target'", "--help"]),
-    "a list as an option": ((*GOOD, "-M", "grad_cam", "-O", "relu=[1]"), ["'relu'", "[1]"]),
+    "a list as an option": ((*GOOD, "-M", "grad_cam", "-O", "relu=[1]"), ["`relu`", "[1]"]),
     "a wrong reduction": ((*GOOD, "-M", "saliency", "-O", "reduce=median"), ["'median'", "'max'"]),
     "unknown preset": ((*GOOD, "-p", "imagenet"), ["'imagenet'", "torch"]),
     "unknown labels": (("layers", "--labels", "none.txt"), ["none.txt", "imagenet-1k"]),
-    "another size": ((*GOOD, "--input-size", 10, 10), ["12 x 12 only", "(10, 10)"]),
+    "another size": ((*GOOD, "--input-size", 10, 10), ["must be (12, 12)", "(10, 10)"]),
     "a file as the folder": ((*GOOD, "-o", "good.png"), ["good.png", "not a folder"]),
     "backend unknown": (("layers", "-b", "jaxx"), ["'jaxx'", "nearest: 'jax'"]),
 }  # fmt: skip
@@ -396,7 +396,7 @@ def test_parity_of_a_file_with_itself_and_with_a_changed_copy(xaimaps, folder):
     assert differing.status == 1
     told = json.loads(differing.out, parse_constant=pytest.fail)  # neither NaN nor infinity
     assert told["first_divergence"]["jax (changed.onnx)"]["name"] == "conv"
-    assert "jax (changed.onnx) parts from jax" in (folder / "out" / "page.html").read_text()
+    assert "jax (changed.onnx) diverges from jax" in (folder / "out" / "page.html").read_text()
 
     (folder / "other").mkdir()
     shutil.copy(folder / "small.onnx", folder / "other" / "changed.onnx")
@@ -422,7 +422,7 @@ def test_parity_of_a_file_with_itself_and_with_a_changed_copy(xaimaps, folder):
         (("small.onnx", "good.png", "--tolerance", "gradcam=1"), "nearest: 'grad_cam'"),
         (("small.onnx", "good.png", "-b", "torch"), "`backend` must be an installed one"),
         (("small.onnx", "good.png", "--with", "folder"), "no backend takes the model"),
-        (("small.onnx", "good.png", *2 * ("--with", "small.onnx")), "names the same file twice"),
+        (("small.onnx", "good.png", *2 * ("--with", "small.onnx")), "must name each file once"),
         (("small.onnx", "good.png", "--load", "backend=jax"), "--load takes no 'backend'"),
         (("small.onnx", "good.png", "-t", "99"), "a class from 0 to 4, got 99"),
         (("small.onnx", "good.png", "--tolerance", "logits=1e999"), "a number from 0, got inf"),

@@ -46,7 +46,7 @@ def test_methods_come_with_commas_or_one_by_one():
 
 @pytest.mark.parametrize("name", ["target", "layer", "model", "batch_size"])
 def test_what_has_an_option_of_its_own_is_no_methods_option(name):
-    with pytest.raises(MethodError, match=f"{name!r} is no method's option"):
+    with pytest.raises(MethodError, match=f"one of a method, got {name!r}"):
         parse_options([f"{name}=1"])
 
 

@@ -156,19 +156,19 @@ def test_layouts_and_types_give_the_same_bits(pooled, images, given):
 WRONG_CALLS = [
     ({"method": "gradcam"}, MethodError, "nearest: 'grad_cam'"),
     ({"method": "saliency", "relu": False}, MethodError, "'saliency' has no option 'relu'; its"),
-    ({"relu": [True]}, MethodError, r"'relu' must be one fixed value, got list \[True\]"),
+    ({"relu": [True]}, MethodError, r"`relu` must be a hashable value, .* got list \[True\]"),
     ({"layer": "relu3"}, LayerError, "nearest: 'relu[12]'"),
     ({"layer": "pool"}, LayerError, "such as 'relu2'"),
-    ({"method": "cam", "layer": "conv1"}, LayerError, "'relu2' only, got 'conv1'"),
+    ({"method": "cam", "layer": "conv1"}, LayerError, "pooled layer 'relu2' for CAM, got 'conv1'"),
     ({"method": "cam", "layer": "conv3"}, LayerError, "nearest: 'conv[12]'"),
-    ({"method": "saliency", "layer": "relu2"}, LayerError, "takes no layer, got 'relu2'"),
+    ({"method": "saliency", "layer": "relu2"}, LayerError, "None for 'saliency', .* 'relu2'"),
     ({"target": 5}, TargetError, "from 0 to 4, got 5$"),
     ({"target": -1}, TargetError, "from 0 to 4, got -1$"),
     ({"target": "goldfisch"}, TargetError, "nearest: 'goldfish'"),
     ({"target": [0, 1]}, TargetError, "each of the 7 images"),
-    ({"target": "top-6"}, TargetError, "top 6"),
-    ({"method": "cam", "target": np.sum}, TargetError, "classes only"),
-    ({"batch_size": 0}, ArrayInputError, "whole number from 1, got 0"),
+    ({"target": "top-6"}, TargetError, "got top-6"),
+    ({"method": "cam", "target": np.sum}, TargetError, "must be a class for CAM"),
+    ({"batch_size": 0}, ArrayInputError, "integer of at least 1, got 0"),
     ({"images": np.zeros((1, 3, 9, 9))}, ArrayInputError, "moveaxis"),
     ({"images": np.full((2, 9, 9, 3), np.nan)}, ArrayInputError, "image 0 has NaN"),
 ]
@@ -238,7 +238,7 @@ def test_an_input_of_any_size_must_be_chosen(monkeypatch, pooled):
 
 
 def test_wrong_pictures(pooled, tmp_path):
-    with pytest.raises(ArrayInputError, match="9 x 9 only, got the input size"):
+    with pytest.raises(ArrayInputError, match=r"`input_size` must be \(9, 9\) for this model"):
         xaimaps.explain(pooled, PICTURE, input_size=(12, 9))
     with pytest.raises(ArrayInputError, match="at least one picture"):
         xaimaps.explain(pooled, [])

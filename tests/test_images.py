@@ -600,7 +600,7 @@ def test_folder_expands_sorted_and_flat(tmp_path):
 def test_folder_without_pictures(tmp_path, files):
     for name in files:
         (tmp_path / name).write_bytes(b"")
-    refusal(lambda: find_pictures([tmp_path]), "no images found under", str(tmp_path), ".jpeg")
+    refusal(lambda: find_pictures([tmp_path]), "no pictures in", str(tmp_path), ".jpeg")
 
 
 def test_links_out_of_the_folder(tmp_path):

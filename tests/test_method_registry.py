@@ -100,7 +100,7 @@ def test_two_methods_cannot_have_one_name(rows):
         """Another one."""
 
     row = Method(saliency, family="custom", needs=frozenset(), paper="", cost="")
-    with pytest.raises(MethodError, match=r"'saliency' is registered already, from xaimaps\.meth"):
+    with pytest.raises(MethodError, match=r"'saliency' is already registered by xaimaps\.meth"):
         xaimaps.register_method(row)
 
 

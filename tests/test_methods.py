@@ -181,12 +181,12 @@ def test_cam_takes_the_pooled_layer_and_no_other(pooled, images):
     np.testing.assert_array_equal(
         cam(pooled, images, 1, layer="relu2").maps, cam(pooled, images, 1).maps
     )
-    with pytest.raises(LayerError, match=r"'relu2' only, got 'conv1'; use grad_cam"):
+    with pytest.raises(LayerError, match=r"'relu2' for CAM, got 'conv1'; use grad_cam"):
         cam(pooled, images, layer="conv1")
 
 
 def test_cam_needs_classes_and_a_head(pooled, captum, images):
-    with pytest.raises(TargetError, match="classes only, got a function; use grad_cam"):
+    with pytest.raises(TargetError, match="must be a class for CAM, got a function; use grad_cam"):
         cam(pooled, images, lambda outputs: outputs[:, 0])
     with pytest.raises(LayerError, match="global average pooling"):
         cam(captum, RAMP)

@@ -170,8 +170,8 @@ def test_sizes_have_pixels():
         ({"interpolation": "cubic"}, "bicubic"),
         ({"crop_fraction": 0.0}, "crop_fraction"),
         ({"crop_fraction": 1.5}, "1.5"),
-        ({"scale": 0.0}, "zeros"),
-        ({"std": (1.0, 0.0, 1.0)}, "zeros"),
+        ({"scale": 0.0}, "must not be zero"),
+        ({"std": (1.0, 0.0, 1.0)}, "must not be zero"),
     ],
 )
 def test_nonsense_is_refused_when_made(change, word):

@@ -138,7 +138,7 @@ def test_what_has_changed_is_named():
     with pytest.raises(InputImageError, match=r"picture 'a\.png' has changed"):
         xaimaps.reproduce(path)
     Path("a.png").unlink()
-    with pytest.raises(InputImageError, match=r"'a\.png' is gone; run this in the folder"):
+    with pytest.raises(InputImageError, match=r"'a\.png' is missing; run this in the folder"):
         xaimaps.reproduce(path)
 
 

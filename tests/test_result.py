@@ -37,7 +37,7 @@ def test_probabilities_of_huge_scores_do_not_overflow(pooled, images):
 def test_top_needs_a_row_of_classes(pooled, images):
     result = xaimaps.attribute(pooled, images)
     object.__setattr__(result, "scores", np.zeros((7, 2, 2, 5)))
-    with pytest.raises(ArrayInputError, match="these have shape"):
+    with pytest.raises(ArrayInputError, match="got shape"):
         result.top()
 
 
@@ -85,14 +85,14 @@ def test_sizes_and_colours(found):
 def test_arrays_have_heat_maps_but_no_overlay(pooled, images):
     result = xaimaps.attribute(pooled, images)
     assert result.heatmap(3).size == (5, 5)
-    with pytest.raises(ArrayInputError, match="arrays were explained; use heatmap"):
+    with pytest.raises(ArrayInputError, match="got only an array; use heatmap"):
         result.overlay()
 
 
 def test_maps_with_channels_are_not_drawn(pooled):
     result = xaimaps.explain(pooled, PICTURE, "saliency", reduce=None)
     for draw in (result.heatmap, result.overlay):
-        with pytest.raises(ArrayInputError, match="another `reduce` than None"):
+        with pytest.raises(ArrayInputError, match="a `reduce` other than None"):
             draw()
 
 

@@ -158,7 +158,7 @@ def test_a_disk_that_fails_leaves_no_part(found, tmp_path, monkeypatch, written)
 
 def test_maps_with_channels_write_nothing(pooled, path, tmp_path):
     found = xaimaps.explain(pooled, path, "saliency", reduce=None)
-    with pytest.raises(ArrayInputError, match="another `reduce`"):
+    with pytest.raises(ArrayInputError, match="a `reduce` other than None"):
         found.save(tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 

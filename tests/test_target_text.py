@@ -96,11 +96,11 @@ def test_the_words_of_the_grammar(text, target):
         ("regoin:mask.png@3", "'regoin'; nearest: 'region'"),
         ("region:mask.png", "class after '@'"),
         ("region:m.png@3,axis=2", "`axis` must be -1"),
-        ("box:1,2,3@4", "four corners"),
+        ("box:1,2,3@4", "four numbers"),
         ("box:1,2,1,4@4", "x0 < x1"),
         ("box:a,2,3,4@4", "whole numbers"),
         ("output:two", "whole numbers as in output:2"),
-        ("similarity:", "needs a file"),
+        ("similarity:", "must name a file"),
         ("<function f>", "made in Python"),
         (r'"\q"', "escape"),
     ],
@@ -149,7 +149,7 @@ def test_a_mask_comes_from_a_picture_or_an_array_file(tmp_path, monkeypatch):
         found = as_target(f"region:{name}@goldfish", 2, LABELS).scores(np, outputs)
         np.testing.assert_allclose(found, expected)
         assert parse_target(f"region:{name}@1").files == (name,)
-    with pytest.raises(TargetError, match=r"'none\.npy' must be a NumPy array"):
+    with pytest.raises(TargetError, match=r"must be a NumPy array, got 'none\.npy'"):
         as_target("region:none.npy@1", 2)
 
 
@@ -164,7 +164,7 @@ def test_a_box_is_a_region(monkeypatch):
 
 
 def test_an_embedding_of_a_picture_needs_its_model():
-    with pytest.raises(TargetError, match="needs the model"):
+    with pytest.raises(TargetError, match="must be computed by a model"):
         as_target("similarity:cat.jpg", 1)
 
 

@@ -131,10 +131,10 @@ def test_unknown_labels(value):
     [
         ("goldfisch", LABELS, "nearest: 'goldfish'"),
         ("great white", LABELS, "nearest: 'great white shark'"),
-        ("shark", LABELS, r"names the classes \[3, 4\]"),
+        ("shark", LABELS, r"of the classes \[3, 4\]"),
         ("goldfish", None, "labels are not known; give the index"),
-        (several(0, "top-2"), LABELS, "one class or function at a time, got 'top-2'"),
-        (several(0, several(1, 2)), LABELS, "one class or function at a time"),
+        (several(0, "top-2"), LABELS, "must have single targets, got 'top-2'"),
+        (several(0, several(1, 2)), LABELS, "must have single targets"),
     ],
 )
 def test_messages_say_what_to_do(value, labels, message):
@@ -148,7 +148,7 @@ def test_several_of_nothing():
 
 
 def test_more_than_there_are_classes():
-    with pytest.raises(TargetError, match="top 6, but the model has 5 classes"):
+    with pytest.raises(TargetError, match="at most the model's 5 classes, got top-6"):
         scores("top-6")
 
 

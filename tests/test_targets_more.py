@@ -70,7 +70,7 @@ def test_nothing_is_like_an_embedding_of_zeros():
         (lambda: scores(targets.output(3), OUTPUTS), "one number"),
         (lambda: scores(targets.output(0, 0), OUTPUTS), "one number"),
         (lambda: scores(targets.similarity([1, 2]), OUTPUTS), "shape"),
-        (lambda: scores(targets.contrast("top-2", 0), OUTPUTS), "one class or function"),
+        (lambda: scores(targets.contrast("top-2", 0), OUTPUTS), "must have single targets"),
         (lambda: scores(targets.contrast("perch", 0), OUTPUTS), "labels"),
     ],
 )

@@ -3,7 +3,7 @@
     import xaimaps
     xaimaps.explain("default", "cat.jpg", "grad_cam").overlay().save("cat-grad-cam.png")
 
-Names are imported when they are first used, so that `import xaimaps` costs nothing.
+Names are imported on first use, so that `import xaimaps` is fast.
 """
 
 from importlib import import_module

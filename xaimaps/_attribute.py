@@ -1,4 +1,4 @@
-"""The two ways in: `attribute` takes arrays, `explain` takes pictures."""
+"""The two entry points: `attribute` takes arrays, `explain` takes pictures."""
 
 from __future__ import annotations
 
@@ -53,26 +53,25 @@ def attribute(
     """Explain a model's outputs for arrays, in one compiled program.
 
     Args:
-        model: what `load` returns, or takes.
-        images: `(N, H, W, C)` as the model takes them, after preprocessing.
-        method: a name of the methods table, a `Method`, or a function like those of
+        model: a backend from `load`, or an argument of `load`.
+        images: preprocessed images `(N, H, W, C)`.
+        method: the name of a method, a `Method`, or a function like those of
             `xaimaps.methods`; a list for a list of results, which share the forward pass.
         target: None for the top class of each image; a class index, a label, "top-3",
             "A vs B" or any other text of a target; a function of the outputs, a list with a
-            class for each image, or what `xaimaps.targets` makes.
+            class for each image, or a result of a function of `xaimaps.targets`.
         layer: the name of the layer, for methods that have one; None for the last with a
             spatial extent; several names for the CAM methods that fuse their maps.
-        batch_size: how many images run at a time; a last partial batch is padded.
+        batch_size: the number of images to run at a time; a last partial batch is padded.
         augment: "flip" takes the mean with the map of the mirrored image, mirrored back.
-        low_pass: keeps frequencies of the map up to so many cycles across it (FORGrad).
-        options: the method's own.
+        low_pass: the highest frequency of the map to keep, in cycles per map (FORGrad).
+        options: the method's own options.
 
     Returns:
-        Raw maps at the method's own resolution, and all that it takes to reproduce them.
+        Raw maps at the method's own resolution, and the settings that reproduce them.
 
     Raises:
-        XaimapsError: an argument is not what it must be; the message says which and how to
-            fix it.
+        XaimapsError: an argument is invalid; the message says which one, and how to fix it.
 
     Example:
         >>> import numpy as np, xaimaps
@@ -113,22 +112,22 @@ def explain(
     """Explain a model's outputs for pictures.
 
     Args:
-        model: what `load` returns, or takes.
+        model: a backend from `load`, or an argument of `load`.
         pictures: a path, a Pillow image, an array of pixels, or a list of them.
         method: see `attribute`.
         target: see `attribute`.
         layer: see `attribute`.
-        input_size: height and width for a model that takes any.
-        max_pixels: the most pixels of a picture that are decoded.
+        input_size: height and width, for a model that takes images of any size.
+        max_pixels: the largest number of pixels of a picture.
         batch_size: see `attribute`.
-        options: `augment`, `low_pass`, and the method's own.
+        options: `augment`, `low_pass`, and the method's own options.
 
     Returns:
-        As `attribute`, with the pictures, so that overlays can be drawn and saved.
+        The same as `attribute`, with the pictures, so that overlays can be drawn and saved.
 
     Raises:
-        XaimapsError: a picture cannot be read, the model's preprocessing is not known, or as
-            `attribute`.
+        XaimapsError: a picture cannot be read, the model's preprocessing is unknown, or an argument
+            is invalid.
 
     Example:
         >>> import xaimaps
@@ -150,7 +149,7 @@ def _as_methods(method: MethodLike | list[Any]) -> Sequence[MethodLike]:
 
 
 def plan(backend: Backend, method: MethodLike, layer: Layers, settings: dict[str, Any]) -> Job:
-    """Check what a user asks for, before any work.
+    """Check the user's arguments before any computation.
 
     Args:
         backend: the model.
@@ -159,7 +158,7 @@ def plan(backend: Backend, method: MethodLike, layer: Layers, settings: dict[str
         settings: the method's options, `augment` and `low_pass`.
 
     Raises:
-        XaimapsError: as `attribute`.
+        XaimapsError: see `attribute`.
     """
     row = get_method(method)
     options = dict(settings)
@@ -174,7 +173,7 @@ def plan(backend: Backend, method: MethodLike, layer: Layers, settings: dict[str
 def run_jobs(
     backend: Backend, jobs: Sequence[Job], batch: Batch, target: Any, batch_size: int = 16
 ) -> list[Attribution]:
-    """Run several methods on one prepared batch; results come in the order of the jobs."""
+    """Run several methods on one prepared batch; the results are in the order of the jobs."""
     size = min(_checked_size(batch_size), max(len(batch.images), 1))
     found = dict(each_result(backend, jobs, batch, target, size))
     return [found[i] for i in range(len(jobs))]
@@ -183,10 +182,10 @@ def run_jobs(
 def each_result(
     backend: Backend, jobs: Sequence[Job], batch: Batch, target: Any, size: int
 ) -> Iterator[tuple[int, Attribution]]:
-    """Run several methods in programs of exactly `size` images, into which a batch is padded.
+    """Run several methods in programs of exactly `size` images; the batch is padded.
 
     Yields:
-        A job's position and its result, as they come.
+        A job's index and its result, in the order of execution.
     """
     count = len(batch.images)
     spec = as_spec(target, count)
@@ -229,19 +228,19 @@ def _result(
 
 
 def _scores_of(goal: Target, outputs: Array) -> Array:
-    """The scores that were explained, `(N,)` or `(N, K)`."""
+    """Return the explained scores, `(N,)` or `(N, K)`."""
     scores = np.asarray(goal.scores(np, outputs))
     return np.moveaxis(scores, 0, 1) if goal.is_several else scores
 
 
 def _checked_size(batch_size: int) -> int:
     if not isinstance(batch_size, int) or batch_size < 1:
-        raise ArrayInputError(f"`batch_size` must be a whole number from 1, got {batch_size!r}")
+        raise ArrayInputError(f"`batch_size` must be an integer of at least 1, got {batch_size!r}")
     return batch_size
 
 
 def _check_values(options: dict[str, Any]) -> None:
-    """A compiled program is kept for its options, so that all but arrays must be hashable."""
+    """Require hashable options, except arrays, as compiled programs are cached by options."""
     for name, value in options.items():
         if isinstance(value, np.ndarray):
             continue
@@ -249,22 +248,23 @@ def _check_values(options: dict[str, Any]) -> None:
             hash(value)
         except TypeError:
             raise MethodError(
-                f"the option {name!r} must be one fixed value, got {type(value).__name__} {value!r}"
+                f"`{name}` must be a hashable value, such as a tuple, got {type(value).__name__} "
+                f"{value!r}"
             ) from None
 
 
 def _layer_names(backend: Backend, row: Method, layer: Layers) -> tuple[str, ...]:
-    """The layers that the method will look at, checked before any work."""
+    """Return the names of the layers to explain, after a check."""
     if not row.takes_layer:
         if layer is not None:
             raise LayerError(
-                f"the method {row.name!r} looks at the input and takes no layer, got {layer!r}"
+                f"`layer` must be None for {row.name!r}, which explains the input, got {layer!r}"
             )
         return ()
     if layer is None or isinstance(layer, str):
         return (_one_layer_name(backend, row, layer),)
     if "fuse" not in row.options or not layer:
-        raise LayerError(f"the method {row.name!r} takes one layer, got {len(layer)}: {layer!r}")
+        raise LayerError(f"`layer` must be one name for {row.name!r}, got {len(layer)}: {layer!r}")
     return tuple(_one_layer_name(backend, row, name) for name in layer)
 
 
@@ -275,7 +275,7 @@ def _one_layer_name(backend: Backend, row: Method, layer: str | None) -> str:
 
 
 def classes_of(goal: Target, outputs: Array) -> Array | None:
-    """The class of each map, `(N,)` or `(N, K)`; None where the target is no class."""
+    """Return the class of each map, `(N,)` or `(N, K)`; None if the target is not a class."""
     indices = goal.indices_in(np, outputs)
     if indices is None:
         return None

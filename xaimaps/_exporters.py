@@ -1,4 +1,4 @@
-"""What writes a backend's models as files that other backends read, found by entry point."""
+"""Exporters, found by entry point: they write a backend's models as files for other backends."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from xaimaps._registry import how_to_install
 from xaimaps.errors import BackendError
 
 GROUP = "xaimaps.exporters"
-"""The group of entry points; each leads to a class that is an `Exporter`."""
+"""The entry point group; each entry point names a class that is an `Exporter`."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What came of an export.
+    """The result of an export.
 
     Attributes:
         bytes: the size of the file.
-        layers: how many layers it knows by name.
-        of: how many the model has.
-        lost: the others.
-        difference: the largest between the outputs of file and model, relative.
-        seconds: what it took.
-        peak_bytes: the most memory that it held, where the system says so.
+        layers: the number of layers that the file has by name.
+        of: the number of layers of the model.
+        lost: the layers that the file does not have.
+        difference: the largest relative difference between the outputs of file and model.
+        seconds: the duration.
+        peak_bytes: the peak memory, if the system reports it.
     """
 
     bytes: int
@@ -40,18 +40,18 @@ class Exported:
 
 
 class Exporter(Protocol):
-    """Writes the models of one backend in one format.
+    """Write the models of one backend in one format.
 
     Attributes:
         backend: the name of the backend.
-        suffix: of the files.
+        suffix: the suffix of the files.
     """
 
     backend: str
     suffix: str
 
     def require(self) -> None:
-        """Raise a BackendError where a library is missing, without importing it."""
+        """Raise a BackendError if a library is missing, without importing it."""
 
     def export(self, source: str, file: Path, *, loud: bool, **options: Any) -> Exported:
         """Write the model that `source` names, with the options of `xaimaps convert`."""
@@ -59,22 +59,22 @@ class Exporter(Protocol):
     def export_loaded(
         self, model: Any, native: Any, file: Path, options: Mapping[str, Any]
     ) -> None:
-        """Write `model`, which `xaimaps.load` made `native` of with these options."""
+        """Write `model`, which `xaimaps.load` loaded as `native` with these options."""
 
 
 @functools.cache
 def installed() -> tuple[Exporter, ...]:
-    """All exporters."""
+    """Return all exporters."""
     return tuple(entry.load()() for entry in entry_points(group=GROUP))
 
 
 def find_exporter(suffix: str) -> Exporter:
-    """The installed exporter that writes files of this suffix.
+    """Return the installed exporter for a suffix.
 
     Raises:
-        BackendError: none does.
+        BackendError: there is none.
     """
     for exporter in installed():
         if exporter.suffix == suffix:
             return exporter
-    raise BackendError(f"nothing is installed that writes {suffix}; {how_to_install('convert')}")
+    raise BackendError(f"no installed exporter writes {suffix}; {how_to_install('convert')}")

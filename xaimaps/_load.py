@@ -1,4 +1,4 @@
-"""`load`: one door for a file, a live model, a function or an embedded model."""
+"""`load`: load a file, a live model, a function or an embedded model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xaimaps.errors import BackendError, ModelLoadError, nearest
 Labels = Sequence[str] | str | os.PathLike[str]
 
 RUNS_CODE = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
-"""Suffixes of formats that hold pickles or programs."""
+"""Suffixes of formats that contain pickles or programs."""
 
 
 def load(
@@ -30,22 +30,22 @@ def load(
 
     Args:
         model: the path of a model file, a live model, a JAX function (with `params=` and
-            `input_shape=`), the name of an embedded model ("default"), or that of one of Keras's
+            `input_shape=`), the name of an embedded model ("default"), or of one of Keras's
             applications ("keras:VGG16").
         backend: the name of an installed backend; None for the first that accepts the model.
-        labels: the class names, as a list, a text file with one in each line, or
-            "imagenet-1k"; None for what the model file says.
-        preprocess: how a picture becomes an input: a preset's name or a `Preprocess`; None for
-            what the model file says.
-        options: what the backend's own `load` takes.
+        labels: the class names as a list, a text file with one per line, or "imagenet-1k"; None
+            for the labels recorded in the model file.
+        preprocess: the name of a preset or a `Preprocess`; None for the preprocessing recorded in
+            the model file.
+        options: options of the backend's own `load`.
 
     Returns:
-        The backend, ready to be explained.
+        The backend with the model.
 
     Raises:
         ModelLoadError: the model or the labels cannot be read.
         UnsupportedModelError: the model has a part that the backend cannot run.
-        BackendError: the backend is not installed, or none accepts the model.
+        BackendError: the backend is not installed, or no backend accepts the model.
 
     Example:
         >>> import xaimaps
@@ -54,7 +54,7 @@ def load(
         (224, 224, 3)
     """
     if not isinstance(backend, str | None):
-        raise BackendError(f"`backend` must be the name of an installed one, got {backend!r}")
+        raise BackendError(f"`backend` must be the name of a backend, got {backend!r}")
     place = located(model)
     try:
         loaded = _registry.load_with(backend, place, options)
@@ -73,14 +73,14 @@ def load(
 
 
 def _arguments(place: Any, labels: Labels | None, options: dict[str, Any]) -> dict[str, Any]:
-    """What loads the model again, for manifests: paths as text, and what else was given."""
+    """Return the arguments that load the model again, for manifests, with paths as text."""
     given = options if labels is None else {**options, "labels": labels}
     given = given | ({"model": place} if isinstance(place, str) else {})
     return {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
 
 
 def located(model: Any) -> Any:
-    """The path behind the name of an embedded model; a path that exists; or a live model."""
+    """Return the path of an embedded model or of a file; anything else is returned unchanged."""
     if not isinstance(model, str | os.PathLike):
         return model
     name = os.fspath(model)
@@ -97,7 +97,7 @@ def located(model: Any) -> Any:
 
 
 def runs_code(model: Any) -> str:
-    """Tell why a path of a format that runs code is refused; empty for any other model."""
+    """Return why a format that runs code is refused, or an empty text for other models."""
     if not isinstance(model, Path):
         return ""
     is_saved_model = model.is_dir() and (model / "saved_model.pb").exists()
@@ -105,7 +105,7 @@ def runs_code(model: Any) -> str:
         return ""
     what = "a SavedModel folder" if is_saved_model else model.suffix
     return (
-        f"{what} is not supported, for such formats run code when they are loaded: export "
+        f"{what} is not supported, because such formats run code when they are loaded: export "
         f"{str(model)!r} as .onnx, .keras or .h5"
     )
 
@@ -119,7 +119,7 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
     """Return class names from a list, a text file, or the name of an embedded list.
 
     Raises:
-        ModelLoadError: they are no names, or the file cannot be read as text.
+        ModelLoadError: the labels are not text, or the file cannot be read.
     """
     if not isinstance(labels, str | os.PathLike):
         return _checked_labels(labels)
@@ -128,8 +128,8 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
         return tuple(path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise ModelLoadError(
-            f"labels must be a text file with a name in each line, or one of "
-            f"{', '.join(zoo.LABELS)}, but {str(path)!r} cannot be read ({error})"
+            f"`labels` must be a text file with a name in each line, or one of "
+            f"{', '.join(zoo.LABELS)}, got {str(path)!r}, which cannot be read ({error})"
         ) from None
 
 
@@ -138,6 +138,6 @@ def _checked_labels(labels: Any) -> tuple[str, ...]:
     names = tuple(labels) if is_list else ()
     if not is_list or not all(isinstance(name, str) for name in names):
         raise ModelLoadError(
-            f"labels must be a list of names, or the path of a text file, got {labels!r:.200}"
+            f"`labels` must be a list of names, or the path of a text file, got {labels!r:.200}"
         )
     return names

@@ -1,4 +1,4 @@
-"""Pictures prepared once as a model takes them, for any number of methods."""
+"""Preprocess pictures once for any number of methods."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model is shown.
+    """Preprocessed images.
 
     Attributes:
-        images: `(N, H, W, C)` as the model takes them.
-        pictures: what they were made of, if they were pictures.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        pictures: the pictures, if the images were made from pictures.
         views: the part of each picture that the model sees.
     """
 
@@ -44,22 +44,22 @@ def prepare(
     input_size: tuple[int, int] | None = None,
     max_pixels: int = 64_000_000,
 ) -> Batch:
-    """Open pictures and prepare them as a model takes them: one crop and one resize for each.
+    """Open pictures and preprocess them, with one crop and one resize each.
 
     Args:
         backend: the model.
         pictures: a path, a Pillow image, an array of pixels, a `Picture`, or a list of them.
-        input_size: height and width for a model that takes any.
-        max_pixels: the most pixels of a picture that are decoded.
+        input_size: height and width, for a model that takes images of any size.
+        max_pixels: the largest number of pixels of a picture.
 
     Raises:
         InputImageError: a picture cannot be read.
-        ArrayInputError: there is none, or the model's preprocessing or size is not known.
+        ArrayInputError: there is no picture, or the model's preprocessing or size is unknown.
     """
     preset = backend.info.preprocess
     if preset is None:
         raise ArrayInputError(
-            f"the model {backend.info.name!r} does not say how a picture becomes its input; give "
+            f"the preprocessing of the model {backend.info.name!r} is unknown; give "
             f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
         )
     opened = tuple(_opened(picture, max_pixels) for picture in _as_list(pictures))
@@ -70,7 +70,7 @@ def prepare(
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Make one batch of several of the same size."""
+    """Join batches of images of the same size."""
     return Batch(
         np.concatenate([batch.images for batch in batches]),
         tuple(picture for batch in batches for picture in batch.pictures),
@@ -94,18 +94,18 @@ def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, 
     height, width, channels = backend.input_shape
     if channels not in (None, 3):
         raise ArrayInputError(
-            f"pictures are RGB, but the model takes images of {channels} channels; prepare arrays "
+            f"pictures have three channels, but the model takes {channels}; prepare arrays "
             "yourself and use attribute"
         )
     if height is not None and width is not None:
         if wanted not in (None, (height, width)):
             raise ArrayInputError(
-                f"the model takes images of {height} x {width} only, got the input size {wanted}"
+                f"`input_size` must be {(height, width)} for this model, got {wanted}"
             )
         return height, width
     if wanted is None:
         raise ArrayInputError(
-            "the model takes images of any size; choose one with input_size=(height, width) or "
-            "--input-size"
+            "`input_size` must be given, as the model takes images of any size; use "
+            "input_size=(height, width) or --input-size"
         )
     return wanted

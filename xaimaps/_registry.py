@@ -1,4 +1,4 @@
-"""Finding backends: every installed distribution with an entry point in `xaimaps.backends`."""
+"""Find backends: the entry points `xaimaps.backends` of all installed distributions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from xaimaps.errors import BackendError, nearest
 GROUP = "xaimaps.backends"
 
 SCHEMES = "xaimaps.schemes"
-"""The group of those that know models by name, as `keras:VGG16`: from the scheme to the backend."""
+"""The entry point group for models by name, such as `keras:VGG16`: from scheme to backend."""
 
 
 def how_to_install(extra: str = "") -> str:
-    """A command for what is missing: the extra of that name, or a choice of all."""
+    """Return a command that installs the extra `extra`, or a choice of all extras."""
     extras = sorted(metadata("xaimaps").get_all("Provides-Extra") or ())
     if extra in extras:
         return f"pip install 'xaimaps[{extra}]'"
@@ -28,13 +28,13 @@ def how_to_install(extra: str = "") -> str:
 
 @functools.cache
 def installed() -> dict[str, EntryPoint]:
-    """The entry point of each backend by name; of two with one name, the first counts."""
+    """Return the entry points of the backends by name; the first of two equal names is used."""
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
         if entry.name in found:
             warnings.warn(
-                f"two distributions offer a backend {entry.name!r}: {found[entry.name].value} is "
-                f"used, {entry.value} is not",
+                f"two distributions provide a backend {entry.name!r}: {found[entry.name].value} is "
+                f"used, {entry.value} is ignored",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -54,9 +54,9 @@ def get_backend(name: str) -> type[Backend]:
         raise BackendError(_not_installed(name))
     try:
         backend = entry.load()
-    except Exception as error:  # whatever a third party's import may raise
+    except Exception as error:  # a third party's import may raise anything
         raise BackendError(
-            f"the backend {name!r} is installed but does not import "
+            f"the backend {name!r} is installed but cannot be imported "
             f"({type(error).__name__}: {error}); reinstall it or its framework"
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
@@ -72,10 +72,10 @@ def _not_installed(name: str) -> str:
 
 
 def find_backend(model: object) -> type[Backend]:
-    """The first installed backend that accepts `model`.
+    """Return the first installed backend that accepts `model`.
 
     Raises:
-        BackendError: none does; the message tells of those that do not import.
+        BackendError: no backend does; the message lists backends that cannot be imported.
     """
     broken: list[str] = []
     if (name := next(_takers(model, broken), None)) is not None:
@@ -87,7 +87,7 @@ def find_backend(model: object) -> type[Backend]:
 
 
 def _takers(model: object, broken: list[str]) -> Iterator[str]:
-    """The names of the backends that accept `model`; `broken` gets what is wrong with others."""
+    """Yield the names of the backends that accept `model`; append import errors to `broken`."""
     for name in installed():
         try:
             if get_backend(name).accepts(model):
@@ -101,10 +101,10 @@ def _shown(model: object) -> str:
 
 
 def _named_backend(name: str, model: object) -> type[Backend]:
-    """The backend `name`, which also tries files with a suffix that is nobody's.
+    """Return the backend `name`, also for files with a suffix that no backend accepts.
 
     Raises:
-        BackendError: it is not installed, or the model is for others.
+        BackendError: it is not installed, or the model is for other backends.
     """
     backend = get_backend(name)
     if backend.accepts(model):
@@ -118,18 +118,18 @@ def _named_backend(name: str, model: object) -> type[Backend]:
 
 
 def is_named(model: str) -> bool:
-    """Whether a text is `scheme:name` with a scheme that an installed backend knows."""
+    """Whether a text is `scheme:name` with the scheme of an installed backend."""
     return model.partition(":")[0] in schemes() and ":" in model
 
 
 @functools.cache
 def schemes() -> dict[str, EntryPoint]:
-    """The entry point of each scheme."""
+    """Return the entry points of the schemes by name."""
     return {entry.name: entry for entry in entry_points(group=SCHEMES)}
 
 
 def refresh() -> None:
-    """Forget what is installed, for a plugin that came after the first look."""
+    """Clear the caches, to find plugins installed since the first look."""
     installed.cache_clear()
     schemes.cache_clear()
     get_backend.cache_clear()

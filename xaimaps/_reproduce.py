@@ -1,4 +1,4 @@
-"""`reproduce`: run again what a manifest describes, and compare the maps with the stored ones."""
+"""`reproduce`: recompute the maps of a manifest, and compare them with the stored ones."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _MAX_PIXELS = 64_000_000
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of running a manifest again.
+    """The result of running a manifest again.
 
     Attributes:
         result: the new maps.
         differences: the largest difference of each map from the stored one, relative to the
-            largest value of that, by what the map explains.
-        tolerance: what the differences may be.
+            largest stored value, by the name of the target.
+        tolerance: the largest allowed difference.
     """
 
     result: Attribution
@@ -47,7 +47,7 @@ class Reproduction:
 
     @property
     def agrees(self) -> bool:
-        """Whether every map is the same within the tolerance."""
+        """Whether every map equals the stored one within the tolerance."""
         return all(difference <= self.tolerance for difference in self.differences.values())
 
 
@@ -58,21 +58,21 @@ def reproduce(
     allow_unsafe: bool = False,
     tolerance: float = TOLERANCE,
 ) -> Reproduction:
-    """Run what a manifest describes again, and compare with the maps stored with it.
+    """Recompute the maps of a manifest, and compare them with the stored ones.
 
-    Relative paths in the manifest are those of the folder that it was made in, so call this there.
+    Paths in the manifest may be relative to the folder in which it was made, so call this there.
 
     Args:
         manifest: the path of a `-manifest.json`, with its `-maps.npz` in the same folder.
-        model: what `load` returns or takes, if the model is not where it was.
-        allow_unsafe: load a model that runs code of its own; a manifest alone never allows it.
-        tolerance: the largest difference that counts as the same.
+        model: a backend from `load` or an argument of `load`, if the model has moved.
+        allow_unsafe: load a model that contains code; a manifest alone never allows it.
+        tolerance: the largest relative difference that counts as equal.
 
     Raises:
-        ManifestError: it cannot be read, or says that it cannot be reproduced.
+        ManifestError: the manifest cannot be read, or cannot be reproduced.
         ModelLoadError: the model or its labels have changed.
-        InputImageError: the picture has changed, or is gone.
-        TargetError: a file of the target has changed, or is gone.
+        InputImageError: the picture has changed or is missing.
+        TargetError: a file of the target has changed or is missing.
 
     Example:
         >>> import tempfile, xaimaps
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
     missing = _KEYS - told.keys() if isinstance(told, dict) else _KEYS
     if missing:
         raise ManifestError(
-            f"{str(path)!r} is not a manifest of xaimaps, or one of another version: it lacks "
+            f"{str(path)!r} is not a manifest of this version of xaimaps: it lacks "
             f"{', '.join(sorted(missing))}"
         )
     return dict(told)
@@ -121,14 +121,14 @@ def _require_recorded(path: Path, told: dict[str, Any], *, is_model_given: bool)
 
 
 def _stored_maps(path: Path, told: dict[str, Any]) -> Array:
-    """The maps that were stored with the manifest."""
+    """Read the maps that were stored with the manifest."""
     name = next((name for name in told["files"] if name.endswith("-maps.npz")), "")
     try:
         with np.load(path.with_name(name or "-maps.npz"), allow_pickle=False) as arrays:
             return np.asarray(arrays["maps"])
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise ManifestError(
-            f"the maps {name!r} of {str(path)!r} cannot be read ({error}); they are stored in the "
+            f"cannot read the maps {name!r} of {str(path)!r} ({error}); keep both files in the "
             "same folder"
         ) from None
 
@@ -148,14 +148,14 @@ def _target(told: dict[str, Any]) -> TargetSpec:
 
 
 def _changed(file: str, sha256: str) -> str:
-    """Tell how a file differs from what it was; empty if it does not."""
+    """Return how a file has changed, or an empty text if it has not."""
     if not Path(file).exists():
-        return f"{file!r} is gone; run this in the folder that the manifest was made in"
+        return f"{file!r} is missing; run this in the folder that the manifest was made in"
     return "" if digest(file) == sha256 else f"{file!r} has changed since the manifest was written"
 
 
 def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
-    """The model, loaded as it was, which must be the same."""
+    """Load the model with the recorded settings, and check that it has not changed."""
     about = told["model"]
     source = about["source"] if model is None else model
     is_file = isinstance(source, str | os.PathLike) and Path(source).is_file()
@@ -166,7 +166,7 @@ def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
     backend = source if isinstance(source, Backend) else _loaded(told, source, allow_unsafe)
     if backend.info.sha256 != about["sha256"]:
         raise ModelLoadError(
-            f"the model {str(about['source'])!r} is another than that of the manifest"
+            f"the model must be {str(about['source'])!r} of the manifest, got a different one"
         )
     if labels_digest(backend.info.labels) != about["labels_sha256"]:
         raise ModelLoadError("the labels have changed since the manifest was written")
@@ -174,7 +174,7 @@ def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
 
 
 def _loaded(told: dict[str, Any], source: Any, allow_unsafe: bool) -> Backend:
-    # A manifest may come from anyone, so that it cannot allow a model to run code.
+    # A manifest is untrusted, so it cannot allow a model to run code.
     stored = told["model"]["load"].items()
     options: dict[str, Any] = {n: _tuples(v) for n, v in stored if n != "allow_unsafe"}
     options |= {"allow_unsafe": True} if allow_unsafe else {}
@@ -195,7 +195,7 @@ def _prepared(backend: Backend, picture: str, told: dict[str, Any]) -> Batch:
 
 
 def _tuples(value: Any) -> Any:
-    """The value with tuples for lists, as JSON has none."""
+    """Replace lists by tuples, which JSON lacks."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
@@ -210,7 +210,7 @@ def _differences(result: Attribution, stored: Array) -> dict[str, float]:
 
 
 def _relative(found: Array, stored: Array) -> float:
-    """The largest difference, relative to the largest stored value."""
+    """Return the largest difference relative to the largest stored value."""
     apart, largest = np.abs(found - stored).max(initial=0), np.abs(stored).max(initial=0)
     if largest == 0:
         return 0.0 if apart == 0 else float("inf")

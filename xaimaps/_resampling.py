@@ -1,4 +1,4 @@
-"""The matrix of a linear resize, for maps on the screen and for maps inside a method."""
+"""The matrix of a linear resize, for drawing maps and inside of methods."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def linear_weights(n_in: int, n_out: int) -> Floats:
     `jax.image.resize`. A shrinking resize takes the two nearest samples too: no antialiasing.
 
     Args:
-        n_in: number of samples.
-        n_out: number of samples wanted.
+        n_in: the number of samples.
+        n_out: the number of samples after the resize.
 
     Returns:
         `(n_out, n_in)` float32; every row sums to 1.
@@ -29,7 +29,7 @@ def linear_weights(n_in: int, n_out: int) -> Floats:
     """
     if n_in < 1 or n_out < 1:
         raise ArrayInputError(
-            f"expected sizes of at least 1, got {n_in} to {n_out}; give maps and sizes with pixels"
+            f"sizes must be at least 1, got {n_in} and {n_out}; give maps and sizes with pixels"
         )
     centre = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0, n_in - 1)
     distance = np.abs(centre[:, None] - np.arange(n_in))

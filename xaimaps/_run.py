@@ -1,4 +1,4 @@
-"""Running methods on a batch, in compiled programs of one batch size each."""
+"""Run methods on a batch, in compiled programs of a fixed batch size."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One method with its settings, checked.
+    """One method with checked settings.
 
     Attributes:
         row: the method.
-        layers: the layer's name, or several; empty for a method that looks at the input.
+        layers: the layer's name, or several; empty for a method that explains the input.
         options: the method's own options, without its defaults.
-        around: what is done around the method, such as `augment`.
+        around: the options of wrappers of the method, such as `augment`.
     """
 
     row: Method
@@ -47,17 +47,17 @@ class Job:
 
     @property
     def is_light(self) -> bool:
-        """Whether it takes a few passes only, so that sharing the forward pass is worth it."""
+        """Whether the method needs few passes, so that sharing the forward pass pays off."""
         return re.fullmatch(r"\d F( \+ \d [Bb])*", self.row.cost) is not None
 
     def arrays(self, batch: Floats) -> dict[str, Array]:
-        """The settings that are arguments of the program: random arrays, and arrays given."""
+        """Return the arrays that are arguments of the program: random arrays and the user's."""
         drawn = self.row.draws(batch.shape[1:], **self.settings) if self.row.draws else {}
         given = {**drawn, **self.settings}
         return {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
 
     def most_images(self, backend: Backend, batch: Floats, wanted: int) -> int:
-        """How many images run at a time, at most `wanted`, where its memory is bounded."""
+        """Return how many images to run at a time, at most `wanted`, within the memory limit."""
         if "memory" not in self.row.options:
             return wanted
         memory = self.options.get("memory", self.row.options["memory"])
@@ -69,10 +69,10 @@ class Job:
 def run_all(
     backend: Backend, jobs: Sequence[Job], batch: Floats, goal: Target, batch_size: int
 ) -> Iterator[tuple[int, Maps, Seconds]]:
-    """Run every job; those of a few passes share one program, and so one forward pass.
+    """Run every job; those of a few passes share one program and its forward pass.
 
     Yields:
-        A job's position, what it found, and how long its program took.
+        A job's index, its maps, and the time of its program.
     """
     light = [i for i, job in enumerate(jobs) if job.is_light]
     groups = [light] if light else []
@@ -87,7 +87,7 @@ def run_all(
 
 @dataclass(frozen=True)
 class _Call:
-    """A job's part of a program: what is fixed at compilation, and the names of its arrays."""
+    """A job inside a program: its fixed settings, and the names of its arrays."""
 
     job: Job
     names: tuple[str, ...]
@@ -141,7 +141,7 @@ def _to_numpy(backend: Backend, found: Maps) -> Maps:
 
 
 def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> list[Array]:
-    """One chunk of the images and the target's arrays, padded to `size` with zeros."""
+    """Return one chunk of the images and the target's arrays, padded to `size` with zeros."""
     parts = [batch[start : start + size], *(a[..., start : start + size] for a in arrays)]
     short = size - len(parts[0])
     if not short:
@@ -151,7 +151,7 @@ def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> lis
 
 
 def _joined(parts: Sequence[Maps], count: int, goal: Target) -> Maps:
-    """One batch of the chunks, without the padding; K targets come after the batch axis."""
+    """Join the chunks without the padding; the axis of K targets moves after the batch axis."""
 
     def join(arrays: list[Array]) -> Array:
         whole = np.concatenate(arrays, axis=int(goal.is_several))

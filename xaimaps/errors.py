@@ -1,7 +1,7 @@
-"""What can go wrong, one class per kind of mistake.
+"""The errors, one class for each kind of mistake.
 
-Every message is one sentence: what was expected, what came, what to do. Each class is also the
-built-in one that a caller who knows nothing of xaimaps would catch.
+Every message is one sentence with the expected value, the value found, and the remedy. Each class
+also derives from the built-in exception that a caller would expect.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class ModelLoadError(XaimapsError, ValueError):
 
 
 class UnsupportedModelError(XaimapsError, NotImplementedError):
-    """A model is sound, but has a part that this backend cannot run."""
+    """A model is valid, but has a part that this backend cannot run."""
 
 
 class LayerError(XaimapsError, LookupError):
-    """A layer does not exist, or has no use for the method."""
+    """A layer does not exist, or does not suit the method."""
 
 
 class TargetError(XaimapsError, ValueError):
-    """A target names no class, or does not fit the batch or the outputs."""
+    """A target is not a class, or does not match the batch or the outputs."""
 
 
 class MethodError(XaimapsError, ValueError):
-    """A method does not exist, or an option is not one of its own."""
+    """A method does not exist, or an option is unknown or out of range."""
 
 
 class BackendError(XaimapsError, RuntimeError):
@@ -55,12 +55,12 @@ class OutputError(XaimapsError, OSError):
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
-    """Return the names that look most like `name`, ready to end a message; empty if none does.
+    """Return the end of a message with the names most similar to `name`; empty if there are none.
 
     Args:
-        name: what the user wrote.
-        names: what exists.
-        count: how many to offer at most.
+        name: the user's text.
+        names: the known names.
+        count: the largest number of names.
     """
     by_fold = {known.casefold(): known for known in names}
     close = difflib.get_close_matches(name.casefold(), by_fold, n=count, cutoff=0.5)

@@ -84,7 +84,7 @@ def test_the_first_layer_that_differs_is_named(images, layer, change):
     assert not report.agrees
     assert report.parting("same") is None
     assert (report.parting("bad").kind, report.parting("bad").name) == ("layer", layer)
-    assert f"bad parts from good at the layer '{layer}'" in report.verdict("bad")
+    assert f"bad diverges from good at the layer '{layer}'" in report.verdict("bad")
 
 
 def test_another_preprocessing_is_named_before_any_layer():
@@ -122,7 +122,10 @@ def test_a_method_whose_path_rounding_decides_is_held_to_itself(images):
     rows = {name: report.of(name, "map")[0] for name in ("same", "bad")}
     assert [row.status for row in rows.values()] == ["agrees", "differs"]
     assert rows["same"].tolerance == Tolerance("cosine", 0.8)
-    assert "in good have cosine 1.000 with those before, so cosine >= 0.8" in report.notes[-1]
+    assert (
+        "in good have cosine 1.000 with the unchanged ones, so the tolerance is cosine >= 0.8"
+        in report.notes[-1]
+    )
     asked = compare(models, images, "guided_ig", tolerances={"guided_ig": Tolerance("cosine", 1)})
     assert asked.of("same", "map")[0].tolerance == Tolerance("cosine", 1)
     assert not any("guided_ig" in note for note in asked.notes)
@@ -208,7 +211,7 @@ WRONG = [
     ({"models": {"one": backend()}}, ArrayInputError, r"at least two backends, got 1 \(one\)"),
     ({"images": np.zeros((0, 9, 9, 3))}, ArrayInputError, "at least one image, got none"),
     ({"methods": "gradcam"}, MethodError, "nearest: 'grad_cam'"),
-    ({"methods": "cam", "n_steps": 3}, MethodError, "none of the methods compared has an option"),
+    ({"methods": "cam", "n_steps": 3}, MethodError, "none of the compared methods has an option"),
     ({"tolerances": {"logit": Tolerance("spread", 1)}}, MethodError, "nearest: 'logits'"),
     ({"layer": "fc"}, LayerError, "spatial extent"),
     ({"target": 99}, TargetError, "a class from 0 to 4, got 99"),
@@ -265,7 +268,7 @@ def test_the_report_as_json_and_as_a_page(images):
     assert told["agrees"] is False
     assert told["first_divergence"]["<b>ad"]["name"] == "conv2"
     html = page(report)
-    assert "&lt;b&gt;ad parts from good at the layer &#x27;conv2&#x27;" in html
+    assert "&lt;b&gt;ad diverges from good at the layer &#x27;conv2&#x27;" in html
     assert "<b>ad" not in html
     assert html.count("data:image/png;base64,") == 3 * 2 * 3  # methods x images x (2 maps + 1)
     assert "http" not in html

@@ -1,4 +1,4 @@
-"""The command line of xaimaps, one file for each kind of command."""
+"""The command line of xaimaps, with one file for each kind of command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xaimaps._cli.reproduce import reproduce
 @click.version_option(package_name="xaimaps")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    r"""Where did this network look? Attribution maps from any framework's models.
+    r"""Attribution maps of image models in any framework.
 
     \b
     Exit status: 0 done; 1 some pictures failed, or maps differ; 2 wrong use.
@@ -37,7 +37,7 @@ for command in (*COMMANDS, *LISTS):
 
 
 def main() -> None:
-    """Run the command line, and end every foreseen error in one sentence and exit status 2."""
+    """Run the command line; an expected error ends in one sentence and exit status 2."""
     from xaimaps.errors import XaimapsError
 
     _keep_compiled_programs()
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _keep_compiled_programs() -> None:
-    """Let JAX keep what it compiles from one run to the next, unless the user says otherwise."""
+    """Enable JAX's compilation cache, unless the user has configured it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xaimaps" / "jax"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

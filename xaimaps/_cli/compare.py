@@ -1,4 +1,4 @@
-"""`xaimaps compare`: any set of methods on one picture, in one figure."""
+"""`xaimaps compare`: several methods on one picture, in one figure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("picture", type=click.Path(path_type=Path))
 @model_options
-@method_option("all that the model allows")
+@method_option("all that the model supports")
 @target_option
 @layer_option
 @options_option

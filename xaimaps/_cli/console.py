@@ -1,4 +1,4 @@
-"""What the commands share: models, tables, progress, and the end with an error."""
+"""Functions that the commands share: loading models, tables, progress, and errors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ WIDEST = 10_000
 
 
 def fail(message: str) -> NoReturn:
-    """End with one sentence on stderr."""
+    """Print one sentence on stderr and exit."""
     click.echo(printable(f"xaimaps: {message}"), err=True)
     sys.exit(WRONG_USE)
 
 
 def load_model(model: str, backend: str | None, loading: dict[str, Any]) -> Backend:
-    """Load what `model_options` describe."""
+    """Load the model that `model_options` describe."""
     from xaimaps._load import load
 
     return load(model, backend=backend, **loading)
 
 
 def printable(text: str) -> str:
-    """The text, with an escape for each byte of a file name that is no UTF-8."""
+    """Escape each byte of a file name that is not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -44,7 +44,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table as wide as the terminal, or as wide as it takes in a pipe; nothing is cut."""
+    """Print a table as wide as the terminal, or without a limit in a pipe; nothing is cut."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -61,7 +61,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def progress_bar() -> Progress:
-    """A bar on stderr for long work, gone when done; silent where stderr is no terminal."""
+    """Make a transient progress bar on stderr; silent if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -71,7 +71,7 @@ def progress_bar() -> Progress:
 
 @contextmanager
 def steps_shown(progress: Progress, model: Backend) -> Iterator[None]:
-    """A second bar, for the steps of a long method while it runs; only where bars are shown."""
+    """Show a second bar for the steps of a long method while it runs."""
     if progress.disable:
         yield
         return

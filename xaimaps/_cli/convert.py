@@ -1,4 +1,4 @@
-"""`xaimaps convert`: a Keras model as an ONNX file, made in a process of its own."""
+"""`xaimaps convert`: convert a Keras model to ONNX, in a separate process."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from xaimaps._exporters import Exported, Exporter
 
 OPTIONS = {"`output`": "--output", "`layers`": "--layer"}
-"""What the options are called here that errors call by their names in Python."""
+"""The command line's names of options that errors call by their Python names."""
 
 
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("file", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("-l", "--layer", "layers", multiple=True,
-              help="A layer that the file must know; may be given several times.  [default: all "
-              "that its graph has anyway]")  # fmt: skip
+              help="A layer to keep in the file; may be given several times.  [default: all that "
+              "its graph contains]")  # fmt: skip
 @click.option("--opset", default=18, show_default=True, type=click.IntRange(13, 18),
-              help="The version of ONNX's operators.")  # fmt: skip
-@click.option("--output", help="The name of one of several outputs.")
-@click.option("--labels", help="The name of the embedded list of labels: imagenet-1k.")
+              help="The ONNX opset version.")  # fmt: skip
+@click.option("--output", help="The name of the output, if the model has several.")
+@click.option("--labels", help="The name of an embedded list of labels: imagenet-1k.")
 @preprocess_option
 @weights_option
 @unsafe_option
@@ -45,8 +45,8 @@ OPTIONS = {"`output`": "--output", "`layers`": "--layer"}
 def convert(source: str, file: Path, as_json: bool, **options: Any) -> None:
     """Convert the Keras model IN to the ONNX file OUT.
 
-    IN is a .keras or .h5 file, keras:NAME, or default. Layers keep their names, weights their bits,
-    and OUT is only written if it answers as IN does.
+    IN is a .keras or .h5 file, keras:NAME, or default. The file keeps the layers' names and the
+    exact weights. OUT is only written if its outputs equal those of IN within rounding.
     """
     exporter = _exporter(file)
     folder = _room(file.parent)
@@ -62,7 +62,7 @@ def convert(source: str, file: Path, as_json: bool, **options: Any) -> None:
 
 
 def _room(folder: Path) -> Path:
-    """The nearest folder that is there already, so that a failure leaves no new one."""
+    """Return the nearest existing folder, so that a failure leaves no new one."""
     from xaimaps._results.atomic import prepare_folder
 
     there = (place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
@@ -75,9 +75,7 @@ def _exporter(file: Path) -> Exporter:
 
     suffix, known = file.suffix.lower(), [exporter.suffix for exporter in installed()]
     if known and suffix not in known:
-        raise OutputError(
-            f"OUT must be a name that ends in {' or '.join(known)}, got {str(file)!r}"
-        )
+        raise OutputError(f"OUT must end in {' or '.join(known)}, got {str(file)!r}")
     exporter = find_exporter(suffix)
     exporter.require()
     return exporter
@@ -98,13 +96,13 @@ def _put(part: Path, file: Path) -> None:
 
 def _lines(file: Path, outcome: Exported) -> list[str]:
     peak = outcome.peak_bytes
-    memory = "" if peak is None else f", {peak / 1e9:.1f} GB of memory at most"
+    memory = "" if peak is None else f", {peak / 1e9:.1f} GB of peak memory"
     lines = [
         f"{file}: {outcome.bytes / 1e6:.1f} MB, {outcome.layers} of {outcome.of} layers by name",
-        f"its answers differ from Keras's by {outcome.difference:.1e} of the largest",
+        f"largest difference from Keras: {outcome.difference:.1e} relative",
         f"{outcome.seconds:.0f} s{memory}",
     ]
     if outcome.lost:
         lost = ", ".join(outcome.lost[:8]) + (" ..." if len(outcome.lost) > 8 else "")
-        lines.append(f"not in the graph by themselves: {lost}; --layer NAME keeps one")
+        lines.append(f"layers without a tensor in the graph: {lost}; --layer NAME keeps one")
     return lines

@@ -1,4 +1,4 @@
-"""Commands that explain pictures: `explain`, and `demo` on the embedded one."""
+"""Commands that explain pictures: `explain`, and `demo` on an embedded picture."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ MAX_PIXELS = 64_000_000
 
 @dataclass(frozen=True)
 class Task:
-    """What is done to each picture."""
+    """The model, the methods and the settings to apply to each picture."""
 
     model: Backend
     jobs: Sequence[Job]
@@ -64,7 +64,7 @@ class Task:
     colormap: str | None = None
 
     def open(self, path: Path) -> Batch:
-        """Read and prepare one picture."""
+        """Read and preprocess one picture."""
         from xaimaps._prepare import prepare
 
         return prepare(self.model, path, self.input_size, self.max_pixels)
@@ -80,7 +80,7 @@ class Task:
 @click.command()
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_options
-@method_option(f"{', '.join(DEFAULT_METHODS)}; with --layer grad_cam")
+@method_option(f"{', '.join(DEFAULT_METHODS)}; grad_cam with --layer")
 @target_option
 @layer_option
 @options_option
@@ -89,12 +89,12 @@ class Task:
 @colormap_option
 @size_option
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1),
-              help="How many pictures run at a time.")  # fmt: skip
+              help="The number of pictures to run at a time.")  # fmt: skip
 @click.option(
-    "--max-pixels", default=MAX_PIXELS, show_default=True, help="The largest picture that is read."
+    "--max-pixels", default=MAX_PIXELS, show_default=True, help="The largest picture to read."
 )
 @click.option(
-    "--follow-symlinks", is_flag=True, help="Take links that lead out of a folder of pictures."
+    "--follow-symlinks", is_flag=True, help="Accept links that point out of a folder of pictures."
 )
 @json_option
 def explain(
@@ -111,9 +111,9 @@ def explain(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Explain what a model sees in PICTURES (files, or folders of them).
+    """Explain a model's outputs for PICTURES (files, or folders of them).
 
-    Writes for each picture and method an overlay, a heat map, the raw maps and a manifest.
+    Writes an overlay, a heat map, the raw maps and a manifest for each picture and method.
     """
     from xaimaps._images.open import find_pictures
 
@@ -139,12 +139,12 @@ def demo(output: Path, as_json: bool) -> None:
 
 
 def _default_methods(model: Backend, layer: str | tuple[str, ...] | None) -> list[str]:
-    """The default methods that this model and backend can do; at a layer, the one for any layer."""
+    """Return the default methods that the model supports; only Grad-CAM if a layer is given."""
     return ["grad_cam"] if layer is not None else able_methods(model, DEFAULT_METHODS)
 
 
 def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
-    """Explain every picture, and exit with 1 where one of several could not be read."""
+    """Explain every picture, and exit with 1 if one of several could not be read."""
     from xaimaps._results.atomic import prepare_folder
     from xaimaps._results.save import output_stems
 
@@ -168,7 +168,7 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
 def _explain_some(
     task: Task, named: Sequence[tuple[Path, str]], is_one: bool
 ) -> Iterator[dict[str, Any]]:
-    """Explain one batch; a picture that cannot be read is named, and the others go on."""
+    """Explain one batch; a picture that cannot be read is reported, and the others continue."""
     from xaimaps._prepare import joined
     from xaimaps.errors import InputImageError
 
@@ -191,7 +191,7 @@ def _explain_some(
 
 
 def _written(task: Task, found: Sequence[Attribution], index: int, stem: str) -> dict[str, Any]:
-    """Draw and write what was found in one picture, and tell it."""
+    """Draw and write the maps of one picture, and return its record."""
     from xaimaps._results.save import draw, save_figure, save_one
 
     drawings = [draw(one, index, colormap=task.colormap) for one in found]
@@ -229,7 +229,7 @@ def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> 
 
 
 def _top(found: Attribution, index: int) -> list[Prediction]:
-    """The top classes, of a model whose outputs are classes."""
+    """Return the top classes, if the model's outputs are classes."""
     return found.top(index=index) if found.scores.ndim == 2 else []
 
 

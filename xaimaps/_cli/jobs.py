@@ -1,4 +1,4 @@
-"""What `explain` and `compare` run: several methods on prepared pictures."""
+"""Plan the methods that `explain` and `compare` run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plan_all(
 ) -> list[Job]:
     """Check every method with the layer and the options that it takes.
 
-    What no method takes is left for the first to refuse.
+    An option that no method takes is passed on, so that the first method refuses it.
     """
     from xaimaps._attribute import plan
     from xaimaps.methods import METHODS, get_method

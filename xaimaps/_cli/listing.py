@@ -1,4 +1,4 @@
-"""Commands that tell what there is: layers, methods, backends, and the shell's completion."""
+"""Commands that list layers, methods and backends, and print the shell's completion."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def layers(model: str, backend: str | None, loading: dict[str, Any], as_json: bo
         return
     print_table(
         f"{len(found)} layers of {loaded.info.name}",
-        ("", "layer", "operator", "shape", "also called"),
+        ("", "layer", "operator", "shape", "aliases"),
         [
             (
                 "*" if layer.name == default else "",
@@ -76,7 +76,7 @@ def methods(as_json: bool) -> None:
         return
     columns = ("name", "family", "summary", "cost", "paper")
     print_table(
-        f"{len(rows)} methods; F and B: forward and backward passes, b: behind the layer only",
+        f"{len(rows)} methods; F, B: forward and backward passes; b: backward pass to the layer",
         columns,
         [[str(row[column]) for column in columns] for row in rows],
     )
@@ -85,7 +85,7 @@ def methods(as_json: bool) -> None:
 @click.command()
 @json_option
 def backends(as_json: bool) -> None:
-    """List the installed backends, and what each can do."""
+    """List the installed backends and their capabilities."""
     from xaimaps._registry import installed
 
     rows = [_backend_row(name) for name in installed()]
@@ -94,7 +94,7 @@ def backends(as_json: bool) -> None:
         return
     print_table(
         "Installed backends" if rows else "No backend is installed; pip install 'xaimaps[jax]'",
-        ("name", "distribution", "status", "can do"),
+        ("name", "distribution", "status", "capabilities"),
         [(r["name"], r["distribution"], r["status"], ", ".join(r["capabilities"])) for r in rows],
     )
 

@@ -1,4 +1,4 @@
-"""Every option of the commands, each defined once, and how its text is read."""
+"""The options of the commands, each defined once, and their parsers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
 
 WORDS = {"allow_unsafe=True": "--allow-unsafe"}
-"""What options are called here that errors call by their names in Python."""
+"""The command line's names of options that errors call by their Python names."""
 
 TAKEN = {"model", "pictures", "images", "method", "target", "layer"}
 TAKEN |= {"input_size", "max_pixels", "batch_size"}
-"""What is no method's option: it has an option of its own, or none."""
+"""Names that are not options of a method: they have their own command-line option, or none."""
 
 
 def _complete_backend(context: Any, parameter: Any, incomplete: str) -> list[str]:
@@ -46,33 +46,33 @@ _model_option = click.option(
     help="A model file, keras:NAME, or the name of an embedded model.",
 )  # fmt: skip
 _backend_option = click.option(
-    "-b", "--backend", help="The backend's name, if several take the model.",
+    "-b", "--backend", help="The backend, if several can run the model.",
     shell_complete=_complete_backend,
 )  # fmt: skip
 _labels_option = click.option(
-    "--labels", help="A text file with a class name in each line, or imagenet-1k."
+    "--labels", help="A text file with one class name per line, or imagenet-1k."
 )
 preprocess_option = click.option(
-    "-p", "--preprocess", help="How a picture becomes an input: unit, tf, torch, caffe, raw."
+    "-p", "--preprocess", help="The preprocessing of pictures: unit, tf, torch, caffe or raw."
 )
 weights_option = click.option(
     "--weights", type=click.Path(path_type=Path),
-    help="The weights' file of a keras:NAME model.  [default: ImageNet's, downloaded]",
+    help="The weights file of a keras:NAME model.  [default: ImageNet's, downloaded]",
 )  # fmt: skip
 unsafe_option = click.option(
-    "--allow-unsafe", is_flag=True, help="Load a file that runs code of its own."
+    "--allow-unsafe", is_flag=True, help="Load a file that contains code and run it."
 )
 _load_option = click.option(
     "--load", multiple=True, metavar="NAME=VALUE",
-    help="An option of the backend's load, such as output=logits.",
+    help="A loading option of the backend, such as output=logits.",
 )  # fmt: skip
 
 
 def method_option(default: str) -> Callable[[Command], Command]:
-    """The option for the methods, of a command with this default."""
+    """Make the option for the methods, with a command's own default."""
     return click.option(
         "-M", "--method", "methods", multiple=True, shell_complete=_complete_method,
-        help="A method's name, several with commas between, or all; may be given several times.  "
+        help="A method, a comma-separated list, or all; may be given several times.  "
         f"[default: {default}]",
     )  # fmt: skip
 
@@ -84,16 +84,17 @@ target_option = click.option(
 )  # fmt: skip
 layer_option = click.option(
     "-l", "--layer", "layers", multiple=True,
-    help="The layer of the CAM methods; the maps of several are fused.  "
-    "[default: the last spatial one]",
+    help="The layer of the CAM methods; the maps of several layers are fused.  "
+    "[default: the last spatial layer]",
 )  # fmt: skip
 options_option = click.option(
     "-O", "--option", "options", multiple=True, metavar="NAME=VALUE",
-    help="An option of the methods that have it.",
+    help="An option for the methods that have it.",
 )  # fmt: skip
 size_option = click.option(
-    "--input-size", type=(int, int), metavar="HEIGHT WIDTH", help="For models that take any size."
-)
+    "--input-size", type=(int, int), metavar="HEIGHT WIDTH",
+    help="The size of the input, for models that take images of any size.",
+)  # fmt: skip
 folder_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("xaimaps-output"),
     show_default=True, help="The folder to write to.",
@@ -104,17 +105,17 @@ format_option = click.option(
 )  # fmt: skip
 colormap_option = click.option(
     "--colormap",
-    help="A name of matplotlib's, such as hot.  [default: inferno, or RdBu_r for signed maps]",
+    help="A matplotlib colour map, such as hot.  [default: inferno, or RdBu_r for signed maps]",
 )
 
 
 def model_options(command: Command) -> Command:
-    """The options that say which model, and how it is loaded."""
+    """Add the options that choose the model and its loading."""
     return _model_option(_backend_option(load_options(command)))
 
 
 def load_options(command: Command) -> Command:
-    """The options that say how a model is loaded, handed on as one argument, `loading`."""
+    """Add the options for loading a model, which become one argument, `loading`."""
 
     @functools.wraps(command)
     def gathered(
@@ -143,7 +144,7 @@ def load_options(command: Command) -> Command:
 
 @contextmanager
 def in_words(words: Mapping[str, str]) -> Iterator[None]:
-    """Let errors call options as they are called on the command line."""
+    """Replace Python names of options in errors by those of the command line."""
     from xaimaps.errors import XaimapsError
 
     try:
@@ -154,7 +155,7 @@ def in_words(words: Mapping[str, str]) -> Iterator[None]:
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read NAME=VALUE pairs; a value is a Python literal, or else text."""
+    """Parse NAME=VALUE pairs; a value is a Python literal, otherwise text."""
     from xaimaps.errors import MethodError
 
     found = {}
@@ -167,13 +168,15 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read NAME=VALUE pairs as options of a method."""
+    """Parse NAME=VALUE pairs as options of a method."""
     from xaimaps.errors import MethodError
 
     found = parse_pairs(pairs)
     for name in found:
         if name in TAKEN:
-            raise MethodError(f"{name!r} is no method's option; see `xaimaps explain --help`")
+            raise MethodError(
+                f"an option must be one of a method, got {name!r}; see `xaimaps explain --help`"
+            )
     return found
 
 
@@ -188,7 +191,7 @@ def _literal(text: str) -> Any:
 
 
 def parse_targets(texts: Sequence[str]) -> TargetSpec | None:
-    """Read the values of `--target`, of which several are explained at once."""
+    """Parse the values of `--target`; several become one target."""
     from xaimaps.targets import parse_target, several
 
     targets = [parse_target(text) for text in texts]
@@ -198,18 +201,18 @@ def parse_targets(texts: Sequence[str]) -> TargetSpec | None:
 
 
 def parse_methods(texts: Sequence[str]) -> list[str]:
-    """Read the values of `--method`, each of which may be names with commas between."""
+    """Parse the values of `--method`, each a comma-separated list."""
     names = [name.strip() for text in texts for name in text.split(",")]
     return list(dict.fromkeys(names))
 
 
 def parse_layer(names: tuple[str, ...]) -> str | tuple[str, ...] | None:
-    """Read the values of `--layer`: none, one, or several to be fused."""
+    """Parse the values of `--layer`: none, one, or several to fuse."""
     return names[0] if len(names) == 1 else names or None
 
 
 def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
-    """Those of the methods `names` that this model and backend can do."""
+    """Return the methods among `names` that the model and backend support."""
     from xaimaps.errors import XaimapsError
     from xaimaps.methods import METHODS
 

@@ -1,4 +1,4 @@
-"""`xaimaps parity`: do all frameworks agree on a model, and if not, where do they part?"""
+"""`xaimaps parity`: compare a model between frameworks, and find where they diverge."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--with", "others", multiple=True, metavar="MODEL",
-              help="Another file of the same network, to compare with MODEL; nothing is converted "
-              "then.")  # fmt: skip
+              help="Another file of the same network to compare with MODEL; disables "
+              "conversion.")  # fmt: skip
 @click.option("-b", "--backend", "backends", multiple=True,
-              help="Only this backend; may be given several times.  [default: all that take the "
+              help="Only this backend; may be given several times.  [default: all that can run the "
               "model]")  # fmt: skip
 @load_options
 @method_option(", ".join(DEFAULT_METHODS))
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 @layer_option
 @options_option
 @click.option("--tolerance", "tolerances", multiple=True, metavar="NAME=VALUE",
-              help="Another bound than the promised one, for input, layer, logits, gradient or a "
-              "method: the smallest cosine of gradients, the largest difference of all "
-              "else.")  # fmt: skip
+              help="A tolerance that replaces the default, for input, layer, logits, gradient or "
+              "a method: the smallest cosine for gradients, otherwise the largest "
+              "difference.")  # fmt: skip
 @size_option
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), default=None,
-              help="Write a page with the maps side by side.")  # fmt: skip
+              help="Write an HTML page with the maps side by side.")  # fmt: skip
 @json_option
 def parity(
     model: str,
@@ -68,8 +68,8 @@ def parity(
 ) -> None:
     """Compare MODEL on PICTURES between all installed frameworks.
 
-    A Keras model runs in TensorFlow and, converted to ONNX, in ONNX Runtime and JAX; an ONNX file
-    in both of these. Exit status 1 tells that they differ by more than is promised.
+    A Keras model runs in TensorFlow and, converted to ONNX, in ONNX Runtime and JAX. An ONNX file
+    runs in ONNX Runtime and JAX. Exit status 1 means that a difference exceeds its tolerance.
     """
     from xaimaps._images.open import find_pictures
     from xaimaps._results.atomic import prepare_folder
@@ -99,18 +99,18 @@ def parity(
 
 def _one_layer(layers: tuple[str, ...]) -> str | None:
     if len(layers) > 1:
-        raise click.UsageError(f"parity compares at one layer, got {', '.join(layers)}")
+        raise click.UsageError(f"parity takes one --layer, got {', '.join(layers)}")
     return layers[0] if layers else None
 
 
 def _models(
     model: str, others: tuple[str, ...], backends: tuple[str, ...], loading: dict[str, Any]
 ) -> dict[str, Backend]:
-    """The backends of the model, and of others beside it under the names of their files."""
+    """Load the model and the other files, which are named after their files."""
     from xaimaps.parity import routes
 
     models = routes(model, backends, convert=not others, **loading)
-    own = {"weights", "allow_unsafe"}  # of MODEL alone
+    own = {"weights", "allow_unsafe"}  # apply to MODEL only
     shared = {name: value for name, value in loading.items() if name not in own}
     for other, label in zip(others, _labels(others), strict=True):
         for name, backend in routes(other, backends, convert=False, **shared).items():
@@ -119,9 +119,9 @@ def _models(
 
 
 def _labels(others: tuple[str, ...]) -> list[str]:
-    """What the report calls each other file: its name, or all of its path where that is taken."""
+    """Return the name of each other file, or its path if the name is not unique."""
     if len(set(others)) < len(others):
-        raise click.UsageError("--with names the same file twice")
+        raise click.UsageError("--with must name each file once, got one twice")
     names = [Path(other).name for other in others]
     return [
         name if names.count(name) == 1 else other for name, other in zip(names, others, strict=True)
@@ -129,7 +129,7 @@ def _labels(others: tuple[str, ...]) -> list[str]:
 
 
 def _tolerances(pairs: tuple[str, ...]) -> dict[str, Tolerance]:
-    """Read NAME=VALUE pairs; each keeps its measure and gets another bound."""
+    """Parse NAME=VALUE pairs; each replaces the bound of a tolerance."""
     from xaimaps.errors import MethodError
     from xaimaps.parity import promised
 

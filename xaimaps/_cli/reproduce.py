@@ -1,4 +1,4 @@
-"""`xaimaps reproduce`: run a manifest again, and compare the maps."""
+"""`xaimaps reproduce`: recompute the maps of a manifest, and compare them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("-m", "--model", default=None, help="The model's file, if it is not where it was.")
+@click.option("-m", "--model", default=None, help="The model's file, if it has moved.")
 @unsafe_option
 @click.option("--tolerance", default=1e-4, show_default=True, type=click.FloatRange(0),
               help="The largest difference of a map, relative to its largest value.")  # fmt: skip
@@ -32,9 +32,9 @@ def reproduce(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Run MANIFEST again, and tell whether the maps are the same.
+    """Recompute the maps of MANIFEST, and compare them with the stored ones.
 
-    Exit status 1 tells that they differ by more than the tolerance.
+    Exit status 1 means that a map differs by more than the tolerance.
     """
     from xaimaps._reproduce import reproduce as run
 

@@ -1,1 +1,1 @@
-"""Pictures: from a file to pixels, and from pixels to a model's input."""
+"""Pictures: reading files, and preprocessing pixels for a model."""

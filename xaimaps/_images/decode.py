@@ -1,7 +1,7 @@
-"""From the bytes of a picture file to RGB pixels; whatever Pillow raises becomes one sentence.
+"""Decode the bytes of a picture file to RGB pixels; Pillow's exceptions become one sentence.
 
 Alpha is composited on white. Sixteen-bit and floating-point values are scaled, never clipped.
-Colour profiles are not applied: CMYK and LAB are converted by Pillow's own formulas.
+Colour profiles are not applied: Pillow's own formulas convert CMYK and LAB.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""What is read; none of these starts another program, as PostScript would."""
+"""The supported formats; none of them starts another program, as PostScript would."""
 
 _REMEDY = f"give one of {', '.join(FORMATS)}"
 _ORIENTATION = 0x0112
@@ -46,9 +46,9 @@ _TORN = ("truncated", "broken data", "unexpected end", "incomplete", "requires a
 
 
 def undecoded(source: str, data: bytes) -> Image.Image:
-    """Read the header only.
+    """Read only the header.
 
-    `Image.open` would do the same, but compares the size with a limit of the whole process.
+    `Image.open` would do the same, but checks the size against a limit of the whole process.
     """
     from PIL import Image
 
@@ -57,7 +57,7 @@ def undecoded(source: str, data: bytes) -> Image.Image:
         factory, accept = Image.OPEN[name]
         if accept and accept(data[:16]) is True:
             return factory(io.BytesIO(data), "")
-    raise problem(source, f"no supported image (detected: {_detected(data)})", _REMEDY)
+    raise problem(source, f"an unsupported file (detected: {_detected(data)})", _REMEDY)
 
 
 def _detected(data: bytes) -> str:
@@ -75,7 +75,7 @@ def _detected(data: bytes) -> str:
 def convert(
     source: str, image: Image.Image, max_pixels: int
 ) -> tuple[Pixels, str, tuple[str, ...]]:
-    """Decode an image; returns its pixels, its own mode and the notes."""
+    """Decode an image, and return its pixels, its own mode and notes."""
     mode, notes = image.mode, list[str]()
     _check_size(source, image.size, max_pixels)
     if not mode.startswith("I;16") and ";16" in str(getattr(image, "tile", "")):
@@ -91,9 +91,9 @@ def convert(
 def _check_size(source: str, size: tuple[int, int], most: int) -> None:
     if size[0] * size[1] > most:
         raise InputImageError(
-            f"expected at most {most / 1e6:g} megapixels, got {size[0] * size[1] / 1e6:g} "
-            f"({size[0]} x {size[1]}) in {source!r}; scale it down or raise the limit with "
-            "max_pixels= or --max-pixels"
+            f"{source!r} must have at most {most / 1e6:g} megapixels, got "
+            f"{size[0] * size[1] / 1e6:g} ({size[0]} x {size[1]}); scale it down or raise the "
+            "limit with max_pixels= or --max-pixels"
         )
 
 
@@ -105,7 +105,7 @@ def _eight_bit(image: Image.Image, notes: list[str]) -> Pixels:
 
 
 def on_white(rgba: Pixels, notes: list[str]) -> Pixels:
-    """Composite `(H, W, 4)` on white, rounded; 255 * 255 + 127 still fits in 16 bits."""
+    """Composite `(H, W, 4)` on white, rounded; 255 * 255 + 127 fits into 16 bits."""
     alpha = rgba[..., 3:].astype(np.uint16)
     if alpha.min() == 255:
         return np.ascontiguousarray(rgba[..., :3])
@@ -115,7 +115,7 @@ def on_white(rgba: Pixels, notes: list[str]) -> Pixels:
 
 
 def _deep(source: str, image: Image.Image) -> Pixels:
-    """Scale one deep channel, 0 to 65535 or (mode F) 0 to 1, to grey pixels."""
+    """Scale one 16-bit channel, or floating point from 0 to 1, to grey pixels."""
     values, top = np.asarray(image), 1 if image.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= top):  # false for NaN as well
         found = f"{values.min():g} to {values.max():g}"
@@ -141,10 +141,10 @@ def grey_to_rgb(values: Pixels) -> Pixels:
 
 
 def _oriented(pixels: Pixels, image: Image.Image, notes: list[str]) -> Pixels:
-    """Turn pixels by the EXIF orientation (a TIFF's is applied, and removed, by Pillow)."""
+    """Rotate or mirror pixels by the EXIF orientation; Pillow applies and removes a TIFF's."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # whatever Pillow makes of damaged bytes: the pixels are sound
+    except Exception:  # damaged EXIF may raise anything; the pixels are valid
         notes.append("unreadable EXIF ignored")
         return pixels
     if value not in range(1, 9):
@@ -160,7 +160,7 @@ def _note_frames(image: Image.Image, notes: list[str]) -> None:
     frame = image.tell() + 1
     try:
         count = getattr(image, "n_frames", 1)
-    except Exception:  # a later frame is damaged: this one is decoded
+    except Exception:  # a later frame is damaged, but this one is decoded
         notes.append(f"frame {frame}, a later one is damaged")
         return
     if count > 1:
@@ -168,7 +168,7 @@ def _note_frames(image: Image.Image, notes: list[str]) -> None:
 
 
 class _Quiet:
-    """Silences Pillow's warnings while any thread decodes, as the filters are the process's."""
+    """Silence Pillow's warnings while any thread decodes, as warning filters are global."""
 
     def __init__(self) -> None:
         self._lock, self._users = threading.Lock(), 0
@@ -193,7 +193,7 @@ _quiet = _Quiet()
 
 @contextmanager
 def pillow_errors(source: str) -> Iterator[None]:
-    """Turn whatever a decoder raises, memory errors included, into one sentence."""
+    """Turn any exception of a decoder, including memory errors, into one sentence."""
     try:
         with _quiet:
             yield
@@ -205,13 +205,13 @@ def pillow_errors(source: str) -> Iterator[None]:
 
 def _undecodable(source: str, error: Exception) -> InputImageError:
     text = " ".join(str(error).split()) or type(error).__name__
-    if type(error).__name__ == "DecompressionBombError":  # some decoders check on their own
-        return problem(source, f"one over Pillow's own limit ({text})", "scale it down")
+    if type(error).__name__ == "DecompressionBombError":  # some decoders have their own check
+        return problem(source, f"one above Pillow's own limit ({text})", "scale it down")
     torn = isinstance(error, (EOFError, struct.error)) or any(w in text.lower() for w in _TORN)
     got = "a truncated or damaged one" if torn else "one that cannot be decoded"
     return problem(source, f"{got} ({text})", "save or download it again")
 
 
 def problem(source: str, got: str, remedy: str) -> InputImageError:
-    """The error for a source that is no readable picture: what it is, and what to do."""
-    return InputImageError(f"expected a picture in {source!r}, got {got}; {remedy}")
+    """Make the error for a source that is not a readable picture."""
+    return InputImageError(f"{source!r} must be a picture, got {got}; {remedy}")

@@ -1,4 +1,4 @@
-"""Pictures from files, arrays and Pillow images: RGB, displayed orientation, or one clear error.
+"""Open pictures from files, arrays and Pillow images, as RGB in the displayed orientation.
 
 Only regular files are opened, and each is read once.
 """
@@ -34,7 +34,7 @@ Array = np.ndarray[Any, Any]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""What `find_pictures` takes for a picture, in small or capital letters."""
+"""The suffixes of pictures in a folder, in lower or upper case."""
 
 _LEAST_BYTES_LIMIT = 2**30
 _KINDS = {
@@ -52,10 +52,10 @@ class Picture:
 
     Attributes:
         pixels: `(H, W, 3)` uint8, RGB.
-        source: the path as given; "<array>" or "<image>" if it was none.
-        sha256: of the bytes the pixels were decoded from; empty without a file.
+        source: the path as given; "<array>" or "<image>" without a path.
+        sha256: of the file's bytes; empty without a file.
         mode: the file's own mode, such as "RGB", "I;16" or "CMYK"; an array's dtype.
-        notes: what was done or left out, such as "frame 1 of 12".
+        notes: conversions and omissions, such as "frame 1 of 12".
     """
 
     pixels: Pixels
@@ -73,14 +73,14 @@ def open_picture(
     Args:
         source: a regular file; a Pillow image; or an array `(H, W)` or `(H, W, 1|3|4)`, uint8,
             bool or floating point in 0 to 1.
-        max_pixels: the most pixels (width times height) that are decoded; for files and images.
+        max_pixels: the largest number of pixels (width times height) of a file or image.
 
     Returns:
-        The picture; of an animation or a file of many pages, the first one.
+        The picture; the first frame of an animation, or the first page of a file of several.
 
     Raises:
         InputImageError: if the file or the image cannot be read, is damaged or too large.
-        ArrayInputError: if the array is none of the above.
+        ArrayInputError: if the array has another shape, type or range.
     """
     if isinstance(source, (str, os.PathLike)):
         return _from_file(os.fspath(source), max_pixels)
@@ -93,14 +93,14 @@ def find_pictures(paths: Iterable[Path], *, follow_symlinks: bool = False) -> li
     """Replace each folder by the pictures in it, sorted by name, without its subfolders.
 
     Args:
-        paths: files, which stay as they are (there or not), and folders.
-        follow_symlinks: take links that lead out of their folder.
+        paths: files, which are returned unchanged even if they do not exist, and folders.
+        follow_symlinks: accept links to files outside of their folder.
 
     Returns:
         The pictures, each once, in the order given.
 
     Raises:
-        InputImageError: if a folder has no picture, cannot be read or has a link leading out.
+        InputImageError: if a folder has no picture, cannot be read or has a link to outside.
     """
     found = (
         picture
@@ -114,13 +114,14 @@ def _in_folder(folder: Path, follow_symlinks: bool) -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        got = f"a folder that cannot be read ({error.strerror})"
-        raise problem(str(folder), got, "change its permissions") from error
+        raise InputImageError(
+            f"cannot read the folder {str(folder)!r} ({error.strerror}); change its permissions"
+        ) from error
     pictures = [e for e in entries if _looks_like_picture(e)]
     if not pictures:
         raise InputImageError(
-            f"no images found under {str(folder)!r}, looked for {' '.join(SUFFIXES)}; "
-            "name the files, or a folder that holds them itself"
+            f"no pictures in {str(folder)!r} ({' '.join(SUFFIXES)}); name the files, or the folder "
+            "that directly contains them"
         )
     for link in [] if follow_symlinks else pictures:
         _refuse_leaving(link, folder)
@@ -136,7 +137,7 @@ def _refuse_leaving(path: Path, folder: Path) -> None:
     target = Path(os.path.realpath(path))
     if path.is_symlink() and not target.is_relative_to(os.path.realpath(folder)):
         raise problem(
-            str(path), f"a link out of its folder, to {str(target)!r}", "pass --follow-symlinks"
+            str(path), f"a link out of its folder to {str(target)!r}", "pass --follow-symlinks"
         )
 
 
@@ -153,7 +154,7 @@ def _from_image(image: Image.Image, max_pixels: int) -> Picture:
 
     if not isinstance(image, Image.Image):
         raise InputImageError(
-            f"expected a path, a Pillow image or an array, got {type(image).__name__}; "
+            f"a picture must be a path, a Pillow image or an array, got {type(image).__name__}; "
             "convert it to one of these"
         )
     with pillow_errors("<image>"):
@@ -162,11 +163,11 @@ def _from_image(image: Image.Image, max_pixels: int) -> Picture:
 
 
 def _read(source: str, most: int) -> bytes:
-    """The bytes of a regular file; anything else is named and never opened, as a pipe blocks."""
+    """Read a regular file; anything else is refused without opening it, as a pipe would block."""
     try:
         status = os.stat(source)  # noqa: PTH116 - `source` keeps the user's spelling
         if not stat.S_ISREG(status.st_mode):
-            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
             raise problem(source, kind, "give the path of a picture file")
         if status.st_size > most:
             raise problem(
@@ -178,7 +179,9 @@ def _read(source: str, most: int) -> bytes:
     except FileNotFoundError as error:
         raise InputImageError(_missing(source)) from error
     except (OSError, ValueError) as error:
-        raise problem(source, _why_unreadable(source, error), "check the path") from error
+        raise InputImageError(
+            f"cannot read {source!r} ({_why_unreadable(error)}); check the path"
+        ) from error
     if not data:
         raise problem(source, "an empty file", "save or download it again")
     return data
@@ -191,7 +194,7 @@ def _missing(source: str) -> str:
     return f"no such file: {source!r}; check the path"
 
 
-def _why_unreadable(source: str, error: OSError | ValueError) -> str:
+def _why_unreadable(error: OSError | ValueError) -> str:
     code = error.errno if isinstance(error, OSError) else None
     if code == errno.ELOOP:
         return "a loop of symbolic links"
@@ -216,7 +219,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         advice = "move the channels last, with numpy.moveaxis(array, 0, -1)"
     raise ArrayInputError(
-        f"expected an array (H, W) or (H, W, 1, 3 or 4) with pixels, got shape {shape}; {advice}"
+        f"a picture's array must be (H, W) or (H, W, 1, 3 or 4), got shape {shape}; {advice}"
     )
 
 
@@ -227,12 +230,12 @@ def _array_values(array: Array) -> Pixels:
         return array * np.uint8(255)
     if not np.issubdtype(array.dtype, np.floating):
         raise ArrayInputError(
-            f"expected uint8, bool or floating point in 0 to 1, got {array.dtype}; "
+            f"a picture's array must be uint8, bool or floating point, got {array.dtype}; "
             "scale the values to 0 to 255 and convert to uint8"
         )
     if not (array.min() >= 0 and array.max() <= 1):  # false for NaN as well
         raise ArrayInputError(
-            f"expected floating point in 0 to 1, got {array.min():g} to {array.max():g}; "
-            "scale it to 0 to 1, and fill what is NaN"
+            f"a floating-point picture must be from 0 to 1, got {array.min():g} to "
+            f"{array.max():g}; scale it to 0 to 1, and replace NaN"
         )
     return scaled(array, 1)

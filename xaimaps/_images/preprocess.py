@@ -1,4 +1,4 @@
-"""From a picture to a model's input, and back: five presets and what they are made of."""
+"""`Preprocess`: conversion of pictures to a model's input and back, with five presets."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _MOST_PADDED_PIXELS = 256_000_000
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes a model's input: view (crop or pad), resize, then `values`.
+    """The conversion of a picture to a model's input: crop or pad, resize, then `values`.
 
     Attributes:
-        name: what users call it.
+        name: the name of the preset.
         scale: factor on the pixels (0 to 255), applied first.
         mean: subtracted after `scale`, in the model's channel order.
         std: divisor after `mean`, in the model's channel order.
         channels: the model's channel order; pictures are RGB.
-        fit: how a picture of another aspect ratio gets the model's: cut, stretched or with black
-            bars.
-        crop_fraction: for "crop", the kept part of the largest centred box (0.875 is 224/256).
-        interpolation: the filter of the one resize; all but "nearest" are antialiased.
+        fit: how to change the aspect ratio: "crop", "stretch", or "pad" with black bars.
+        crop_fraction: for "crop", the fraction of the largest centred box to keep (0.875 is
+            224/256).
+        interpolation: the filter of the resize; all except "nearest" are antialiased.
     """
 
     name: str
@@ -51,17 +51,17 @@ class Preprocess:
         _choice("interpolation", self.interpolation, get_args(Interpolation))
         if not 0 < self.crop_fraction <= 1:
             raise ArrayInputError(
-                f"expected `crop_fraction` above 0 and up to 1, got {self.crop_fraction}; "
+                f"`crop_fraction` must be above 0 and up to 1, got {self.crop_fraction}; "
                 "1 keeps the whole centred box"
             )
         if self.scale == 0 or 0 in self.std:
             raise ArrayInputError(
-                f"expected `scale` and `std` without zeros, got {self.scale} and {self.std}; "
+                f"`scale` and `std` must not be zero, got {self.scale} and {self.std}; "
                 "1 leaves the values as they are"
             )
 
     def values(self, pixels: np.ndarray[Any, Any]) -> Floats:
-        """Turn RGB pixels into a model's values, `(x * scale - mean) / std` in float32.
+        """Convert RGB pixels to input values, `(x * scale - mean) / std` in float32.
 
         Args:
             pixels: `(..., 3)`, RGB, 0 to 255.
@@ -79,10 +79,10 @@ class Preprocess:
         return result
 
     def inverse(self, array: np.ndarray[Any, Any]) -> Pixels:
-        """Turn a model's input back into pixels, rounded and clipped to 0 to 255.
+        """Convert a model's input back to pixels, rounded and clipped to 0 to 255.
 
         Args:
-            array: `(..., 3)`, as `values` gives it.
+            array: `(..., 3)`, as returned by `values`.
 
         Returns:
             `(..., 3)` uint8, RGB.
@@ -93,13 +93,13 @@ class Preprocess:
         _check_channels(array)
         x = np.asarray(array, np.float64)
         if not np.isfinite(x).all():
-            raise ArrayInputError("expected finite input values, got NaN or infinity; mask them")
+            raise ArrayInputError("`array` must be finite, got NaN or infinity; mask those values")
         pixels = (x * np.asarray(self.std) + np.asarray(self.mean)) / self.scale
         shown: Pixels = np.clip(np.rint(self._ordered(pixels)), 0, 255).astype(np.uint8)
         return shown
 
     def view(self, picture_pixels: Pixels, size: tuple[int, int]) -> Pixels:
-        """Show what of a picture the model gets, at the picture's own resolution.
+        """Return the part of a picture that the model sees, at the picture's own resolution.
 
         Args:
             picture_pixels: `(H, W, 3)` uint8.
@@ -109,7 +109,7 @@ class Preprocess:
             `(h, w, 3)` uint8: the crop, the whole picture ("stretch") or the padded one ("pad").
 
         Raises:
-            ArrayInputError: if the pixels are no uint8 `(H, W, 3)`.
+            ArrayInputError: if the pixels are not uint8 `(H, W, 3)`.
             InputImageError: if the picture is too elongated to be padded.
         """
         _check_picture(picture_pixels, size)
@@ -121,7 +121,7 @@ class Preprocess:
         return picture_pixels[top : top + height, left : left + width]
 
     def __call__(self, picture_pixels: Pixels, size: tuple[int, int]) -> Floats:
-        """Turn a picture into one input: `view`, one resize, `values`.
+        """Convert a picture to one input: `view`, one resize, `values`.
 
         Args:
             picture_pixels: `(H, W, 3)` uint8, RGB.
@@ -136,7 +136,7 @@ class Preprocess:
         return self.prepared(self.view(picture_pixels, size), size)
 
     def prepared(self, view: Pixels, size: tuple[int, int]) -> Floats:
-        """Turn what `view` shows into one input: one resize, `values`.
+        """Convert the result of `view` to one input: one resize, `values`.
 
         Args:
             view: `(h, w, 3)` uint8, RGB.
@@ -148,19 +148,19 @@ class Preprocess:
         return self.values(_resized(view, size, self.interpolation))
 
     def _ordered(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Swap RGB and BGR where the model's order is BGR: its own inverse."""
+        """Swap RGB and BGR if the model's order is BGR."""
         return pixels[..., ::-1] if self.channels == "BGR" else pixels
 
 
 def crop_box(
     shape: tuple[int, int], size: tuple[int, int], fraction: float
 ) -> tuple[int, int, int, int]:
-    """Find the centred largest box of the target's aspect ratio, times `fraction`.
+    """Return the largest centred box of the aspect ratio of `size`, scaled by `fraction`.
 
     Args:
         shape: the picture's height and width.
-        size: the target's height and width.
-        fraction: the part of the box that is kept, above 0 and up to 1.
+        size: the model's height and width.
+        fraction: the fraction of the box to keep, above 0 and up to 1.
 
     Returns:
         Top, left, height and width in the picture's pixels; at least 1 x 1.
@@ -171,10 +171,10 @@ def crop_box(
 
 
 def get_preprocess(name: str | Preprocess) -> Preprocess:
-    """Return a preset by its name; a `Preprocess` comes back as it is.
+    """Return a preset by its name; a `Preprocess` is returned unchanged.
 
     Raises:
-        ArrayInputError: if there is no such preset; the message names all and the nearest.
+        ArrayInputError: if there is no such preset.
     """
     if isinstance(name, Preprocess):
         return name
@@ -186,14 +186,14 @@ def _choice(what: str, got: object, names: tuple[str, ...]) -> None:
     if isinstance(got, str) and got in names:
         return
     raise ArrayInputError(
-        f"expected `{what}` to be one of {', '.join(names)}, got {got!r}{nearest(str(got), names)}"
+        f"`{what}` must be one of {', '.join(names)}, got {got!r}{nearest(str(got), names)}"
     )
 
 
 def _check_channels(pixels: np.ndarray[Any, Any]) -> None:
     if pixels.ndim == 0 or pixels.shape[-1] != 3:
         raise ArrayInputError(
-            f"expected three channels on the last axis, got shape {pixels.shape}; "
+            f"the last axis must be three channels, got shape {pixels.shape}; "
             "convert to RGB, channels last"
         )
 
@@ -201,23 +201,25 @@ def _check_channels(pixels: np.ndarray[Any, Any]) -> None:
 def _check_picture(pixels: np.ndarray[Any, Any], size: tuple[int, int]) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ArrayInputError(
-            f"expected uint8 pixels (H, W, 3), got {pixels.dtype} {pixels.shape}; "
+            f"pixels must be uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}; "
             "use open_picture(...).pixels"
         )
     if min(size) < 1:
-        raise ArrayInputError(f"expected a height and a width of at least 1, got {size}; name both")
+        raise ArrayInputError(
+            f"`size` must be a height and a width of at least 1, got {size}; give both"
+        )
 
 
 def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """The picture in the middle of the smallest black one of the target's aspect ratio."""
+    """Centre the picture in the smallest black one of the aspect ratio of `size`."""
     unit = max(pixels.shape[0] / size[0], pixels.shape[1] / size[1])
     height, width = (
         max(got, round(side * unit)) for got, side in zip(pixels.shape, size, strict=False)
     )
     if height * width > _MOST_PADDED_PIXELS:
         raise InputImageError(
-            f"expected a picture that can be padded, got {pixels.shape[:2]}, which would become "
-            f"{(height, width)}; use fit='crop' or 'stretch'"
+            f"a padded picture must have at most {_MOST_PADDED_PIXELS / 1e6:g} megapixels, got "
+            f"{(height, width)} for one of {pixels.shape[:2]}; use fit='crop' or 'stretch'"
         )
     top, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
     padded = np.zeros((height, width, 3), np.uint8)
@@ -247,4 +249,4 @@ PRESETS: Mapping[str, Preprocess] = MappingProxyType(
         )
     }
 )
-"""The presets by name: keras.applications' own modes, and "unit" (0 to 1) and "raw" (0 to 255)."""
+"""The presets by name: the modes of keras.applications, "unit" (0 to 1) and "raw" (0 to 255)."""

@@ -1,1 +1,1 @@
-"""What an explanation is: maps, pictures of them, and files."""
+"""Results: maps, pictures of maps, and files."""

@@ -1,4 +1,4 @@
-"""Output files: written whole or not at all, under names every file system takes."""
+"""Atomic writing of output files, under names that are valid on every file system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from xaimaps.errors import OutputError
 
-# Names may have 255 bytes: this leaves room for what callers append ("-overlay.png").
+# Names may have 255 bytes: this leaves room for suffixes such as "-overlay.png".
 _STEM_BYTES = 180
 # ... and this for the dot, the 32 digits and ".part" of a temporary name.
 _TEMP_BYTES = 200
@@ -22,11 +22,11 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff%/\\:*?"<>|]|^[-.]|[. ]$'
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that `path` holds the old content or the whole new one, never a part.
+    """Write a file so that `path` has either its old content or all of the new content.
 
     Args:
-        path: the file to make or to replace; its folder must exist.
-        write: called once with a binary file to write into.
+        path: the file to create or replace; its folder must exist.
+        write: called once with a binary file to write to.
 
     Raises:
         OutputError: if the file cannot be written (full disk, no permission, `path` is a folder).
@@ -45,34 +45,34 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def prepare_folder(path: Path) -> Path:
-    """Make an output folder, with its parents, unless it is there; returns `path`.
+    """Create an output folder and its parents if needed, and return `path`.
 
     Raises:
-        OutputError: if `path` is a file, cannot be made or cannot be written to.
+        OutputError: if `path` is a file, cannot be created or cannot be written to.
     """
     with _output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(
-            f"expected a writable output folder, got {str(path)!r}, which may not be written to; "
-            "choose another folder or change its permissions"
+            f"the output folder must be writable, got {str(path)!r}; choose another folder or "
+            "change its permissions"
         )
     return path
 
 
 def safe_stem(name: str, taken: set[str]) -> str:
-    """Turn an input's name into a distinct name that every file system takes.
+    """Turn an input's name into a distinct name that is valid on every file system.
 
     Unsafe characters become `%` and the hexadecimal of their bytes, so that
-    `urllib.parse.unquote(stem, errors="surrogateescape")` gives the name back, unless it was cut
-    (above 180 bytes) or is equal to a taken one up to case: those end in a hash of the name.
+    `urllib.parse.unquote(stem, errors="surrogateescape")` returns the name. Names above 180 bytes
+    are cut; cut names, and names equal to a taken one up to case, end in a hash of the name.
 
     Args:
-        name: the input's name, any text (a slash is a character like another).
-        taken: the names given so far, in the form they are compared in; the new one is added.
+        name: the input's name, any text (a slash has no special meaning).
+        taken: the names used so far, in normalised form; the new one is added.
 
     Returns:
-        The output name, to append a suffix to; at most 189 bytes, plus a number for equal names.
+        The output name without suffix; at most 189 bytes, plus a number for equal names.
     """
     stem = _UNSAFE.sub(_percent, name) or "_"
     tag = hashlib.sha256(_bytes(name)).hexdigest()[:8]
@@ -83,7 +83,7 @@ def safe_stem(name: str, taken: set[str]) -> str:
         if key not in taken:
             taken.add(key)
             return candidate
-    raise AssertionError("unreachable: the candidates have no end")
+    raise AssertionError("unreachable: there are infinitely many candidates")
 
 
 def _candidates(stem: str, tag: str) -> Iterator[str]:
@@ -97,10 +97,10 @@ def _candidates(stem: str, tag: str) -> Iterator[str]:
 
 
 def _bytes(text: str) -> bytes:
-    """The text's bytes; undecodable bytes of a file name as they were."""
+    """Encode text; undecodable bytes of a file name stay as they were."""
     try:
         return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
+    except UnicodeEncodeError:  # a surrogate that encodes no byte
         return text.encode("utf-8", "surrogatepass")
 
 
@@ -109,7 +109,7 @@ def _percent(match: re.Match[str]) -> str:
 
 
 def _cut(stem: str) -> str:
-    """The first bytes of a stem, without half a character or half a `%XX`."""
+    """Cut a stem without splitting a character or a `%XX`."""
     text = stem.encode()[:_STEM_BYTES].decode(errors="ignore")
     return re.sub(r"%[0-9A-F]?$", "", text)
 
@@ -142,7 +142,7 @@ def _output_errors(path: Path) -> Iterator[None]:
 
 def _sentence(path: Path, error: OSError) -> str:
     reasons: dict[type[OSError], str] = {
-        FileNotFoundError: "its folder does not exist; make it first",
+        FileNotFoundError: "its folder does not exist; create it first",
         FileExistsError: "it exists and is not a folder; choose another name",
         IsADirectoryError: "it is a folder; choose another name",
         NotADirectoryError: "a part of its path is a file; choose another folder",
@@ -150,4 +150,4 @@ def _sentence(path: Path, error: OSError) -> str:
     }
     detail = error.strerror or str(error) or type(error).__name__
     reason = reasons.get(type(error), f"the system said {detail!r}; free space or write elsewhere")
-    return f"expected to write {str(path)!r}, but {reason}"
+    return f"cannot write {str(path)!r}: {reason}"

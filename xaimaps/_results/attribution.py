@@ -1,4 +1,4 @@
-"""`Attribution`: raw maps, all that it takes to reproduce them, and pictures on request."""
+"""`Attribution`: raw maps, the settings that reproduce them, and pictures on request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Seconds(NamedTuple):
-    """How long it took, compilation apart."""
+    """The time of compilation and of computation."""
 
     compile: float
     run: float
@@ -39,10 +39,10 @@ class Display(NamedTuple):
 
 
 def displays_of(row: Method, maps: Array) -> tuple[Display, ...]:
-    """How the maps of each image are drawn, whatever other images are in its batch.
+    """Return the display of each image, independent of the other images of its batch.
 
-    A class activation map below zero only lacks evidence, while a negative gradient is
-    evidence against; and gradients have outliers that would leave the rest dark.
+    Negative values of a class activation map only mean a lack of evidence, while a negative
+    gradient is evidence against. Gradients have outliers, which would leave the rest dark.
     """
     if row.is_relative:
         return (Display(False, 100, relative=True),) * len(maps)
@@ -53,7 +53,7 @@ def displays_of(row: Method, maps: Array) -> tuple[Display, ...]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class of the model's answer; the probability is a softmax or sigmoid of the scores."""
+    """One class of a prediction; the probability is a softmax or sigmoid of the scores."""
 
     index: int
     label: str
@@ -63,29 +63,29 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """What a method found for a batch of images.
+    """The maps of a method for a batch of images.
 
     Attributes:
         maps: raw values, `(N, h, w)` float32 at the method's own resolution; `(N, K, h, w)` for
-            K targets; a channel axis at the end where the method was told to keep it.
-        scores: the model's outputs, `(N, classes)`: logits where it ends in a softmax.
-        target: what was explained, which prints as text.
-        classes: the class of each map, `(N,)` or `(N, K)`; None where the target is no class.
-        target_scores: the score that each map explains, `(N,)` or `(N, K)`; None where the target
+            K targets; with a channel axis at the end if the option `reduce` is None.
+        scores: the model's outputs, `(N, classes)`; logits if the model ends in a softmax.
+        target: the target, which prints as text.
+        classes: the class of each map, `(N,)` or `(N, K)`; None if the target is not a class.
+        target_scores: the score that each map explains, `(N,)` or `(N, K)`; None if the target
             is a Python function.
         method: the method's name.
         row: the method's row in the table.
-        display: how the maps of each image are drawn.
-        layers: the layer's name, or several; empty for a method that looks at the input.
-        options: the method's options, defaults included.
+        display: how the maps of each image are normalised for pictures.
+        layers: the layer's name, or several; empty for a method that explains the input.
+        options: the method's options, including defaults.
         backend: the backend's name.
-        model: what is known of the model.
-        seconds: how long compilation and computation took.
-        versions: of the packages that computed.
-        details: what else the method found, by name, `(N, ...)` or `(N, K, ...)`.
+        model: the metadata of the model.
+        seconds: the time of compilation and of computation.
+        versions: the versions of the packages that computed the maps.
+        details: other results of the method by name, `(N, ...)` or `(N, K, ...)`.
         is_several: whether the maps have an axis of K targets.
         input_size: height and width of the images.
-        pictures: what was explained, if it came as pictures.
+        pictures: the pictures, if pictures were explained.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8.
     """
 
@@ -114,34 +114,34 @@ class Attribution:
 
     @property
     def layer(self) -> str | None:
-        """The layer's name, or those of several; None for a method that looks at the input."""
+        """The names of the layers; None for a method that explains the input."""
         return " + ".join(self.layers) or None
 
     @property
     def count(self) -> int:
-        """How many maps an image has: K targets, or 1."""
+        """The number of maps of each image: K for K targets, otherwise 1."""
         return self.maps.shape[1] if self.is_several else 1
 
     def target_name(self, index: int = 0, k: int = 0) -> str:
-        """What map k of an image explains: the label of its class, or the target as text."""
+        """Return the label of the class that map k of an image explains, or the target as text."""
         if self.classes is not None:
             return self.label(int(np.atleast_1d(self.classes[index])[k]))
         return str(self.target.for_image(index).members[k])
 
     def label(self, index: int) -> str:
-        """The name of a class; its number where the labels are not known."""
+        """Return the name of a class, or its number if the labels are unknown."""
         labels = self.model.labels
         return labels[index] if labels is not None else f"class {index}"
 
     def top(self, count: int = 5, *, index: int = 0) -> list[Prediction]:
-        """The classes with the highest scores of one image, best first.
+        """Return the classes with the highest scores of one image, best first.
 
         Raises:
-            ArrayInputError: the outputs are not one row of classes for each image.
+            ArrayInputError: the outputs are not `(N, classes)`.
         """
         if self.scores.ndim != 2:
             raise ArrayInputError(
-                f"the top classes need outputs (N, classes), but these have shape "
+                f"outputs must be (N, classes) for the top classes, got shape "
                 f"{self.scores.shape}; read `scores` instead"
             )
         self._check_index(index, len(self))
@@ -151,7 +151,7 @@ class Attribution:
         return [Prediction(i, self.label(i), float(row[i]), float(probabilities[i])) for i in best]
 
     def _probabilities(self, row: Array) -> Array:
-        """What the model's own ending makes of a row of scores; of one alone, a sigmoid."""
+        """Apply the model's own softmax or sigmoid to a row of scores; a sigmoid to one score."""
         if self.model.ending == "sigmoid" or row.size == 1:
             return np.asarray(0.5 * (1 + np.tanh(row / 2)))
         powers = np.exp(row - row.max())
@@ -175,8 +175,8 @@ class Attribution:
         Args:
             index: which image.
             target: which of the K targets.
-            size: height and width; None for the view's, or the map's own where there is none.
-            colormap: a name of matplotlib's; None for inferno, or RdBu_r for signed maps.
+            size: height and width; None for the size of the view, or of the map without a picture.
+            colormap: a matplotlib name; None for inferno, or RdBu_r for signed maps.
         """
         from PIL import Image
 
@@ -192,8 +192,8 @@ class Attribution:
         Args:
             index: which image.
             target: which of the K targets.
-            alpha: how much of the map shows, 0 to 1, the same everywhere.
-            colormap: a name of matplotlib's; None for inferno, or RdBu_r for signed maps.
+            alpha: the weight of the map, 0 to 1, the same for all pixels.
+            colormap: a matplotlib name; None for inferno, or RdBu_r for signed maps.
 
         Raises:
             ArrayInputError: there is no picture, or the map still has its channels.
@@ -202,9 +202,7 @@ class Attribution:
 
         values = self._map(index, target)
         if not self.views:
-            raise ArrayInputError(
-                "an overlay needs a picture, but arrays were explained; use heatmap"
-            )
+            raise ArrayInputError("an overlay needs a picture, got only an array; use heatmap")
         view = self.views[index]
         colours = self._colours(index, values, view.shape[:2], colormap)
         return Image.fromarray(render.blend(view, colours, alpha))
@@ -212,7 +210,7 @@ class Attribution:
     def drawn(
         self, index: int = 0, *, target: int = 0, colormap: str | None = None
     ) -> tuple[Image.Image, Image.Image | None]:
-        """Draw a map's heat map and, where there is a picture, its overlay, rendering once."""
+        """Render a map once, and return its heat map and, if there is a picture, its overlay."""
         from PIL import Image
 
         heatmap = self.heatmap(index, target=target, colormap=colormap)
@@ -226,19 +224,19 @@ class Attribution:
         return render.heatmap(values, shape, colormap=colormap, **self.display[index]._asdict())
 
     def _map(self, index: int, target: int) -> Array:
-        """One map as `(h, w)`."""
+        """Return one map `(h, w)`."""
         self._check_index(index, len(self))
         self._check_index(target, self.count)
         values: Array = self._by_target()[index][target]
         if values.ndim != 2:
             raise ArrayInputError(
-                f"a picture needs a map (h, w), but this one has shape {values.shape}; choose "
-                "another `reduce` than None"
+                f"a map must be (h, w) to be drawn, got shape {values.shape}; choose a `reduce` "
+                "other than None"
             )
         return values
 
     def _by_target(self) -> Array:
-        """The maps with an axis of targets, of length 1 where there is one target."""
+        """Return the maps with an axis of targets, of length 1 for one target."""
         return self.maps if self.is_several else self.maps[:, None]
 
     def save(
@@ -251,9 +249,9 @@ class Attribution:
         """Write overlays, heat maps, raw maps and a manifest into a folder.
 
         Args:
-            folder: made if it does not exist.
+            folder: created if it does not exist.
             format: of the pictures: "png", "jpg" or "webp".
-            colormap: a name of matplotlib's; None for inferno, or RdBu_r for signed maps.
+            colormap: a matplotlib name; None for inferno, or RdBu_r for signed maps.
 
         Returns:
             The files, in the order of writing.

@@ -1,4 +1,4 @@
-"""The formats that pictures and figures are written in."""
+"""The file formats of pictures and figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """What Pillow calls a format, and how it writes it."""
+    """Pillow's name of a format, and the settings for writing it."""
 
     pillow: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -34,19 +34,19 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "pdf": Format("PDF", {"resolution": 150, "quality": 95}),
     }
 )
-"""By suffix; a figure takes any of them."""
+"""The formats by suffix; a figure may have any of them."""
 
 PICTURE_FORMATS = ("png", "jpg", "webp")
-"""What overlays and heat maps are written in."""
+"""The formats of overlays and heat maps."""
 
 DEFAULT_FORMAT = "png"
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture whole or not at all, in the format of the path's suffix.
+    """Write a picture atomically, in the format of the path's suffix.
 
     Raises:
-        OutputError: the suffix is of no format, or the file cannot be written.
+        OutputError: the suffix is unknown, or the file cannot be written.
     """
     chosen = format_of(path)
     write_atomic(path, lambda file: picture.save(file, chosen.pillow, **chosen.settings))
@@ -56,7 +56,7 @@ def format_of(path: Path) -> Format:
     """Return the format of a path's suffix.
 
     Raises:
-        OutputError: there is none; the message names all.
+        OutputError: the suffix is unknown.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:

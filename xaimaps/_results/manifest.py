@@ -1,4 +1,4 @@
-"""The manifest: all that it takes to reproduce the maps of one image, as JSON values."""
+"""The manifest: the settings that reproduce the maps of one image, as JSON values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
     Args:
         found: the attribution.
         index: which image.
-        files: what was written, to be listed by name.
+        files: the files that were written, which the manifest lists by name.
     """
     model, target = found.model, found.target.for_image(index)
     return {
@@ -56,7 +56,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
 
 
 def digest(file: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, empty where it is gone."""
+    """Return the SHA-256 of a file, or an empty text if it cannot be read."""
     try:
         with Path(file).open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
@@ -65,7 +65,7 @@ def digest(file: str | os.PathLike[str]) -> str:
 
 
 def labels_digest(labels: tuple[str, ...] | None) -> str:
-    """Return the SHA-256 of class names, empty where they are not known."""
+    """Return the SHA-256 of class names, or an empty text if they are unknown."""
     if labels is None:
         return ""
     return hashlib.sha256("\n".join(labels).encode("utf-8", "surrogatepass")).hexdigest()
@@ -83,14 +83,14 @@ def _model(model: ModelInfo) -> dict[str, Any]:
 
 
 def _model_source(model: ModelInfo) -> str:
-    """What `load` takes: a name such as keras:VGG16, that of an embedded model, or the path."""
+    """Return the argument of `load`: a name such as keras:VGG16 or default, or a path."""
     named: str | None = model.loading.get("model")
     embedded = (name for name, path in zoo.MODELS.items() if str(path) == model.source)
     return named or next(embedded, model.source)
 
 
 def _not_recorded(found: Attribution, index: int) -> Iterator[str]:
-    """What the maps depend on and this manifest does not hold, in words."""
+    """Describe everything that the maps depend on and the manifest does not hold."""
     yield from found.target.for_image(index).unrecorded
     if not found.pictures:
         yield "an array was explained, not a picture"
@@ -120,7 +120,7 @@ def _is_in_table(row: Method) -> bool:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether JSON holds a value; tuples become lists, and are made tuples again."""
+    """Whether JSON can hold a value; tuples become lists, which `reproduce` converts back."""
     try:
         json.dumps(value)
     except (TypeError, ValueError):
@@ -129,7 +129,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _recorded(value: Any) -> Any:
-    """An option as a JSON value; an array by its shape and digest."""
+    """Convert an option to a JSON value; an array becomes its shape and digest."""
     if isinstance(value, np.ndarray):
         sha256 = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return {"shape": list(value.shape), "dtype": str(value.dtype), "sha256": sha256}
@@ -137,7 +137,7 @@ def _recorded(value: Any) -> Any:
 
 
 def _backend_version(name: str) -> str | None:
-    """The version of the distribution that brings a backend; None for one that is no plugin."""
+    """Return the version of a backend's distribution, or None if it is not a plugin."""
     entry = _registry.installed().get(name)
     return entry.dist.version if entry is not None and entry.dist is not None else None
 
@@ -156,7 +156,7 @@ def _picture(found: Attribution, index: int) -> dict[str, Any] | None:
 
 
 def targets_of(found: Attribution, index: int) -> list[dict[str, Any]]:
-    """What each map explains, with its score; the class and its label where it is one."""
+    """Return the target and the score of each map, and the class and label if it has one."""
     return [_target(found, index, k) for k in range(found.count)]
 
 

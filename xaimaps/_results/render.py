@@ -1,4 +1,4 @@
-"""From raw maps to pictures: resize, normalise, colour, overlay, figure."""
+"""Draw raw maps as pictures: resize, normalise, colour, overlay, figure."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 COLORMAP = "inferno"
-"""The colours of positive maps: lightness grows evenly with the value."""
+"""The colours of positive maps, with lightness proportional to the value."""
 SIGNED_COLORMAP = "RdBu_r"
 """The colours of signed maps: blue below zero, white at zero, red above."""
 
 
 def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
-    """Resize maps bilinearly, see `linear_weights`.
+    """Resize maps bilinearly; see `linear_weights`.
 
     Args:
         maps: `(..., h, w)`.
-        size: the height and width wanted.
+        size: the new height and width.
 
     Returns:
         `(..., H, W)` float32.
@@ -48,23 +48,23 @@ def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
 def normalize(
     maps: Array, *, signed: bool = False, percentile: float = 100, relative: bool = False
 ) -> Floats:
-    """Scale each map to its own maximum; a map without anything to show stays all zeros.
+    """Scale each map by its own maximum; a map without positive values becomes all zeros.
 
     Args:
-        maps: `(..., h, w)`, finite; every map is scaled by itself.
+        maps: `(..., h, w)`, finite; every map is scaled separately.
         signed: keep the negative part too.
-        percentile: the magnitude that becomes 1, what is above is cut; 100 is the maximum. A few
-            extreme pixels would leave a noisy map dark.
-        relative: take each map's minimum for its zero.
+        percentile: the percentile of the magnitude that becomes 1; larger values are clipped. 100
+            is the maximum, with which a few extreme pixels leave a noisy map dark.
+        relative: subtract each map's minimum first.
 
     Returns:
-        `(..., h, w)` float32: the positive part over its maximum, 0 to 1; if signed, the map over
-        its largest magnitude, -1 to 1.
+        `(..., h, w)` float32: the positive part divided by its maximum, 0 to 1; if signed, the map
+        divided by its largest magnitude, -1 to 1.
 
     Raises:
         ArrayInputError: if a value is not finite, or there are fewer than two axes.
     """
-    # float64, so that neither the largest nor the smallest float32 is lost in the division.
+    # float64, as the division of the largest or smallest float32 would overflow or underflow.
     values = _finite(maps).astype(np.float64)
     if relative and values.size:
         values = values - values.min(axis=(-2, -1), keepdims=True)
@@ -109,7 +109,7 @@ def heatmap(
 
     Args:
         map: `(h, w)`, finite.
-        size: the height and width wanted.
+        size: the height and width of the picture.
         signed: show the negative part too.
         percentile: see `normalize`.
         relative: see `normalize`.
@@ -123,7 +123,7 @@ def heatmap(
     """
     if np.ndim(map) != 2:
         raise ArrayInputError(
-            f"expected one map (h, w), got shape {np.shape(map)}; pick one, such as maps[0]"
+            f"`map` must be one map (h, w), got shape {np.shape(map)}; pick one, such as maps[0]"
         )
     shown = normalize(
         resize_maps(map, size), signed=signed, percentile=percentile, relative=relative
@@ -132,11 +132,11 @@ def heatmap(
 
 
 def blend(pixels: Pixels, colours: Pixels, alpha: float) -> Pixels:
-    """Blend a map's colours into a picture, equally everywhere.
+    """Blend a map's colours into a picture, with the same weight for all pixels.
 
     Args:
         pixels: `(H, W, 3)` uint8, RGB.
-        colours: a map as `heatmap` draws it, of the same shape.
+        colours: the result of `heatmap`, of the same shape.
         alpha: the weight of the colours, 0 (picture only) to 1 (colours only).
 
     Returns:
@@ -151,11 +151,11 @@ def blend(pixels: Pixels, colours: Pixels, alpha: float) -> Pixels:
 
 
 def figure(panels: Sequence[tuple[str, Pixels]], *, columns: int = 5) -> Image.Image:
-    """Draw rows of titled pictures on white; touches no state of matplotlib.
+    """Draw rows of titled pictures on white, without changing matplotlib's global state.
 
     Args:
         panels: titles and pictures, `(H, W, 3)` uint8.
-        columns: how many pictures a row holds.
+        columns: the number of pictures in a row.
 
     Returns:
         One RGB picture.
@@ -164,7 +164,9 @@ def figure(panels: Sequence[tuple[str, Pixels]], *, columns: int = 5) -> Image.I
         ArrayInputError: if there is no panel.
     """
     if not panels:
-        raise ArrayInputError("expected at least one panel, got none; give (title, pixels) pairs")
+        raise ArrayInputError(
+            "`panels` must hold at least one panel, got none; give (title, pixels) pairs"
+        )
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
@@ -184,10 +186,10 @@ def figure(panels: Sequence[tuple[str, Pixels]], *, columns: int = 5) -> Image.I
 
 
 def _draw_panel(axis: Any, title: str, pixels: Pixels | None) -> None:
-    """Draw a picture with its title; None leaves the place of a last, short row empty."""
+    """Draw a picture with its title; None leaves the panel empty."""
     if pixels is not None:
         axis.imshow(pixels, interpolation="antialiased")
-    # Without parse_math a "$" in a label would be read as a formula.
+    # parse_math would read a "$" in a label as a formula.
     axis.set_title(title, fontsize=9, color="black", parse_math=False)
     axis.set_axis_off()
 
@@ -195,7 +197,7 @@ def _draw_panel(axis: Any, title: str, pixels: Pixels | None) -> None:
 def _finite(maps: Array) -> Array:
     if np.ndim(maps) < 2:
         raise ArrayInputError(
-            f"expected maps (..., h, w), got shape {np.shape(maps)}; a map has two axes"
+            f"`maps` must be (..., h, w), got shape {np.shape(maps)}; a map has two axes"
         )
     _reject_nan(maps)
     return np.asarray(maps)
@@ -204,7 +206,7 @@ def _finite(maps: Array) -> Array:
 def _reject_nan(values: Array) -> None:
     if not np.isfinite(values).all():
         raise ArrayInputError(
-            "expected finite values, got NaN or infinity; check the model's input and weights"
+            "values must be finite, got NaN or infinity; check the model's input and weights"
         )
 
 
@@ -214,12 +216,12 @@ def _to_uint8(values: Array) -> Pixels:
 
 
 def _table(name: str) -> Pixels:
-    """The 256 colours of a map, `(256, 3)`."""
+    """Return the 256 colours of a colour map, `(256, 3)`."""
     from matplotlib import colormaps
 
     if name not in colormaps:
         raise ArrayInputError(
-            f"expected a colour map of matplotlib, such as {COLORMAP!r}, got {name!r}"
+            f"`colormap` must be a name of matplotlib's, such as {COLORMAP!r}, got {name!r}"
             f"{nearest(name, colormaps)}"
         )
     colours: Pixels = colormaps[name](np.linspace(0, 1, 256), bytes=True)[:, :3]
@@ -229,10 +231,10 @@ def _table(name: str) -> Pixels:
 def _check_blend(pixels: Array, alpha: float) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ArrayInputError(
-            f"expected uint8 pixels (H, W, 3), got {pixels.dtype} {pixels.shape}; "
+            f"`pixels` must be uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}; "
             "use open_picture(...).pixels"
         )
     if not (math.isfinite(alpha) and 0 <= alpha <= 1):
         raise ArrayInputError(
-            f"expected `alpha` from 0 to 1, got {alpha}; 0.5 shows picture and map equally"
+            f"`alpha` must be from 0 to 1, got {alpha}; 0.5 shows picture and map equally"
         )

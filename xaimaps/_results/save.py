@@ -1,4 +1,4 @@
-"""Writing an attribution to a folder: pictures, raw maps and the manifest."""
+"""Write an attribution to a folder: pictures, raw maps and the manifest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Drawing:
     """One map as pictures.
 
     Attributes:
-        name: what file names call its target; empty for a single one.
+        name: the target in file names; empty for a single target.
         title: the method and the target.
         heatmap: the map alone.
         overlay: the map over the picture, if there is one.
@@ -44,7 +44,7 @@ class Drawing:
 
 
 def draw(found: Attribution, index: int = 0, *, colormap: str | None = None) -> list[Drawing]:
-    """Draw each of an image's maps, rendering it once for all of its pictures."""
+    """Draw each of an image's maps, rendering each map once."""
     taken: set[str] = set()
     drawings = []
     for k in range(found.count):
@@ -62,24 +62,24 @@ def save(
     format: str = DEFAULT_FORMAT,
     colormap: str | None = None,
 ) -> list[Path]:
-    """Write every image's maps into `folder`, each file whole or not at all.
+    """Write every image's maps into `folder`, each file atomically.
 
-    For each image: NAME-METHOD-overlay.png and -heatmap.png (with the target in the name where
-    there are several, the overlay only where there is a picture), -maps.npz with the raw
-    `maps`, `scores` and `classes`, and -manifest.json.
+    For each image: NAME-METHOD-overlay.png and -heatmap.png (with the target in the name if there
+    are several, and the overlay only if there is a picture), -maps.npz with the raw `maps`,
+    `scores` and `classes`, and -manifest.json.
 
     Args:
-        found: what to write.
-        folder: made if it does not exist.
+        found: the attribution.
+        folder: created if it does not exist.
         format: of the pictures.
-        colormap: a name of matplotlib's; None for inferno, or RdBu_r for signed maps.
+        colormap: a matplotlib name; None for inferno, or RdBu_r for signed maps.
 
     Returns:
-        The files, in the order of writing; a manifest comes after what it lists.
+        The files in the order of writing; a manifest comes after the files that it lists.
 
     Raises:
         OutputError: a file cannot be written.
-        ArrayInputError: the maps cannot be drawn, as they still have their channels.
+        ArrayInputError: the maps have channels and cannot be drawn.
     """
     checked_format(format)
     prepare_folder(folder)
@@ -94,7 +94,7 @@ def save(
 
 
 def output_stems(sources: Sequence[str], count: int) -> list[str]:
-    """A distinct, safe file name without suffix for each source, or for each of `count` arrays."""
+    """Return a distinct file name without suffix for each source, or each of `count` arrays."""
     taken: set[str] = set()
     names = [Path(source).stem for source in sources] or [f"image-{i}" for i in range(count)]
     return [safe_stem(name, taken) for name in names]
@@ -112,8 +112,8 @@ def save_one(
     Args:
         found: the attribution.
         index: which image.
-        stem: the folder and the beginning of each name, before the method.
-        drawings: what `draw` made of the image.
+        stem: the folder and the first part of each name, before the method.
+        drawings: the result of `draw` for the image.
         format: of the pictures.
     """
     stem = stem.with_name(f"{stem.name}-{safe_stem(found.method, set())}")
@@ -130,7 +130,7 @@ def save_one(
 
 
 def _pictures(drawings: Sequence[Drawing]) -> Iterator[tuple[str, Image.Image]]:
-    """Each picture to write, and what its name says after the method."""
+    """Yield each picture to write, and the part of its name after the method."""
     for one in drawings:
         which = f"-{one.name}" if one.name else ""
         if one.overlay is not None:
@@ -139,16 +139,16 @@ def _pictures(drawings: Sequence[Drawing]) -> Iterator[tuple[str, Image.Image]]:
 
 
 def save_figure(view: render.Pixels, drawings: Sequence[Drawing], path: Path) -> Path:
-    """Draw a picture with its overlays side by side, and write that; returns `path`.
+    """Draw a picture and its overlays side by side in a file, and return `path`.
 
     Args:
-        view: what the model saw.
+        view: the part of the picture that the model saw.
         drawings: the maps.
         path: the file, in the format of its suffix.
     """
     format_of(path)
     overlays = [(one.title, np.asarray(one.overlay)) for one in drawings]
-    write_picture(path, render.figure([("what the model saw", view), *overlays]))
+    write_picture(path, render.figure([("model input", view), *overlays]))
     return path
 
 
@@ -158,5 +158,5 @@ def _write_arrays(file: BinaryIO, found: Attribution, index: int) -> None:
 
 
 def _write_text(file: BinaryIO, text: str) -> None:
-    # A file name that is not UTF-8 stays readable, as an escape.
+    # The bytes of a file name that is not UTF-8 become escapes.
     file.write(text.encode("utf-8", "backslashreplace"))

@@ -1,8 +1,8 @@
 """The attribution methods, as pure functions over a backend, and the table of all of them.
 
 Each takes `(backend, images, target, ...)` with the backend's native arrays and may be called
-inside the framework's own compiled functions. A method is one file here, named after it: the
-public modules of this package are found and imported, and what they register is a name of it.
+inside the framework's own compiled functions. Each method has one file here, named after it. The
+package imports all of its public modules and exports the methods that they register.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xaimaps.methods._maps import Maps
 from xaimaps.methods._method import Method
 from xaimaps.methods._registry import METHODS, get_method, method, register_method
 
-if TYPE_CHECKING:  # what is found below, for type checkers and editors; a test compares
+if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test compares
     from xaimaps.methods.ablation_cam import ablation_cam as ablation_cam
     from xaimaps.methods.blur_ig import blur_ig as blur_ig
     from xaimaps.methods.cam import cam as cam
@@ -59,6 +59,6 @@ for _module in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{_module.name}")
 
 for _row in _registry.ROWS.values():
-    # A module is an attribute of its package: the function of that name takes its place.
+    # A module is an attribute of its package; the function of the same name replaces it.
     globals()[_row.name] = _row.fn
     __all__.append(_row.name)

@@ -1,4 +1,4 @@
-"""Elementary functions that are safe at their edges."""
+"""Division and softmax that stay finite."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from xaimaps.backend import Array
 
 
 def divided(xp: Any, values: Array, by: Array) -> Array:
-    """The quotient, and 0 where the divisor is 0."""
+    """Divide, with 0 where the divisor is 0."""
     safe = xp.where(by == 0, xp.ones_like(by), by)
     quotient = values / safe
     return xp.where(by == 0, xp.zeros_like(quotient), quotient)
 
 
 def softmax(xp: Any, values: Array) -> Array:
-    """Probabilities over the last axis."""
+    """Return probabilities over the last axis."""
     powers = xp.exp(values - xp.max(values, axis=-1, keepdims=True))
     return powers / xp.sum(powers, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What can be put around any method: the mean with a mirrored image, a low-pass filter."""
+"""Wrappers for any method: averaging over the mirrored image, and a low-pass filter."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from xaimaps.targets import Target
 def augmented(
     fn: Callable[..., Maps], *, augment: str | None = None, low_pass: float | None = None
 ) -> Callable[..., Maps]:
-    """A method that filters what `fn` finds.
+    """Wrap a method so that its maps are averaged with those of the mirrored image, or filtered.
 
     Args:
         fn: takes `(backend, images, target, **options)`.
-        augment: "flip" takes the mean with the map of the mirrored image, mirrored back; the
-            target is what the image itself decides.
-        low_pass: keeps frequencies up to so many cycles per map; see `low_passed`.
+        augment: "flip" takes the mean with the map of the mirrored image, mirrored back; both
+            maps have the target of the image itself.
+        low_pass: the highest frequency to keep, in cycles per map; see `low_passed`.
 
     Raises:
         MethodError: `augment` is something else.
@@ -31,7 +31,9 @@ def augmented(
 
     def explain(backend: Backend, images: Array, target: Target, **options: Any) -> Maps:
         if augment == "flip" and target.has_place:
-            raise TargetError("a region is elsewhere in a mirrored image; leave out augment='flip'")
+            raise TargetError(
+                "`augment` must be None for a region or a box, got 'flip', which would move it"
+            )
         found = fn(backend, images, target, **options)
         lead = 2 if target.is_several else 1
         if augment == "flip":
@@ -60,7 +62,7 @@ def _with_mirrored(
 
 
 def _smooth(backend: Backend, maps: Array, lead: int, low_pass: float) -> Array:
-    """Filter maps `(..., h, w)`, or `(..., h, w, C)` that kept their channels."""
+    """Filter maps `(..., h, w)`, or `(..., h, w, C)` with channels."""
     if len(maps.shape) == lead + 2:
         return low_passed(backend, maps, low_pass)
     channels_first = backend.xp.moveaxis(maps, -1, lead)

@@ -1,7 +1,7 @@
-"""What an image is compared with: a colour, a blurred copy, noise, or images of one's own.
+"""Baselines: a colour, a blurred copy, noise, or the user's own images.
 
-Colours are those of the picture, before the model's preprocessing: "black" is black whether the
-model calls it 0, -1 or something else.
+Colours are those of the picture before preprocessing: "black" is black, whether it becomes 0, -1 or
+another value in the model's input.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ COLOURS = {"black": 0.0, "white": 255.0, "gray": 127.5}
 NAMES = (*COLOURS, "mean", "blur", "noise", "zeros")
 
 BLUR = 0.05
-"""The width (sigma) of "blur", as a part of the image's shorter side."""
+"""The width (sigma) of "blur", as a fraction of the image's shorter side."""
 
 
 def default_baseline(backend: Backend) -> str:
-    """Black where it is known what the model calls black; else the model's own zeros."""
+    """Return "black" where the preprocessing is known, otherwise "zeros"."""
     return "zeros" if backend.info.preprocess is None else "black"
 
 
 def baselines(
     backend: Backend, images: Array, baseline: Baseline, noise: Array | None = None
 ) -> Array:
-    """The baselines of a batch, `(B, N, H, W, C)`; an axis of length 1 fits any N.
+    """Return the baselines of a batch, `(B, N, H, W, C)`; an axis of length 1 broadcasts.
 
     Args:
-        backend: the model, whose preprocessing says what black is.
-        images: `(N, H, W, C)`, as the model takes them.
+        backend: the model, whose preprocessing defines black.
+        images: `(N, H, W, C)`, preprocessed for the model.
         baseline: "black", "white" or "gray"; "mean": each image's mean colour; "blur": each
-            image, blurred; "noise": uniform pixels; "zeros": the model's own zeros; an array
-            `(H, W, C)` or `(B, H, W, C)` as the model takes it; None for `default_baseline`.
+            image, blurred; "noise": uniform pixels; "zeros": zeros in the model's input; a
+            preprocessed array `(H, W, C)` or `(B, H, W, C)`; None for `default_baseline`.
         noise: for "noise", `(B, H, W, C)` from 0 to 1.
 
     Raises:
-        MethodError: it is none of these, or the model's preprocessing is not known.
+        MethodError: it is none of these, or the model's preprocessing is unknown.
     """
     name = default_baseline(backend) if baseline is None else baseline
     if not isinstance(name, str):
@@ -61,7 +61,7 @@ def baselines(
 
 
 def _named(backend: Backend, images: Array, name: str) -> Array:
-    """One baseline for each image, `(N, H, W, C)`."""
+    """Return one baseline for each image, `(N, H, W, C)`."""
     xp = backend.xp
     zeros = xp.zeros_like(images)
     if name == "zeros":
@@ -74,11 +74,11 @@ def _named(backend: Backend, images: Array, name: str) -> Array:
 
 
 def _given(backend: Backend, images: Array, array: Any) -> Array:
-    """A user's own, `(B, 1, H, W, C)`."""
+    """Return the user's own baselines, `(B, 1, H, W, C)`."""
     if not hasattr(array, "shape") or tuple(array.shape[-3:]) != tuple(images.shape[1:]):
         raise MethodError(
             f"`baseline` must be a name or an array of shape {tuple(images.shape[1:])}, alone or "
-            f"several, got {getattr(array, 'shape', array)!r}; preprocess it as the images"
+            f"several, got {getattr(array, 'shape', array)!r}; preprocess it like the images"
         )
     whole = backend.xp.reshape(native(backend, array, images), (-1, 1, *images.shape[1:]))
     if not whole.shape[0]:
@@ -87,19 +87,21 @@ def _given(backend: Backend, images: Array, array: Any) -> Array:
 
 
 def _uniform(backend: Backend, images: Array, noise: Array | None) -> Array:
-    """Pixels between black and white, `(B, 1, H, W, C)`."""
+    """Return pixels between black and white, `(B, 1, H, W, C)`."""
     if noise is None:
-        raise MethodError("the baseline 'noise' is for methods that draw it; choose another")
+        raise MethodError(
+            "`baseline` must not be 'noise' for this method, which draws no samples; choose another"
+        )
     black, white = (_colour(backend, images, value, "noise") for value in (0.0, 255.0))
     return (black + (white - black) * native(backend, noise, images))[:, None, ...]
 
 
 def _colour(backend: Backend, images: Array, value: float, name: str) -> Array:
-    """What the model calls a grey pixel, `(C,)`."""
+    """Preprocess a grey pixel, `(C,)`."""
     prepare = backend.info.preprocess
     if prepare is None:
         raise MethodError(
-            f"the baseline {name!r} needs the model's preprocessing, which is not known; give "
-            "load(preprocess=...), or take the baseline 'zeros'"
+            f"the baseline {name!r} needs the model's preprocessing, which is unknown; give "
+            "load(preprocess=...), or use the baseline 'zeros'"
         )
     return native(backend, prepare.values(np.full(3, value)), images)

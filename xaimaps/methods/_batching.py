@@ -1,7 +1,7 @@
-"""Many variants of the same images through one network, as many at a time as memory allows.
+"""Run many variants of the same images through a network, in chunks that fit into memory.
 
-A method that looks at V variants of N images (points of a path, noisy copies, masked ones) makes
-them chunk by chunk inside a scan, so that its memory does not grow with V.
+A method that needs V variants of N images (points on a path, noisy or masked copies) makes them
+chunk by chunk inside a scan, so that its memory does not grow with V.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ MEMORY = 512
 _BYTES = 4  # float32
 
 _MOST = 64
-"""Variants of a layer at a time: more would not fit a processor's caches, and are slower there."""
+"""The most variants of a layer at a time; more do not fit into a CPU's caches and are slower."""
 
 
 def images_within(
     backend: Backend, image_shape: tuple[int, ...], memory: float, *, gradient: bool = True
 ) -> int:
-    """How many images pass through the network at a time, at least one.
+    """Return how many images can pass through the network at a time, at least one.
 
-    Every layer is counted as if it were kept, which is what a gradient does; a forward pass alone
-    takes less.
+    Every layer is counted as kept, as it is for a gradient; a forward pass alone needs less.
 
     Args:
-        backend: the model; a layer's unknown height and width are taken to be the image's.
+        backend: the model; an unknown height or width of a layer is taken to be the image's.
         image_shape: `(H, W, C)`.
         memory: in MB (10^6 bytes).
-        gradient: count every value twice, for the gradient by it.
+        gradient: count every value twice, once for its gradient.
 
     Raises:
         MethodError: `memory` is not a positive number.
@@ -50,7 +49,7 @@ def images_within(
 
 
 def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
-    """The numbers in one image's value; unknown sizes are the image's."""
+    """Count the values of a layer for one image; unknown sizes are the image's."""
     unknown = sum(size is None for size in shape[:2])
     known = math.prod(size for size in shape if size is not None)
     return known * math.prod(image_shape[:unknown])
@@ -59,14 +58,14 @@ def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
 def variants_within(
     backend: Backend, images: Array, memory: float, *, gradient: bool = True
 ) -> int:
-    """How many variants of a whole batch `(N, H, W, C)` pass at a time, at least one."""
+    """Return how many variants of a batch `(N, H, W, C)` can run at a time, at least one."""
     most = images_within(backend, tuple(images.shape[1:]), memory, gradient=gradient)
     batch: int = images.shape[0]
     return max(1, most // max(1, batch))
 
 
 def variants_behind(backend: Backend, name: str, images: Array, memory: float) -> int:
-    """How many variants of a layer's values for the whole batch pass what lies behind it at a time.
+    """Return how many variants of a layer's values can run through the rest of the network.
 
     Raises:
         MethodError: `memory` is not a positive number.
@@ -75,7 +74,7 @@ def variants_behind(backend: Backend, name: str, images: Array, memory: float) -
     layers = backend.layers()
     names = [layer.name for layer in layers]
     behind = layers[names.index(name) :] if name in names else layers
-    # What is not known of a size is taken to be the image's.
+    # An unknown size is taken to be the image's.
     values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
     most = int(memory * 1e6 // (_BYTES * values * max(1, images.shape[0])))
     return min(max(1, most), _MOST)
@@ -92,18 +91,18 @@ def weighted_sum(
     r"""$\text{start} + \sum_v w_v f(x_v)$ over variants, `most` at a time.
 
     Args:
-        backend: for its scan.
-        fn: takes one array `(m, ...)` for each of `xs` and returns `(m, *start.shape)`; what is
-            zero, as the padding of the last chunk, must give it something finite.
+        backend: provides the scan.
+        fn: takes one array `(m, ...)` for each of `xs` and returns `(m, *start.shape)`; its result
+            must be finite for zeros, as the last chunk is padded with them.
         weights: `(V,)`.
-        xs: arrays `(V, ...)`, what tells the variants apart.
+        xs: arrays `(V, ...)`, one entry for each variant.
         most: the largest m.
-        start: what is added to; zeros as a rule.
+        start: the initial value, usually zeros.
     """
     xp = backend.xp
 
     def step(total: Array, chunk: tuple[Array, ...]) -> tuple[Array, None]:
-        # Flat: a loop over arrays of seven axes ends in a segmentation fault in jaxlib 0.10.2.
+        # Flat, because a loop over arrays of seven axes crashes jaxlib 0.10.2.
         values = xp.reshape(fn(*chunk[1:]), (chunk[0].shape[0], -1))
         return total + xp.sum(chunk[0][:, None] * values, axis=0), None
 
@@ -115,7 +114,7 @@ def weighted_sum(
 def map_chunks(
     backend: Backend, fn: Callable[..., Array], xs: tuple[Array, ...], most: int
 ) -> Array:
-    """`fn` of all variants, `(V, ...)`, `most` at a time; see `weighted_sum`."""
+    """Apply `fn` to all variants, `(V, ...)`, `most` at a time; see `weighted_sum`."""
     xp = backend.xp
     chunks = tuple(_chunked(xp, x, most) for x in xs)
     _, found = backend.scan(lambda carry, x: (carry, fn(*x)), xp.zeros((1,)), chunks)
@@ -123,7 +122,7 @@ def map_chunks(
 
 
 def _chunked(xp: Any, x: Array, most: int) -> Array:
-    """`(V, ...)` as `(chunks, m, ...)` with chunks of one size, the last one padded with zeros."""
+    """Reshape `(V, ...)` to equal chunks `(chunks, m, ...)`; the last is padded with zeros."""
     count = x.shape[0]
     chunks = -(-count // most)
     size = -(-count // chunks)
@@ -132,18 +131,18 @@ def _chunked(xp: Any, x: Array, most: int) -> Array:
 
 
 def flatten_batch(xp: Any, variants: Array) -> Array:
-    """Variants of a batch `(m, N, ...)` as one batch `(m * N, ...)`."""
+    """Reshape variants of a batch `(m, N, ...)` to one batch `(m * N, ...)`."""
     return xp.reshape(variants, (-1, *variants.shape[2:]))
 
 
 def unflatten_batch(xp: Any, values: Array, count: int, trailing: int) -> Array:
-    """The inverse of `flatten_batch`, for results: `(..., m * N, *t)` as `(m, ..., N, *t)`.
+    """Undo `flatten_batch` for results: `(..., m * N, *t)` becomes `(m, ..., N, *t)`.
 
     Args:
         xp: the namespace.
-        values: of `count` variants; what is before the batch is an axis of K targets.
+        values: of `count` variants; an axis before the batch is that of K targets.
         count: m.
-        trailing: the number of axes behind the batch.
+        trailing: the number of axes after the batch.
     """
     axis = len(values.shape) - trailing - 1
     shape = values.shape
@@ -152,7 +151,7 @@ def unflatten_batch(xp: Any, values: Array, count: int, trailing: int) -> Array:
 
 
 def tile_target(backend: Backend, target: Target, count: int) -> Target:
-    """The target of a batch for `count` variants of it, as `flatten_batch` puts them."""
+    """Repeat a batch's target for `count` variants, in the order of `flatten_batch`."""
 
     def tiled(array: Array) -> Array:
         native = backend.asarray(array) if isinstance(array, np.ndarray) else array
@@ -162,18 +161,18 @@ def tile_target(backend: Backend, target: Target, count: int) -> Target:
 
 
 def zero_maps(xp: Any, images: Array, target: Target, outputs: Array) -> Array:
-    """Zeros for what a method adds up: `(N, H, W, C)`, or `(K, N, H, W, C)`."""
+    """Return zeros to accumulate maps in: `(N, H, W, C)`, or `(K, N, H, W, C)`."""
     scores = target.scores(xp, outputs)
     return xp.zeros((*scores.shape, *images.shape[1:]), dtype=images.dtype)
 
 
 def gradients_of(backend: Backend, variants: Array, target: Target) -> Array:
-    """The gradients at variants `(m, N, H, W, C)` of a batch: that shape, or `(m, K, N, ...)`."""
+    """Return the gradients at variants `(m, N, H, W, C)`: that shape, or `(m, K, N, ...)`."""
     xp, count = backend.xp, variants.shape[0]
     found = backend.grad(flatten_batch(xp, variants), tile_target(backend, target, count))
     return unflatten_batch(xp, found.gradients, count, trailing=3)
 
 
 def align_targets(gradients: Array, ways: Array) -> Array:
-    """`(m, N, H, W, C)` to be multiplied with `(m, N, ...)` or `(m, K, N, ...)`."""
+    """Broadcast `ways`, `(m, N, H, W, C)`, to gradients `(m, N, ...)` or `(m, K, N, ...)`."""
     return ways if len(gradients.shape) == len(ways.shape) else ways[:, None, ...]

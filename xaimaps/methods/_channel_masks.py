@@ -1,4 +1,4 @@
-"""A layer's channels as masks over the image: what Score-CAM and its relatives share."""
+"""A layer's channels as masks over the image, shared by Score-CAM, SS-CAM and IS-CAM."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Rule(NamedTuple):
     """How a variant makes its masks and weights.
 
     Attributes:
-        aligned: the corners of layer and image coincide, in place of half-pixel centres.
-        early: masks are scaled to 0 to 1 before they are enlarged, in place of after.
-        probability: weights are the probabilities themselves, in place of a softmax of the scores.
+        aligned: align the corners of layer and image instead of using half-pixel centres.
+        early: scale masks to 0 to 1 before enlarging them instead of after.
+        probability: weight by the probabilities themselves instead of a softmax of the scores.
     """
 
     aligned: bool = False
@@ -51,16 +51,16 @@ RULES = {
 
 
 class Masked(NamedTuple):
-    """What the three methods share.
+    """The state that the three methods share.
 
     Attributes:
         images: `(N, H, W, C)`.
         outputs: of the clean images.
-        target: what these decided on.
+        target: the target resolved on these outputs.
         rule: the variant's.
         activations: of the chosen channels, `(N, h, w, C)`.
-        masks: `(C, N, h, w)`, what the activations become before they are enlarged.
-        most: masked batches at a time.
+        masks: `(C, N, h, w)`, at the layer's size.
+        most: the number of masked batches at a time.
     """
 
     images: Array
@@ -81,7 +81,7 @@ def masked(
     channels: int | None,
     memory: float,
 ) -> Masked:
-    """Run the clean images, and make a mask of each channel of the layer.
+    """Run the clean images, and make a mask from each channel of the layer.
 
     Raises:
         LayerError: there is no such layer, or it has no spatial extent.
@@ -100,7 +100,7 @@ def masked(
 
 
 def _varied(xp: Any, activations: Array, channels: int | None) -> Array:
-    """The channels `(N, h, w, C)` that vary the most over the spatial positions."""
+    """Select the channels `(N, h, w, C)` that vary the most over the spatial positions."""
     if channels is None:
         return activations
     check_count("channels", channels)
@@ -111,7 +111,7 @@ def _varied(xp: Any, activations: Array, channels: int | None) -> Array:
 
 
 def _unit_range(xp: Any, masks: Array) -> Array:
-    """Each mask `(..., h, w)` scaled to 0 to 1; a constant one becomes 0."""
+    """Scale each mask `(..., h, w)` to 0 to 1; a constant one becomes 0."""
     low = xp.min(masks, axis=(-2, -1), keepdims=True)
     return divided(xp, masks - low, xp.max(masks, axis=(-2, -1), keepdims=True) - low)
 
@@ -119,7 +119,7 @@ def _unit_range(xp: Any, masks: Array) -> Array:
 def masked_scores(
     backend: Backend, seen: Masked, masks: Array, change: Callable[[Array], Array]
 ) -> Array:
-    """The score behind each mask, `(C, ..., N)`, with the enlarged masks changed."""
+    """Return the score of the image under each mask, `(C, ..., N)`, after `change` of the masks."""
     xp, (rows, columns) = backend.xp, _enlarging(backend, seen)
 
     def fn(masks: Array) -> Array:
@@ -134,7 +134,7 @@ def masked_scores(
 
 
 def _enlarging(backend: Backend, seen: Masked) -> tuple[Array, Array]:
-    """The matrices of the resize from the layer to the image."""
+    """Return the matrices of the resize from the layer to the image."""
     weights = _aligned_weights if seen.rule.aligned else linear_weights
     sizes = zip(seen.masks.shape[-2:], seen.images.shape[-3:-1], strict=True)
     rows, columns = (native(backend, weights(*pair), seen.masks) for pair in sizes)
@@ -142,16 +142,16 @@ def _enlarging(backend: Backend, seen: Masked) -> tuple[Array, Array]:
 
 
 def _aligned_weights(n_in: int, n_out: int) -> np.ndarray[Any, Any]:
-    """The matrix of a linear resize that takes the corners to the corners."""
-    places = np.arange(n_out) * ((n_in - 1) / max(n_out - 1, 1))
-    weights: np.ndarray[Any, Any] = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(n_in)))
+    """Return the matrix of a linear resize with aligned corners."""
+    positions = np.arange(n_out) * ((n_in - 1) / max(n_out - 1, 1))
+    weights: np.ndarray[Any, Any] = np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(n_in)))
     return weights.astype(np.float32)
 
 
 def mean_scores(
     backend: Backend, seen: Masked, samples: Array, change: Callable[[Array, Array], Array]
 ) -> Array:
-    """The mean of `masked_scores` over changes of the masks, one after the other."""
+    """Return the mean of `masked_scores` over changes of the masks, made one after the other."""
 
     def step(total: Array, sample: Array) -> tuple[Array, None]:
         return total + masked_scores(backend, seen, seen.masks, lambda m: change(m, sample)), None
@@ -163,7 +163,7 @@ def mean_scores(
 
 
 def masked_maps(xp: Any, seen: Masked, scores: Array, relu: bool, eigen_smooth: bool) -> Maps:
-    """The maps for the scores behind each mask, `(C, ..., N)`."""
+    """Return the maps for the scores under each mask, `(C, ..., N)`."""
     weights = xp.moveaxis(scores, 0, -1)
     weights = weights if seen.rule.probability else softmax(xp, weights)
     maps = class_map(xp, weights, seen.activations, relu=relu, eigen_smooth=eigen_smooth)

@@ -1,4 +1,4 @@
-"""Weighted sums over a layer's channels, in which every class activation map ends."""
+"""Weighted sums over a layer's channels, the last step of every class activation map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def class_map(
     relu: bool = False,
     eigen_smooth: bool = False,
 ) -> Array:
-    """The weighted sum over the channels, which all of the family end in.
+    """Return the weighted sum over the channels.
 
     Args:
         xp: the namespace.
@@ -46,7 +46,7 @@ def fold_channels(xp: Any, weighted: Array, rank: int, *, relu: bool, eigen_smoo
 
 
 def class_weights(backend: Backend, weights: Array, outputs: Array, target: Any) -> Array:
-    """The dense weights `(..., N, C)` of the target's classes, from `(C, classes)`.
+    """Select the dense weights `(..., N, C)` of the target's classes, from `(C, classes)`.
 
     Raises:
         TargetError: the target is not a class.
@@ -54,6 +54,6 @@ def class_weights(backend: Backend, weights: Array, outputs: Array, target: Any)
     wanted = as_target(target, outputs.shape[0], backend.info.labels)
     indices = wanted.indices_in(backend.xp, outputs)
     if indices is None:
-        raise TargetError("CAM explains classes only, got a function; use grad_cam for it")
+        raise TargetError("`target` must be a class for CAM, got a function; use grad_cam")
     chosen = backend.xp.astype(one_hot(backend.xp, indices, outputs), weights.dtype)
     return backend.xp.matmul(chosen, backend.xp.matrix_transpose(weights))

@@ -1,4 +1,4 @@
-"""Gaussian blurs and low-pass filters: each is a matrix on either side of an image."""
+"""Gaussian blurs and low-pass filters, as a matrix on either side of an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xaimaps.methods._maps import native
 from xaimaps.methods._resize import filtered, filtered_maps
 
 TRUNCATE = 4.0
-"""A Gaussian ends at this many sigmas, as SciPy's does."""
+"""The number of sigmas at which a Gaussian is cut off, as in SciPy."""
 
 _THINNEST = 1e-2  # a Gaussian of this sigma is one pixel wide
 
@@ -25,7 +25,7 @@ class Gaussian(NamedTuple):
 
 
 def gaussian(xp: Any, size: int, sigmas: Array, most: float) -> Gaussian:
-    r"""Matrices of Gaussian blurs; what lies outside is zero.
+    r"""Make matrices of Gaussian blurs, with zeros outside of the image.
 
     With $p_d \propto e^{-d^2 / 2 \sigma^2}$ the derivative is
     $\partial p_d / \partial \sigma = p_d (d^2 - \sum_e p_e e^2) / \sigma^3$.
@@ -33,7 +33,7 @@ def gaussian(xp: Any, size: int, sigmas: Array, most: float) -> Gaussian:
     Args:
         xp: the namespace.
         size: of the axis.
-        sigmas: `(m,)` in pixels; 0 changes nothing.
+        sigmas: `(m,)` in pixels; 0 leaves the image unchanged.
         most: the largest sigma.
     """
     width = sigmas[:, None, None]
@@ -45,8 +45,8 @@ def gaussian(xp: Any, size: int, sigmas: Array, most: float) -> Gaussian:
 
     reach = int(TRUNCATE * most + 0.5)
     everywhere = xp.arange(-reach, reach + 1, dtype=sigmas.dtype)[None, None, :]
-    places = xp.arange(size, dtype=sigmas.dtype)
-    apart = (places[:, None] - places[None, :])[None, ...]
+    positions = xp.arange(size, dtype=sigmas.dtype)
+    apart = (positions[:, None] - positions[None, :])[None, ...]
     mass = xp.sum(bell(everywhere), axis=-1, keepdims=True)
     variance = xp.sum(bell(everywhere) * everywhere**2, axis=-1, keepdims=True) / mass
     matrix = bell(apart) / mass
@@ -55,7 +55,7 @@ def gaussian(xp: Any, size: int, sigmas: Array, most: float) -> Gaussian:
 
 
 def blurred(backend: Backend, images: Array, sigma: float) -> Array:
-    """Gaussian blur of `(N, H, W, C)`; at the border the mean of what is inside."""
+    """Blur `(N, H, W, C)` by a Gaussian that is renormalised at the border."""
     xp = backend.xp
 
     def matrix(size: int) -> Array:
@@ -69,8 +69,8 @@ def blurred(backend: Backend, images: Array, sigma: float) -> Array:
 def low_passed(backend: Backend, maps: Array, sigma: float) -> Array:
     """Keep the frequencies up to `sigma` cycles per map, in maps `(..., h, w)`.
 
-    FORGrad's ideal filter, a disk in the Fourier domain. It is linear: it keeps the sum and the
-    sign, where the authors' code takes absolute values before and after.
+    FORGrad's ideal filter, a disk in the Fourier domain. It is linear and keeps the sum and the
+    sign; the authors' code takes absolute values before and after.
 
     Raises:
         MethodError: `sigma` is not a positive number.
@@ -89,7 +89,7 @@ def low_passed(backend: Backend, maps: Array, sigma: float) -> Array:
 
 
 def _waves(size: int, most: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Cosines and sines of up to `most` cycles, orthonormal `(waves, size)`, and their cycles."""
+    """Return orthonormal sines and cosines of up to `most` cycles, and their numbers of cycles."""
     turns = 2 * np.pi * np.arange(size) / size
     last = min(int(most), size // 2)
     found = [(k, wave(k * turns)) for k in range(last + 1) for wave in (np.cos, np.sin)]

@@ -1,4 +1,4 @@
-"""Class activation maps of several layers in one."""
+"""Fuse the class activation maps of several layers into one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Fuse = Literal["mean", "max", "product"]
 def over_layers(method: Callable[..., Maps]) -> Callable[..., Maps]:
     """Let a method take several layers, and give it the option `fuse`.
 
-    With `layer=("a", "b")` the maps of each layer are made, and fused by `fuse_maps`. All are of
-    one compiled program, in which what the layers share is computed once.
+    With `layer=("a", "b")` the method runs for each layer, and `fuse_maps` fuses the maps. One
+    compiled program runs all of it, and computes what the layers share once.
     """
 
     @functools.wraps(method)
@@ -51,12 +51,12 @@ def fuse_maps(backend: Backend, maps: Sequence[Array], fuse: Fuse) -> Array:
 
     $$M = \mathrm{fuse}_l\; U\Big(\frac{\mathrm{ReLU}(M_l)}{\max \mathrm{ReLU}(M_l)}\Big)$$
 
-    with the bilinear resize $U$, half-pixel centres. The product is Refine-CAM. The
-    libraries that fuse take the minimum from each map first (pytorch-grad-cam, torch-cam), and
-    torch-cam's LayerCAM has the hyperbolic tangent of twice each map; here zero stays zero.
+    with the bilinear resize $U$, half-pixel centres. The product is Refine-CAM. pytorch-grad-cam
+    and torch-cam subtract the minimum from each map first, and torch-cam's LayerCAM takes the
+    hyperbolic tangent of twice each map; here zero stays zero.
 
     Args:
-        backend: the maps' own.
+        backend: the backend of the maps.
         maps: `(..., N, h, w)`, one for each layer.
         fuse: "mean", "max" or "product".
 
@@ -78,6 +78,6 @@ def fuse_maps(backend: Backend, maps: Sequence[Array], fuse: Fuse) -> Array:
 
 
 def _scaled(xp: Any, maps: Array) -> Array:
-    """The positive part of each map over its maximum."""
+    """Divide the positive part of each map by its maximum."""
     positive = xp.maximum(maps, xp.zeros_like(maps))
     return divided(xp, positive, xp.max(positive, axis=(-2, -1), keepdims=True))

@@ -1,4 +1,4 @@
-"""What every method returns, and the two steps that all of them share."""
+"""The result of a method, and steps that methods share."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Maps(NamedTuple):
 
     Attributes:
         maps: `(N, h, w)`; `(K, N, h, w)` for K targets; with a channel axis at the end if the
-            method was told to keep the channels.
+            option `reduce` is None.
         outputs: the model's outputs for the same images, `(N, ...)`.
-        details: other findings by name, `(N, ...)` or `(K, N, ...)`.
+        details: other results by name, `(N, ...)` or `(K, N, ...)`.
     """
 
     maps: Array
@@ -30,25 +30,25 @@ class Maps(NamedTuple):
 
 
 def gradients(backend: Backend, images: Array, target: Any, wrt: str = INPUT) -> Gradients:
-    """Differentiate what the user named as the target."""
+    """Differentiate the score of the user's target."""
     return backend.grad(images, as_target(target, images.shape[0], backend.info.labels), wrt=wrt)
 
 
 def named(backend: Backend, images: Array, target: Any) -> tuple[Array, Target]:
-    """The outputs of the clean images, and the target that they decide on."""
+    """Return the outputs of the clean images, and the target resolved on them."""
     outputs = backend.forward(images)
     wanted = as_target(target, images.shape[0], backend.info.labels)
     return outputs, wanted.frozen(backend.xp, outputs)
 
 
 def native(backend: Backend, array: Any, like: Array) -> Array:
-    """A numpy array, or one of the backend's own, as its own in the type of `like`."""
+    """Convert a numpy or native array to a native one of the type of `like`."""
     own = backend.asarray(array) if isinstance(array, np.ndarray) else array
     return backend.xp.astype(own, like.dtype)
 
 
 def reduce_channels(xp: Any, values: Array, reduce: Reduce) -> Array:
-    """Fold the last axis; None keeps it.
+    """Reduce the last axis; None keeps it.
 
     Raises:
         MethodError: `reduce` is something else.
@@ -61,14 +61,14 @@ def reduce_channels(xp: Any, values: Array, reduce: Reduce) -> Array:
 
 
 def spatial_axes(values: Array, batch_axes: int) -> tuple[int, ...]:
-    """The axes between the batch and the channels, counted from the end."""
+    """Return the axes between the batch and the channels, counted from the end."""
     return tuple(range(batch_axes - len(values.shape), -1))
 
 
 def complete(
     xp: Any, values: Array, target: Target, outputs: Array, start_scores: Array, reduce: Reduce
 ) -> Maps:
-    """Maps of values that should sum to the score's difference, and by how much they do not."""
+    """Make maps of values that should sum to a difference of scores, and measure the error."""
     difference = target.scores(xp, outputs) - start_scores
     delta = xp.sum(values, axis=(-3, -2, -1)) - difference
     return Maps(reduce_channels(xp, values, reduce), outputs, {"completeness_delta": delta})

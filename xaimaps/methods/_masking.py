@@ -1,4 +1,4 @@
-"""The score of images that are partly hidden."""
+"""The scores of images that are partly masked."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from xaimaps.targets import Target
 
 
 def default_filling(backend: Backend) -> str:
-    """Gray, or the model's own zeros where its preprocessing is not known."""
+    """Return "gray", or "zeros" where the model's preprocessing is unknown."""
     return "zeros" if backend.info.preprocess is None else "gray"
 
 
 def filling_of(backend: Backend, images: Array, baseline: Baseline) -> Array:
-    """What is seen in place of the image, `(N, H, W, C)` or `(1, H, W, C)`.
+    """Return the pixels that replace the masked ones, `(N, H, W, C)` or `(1, H, W, C)`.
 
     Raises:
-        MethodError: there is no such baseline, or it is several.
+        MethodError: there is no such baseline, or it is more than one image.
     """
     name = default_filling(backend) if baseline is None else baseline
     found = baselines(backend, images, name)
@@ -36,7 +36,7 @@ def scores_behind(
     masks: Array,
     probability: bool = False,
 ) -> Array:
-    """The scores `(m, ..., N)` of images seen through masks `(m, 1, H, W)`."""
+    """Return the scores `(m, ..., N)` of images under masks `(m, 1, H, W)`; 1 keeps a pixel."""
     xp, open_ = backend.xp, masks[..., None]
     outputs = backend.forward(flatten_batch(xp, filling + open_ * (images - filling)))
     outputs = softmax(xp, outputs) if probability else outputs

@@ -1,4 +1,4 @@
-"""What the table of methods says of each."""
+"""`Method`: a row of the table of methods."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class Method:
         fn: the function of `(backend, images, target, ...)`.
         family: "gradient" or "perturbation" (maps of the input's size), "cam" (maps of a layer's
             size) or "custom" (a function that is not registered).
-        needs: what a backend must be able to do.
-        paper: where the method is from.
-        cost: forward (F) and backward (B) passes for each image; b is the part behind the layer.
+        needs: the capabilities that a backend must have.
+        paper: the reference.
+        cost: forward (F) and backward (B) passes for each image; b is a backward pass from the
+            outputs to the layer.
         draws: makes the random arrays, as keywords of `fn`, from `(input_shape, **options)`; they
             are arguments of the compiled program, and the same on every backend.
-        defaults: the value of options that depend on the model where they are None.
-        is_relative: whether only the differences between pixels mean something, not zero.
-        is_sensitive: whether rounding decides which way the method takes, so that what two
-            backends may differ by has to be measured; see `xaimaps.parity`.
-        tolerance: what two backends may differ by, where it is not what the family promises.
+        defaults: returns values for options whose default, None, depends on the model.
+        is_relative: whether a map is only defined up to a constant, so that zero has no meaning.
+        is_sensitive: whether rounding decides the path of the method, so that the tolerance has to
+            be measured; see `xaimaps.parity`.
+        tolerance: the allowed difference between two backends, if not the family's.
     """
 
     fn: Callable[..., Maps]
@@ -60,7 +61,7 @@ class Method:
 
     @property
     def options(self) -> dict[str, object]:
-        """What can be said by keyword, with the defaults."""
+        """The keyword options with their defaults."""
         return {
             p.name: p.default
             for p in self._parameters
@@ -69,12 +70,12 @@ class Method:
 
     @property
     def takes_layer(self) -> bool:
-        """Whether the map is that of a layer which the user can choose."""
+        """Whether the user can choose the layer."""
         return any(p.name == "layer" for p in self._parameters)
 
     @property
     def _parameters(self) -> list[inspect.Parameter]:
-        """Those behind the backend, the images and the target."""
+        """The parameters after the backend, the images and the target."""
         return list(inspect.signature(self.fn).parameters.values())[3:]
 
     def check_options(self, options: Mapping[str, object]) -> None:
@@ -85,6 +86,6 @@ class Method:
                 raise MethodError(f"{self.name!r} has no option {option!r}; its options: {known}")
 
     def completed(self, options: Mapping[str, object], backend: Backend) -> dict[str, object]:
-        """The options, with None replaced by what this model implies, so that results record it."""
+        """Replace None by the default for this model, so that results record it."""
         found = self.defaults(backend) if self.defaults else {}
         return {**options, **{k: v for k, v in found.items() if options.get(k) is None}}

@@ -1,4 +1,4 @@
-"""Random numbers that are the same on every backend: numpy's counter-based generator."""
+"""Random numbers from numpy's counter-based generator, the same on every backend."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def uniform(seed: int, *shape: int) -> Floats:
-    """Numbers from 0 to 1, float32."""
+    """Sample uniform numbers from 0 to 1, float32."""
     return _generator(seed).random(shape, np.float32)
 
 
 def normal(seed: int, *shape: int) -> Floats:
-    """Standard normal numbers, float32."""
+    """Sample standard normal numbers, float32."""
     return _generator(seed).standard_normal(shape, np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Checks of options that several methods have."""
+"""Checks of options that several methods share."""
 
 from __future__ import annotations
 

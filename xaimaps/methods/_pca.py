@@ -1,4 +1,4 @@
-"""The first principal component of a layer's values, in steps that every framework can compile."""
+"""The first principal component of a layer's values, by operations that every backend has."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from xaimaps.backend import Array
 from xaimaps.methods._arithmetic import divided
 
 _SQUARINGS = 12
-"""The power iteration goes on by doubling: 2^12 steps."""
+"""Squarings of the Gram matrix: 2^12 steps of the power iteration."""
 
 
 def first_component(xp: Any, values: Array, rank: int, *, centre: bool) -> Array:
     r"""Project every position's channels onto the direction in which they vary the most.
 
-    With spatial positions as rows of $O = U \Sigma V^T$ the map is $O V_1$. Its sign, which $V_1$
-    leaves open, is such that its product with the mean over the channels is not negative.
+    With spatial positions as rows of $O = U \Sigma V^T$ the map is $O V_1$. The sign of $V_1$ is
+    arbitrary; it is chosen so that the map's product with the mean over the channels is not
+    negative.
 
     Args:
         xp: the namespace.
         values: `(..., *spatial, C)`.
         rank: the number of spatial axes.
-        centre: take each channel's mean over all spatial positions from it first.
+        centre: subtract each channel's mean over the spatial positions first.
 
     Returns:
         `(..., *spatial)`.
@@ -38,7 +39,7 @@ def first_component(xp: Any, values: Array, rank: int, *, centre: bool) -> Array
 
 
 def _projection(xp: Any, rows: Array) -> Array:
-    """`O V_1` of `(..., P, C)`, by the smaller one of its two Gram matrices."""
+    """Compute `O V_1` of `(..., P, C)` from the smaller of the two Gram matrices."""
     columns = xp.matrix_transpose(rows)
     if rows.shape[-2] > rows.shape[-1]:
         return xp.matmul(rows, _leading(xp, xp.matmul(columns, rows))[..., None])[..., 0]
@@ -48,7 +49,7 @@ def _projection(xp: Any, rows: Array) -> Array:
 
 
 def _leading(xp: Any, gram: Array) -> Array:
-    """The unit eigenvector of the largest eigenvalue of `(..., m, m)`; zeros for zeros."""
+    """Return the unit eigenvector of the largest eigenvalue of `(..., m, m)`; zeros for zeros."""
     eye = xp.eye(gram.shape[-1], dtype=gram.dtype)
     power = gram
     for _ in range(_SQUARINGS):
@@ -57,7 +58,7 @@ def _leading(xp: Any, gram: Array) -> Array:
     diagonal = xp.sum(power * eye, axis=-1)
     longest = xp.argmax(diagonal, axis=-1)[..., None] == xp.arange(gram.shape[-1])
     vector = xp.sum(xp.where(longest[..., None, :], power, xp.zeros_like(power)), axis=-1)
-    for _ in range(2):  # the squarings' rounding errors go, too
+    for _ in range(2):  # removes the rounding errors of the squarings
         vector = _unit(xp, xp.matmul(gram, _unit(xp, vector)[..., None])[..., 0])
     return vector
 

@@ -14,14 +14,14 @@ Rule = Literal["gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "
 
 
 class Quadrature(NamedTuple):
-    """Where an integral from 0 to 1 is evaluated, and how much each point counts."""
+    """The points and weights of an integral from 0 to 1."""
 
     points: np.ndarray[Any, Any]
     weights: np.ndarray[Any, Any]
 
 
 def quadrature(rule: str, n_steps: int) -> Quadrature:
-    """The points and weights of a rule; the weights sum to 1.
+    """Return the points and weights of a rule; the weights sum to 1.
 
     Raises:
         MethodError: there is no such rule, or too few steps for it.

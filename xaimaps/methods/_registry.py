@@ -1,4 +1,4 @@
-"""Every method by name: those of this package, and those that other distributions bring."""
+"""The methods by name: those of this package and those of installed plugins."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from xaimaps.methods._maps import Maps
 from xaimaps.methods._method import FAMILIES, Family, Method
 
 GROUP = "xaimaps.methods"
-"""The group of entry points; each names a decorated function or a `Method`."""
+"""The entry point group; each entry point names a decorated function or a `Method`."""
 
 Function = TypeVar("Function", bound=Callable[..., Maps])
 
 ROWS: dict[str, Method] = {}
-"""What is registered, in the order of registration; `METHODS` also has what plugins bring."""
+"""The registered methods in the order of registration; `METHODS` also loads plugins."""
 
 
 def method(
@@ -66,8 +66,8 @@ def register_method(method: Method) -> Method:
     known = ROWS.setdefault(method.name, method)
     if known.fn is not method.fn:
         raise MethodError(
-            f"a method {method.name!r} is registered already, from {known.fn.__module__}; rename "
-            f"the one from {method.fn.__module__}"
+            f"a method {method.name!r} is already registered by {known.fn.__module__}; rename "
+            f"the one of {method.fn.__module__}"
         )
     return known
 
@@ -100,13 +100,13 @@ def _all_rows() -> dict[str, Method]:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Import what other distributions offer; one that is broken hides no other."""
+    """Import the methods of other distributions; a broken one does not hide the others."""
     for entry in entry_points(group=GROUP):
         try:
             found = entry.load()
             if isinstance(found, Method):
                 register_method(found)
-        except Exception as error:  # whatever a third party's import may raise
+        except Exception as error:  # a third party's import may raise anything
             warnings.warn(
                 f"the method {entry.name!r} of {entry.value} cannot be loaded "
                 f"({type(error).__name__}: {error})",
@@ -116,12 +116,12 @@ def _load_plugins() -> None:
 
 
 def refresh() -> None:
-    """Look for plugins again, as some may have been installed since the first look."""
+    """Look for plugins again, for those installed since the first look."""
     _load_plugins.cache_clear()
 
 
 def get_method(method: str | Method | Callable[..., Maps]) -> Method:
-    """Return the table's row for a name; a row as it is; a row for a function.
+    """Return the row for a name or a function; a row is returned unchanged.
 
     A function takes `(backend, images, target, ...)` and returns `Maps`. It need not be
     registered.
@@ -142,7 +142,7 @@ def get_method(method: str | Method | Callable[..., Maps]) -> Method:
 
 
 def _row_of(fn: Callable[..., Maps]) -> Method:
-    """The registered row of a function, or one made for it."""
+    """Return the registered row of a function, or make one."""
     row = next((row for row in METHODS.values() if row.fn is fn), None)
     if row is not None:
         return row

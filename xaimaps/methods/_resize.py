@@ -1,4 +1,4 @@
-"""Resizing maps: a matrix on either side."""
+"""Resize maps by a matrix on either side."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Interpolation = Literal["bilinear", "nearest"]
 
 
 def filtered(xp: Any, images: Array, rows: Array, columns: Array) -> Array:
-    """`rows @ image @ columns.T` for each channel of `(..., H, W, C)`."""
+    """Compute `rows @ image @ columns.T` for each channel of `(..., H, W, C)`."""
     channels_first = xp.moveaxis(images, -1, -3)
     return xp.moveaxis(filtered_maps(xp, channels_first, rows, columns), -3, -1)
 
 
 def filtered_maps(xp: Any, maps: Array, rows: Array, columns: Array) -> Array:
-    """`rows @ map @ columns.T` for maps `(..., H, W)`."""
+    """Compute `rows @ map @ columns.T` for maps `(..., H, W)`."""
     return xp.matmul(xp.matmul(rows, maps), xp.matrix_transpose(columns))
 
 
 def resized(
     backend: Backend, maps: Array, size: tuple[int, int], how: Interpolation = "bilinear"
 ) -> Array:
-    """Maps `(..., h, w)` at another size, with half-pixel centres.
+    """Resize maps `(..., h, w)`, with half-pixel centres.
 
     Raises:
         MethodError: `how` is not "bilinear" or "nearest".

@@ -1,4 +1,4 @@
-"""Class activation maps weighed by what is lost without each channel."""
+"""Ablation-CAM: activations weighted by the drop of the score without their channel."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def ablation_cam(
 
     $$w_k = \frac{y - y_k}{|y|}, \qquad M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
 
-    The paper divides by $y$, which turns a map upside down where the score is negative; where it is
-    zero, so are the weights here. Only what lies behind the layer is computed for each channel;
-    nothing, where that is pooling and one dense layer, and the target a class.
+    The paper divides by $y$, which inverts a map where the score is negative. Where the score is
+    zero, so are the weights. Only the part behind the layer runs for each channel. If that part is
+    pooling and one dense layer, and the target is a class, the drops have a closed form.
 
     Args:
-        backend: the model; forward passes are all it must do.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        backend: the model; only forward passes are needed.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         variant: "paper"; "pytorch-grad-cam" divides by the signed score. (Where the smallest
-            activation of an image is not 0, the library sets channels to ten million below it,
-            in place of to zero; no variant here does that.)
-        relu: keep only what speaks for the target, as the paper does.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        memory: bound on the values of one pass from the layer on, in MB.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+            activation of an image is not 0, that library sets channels to ten million below it
+            instead of to zero, which no variant here does.)
+        relu: keep only positive values, as the paper does.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        memory: limit for the values of one pass from the layer on, in MB.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, in units of the activations.
@@ -104,9 +104,9 @@ def ablation_cam(
 def _pooled_drops(
     backend: Backend, name: str, activations: Array, outputs: Array, target: Target
 ) -> Array | None:
-    """What a class loses with each channel `(..., N, C)`, where the layer is pooled and weighed.
+    """Return the drops `(..., N, C)` in closed form, or None if there is no such form.
 
-    There a channel's part of the score is its mean times its weight, and nothing needs to run.
+    In a head of pooling and one dense layer, a channel adds its mean times its weight to the score.
     """
     try:
         head = backend.classifier() if "classifier" in backend.capabilities else None
@@ -121,12 +121,12 @@ def _pooled_drops(
 def _without_each(
     backend: Backend, activations: Array, rest: Any, target: Target, most: int
 ) -> Array:
-    """The scores without each channel, `(C, ..., N)`, `most` at a time."""
+    """Return the scores without each channel, `(C, ..., N)`, computed `most` at a time."""
     xp = backend.xp
     channels = xp.arange(activations.shape[-1])
 
     def fn(gone: Array) -> Array:
-        # A product, and not a choice: compilers fuse it with the pooling that often follows.
+        # A product instead of `where`: compilers fuse it with the pooling that often follows.
         kept = xp.astype(gone[:, None] != channels, activations.dtype)
         shape = (kept.shape[0], *(1,) * (len(activations.shape) - 1), kept.shape[1])
         outputs = flatten_batch(xp, rest(activations * xp.reshape(kept, shape)))

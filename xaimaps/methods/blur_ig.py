@@ -1,4 +1,4 @@
-"""Integrated gradients along the path on which an image comes into focus."""
+"""Blur IG: integrated gradients along a path of decreasing blur."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def blur_ig(
     $$M_{ij} = -\sum_c \int_0^{\sigma_{max}} \frac{\partial y}{\partial x_{ijc}}\big(L(\sigma)\big)
       \frac{\partial L_{ijc}}{\partial \sigma}\, d\sigma$$
 
-    No baseline has to be chosen. The derivative of the blur is exact, where the authors' code
-    takes a difference over 0.01 pixels; the integral is their left sum.
+    No baseline has to be chosen. The derivative of the blur is exact, whereas the authors' code
+    takes a finite difference over 0.01 pixels. The integral is a left Riemann sum, as theirs.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         n_steps: points on the path, evenly spaced in sigma.
-        max_sigma: the width at the blurred end, in pixels.
+        max_sigma: the largest width of the blur, in pixels.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
-        memory: bound on the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB.
 
     Returns:
         Signed maps of shape `(N, H, W)`, in units of the score.
@@ -96,7 +96,7 @@ def blur_ig(
 
 
 def _blurs(xp: Any, images: Array, sigmas: Array, most: float) -> tuple[Array, Array]:
-    """The images at each width, `(m, N, H, W, C)`, and their derivatives by it."""
+    """Return the images at each width, `(m, N, H, W, C)`, and their derivatives by the width."""
     height, width = (gaussian(xp, size, sigmas, most) for size in images.shape[-3:-1])
     rows, rows_slope = (part[:, None, None, :, :] for part in height)
     columns, columns_slope = (part[:, None, None, :, :] for part in width)

@@ -28,15 +28,15 @@ def cam(backend: Backend, images: Array, target: Any = None, *, layer: str | Non
 
     Args:
         backend: the model, which must end in global average pooling and one dense layer.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: the classes; a function of the outputs has no weights, and is refused.
-        layer: None, or the name of the pooled layer, the only one that CAM is defined for.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the classes; a function of the outputs is refused, as it has no weights.
+        layer: None, or the name of the pooled layer, the only one for which CAM is defined.
 
     Returns:
         Signed maps of shape `(N, h, w)`, in units of the logit.
 
     Raises:
-        LayerError: the model has no such head, or `layer` is not the one that is pooled.
+        LayerError: the model has no such head, or `layer` is not the pooled layer.
         TargetError: the target is not a class.
 
     References:
@@ -53,7 +53,7 @@ def cam(backend: Backend, images: Array, target: Any = None, *, layer: str | Non
     head = backend.classifier()
     if layer is not None and backend.find_layer(layer).name != head.layer:
         raise LayerError(
-            f"CAM is defined at the pooled layer {head.layer!r} only, got {layer!r}; "
+            f"`layer` must be the pooled layer {head.layer!r} for CAM, got {layer!r}; "
             "use grad_cam for another layer"
         )
     outputs, kept = backend.forward_with_activations(images, (head.layer,))

@@ -1,4 +1,4 @@
-"""Class activation maps by principal components."""
+"""Eigen-CAM and Eigen-Grad-CAM: class activation maps from principal components."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def eigen_cam(
 
     $$M = \mathrm{ReLU}(A V_1)$$
 
-    The sign of $V_1$, which no decomposition fixes, is that of the correlation with the mean of the
-    activations. A map says what is there; it is the same for every target.
+    The sign of $V_1$ is arbitrary; here it is that of the correlation with the mean of the
+    activations. The map does not depend on the target.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: how many maps there are, and no more.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: only sets the number of maps.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         variant: "paper"; "pytorch-grad-cam" subtracts each channel's spatial mean first.
         relu: keep the positive part only.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, in units of the activations.
@@ -98,16 +98,16 @@ def eigen_grad_cam(
 
     $$M = \mathrm{ReLU}(U_1 \Sigma_1)$$
 
-    The method is pytorch-grad-cam's own, and so is its formula. The sign is that of the correlation
-    with HiResCAM; there it is left to chance.
+    The method and its formula are pytorch-grad-cam's. The sign is that of the correlation with
+    HiResCAM; in pytorch-grad-cam it is arbitrary.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         relu: keep the positive part only.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, in units of the score.

@@ -1,4 +1,4 @@
-"""Grad-CAM of what sets a class apart from those that look like it."""
+"""Finer-CAM: Grad-CAM of a class against the most similar classes."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def finer_cam(
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: the classes; a function of the outputs has no similar ones, and is refused.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the classes; a function of the outputs is refused, as it has no similar classes.
         layer: the layer's name, or several; None for the last one with a spatial extent.
-        references: how many classes T to compare with, at most; at most one fewer than the classes.
+        references: the number T of classes to compare with; all others if there are fewer.
         strength: the factor $\gamma$; 0 is Grad-CAM.
-        variant: "paper"; "pytorch-grad-cam" weighs the references by their probabilities, and
-            differentiates these weights too (its own strength is 1).
-        relu: keep only what speaks for the target, as the paper does.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        variant: "paper"; "pytorch-grad-cam" weights the references by their probabilities, and
+            differentiates these weights too (its default strength is 1).
+        relu: keep only positive values, as the paper does.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.
@@ -92,7 +92,7 @@ def finer_cam(
 
 @dataclass(frozen=True)
 class _WithSimilar(Target):
-    """Each class, and behind it the others with the closest scores: `((1 + T) * K, N)`."""
+    """Each class, followed by the T others with the closest scores: `((1 + T) * K, N)`."""
 
     own: Target
     most: int
@@ -115,7 +115,9 @@ class _WithSimilar(Target):
     def indices_in(self, xp: Any, outputs: Array) -> Array:
         own = self.own.indices_in(xp, outputs)
         if own is None:
-            raise TargetError("finer_cam compares classes, got a function; use grad_cam for it")
+            raise TargetError(
+                "`target` must be a class for finer_cam, got a function; use grad_cam"
+            )
         own = own if self.own.is_several else own[None, :]
         indices = xp.arange(outputs.shape[-1], dtype=own.dtype)
         is_own = own[..., None] == indices
@@ -127,13 +129,13 @@ class _WithSimilar(Target):
 
 
 def _grouped(xp: Any, values: Array, count: int, is_several: bool) -> Array:
-    """`((1 + T) * K, N, ...)` as `(1 + T, K, N, ...)`, without K where there is one target."""
+    """Reshape `((1 + T) * K, N, ...)` to `(1 + T, K, N, ...)`, without K for one target."""
     shape = (count, -1) if is_several else (count,)
     return xp.reshape(values, (*shape, *values.shape[1:]))
 
 
 def _shares(xp: Any, scores: Array, strength: float, variant: str) -> Array:
-    r"""$\partial s / \partial y$ for the class and its references, `(1 + T, ..., N)`."""
+    r"""Return $\partial s / \partial y$ for the class and its references, `(1 + T, ..., N)`."""
     others = scores[1:, ...]
     if variant == "paper" or not others.shape[0]:
         parts = xp.ones_like(others) / max(others.shape[0], 1)

@@ -1,4 +1,4 @@
-"""FullGrad: what the image and every bias of the network add to the score."""
+"""FullGrad: the contributions of the image and of every bias to the score."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xaimaps.methods._registry import method
 from xaimaps.methods._resize import resized
 from xaimaps.targets import as_target
 
-_LEAST = 1e-6  # the authors' guard of the rescaling
+_LEAST = 1e-6  # the authors' epsilon of the rescaling
 
 
 @method(
@@ -23,24 +23,25 @@ _LEAST = 1e-6  # the authors' guard of the rescaling
 def fullgrad(backend: Backend, images: Array, target: Any = None) -> Maps:
     r"""Input times gradient, plus the contributions of the biases of all layers.
 
-    The score is $x \cdot \nabla_x y + \sum_l \sum_k b^l_k \cdot \nabla_{b^l_k} y$, its first term
-    over pixels, the others over the spatial positions of layers. With $\psi$ the absolute value,
-    rescaled to 0 to 1 for each layer, and bilinearly enlarged to the size of the image:
+    The score is $x \cdot \nabla_x y + \sum_l \sum_k b^l_k \cdot \nabla_{b^l_k} y$. The first term
+    sums over pixels, the others over the spatial positions of layers. With $\psi$ the absolute
+    value, rescaled to 0 to 1 for each layer, and bilinearly resized to the size of the image:
 
     $$M = \sum_c \psi(x \odot \nabla_x y)_c
       + \sum_l \sum_k \psi(b^l \odot \nabla_{b^l} y)_k$$
 
-    A layer's bias is all that it adds to a linear function: normalisation and activations have
-    biases too, so that the terms sum to the score; `details["completeness_delta"]` is by how much
-    they do not. Terms without spatial positions, as those of a dense layer, are not on the map.
+    The bias of a layer is its output minus its linear part, so that normalisations and activation
+    functions have biases too, and the terms sum to the score. `details["completeness_delta"]` is
+    the error of this sum. Terms without spatial positions, such as a dense layer's, are not part
+    of the map.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
 
     Returns:
-        Maps of shape `(N, H, W)`, none below zero, without a unit.
+        Non-negative maps of shape `(N, H, W)`, without a unit.
 
     References:
         Srinivas, Fleuret 2019, https://arxiv.org/abs/1905.00780
@@ -70,14 +71,14 @@ def fullgrad(backend: Backend, images: Array, target: Any = None) -> Maps:
 
 
 def _rescaled(xp: Any, values: Array) -> Array:
-    """The absolute values of each image, from 0 to 1; all zeros stay zeros."""
+    """Scale the absolute values of each image to 0 to 1; zeros stay zeros."""
     values, axes = xp.abs(values), (-3, -2, -1)
     values = values - xp.min(values, axis=axes, keepdims=True)
     return values / (xp.max(values, axis=axes, keepdims=True) + _LEAST)
 
 
 def _total(xp: Any, values: Array, like: Array) -> Array:
-    """The sum for each score, `(N,)` or `(K, N)`."""
+    """Return the sum for each score, `(N,)` or `(K, N)`."""
     count = len(like.shape)
     flat = (*values.shape[:count], math.prod(values.shape[count:]))
     return xp.sum(xp.reshape(values, flat), axis=-1)

@@ -1,4 +1,4 @@
-"""Grad-CAM++, and what libraries of other names compute for it."""
+"""Grad-CAM++, and the formulas that other libraries compute under this name."""
 
 from __future__ import annotations
 
@@ -42,21 +42,22 @@ def grad_cam_plusplus(
     w_k = \sum_{ij} \alpha_{ijk}\, \mathrm{ReLU}(g_{ijk}), \quad
     M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
 
-    The factor $e^y$ of every weight, which overflows, is left out: it scales a map as a whole.
+    The factor $e^y$ of every weight is left out: it can overflow, and only scales the whole map.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
-        variant: "paper"; or what a library of that name computes. "pytorch-grad-cam" adds 1e-6 to
-            the denominator, which is of the size of the squared gradients themselves;
-            "torch-cam" has lost its alpha, its weights are the sums of $g^2\,\mathrm{ReLU}(g)$;
-            "xplique" takes means where the paper has sums; "tf-keras-vis" lets each channel's
-            alphas sum to 1; "monai" has $\sum_{ab} A_{abk} g_{abk}^3$ in the denominator.
-        relu: keep only what speaks for the target, as the paper does.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        variant: "paper", or the formula of the library of that name. "pytorch-grad-cam" adds 1e-6
+            to the denominator, which is as large as typical squared gradients;
+            "torch-cam" has no alpha, its weights are the sums of $g^2\,\mathrm{ReLU}(g)$;
+            "xplique" takes means instead of the paper's sums; "tf-keras-vis" normalises each
+            channel's alphas to sum to 1; "monai" has $\sum_{ab} A_{abk} g_{abk}^3$ in the
+            denominator.
+        relu: keep only positive values, as the paper does.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.
@@ -86,7 +87,7 @@ def grad_cam_plusplus(
 
 
 def plusplus_weights(xp: Any, g: Array, activations: Array, variant: PlusPlus = "paper") -> Array:
-    """The weights `(..., N, C)` of `grad_cam_plusplus`."""
+    """Return the weights `(..., N, C)` of `grad_cam_plusplus`."""
     axes = spatial_axes(activations, batch_axes=1)
     positive, squares = xp.maximum(g, xp.zeros_like(g)), g * g
     if variant == "torch-cam":
@@ -100,7 +101,7 @@ def plusplus_weights(xp: Any, g: Array, activations: Array, variant: PlusPlus = 
 
 
 def _alphas(xp: Any, g: Array, squares: Array, activations: Array, variant: PlusPlus) -> Array:
-    """The alphas, as four libraries write them."""
+    """Return the alphas of the other libraries' formulas."""
     axes = spatial_axes(activations, batch_axes=1)
     fold = xp.mean if variant == "xplique" else xp.sum
     if variant == "monai":

@@ -1,4 +1,4 @@
-"""Methods that look at the gradient with respect to the image."""
+"""Saliency and input x gradient: methods of one gradient with respect to the image."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def saliency(
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         absolute: take absolute values; False keeps the sign.
         reduce: "max" (the paper's), "sum" or "mean" over the channels; None keeps them.
 
@@ -70,9 +70,8 @@ def input_x_gradient(
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them: after preprocessing, so that zero is
-            the preprocessing's zero.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model; zero is the zero of this input.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
 
     Returns:

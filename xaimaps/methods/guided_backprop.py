@@ -1,4 +1,4 @@
-"""Gradients that pass rectifiers by other rules than the derivative."""
+"""Guided backpropagation, DeconvNet and guided Grad-CAM: other rules for the ReLU's gradient."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def guided_backprop(
 
     $$g_z = g_h \cdot [g_h > 0] \cdot [z > 0]$$
 
-    It finds edges, not reasons: the picture depends little on the class, and hardly on what was
-    learnt (Adebayo et al. 2018). With the embedded model's classifier shuffled, the map of a cat
-    keeps a rank correlation of 0.99, that of saliency 0.3. Use it to see what there is to be
-    seen, not why the model said so.
+    The map shows edges and is not evidence for a class: it depends little on the class, and hardly
+    on the trained weights (Adebayo et al. 2018). With the weights of the embedded model's
+    classifier shuffled, the map of a cat keeps a rank correlation of 0.99 with the original map,
+    whereas that of saliency is 0.3.
 
     Args:
         backend: the model, which must have rectifiers (ReLU, ReLU6, leaky ReLU, ELU, ...).
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         absolute: take absolute values; False keeps the sign.
         reduce: "sum", "max" or "mean" over the channels; None keeps them.
 
@@ -49,7 +49,7 @@ def guided_backprop(
         Maps of shape `(N, H, W)`, in units of the score for each unit of the model's input.
 
     Raises:
-        MethodError: the model has no rectifier, so that this would be the plain gradient.
+        MethodError: the model has no rectifier, so this would be the plain gradient.
 
     References:
         Springenberg et al. 2015, https://arxiv.org/abs/1412.6806;
@@ -86,13 +86,13 @@ def deconvnet(
 
     $$g_z = g_h \cdot [g_h > 0]$$
 
-    Where the input of a rectifier was positive does not matter, and what the score owes to which
-    pixel even less; see `guided_backprop`, which has the same weakness.
+    The rule ignores whether the input of a rectifier was positive. The map depends little on the
+    class; see `guided_backprop`.
 
     Args:
         backend: the model, which must have rectifiers.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         absolute: take absolute values; False keeps the sign.
         reduce: "sum", "max" or "mean" over the channels; None keeps them.
 
@@ -142,8 +142,8 @@ def guided_grad_cam(
 
     Args:
         backend: the model, which must have rectifiers.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         layer: Grad-CAM's layer; None for the last one with a spatial extent.
         interpolation: "bilinear" (the paper's) or "nearest" (Captum's).
         absolute: take absolute values; False keeps the sign.
@@ -178,10 +178,10 @@ def guided_grad_cam(
 def _changed(
     backend: Backend, images: Array, target: Any, rule: RectifierRule, method: str
 ) -> tuple[Array, Array]:
-    """Gradients by the images under a rule, and the outputs."""
+    """Return the gradients by the images under a rule, and the outputs."""
     if not backend.network.has_rectifiers:
         raise MethodError(
-            f"{method} changes how gradients pass rectifiers (ReLU and its kin), but "
+            f"{method} needs a model with rectifiers (ReLU and its variants), but "
             f"{backend.info.name!r} has none; use saliency or smoothgrad"
         )
     wanted = as_target(target, images.shape[0], backend.info.labels)

@@ -1,4 +1,4 @@
-"""Integrated gradients along a path that goes where the gradient is smallest first."""
+"""Guided IG: integrated gradients along a path that changes small-gradient pixels first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xaimaps.methods._quadrature import quadrature
 from xaimaps.methods._registry import method
 from xaimaps.targets import Target
 
-_THERE = 1e-6  # of its way: so near is a value there
+_THERE = 1e-6  # a value closer to its goal than this fraction of its path has arrived
 
 
 @method(
@@ -41,27 +41,27 @@ def guided_ig(
     At every step the values with the smallest gradients move towards the image first, a
     `fraction` of them at a time, until the distance $|x - \gamma|_1$ is that of the straight path;
     then $M_{ij} = \sum_c \sum_s \frac{\partial y}{\partial x_{ijc}}(\gamma_s) \,
-    (\gamma_{s+1} - \gamma_s)_{ijc}$. No value may be farther from where the straight path has it
-    than `max_dist` of its whole way, so that 0 gives integrated gradients (Riemann, left).
+    (\gamma_{s+1} - \gamma_s)_{ijc}$. No value may be farther from the straight path than `max_dist`
+    of the distance between baseline and image, so that 0 gives integrated gradients (left Riemann).
 
-    The steps depend on each other: `n_steps` passes one after another, for each target alone.
+    Each step depends on the one before, so `n_steps` passes run one after another for each target.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
-        n_steps: points on the path.
-        fraction: of an image's values, how many are moved at a time, above 0 and up to 1.
-        max_dist: the corridor around the straight path, 0 to 1.
-        baseline: the start of the path; see `integrated_gradients`. Only one, and not noise.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
+        n_steps: the number of points on the path.
+        fraction: the fraction of an image's values to move at a time, above 0 and up to 1.
+        max_dist: the largest deviation from the straight path, 0 to 1.
+        baseline: the start of the path; see `integrated_gradients`. One image, not noise.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
 
     Returns:
-        Signed maps of shape `(N, H, W)`, in units of the score; by how much they miss the
-        difference of the scores is `details["completeness_delta"]`.
+        Signed maps of shape `(N, H, W)`, in units of the score. Their sum minus the difference of
+        the scores is `details["completeness_delta"]`.
 
     Raises:
-        MethodError: an option is out of its range, or there are several baselines.
+        MethodError: an option is out of range, or there are several baselines.
 
     References:
         Kapishnikov et al. 2021, https://arxiv.org/abs/2106.09788
@@ -78,7 +78,10 @@ def guided_ig(
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
     starts = baselines(backend, images, baseline)
     if starts.shape[0] != 1:
-        raise MethodError(f"guided_ig takes one baseline, got {starts.shape[0]}; average its maps")
+        raise MethodError(
+            f"`baseline` must be one image for guided_ig, got {starts.shape[0]}; average the maps "
+            "of several calls"
+        )
     start = starts[0, ...] + xp.zeros_like(images)
     walk = _Walk(backend, images, start, n_steps, fraction, max_dist)
     parts = [walk.attribution(part) for part in wanted.parts]
@@ -105,32 +108,32 @@ class _Walk(NamedTuple):
     max_dist: float
 
     def attribution(self, target: Target) -> Array:
-        """The sum of gradient x step, `(N, H, W, C)`."""
+        """Return the sum of gradient x step, `(N, H, W, C)`."""
         ends = native(self.backend, quadrature("riemann_right", self.n_steps).points, self.images)
 
         def step(carry: tuple[Array, Array], alpha: Array) -> tuple[tuple[Array, Array], None]:
-            place, total = carry
-            gradients = self.backend.grad(place, target).gradients
-            moved = self._moved(place, gradients, alpha)
-            return (moved, total + (moved - place) * gradients), None
+            point, total = carry
+            gradients = self.backend.grad(point, target).gradients
+            moved = self._moved(point, gradients, alpha)
+            return (moved, total + (moved - point) * gradients), None
 
         total: Array = self.backend.scan(step, (self.start, self.start * 0), ends)[0][1]
         return total
 
-    def _moved(self, place: Array, gradients: Array, alpha: Array) -> Array:
-        """Where a step ends: as far from the image as the straight path at `alpha`."""
+    def _moved(self, point: Array, gradients: Array, alpha: Array) -> Array:
+        """Return the end of a step: as far from the image as the straight path at `alpha`."""
         xp, way = self.backend.xp, self.images - self.start
         low, high = (xp.clip(alpha + side, 0.0, 1.0) for side in (-self.max_dist, self.max_dist))
-        place = xp.where((place - self.start - low * way) * way < 0, self.start + low * way, place)
-        reach = self.start + high * way - place
-        excess = self._distance(place) - (1 - alpha) * self._distance(self.start)
+        point = xp.where((point - self.start - low * way) * way < 0, self.start + low * way, point)
+        reach = self.start + high * way - point
+        excess = self._distance(point) - (1 - alpha) * self._distance(self.start)
         there = xp.abs(reach) <= _THERE * xp.abs(way)
         steepness = xp.where(there, xp.full_like(reach, xp.inf), xp.abs(gradients))
         shares = self._shares(self._flat(steepness), self._flat(xp.abs(reach)), excess)
-        return place + xp.reshape(shares, place.shape) * reach
+        return point + xp.reshape(shares, point.shape) * reach
 
     def _shares(self, steepness: Array, lengths: Array, excess: Array) -> Array:
-        """How much of its reach each value `(N, H * W * C)` moves: the flattest group first."""
+        """Return the fraction by which each value `(N, H * W * C)` moves; flat ones move first."""
         xp, count = self.backend.xp, steepness.shape[-1]
         ordered = xp.sort(steepness, axis=-1)
         size = int(self.fraction * (count - 1)) + 1
@@ -152,8 +155,8 @@ class _Walk(NamedTuple):
         shares: Array = self.backend.scan(group, none, turns)[0][0]
         return shares
 
-    def _distance(self, place: Array) -> Array:
-        return self.backend.xp.sum(self._flat(self.backend.xp.abs(self.images - place)), axis=-1)
+    def _distance(self, point: Array) -> Array:
+        return self.backend.xp.sum(self._flat(self.backend.xp.abs(self.images - point)), axis=-1)
 
     def _flat(self, values: Array) -> Array:
         return self.backend.xp.reshape(values, (values.shape[0], math.prod(values.shape[1:])))

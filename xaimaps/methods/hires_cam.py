@@ -31,17 +31,17 @@ def hires_cam(
 
     $$M_{ij} = \sum_k A_{ijk} \frac{\partial y}{\partial A_{ijk}}$$
 
-    Where what follows the layer is linear, as in pooling and a dense layer, a map sums to the
+    If the part behind the layer is linear, such as pooling and a dense layer, a map sums to the
     score minus its bias.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
-        relu: keep only what speaks for the target; then the sum is no longer the score.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        relu: keep only positive values; the sum is then no longer the score.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Signed maps of shape `(N, h, w)`, in units of the score.

@@ -1,4 +1,4 @@
-"""Integrated gradients on the straight path from a baseline to the image, or from many."""
+"""Integrated gradients from one or several baselines, and expected gradients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draw_baselines(
     seed: int = 0,
     **others: object,
 ) -> dict[str, Floats]:
-    """The noise of `integrated_gradients`, if its baseline is noise."""
+    """Draw the noise of `integrated_gradients`, if its baseline is noise."""
     if not isinstance(baseline, str) or baseline != "noise":
         return {}
     check_count("n_baselines", n_baselines)
@@ -66,25 +66,25 @@ def integrated_gradients(
     $$M_{ij} = \sum_c (x_{ijc} - x'_{ijc}) \int_0^1
       \frac{\partial y}{\partial x_{ijc}}\big(x' + \alpha (x - x')\big)\, d\alpha$$
 
-    The maps sum to the score's difference between the image and the baseline; by how much they
-    miss it, for want of steps, is `details["completeness_delta"]`. The weights of every rule sum
-    to 1 (those of Captum's trapezoid sum to (n - 1) / n).
+    The maps sum to the difference of the scores of image and baseline, up to the error of the
+    quadrature, which is `details["completeness_delta"]`. The weights of every rule sum to 1 (those
+    of Captum's trapezoid sum to (n - 1) / n).
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
-        n_steps: points on the path.
-        rule: how the integral is taken.
-        baseline: the start of the path, stated as the picture before preprocessing: "black",
-            "white", "gray", "mean" (the image's colour), "blur" or "noise"; "zeros" or an array
-            `(H, W, C)` in the model's own values; the mean over several `(B, H, W, C)`. None is
-            black, or zeros where the model's preprocessing is not known.
-        n_baselines: how many random ones for "noise".
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
+        n_steps: the number of points on the path.
+        rule: the quadrature rule.
+        baseline: the start of the path. A colour of the picture before preprocessing: "black",
+            "white", "gray", "mean" (the image's mean colour), "blur" or "noise"; "zeros" or a
+            preprocessed array `(H, W, C)`; or several `(B, H, W, C)`, over which the maps are
+            averaged. None is black, or zeros if the model's preprocessing is unknown.
+        n_baselines: the number of random baselines for "noise".
         seed: of the noise.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
-        memory: bound on the values of one pass, in MB.
-        noise: uniform `(n_baselines, H, W, C)` from 0 to 1; None draws it by `seed`.
+        memory: limit for the values of one pass, in MB.
+        noise: uniform `(n_baselines, H, W, C)` from 0 to 1; None draws it from `seed`.
 
     Returns:
         Signed maps of shape `(N, H, W)`, in units of the score.
@@ -116,8 +116,8 @@ def integrated_gradients(
         way = images - start
 
         def along(alphas: Array) -> Array:
-            places = start + alphas[:, None, None, None, None] * way
-            return gradients_of(backend, places, wanted)
+            points = start + alphas[:, None, None, None, None] * way
+            return gradients_of(backend, points, wanted)
 
         mean = weighted_sum(backend, along, weights, (points,), most, zeros)
         score = wanted.scores(xp, backend.forward(start + xp.zeros_like(images)))
@@ -135,7 +135,7 @@ def draw_samples(
     seed: int = 0,
     **others: object,
 ) -> dict[str, Floats]:
-    """All that is left to chance in `expected_gradients`."""
+    """Draw all random arrays of `expected_gradients`."""
     check_count("n_samples", n_samples)
     points = uniform(seed, 2, n_samples)
     drawn = {"alphas": points[0], "choices": points[1]}
@@ -170,22 +170,22 @@ def expected_gradients(
     $$M_{ij} = \sum_c \mathbb{E}_{x' \sim D,\, \alpha \sim U(0, 1)} \Big[ (x_{ijc} - x'_{ijc})
       \frac{\partial y}{\partial x_{ijc}}\big(x' + \alpha (x - x')\big) \Big]$$
 
-    `details["completeness_delta"]` says how far the maps are from the score minus the mean score
-    of the sampled baselines.
+    `details["completeness_delta"]` is the sum of a map minus the difference between the score and
+    the mean score of the sampled baselines.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
-        baseline: what baselines are sampled from: best some images of the training set, an array
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
+        baseline: the distribution of baselines: preferably images of the training set as an array
             `(B, H, W, C)`; "noise" is uniform pixels. See `integrated_gradients`.
-        n_samples: pairs of a baseline and a point on the way from it.
+        n_samples: the number of pairs of a baseline and a point on the path from it.
         seed: of all random arrays.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
-        memory: bound on the values of one pass, in MB.
-        noise: uniform `(n_samples, H, W, C)`; None draws it, and the next two, by `seed`.
-        alphas: uniform `(n_samples,)`, the points on the ways.
-        choices: uniform `(n_samples,)`, which say which baseline it is.
+        memory: limit for the values of one pass, in MB.
+        noise: uniform `(n_samples, H, W, C)`; None draws it and the next two from `seed`.
+        alphas: uniform `(n_samples,)`, the points on the paths.
+        choices: uniform `(n_samples,)`, which select the baselines.
 
     Returns:
         Signed maps of shape `(N, H, W)`, in units of the score.

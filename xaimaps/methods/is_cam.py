@@ -43,20 +43,20 @@ def is_cam(
     $$w = \mathrm{softmax}_k\, \frac{1}{n} \sum_{m=1}^{n} y\Big(x \odot
     \frac{m}{n}\, s(U(A_k))\Big)$$
 
-    torch-cam sums the fractions too, so that its masks go from 1/n up to (n + 1)/2.
+    torch-cam sums the fractions cumulatively, so that its masks go from 1/n to (n + 1)/2.
 
     Args:
-        backend: the model; forward passes are all it must do, as many as channels x `n_steps`.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        backend: the model; only forward passes are needed, channels x `n_steps` of them.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         n_steps: the number n of fractions.
-        variant: see `score_cam`; with "torch-cam" the fractions are its sums.
+        variant: see `score_cam`; "torch-cam" also takes its cumulative fractions.
         channels: see `score_cam`.
-        relu: keep only what speaks for the target, as the paper does.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        memory: bound on the values of one pass, in MB.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        relu: keep only positive values, as the paper does.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        memory: limit for the values of one pass, in MB.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.

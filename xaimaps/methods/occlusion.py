@@ -1,4 +1,4 @@
-"""Occlusion: the drop of the score behind a sliding window."""
+"""Occlusion: the drop of the score when a sliding window hides a part of the image."""
 
 from __future__ import annotations
 
@@ -41,23 +41,24 @@ def occlusion(
 ) -> Maps:
     r"""The drop of the score when a window of the image is hidden.
 
-    With $x_v$ the image behind a window at place $v$, and $W_{ij}$ the windows that cover a pixel:
+    With $x_v$ the image with a window at position $v$ hidden, and $W_{ij}$ the windows that cover
+    a pixel:
 
     $$M_{ij} = \frac{1}{|W_{ij}|} \sum_{v \in W_{ij}} \big(y(x) - y(x_v)\big)$$
 
-    The windows at the right and lower edge are cut off where the image ends, as Captum's are.
+    The windows at the right and lower edges are cut off at the border of the image, as Captum's.
 
     Args:
-        backend: the model; forward passes are all it must do.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
-        window: its height and width, or both in one; None is a seventh of the image's.
-        stride: from one window to the next; None is half of the window.
-        baseline: what is in the window: "black", "white", "gray", "mean" (the image's colour),
-            "blur", "zeros" or an array `(H, W, C)` in the model's own values. None is gray, as in
-            the paper, or zeros where the model's preprocessing is not known.
-        variant: "mean" over the windows, as Captum takes it; "sum", as PAIR's saliency does.
-        memory: bound on the values of one pass, in MB.
+        backend: the model; only forward passes are needed.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
+        window: height and width, or one number for both; None is a seventh of the image's.
+        stride: the step from one window to the next; None is half of the window.
+        baseline: the pixels in the window: "black", "white", "gray", "mean" (the image's mean
+            colour), "blur", "zeros" or a preprocessed array `(H, W, C)`. None is gray, as in the
+            paper, or zeros if the model's preprocessing is unknown.
+        variant: "mean" over the windows, as in Captum, or "sum", as in PAIR's saliency.
+        memory: limit for the values of one pass, in MB.
 
     Returns:
         Signed maps of shape `(N, H, W)`, in units of the score.
@@ -99,7 +100,7 @@ def occlusion(
 
 
 def _windows(size: tuple[int, ...], window: Extent, stride: Extent) -> list[Floats]:
-    """The windows along each axis, ones in `(count, size)`."""
+    """Return the windows along each axis as ones in `(count, size)`."""
     extents = _pair("window", window, [max(1, n // 7) for n in size])
     steps = _pair("stride", stride, [max(1, n // 2) for n in extents])
     found = []
@@ -116,12 +117,12 @@ def _windows(size: tuple[int, ...], window: Extent, stride: Extent) -> list[Floa
 
 
 def _paired(rows: Floats, columns: Floats) -> tuple[Floats, Floats]:
-    """Every row with every column; a mask for each would take the memory of as many images."""
+    """Pair every row with every column; all masks at once would need too much memory."""
     return np.repeat(rows, len(columns), axis=0), np.tile(columns, (len(rows), 1))
 
 
 def _pair(option: str, value: Extent, default: list[int]) -> list[int]:
-    """Height and width."""
+    """Return height and width."""
     if value is None:
         return default
     given = list(value) if isinstance(value, tuple | list) else [value] * 2

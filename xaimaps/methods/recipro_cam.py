@@ -1,4 +1,4 @@
-"""Recipro-CAM: the score of each spatial position of a layer, alone."""
+"""Recipro-CAM: the score with all but one spatial position of a layer set to zero."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def recipro_cam(
     $$M_{ij} = y(A \odot m_{ij})$$
 
     The authors' code copies the activations at $(i, j)$ to the eight neighbours, weighted by the
-    Gaussian; here, as in the paper, the neighbours keep their own.
+    Gaussian; here, as in the paper, the neighbours keep their own activations.
 
     Args:
-        backend: the model; forward passes are all it must do.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        backend: the model; only forward passes are needed.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         gaussian: mask with a 3 x 3 Gaussian; False keeps one position only.
-        probability: y is a softmax over the outputs, as in the paper, and not an output.
-        memory: bound on the values of one pass from the layer on, in MB.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        probability: y is a softmax over the outputs, as in the paper, instead of an output.
+        memory: limit for the values of one pass from the layer on, in MB.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, in units of the score; only differences between positions
-        mean something.
+        have a meaning.
 
     Raises:
         LayerError: there is no such layer, or it has no spatial extent.
@@ -102,7 +102,7 @@ def recipro_cam(
 
 
 def _axis_masks(size: int, gaussian: bool) -> Floats:
-    """The mask of each position along one axis, `(size, size)`."""
+    """Return the mask of each position along one axis, `(size, size)`."""
     one = np.eye(size, dtype=np.float32)
     if not gaussian:
         return one

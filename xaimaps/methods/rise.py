@@ -1,4 +1,4 @@
-"""RISE: random masks, each weighed by the score behind it."""
+"""RISE: random masks, each weighted by the score of the masked image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draw_masks(
     seed: int = 0,
     **_: Any,
 ) -> dict[str, Any]:
-    """The cells `(n_masks, grid, grid)` of RISE's masks, and by how much each is moved.
+    """Draw the cells `(n_masks, grid, grid)` of RISE's masks, and the shift of each mask.
 
     Raises:
         MethodError: an option is out of range.
@@ -71,28 +71,28 @@ def rise(
 ) -> Maps:
     r"""The mean of random masks, each weighted by the score of the masked image.
 
-    For masks $m_v$, coarse grids of ones (with probability $p$) and zeros, enlarged and moved:
+    For masks $m_v$, coarse grids of ones (with probability $p$) and zeros, enlarged and shifted:
 
     $$M_{ij} = \frac{1}{p n} \sum_{v=1}^{n} y(x \odot m_v)\, m_{v,ij}$$
 
-    Every map has an offset, the mean score behind a mask: it is the differences that tell.
+    Every map has an offset, the mean score of the masked images; only differences have a meaning.
 
     Args:
-        backend: the model; forward passes are all it must do.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        backend: the model; only forward passes are needed.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         n_masks: the number n of masks.
         grid: the number of cells to a side, before they are enlarged.
-        p: the probability that a cell can be seen.
-        seed: of the masks, which are the same for all images and on all backends.
-        baseline: what is seen where a mask is 0, as in `occlusion`; the authors' is "zeros".
-        probability: y is of a softmax over the outputs, as in the paper, and not of the outputs.
-        variant: "paper"; "xplique" divides by the sum of the masks at each pixel, in place of
-            their expected sum; "centred" takes the mean over the masks from each score, so that
-            a map has no offset.
-        memory: bound on the values of one pass, in MB; it does not grow with `n_masks`.
-        cells: ones and zeros `(n_masks, grid, grid)`; None draws them by `seed`.
-        moves: pixels down and right `(n_masks, 2)`; None draws them by `seed`.
+        p: the probability that a cell is visible.
+        seed: of the masks, which are the same for all images and all backends.
+        baseline: the pixels where a mask is 0, as in `occlusion`; the authors' choice is "zeros".
+        probability: y is a softmax over the outputs, as in the paper, instead of an output.
+        variant: "paper"; "xplique" divides by the sum of the masks at each pixel instead of the
+            expected sum; "centred" subtracts the mean over the masks from each score, so that a
+            map has no offset.
+        memory: limit for the values of one pass, in MB, which does not grow with `n_masks`.
+        cells: ones and zeros `(n_masks, grid, grid)`; None draws them from `seed`.
+        moves: shifts down and right in pixels `(n_masks, 2)`; None draws them from `seed`.
 
     Returns:
         Maps of shape `(N, H, W)`, in units of the score.
@@ -120,22 +120,22 @@ def rise(
     filling = filling_of(backend, images, baseline)
     enlarged = _enlarging(backend, images, cells.shape[-1])
     most = variants_within(backend, images, memory, gradient=False)
-    places = (
+    drawn_masks = (
         native(backend, cells, images),
         backend.asarray(moves) if isinstance(moves, np.ndarray) else moves,
     )
 
-    def behind(*place: Array) -> Array:
-        masks = enlarged(*place)[:, None, ...]
+    def behind(*drawn: Array) -> Array:
+        masks = enlarged(*drawn)[:, None, ...]
         return scores_behind(backend, images, filling, wanted, masks, probability)
 
-    scores = map_chunks(backend, behind, places, most)
+    scores = map_chunks(backend, behind, drawn_masks, most)
     if variant == "centred":
         scores = scores - xp.mean(scores, axis=0)
 
-    total = _masks_sum(backend, images, enlarged, scores, places, most)
+    total = _masks_sum(backend, images, enlarged, scores, drawn_masks, most)
     if variant == "xplique":
-        cover = _masks_sum(backend, images, enlarged, xp.ones_like(scores), places, most)
+        cover = _masks_sum(backend, images, enlarged, xp.ones_like(scores), drawn_masks, most)
         return Maps(divided(xp, total, cover), outputs)
     return Maps(total / (p * scores.shape[0]), outputs)
 
@@ -145,24 +145,24 @@ def _masks_sum(
     images: Array,
     enlarged: Callable[[Array, Array], Array],
     weights: Array,
-    places: tuple[Array, Array],
+    drawn_masks: tuple[Array, Array],
     most: int,
 ) -> Array:
-    """The sum of all masks with weights `(n, ..., N)`: `(..., N, H, W)`."""
+    """Return the sum of all masks with weights `(n, ..., N)`: `(..., N, H, W)`."""
     xp = backend.xp
 
-    def weighed(weights: Array, *place: Array) -> Array:
-        masks = enlarged(*place)
+    def weighted(weights: Array, *drawn: Array) -> Array:
+        masks = enlarged(*drawn)
         shape = (masks.shape[0], *(1,) * (len(weights.shape) - 1), *masks.shape[1:])
         return weights[..., None, None] * xp.reshape(masks, shape)
 
     ones = xp.ones((weights.shape[0],), dtype=weights.dtype)
     start = xp.zeros((*weights.shape[1:], *images.shape[1:3]), dtype=weights.dtype)
-    return weighted_sum(backend, weighed, ones, (weights, *places), most, start)
+    return weighted_sum(backend, weighted, ones, (weights, *drawn_masks), most, start)
 
 
 def _enlarging(backend: Backend, images: Array, grid: int) -> Callable[[Array, Array], Array]:
-    """A function from cells `(m, grid, grid)` and moves `(m, 2)` to masks `(m, H, W)`."""
+    """Return a function from cells `(m, grid, grid)` and moves `(m, 2)` to masks `(m, H, W)`."""
     xp = backend.xp
     stacks = [native(backend, _moved_weights(grid, n), images) for n in images.shape[1:3]]
 
@@ -174,7 +174,7 @@ def _enlarging(backend: Backend, images: Array, grid: int) -> Callable[[Array, A
 
 
 def _moved_weights(grid: int, size: int) -> np.ndarray[Any, Any]:
-    """The matrix of a linear resize to a cell more than the image, cut at every place in a cell."""
+    """Return the matrices of a linear resize for every shift within a cell."""
     cell = -(-size // grid)
     whole = linear_weights(grid, (grid + 1) * cell)
     return np.stack([whole[start : start + size] for start in range(cell)])

@@ -1,4 +1,4 @@
-"""Score-CAM: activations weighted by the score of the image that each channel masks."""
+"""Score-CAM: activations weighted by the score of the image masked with their channel."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def score_cam(
     $$w = \mathrm{softmax}_k\, y\big(x \odot s(U(A_k))\big), \qquad
     M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
 
-    The score of the paper's baseline image, the same for each channel, cancels in the softmax. What
-    a mask hides becomes zero, as the model takes it. A constant channel hides everything.
+    The score of the paper's baseline image is the same for each channel and cancels in the softmax.
+    Masked pixels become zero in the model's input. A constant channel masks the whole image.
 
     Args:
-        backend: the model; forward passes are all it must do.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        backend: the model; only forward passes are needed.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
-        variant: "paper"; "pytorch-grad-cam" enlarges by aligned corners; "torch-cam" scales masks
-            before it enlarges them; the "authors" published code that weighs by the probability
-            itself, and "tf-keras-vis" does so by aligned corners.
-        channels: only so many channels, those that vary the most over the spatial positions
-            (Faster-Score-CAM); None for all.
-        relu: keep only what speaks for the target, as the paper does.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        memory: bound on the values of one pass, in MB.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        variant: "paper"; "pytorch-grad-cam" enlarges masks with aligned corners; "torch-cam" scales
+            masks before it enlarges them; "authors" is the authors' code, which weights by the
+            probability itself; "tf-keras-vis" does so with aligned corners.
+        channels: use only this number of channels, those that vary the most over the spatial
+            positions (Faster-Score-CAM); None for all.
+        relu: keep only positive values, as the paper does.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        memory: limit for the values of one pass, in MB.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.

@@ -1,4 +1,4 @@
-"""Grad-CAM++ from the gradients of noisy copies."""
+"""Smooth Grad-CAM++: Grad-CAM++ with derivatives averaged over noisy copies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xaimaps.targets import Target, as_target
 def draw_noise(
     shape: tuple[int, ...], *, n_samples: int = 10, seed: int = 0, **_: Any
 ) -> dict[str, Floats]:
-    """The noise of `smooth_grad_cam_plusplus`."""
+    """Draw the noise of `smooth_grad_cam_plusplus`."""
     check_count("n_samples", n_samples)
     return {"noise": normal(seed, n_samples, *shape)}
 
@@ -63,25 +63,26 @@ def smooth_grad_cam_plusplus(
     w_k = \sum_{ij} \alpha_{ijk}\, \mathrm{ReLU}(D_{1,ijk}), \quad
     M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
 
-    That is as the paper prints it. Its numerator gives every place with a positive gradient nearly
-    the same weight, however small the gradient, and does not become Grad-CAM++ without noise.
+    This is the formula that the paper prints. Its numerator gives every spatial position with a
+    positive gradient nearly the same weight, however small the gradient, and without noise it does
+    not become Grad-CAM++.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         n_samples: the number n of noisy copies.
-        sigma: the noise's standard deviation, as a part of each image's range.
-        seed: of the noise, which is the same for all images and on all backends.
-        variant: "paper"; "corrected" has $D_2$ as the numerator, as Grad-CAM++ has. torch-cam's
-            corrects it so too, but takes $\sum_{ab} A_{abk} D_{3,abk}$ in the denominator and
+        sigma: the noise's standard deviation, as a fraction of each image's range.
+        seed: of the noise, which is the same for all images and all backends.
+        variant: "paper"; "corrected" has $D_2$ in the numerator, as in Grad-CAM++. torch-cam
+            corrects it too, but takes $\sum_{ab} A_{abk} D_{3,abk}$ in the denominator and
             the gradient of the last copy alone for $D_1$, which no variant here does.
-        relu: keep only what speaks for the target, as the paper does.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        memory: bound on the values of one pass, in MB.
-        noise: standard normal `(n_samples, H, W, C)`; None draws it by `seed`.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        relu: keep only positive values, as the paper does.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        memory: limit for the values of one pass, in MB.
+        noise: standard normal `(n_samples, H, W, C)`; None draws it from `seed`.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.
@@ -127,7 +128,7 @@ def _powers(
     memory: float,
     start: Array,
 ) -> Array:
-    """The means of the gradient's first three powers, `(3, ..., N, *spatial, C)` like `start`."""
+    """Return the means of the gradient's first three powers, `(3, ..., N, *spatial, C)`."""
     xp = backend.xp
 
     def powers(noise: Array) -> Array:
@@ -144,7 +145,7 @@ def _powers(
 
 
 def _weights(xp: Any, powers: Array, activations: Array, variant: str) -> Array:
-    """The weights `(..., N, C)` of the channels."""
+    """Return the weights `(..., N, C)` of the channels."""
     axes = spatial_axes(activations, batch_axes=1)
     first, second, third = powers[0, ...], powers[1, ...], powers[2, ...]
     below = 2 * second + xp.sum(activations, axis=axes, keepdims=True) * third

@@ -1,4 +1,4 @@
-"""Gradients of noisy copies of the image, taken together; around any gradient method."""
+"""SmoothGrad, SmoothGrad-Squared and VarGrad: statistics of a gradient method over noisy copies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Pairs = tuple[tuple[str, Any], ...]
 def draw_noise(
     shape: tuple[int, ...], *, n_samples: int = 50, seed: int = 0, **others: object
 ) -> dict[str, Floats]:
-    """The noise of all copies, before it is scaled."""
+    """Draw the noise of all copies, before it is scaled."""
     check_count("n_samples", n_samples)
     return {"noise": normal(seed, n_samples, *shape)}
 
@@ -60,22 +60,22 @@ def smoothgrad(
     $$M_{ij} = \max_c \Big| \frac{1}{n} \sum_s g_{ijc}(x + \epsilon_s) \Big|, \qquad
       \epsilon_s \sim \mathcal{N}\big(0, (\lambda (\max x - \min x))^2\big)$$
 
-    The gradients g keep their sign until the mean is taken, and the target is what the clean
-    image decides. The noise is the same for every image of a batch, scaled by its own range.
+    The gradients g keep their sign until the mean is taken, and the target is resolved on the clean
+    image. The noise is the same for every image of a batch, scaled by the image's range.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         base: the gradient method that is smoothed; "saliency" means the signed gradient.
-        n_samples: noisy copies.
-        noise_level: the noise's standard deviation, as a part of each image's range.
+        n_samples: the number of noisy copies.
+        noise_level: the noise's standard deviation, as a fraction of each image's range.
         seed: of the noise.
         absolute: take absolute values of the mean; False keeps the sign.
         reduce: "max", "sum" or "mean" over the channels; None keeps them.
-        memory: bound on the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB.
         base_options: options of `base`, as pairs: `(("n_steps", 20),)`.
-        noise: standard normal `(n_samples, H, W, C)`; None draws it by `seed`.
+        noise: standard normal `(n_samples, H, W, C)`; None draws it from `seed`.
 
     Returns:
         Maps of shape `(N, H, W)`, in units of `base`.
@@ -128,19 +128,19 @@ def smoothgrad_squared(
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         base: the gradient method g; "saliency" means the signed gradient.
-        n_samples: noisy copies.
-        noise_level: the noise's standard deviation, as a part of each image's range.
+        n_samples: the number of noisy copies.
+        noise_level: the noise's standard deviation, as a fraction of each image's range.
         seed: of the noise.
         reduce: "max", "sum" or "mean" over the channels; None keeps them.
-        memory: bound on the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB.
         base_options: options of `base`, as pairs.
-        noise: standard normal `(n_samples, H, W, C)`; None draws it by `seed`.
+        noise: standard normal `(n_samples, H, W, C)`; None draws it from `seed`.
 
     Returns:
-        Maps of shape `(N, H, W)`, none below zero, in squared units of `base`.
+        Non-negative maps of shape `(N, H, W)`, in squared units of `base`.
 
     Raises:
         MethodError: as `smoothgrad`.
@@ -188,23 +188,23 @@ def vargrad(
     $$M_{ij} = \max_c \Big( \frac{1}{n} \sum_s g_{ijc}(x + \epsilon_s)^2
       - \Big( \frac{1}{n} \sum_s g_{ijc}(x + \epsilon_s) \Big)^2 \Big)$$
 
-    Computed about the gradient of the clean image, so that nothing is lost to rounding.
+    The moments are taken around the gradient of the clean image, which avoids cancellation.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         base: the gradient method g; "saliency" means the signed gradient.
-        n_samples: noisy copies.
-        noise_level: the noise's standard deviation, as a part of each image's range.
+        n_samples: the number of noisy copies.
+        noise_level: the noise's standard deviation, as a fraction of each image's range.
         seed: of the noise.
         reduce: "max", "sum" or "mean" over the channels; None keeps them.
-        memory: bound on the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB.
         base_options: options of `base`, as pairs.
-        noise: standard normal `(n_samples, H, W, C)`; None draws it by `seed`.
+        noise: standard normal `(n_samples, H, W, C)`; None draws it from `seed`.
 
     Returns:
-        Maps of shape `(N, H, W)`, none below zero, in squared units of `base`.
+        Non-negative maps of shape `(N, H, W)`, in squared units of `base`.
 
     Raises:
         MethodError: as `smoothgrad`.
@@ -236,7 +236,7 @@ def vargrad(
 
 
 class _Noisy(NamedTuple):
-    """A gradient method, and the noise that is put on a batch."""
+    """A gradient method, and the noise that is added to a batch."""
 
     backend: Backend
     images: Array
@@ -249,7 +249,7 @@ class _Noisy(NamedTuple):
     memory: float
 
     def explain(self, images: Array, target: Target) -> Array:
-        """The method's values with sign and channels, `(N, H, W, C)` or `(K, N, H, W, C)`."""
+        """Return the method's values with sign and channels, `(N, H, W, C)` or `(K, N, ...)`."""
         from xaimaps.methods import get_method
 
         row = get_method("saliency" if self.base == "gradient" else self.base)
@@ -263,7 +263,13 @@ class _Noisy(NamedTuple):
         return row.fn(self.backend, images, target, **options).maps
 
     def mean(self, target: Target, start: Array, statistic: Callable[[Array], Array]) -> Array:
-        """The mean over noisy copies of a statistic, `(m, *start.shape)` of `(m, ...)` values."""
+        """Return the mean of a statistic over noisy copies.
+
+        Args:
+            target: the resolved target.
+            start: zeros of the shape of the result.
+            statistic: maps values `(m, ...)` to `(m, *start.shape)`.
+        """
         xp, images = self.backend.xp, self.images
         axes = (-3, -2, -1)
         width = xp.max(images, axis=axes, keepdims=True) - xp.min(images, axis=axes, keepdims=True)

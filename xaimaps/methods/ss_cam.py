@@ -17,7 +17,7 @@ from xaimaps.methods._registry import method
 def draw_noise(
     shape: tuple[int, ...], *, n_samples: int = 35, seed: int = 0, **_: Any
 ) -> dict[str, Floats]:
-    """The noise of `ss_cam`."""
+    """Draw the noise of `ss_cam`."""
     check_count("n_samples", n_samples)
     return {"noise": normal(seed, n_samples, *shape[:2])}
 
@@ -54,23 +54,23 @@ def ss_cam(
     $$w = \mathrm{softmax}_k\, \frac{1}{n} \sum_{m=1}^{n} y\big(x \odot (s(U(A_k)) +
     \epsilon_m)\big)$$
 
-    All channels see the same noise, so that it does not add to what sets them apart.
+    All channels get the same noise, so that it does not add to the differences between them.
 
     Args:
-        backend: the model; forward passes are all it must do, as many as channels x `n_samples`.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
+        backend: the model; only forward passes are needed, channels x `n_samples` of them.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         n_samples: the number n of noisy masks for each channel.
-        sigma: the noise's standard deviation, where a mask goes from 0 to 1.
-        seed: of the noise, which is the same for all images and on all backends.
+        sigma: the noise's standard deviation, for masks from 0 to 1.
+        seed: of the noise, which is the same for all images and all backends.
         variant: see `score_cam`.
         channels: see `score_cam`.
-        relu: keep only what speaks for the target, as the paper does.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        memory: bound on the values of one pass, in MB.
-        noise: standard normal `(n_samples, H, W)`; None draws it by `seed`.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        relu: keep only positive values, as the paper does.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        memory: limit for the values of one pass, in MB.
+        noise: standard normal `(n_samples, H, W)`; None draws it from `seed`.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.

@@ -33,16 +33,16 @@ def xgrad_cam(
     $$w_k = \sum_{ij} \frac{A_{ijk}}{\sum_{ab} A_{abk}} \frac{\partial y}{\partial A_{ijk}}, \qquad
     M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
 
-    A channel that sums to zero gets no weight.
+    A channel whose activations sum to zero gets the weight 0.
 
     Args:
         backend: the model.
-        images: `(N, H, W, C)`, as the model takes them.
-        target: what is explained; see `xaimaps.targets.as_target`.
+        images: `(N, H, W, C)`, preprocessed for the model.
+        target: the score to explain; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
-        relu: keep only what speaks for the target, as the paper does.
-        eigen_smooth: the first principal component over the channels, in place of their sum.
-        fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
+        relu: keep only positive values, as the paper does.
+        eigen_smooth: take the first principal component over the channels instead of the sum.
+        fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
         Maps of shape `(N, h, w)`, at the layer's own resolution.

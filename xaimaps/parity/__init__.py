@@ -1,4 +1,4 @@
-"""Do all frameworks agree on a model, and if not, where do they part?"""
+"""Compare a model between frameworks, and find where they diverge."""
 
 from xaimaps.parity._compare import compare, promised
 from xaimaps.parity._measures import Measures, Tolerance

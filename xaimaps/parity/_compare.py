@@ -1,4 +1,4 @@
-"""The comparison: one reference, any number of other backends, the same images."""
+"""Compare a reference backend with others on the same images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from xaimaps.parity._subjects import Subject, as_subjects
 from xaimaps.targets import as_spec, as_target
 
 UNABLE = (BackendError, UnsupportedModelError)
-"""What a backend or a model cannot do; anything else that goes wrong is the user's to mend."""
+"""Errors of what a backend or a model cannot do; other errors are the user's mistakes."""
 
 DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
 
@@ -55,30 +55,30 @@ def compare(
     progress: Progress = lambda stage: None,
     **options: Any,
 ) -> Report:
-    """Tell whether backends agree on the same model and images, and where they part.
+    """Compare backends on the same model and images, and find where they diverge.
 
-    Compared are the prepared input, every layer that both know by name, the logits, the
-    gradients by the input and by the layer, and each method's maps before resizing.
+    The comparison covers the preprocessed input, every layer that both backends have by name, the
+    logits, the gradients by the input and by the layer, and each method's maps before resizing.
 
     Args:
-        models: the backends by the names that the report gives them; the first is the reference.
-        images: arrays `(N, H, W, C)` as the models take them; or pictures (a path, a Pillow
-            image, or a list of them), which each model's own preprocessing prepares.
+        models: the backends by their names in the report; the first is the reference.
+        images: preprocessed arrays `(N, H, W, C)`; or pictures (a path, a Pillow image, or a list
+            of them), to which each model's own preprocessing is applied.
         methods: names of methods; None for saliency, CAM and Grad-CAM; "all" for every method.
         target: see `xaimaps.attribute`; None for the reference's top class of each image.
-        layer: of the CAM methods, by a name that the reference knows; None for its default.
-        input_size: height and width for models that take any.
-        tolerances: other bounds than the promised ones, by "input", "layer", "logits",
+        layer: the layer of the CAM methods, by its name in the reference; None for its default.
+        input_size: height and width for models that take images of any size.
+        tolerances: tolerances that replace the promised ones, by "input", "layer", "logits",
             "gradient" or a method's name.
-        progress: called with a few words before each step.
-        options: of the methods, for those that have them.
+        progress: called with a short text before each step.
+        options: options of the methods, passed to those that have them.
 
     Returns:
-        The report; `report.agrees` is the answer, `report.parting(name)` the first difference.
+        The report. `report.agrees` is the result, `report.parting(name)` the first difference.
 
     Raises:
         ArrayInputError: there are fewer than two models, or no image.
-        XaimapsError: a picture, method, target or layer is not what it must be.
+        XaimapsError: a picture, method, target or layer is invalid.
 
     Example:
         >>> import numpy as np, xaimaps
@@ -89,13 +89,13 @@ def compare(
     """
     if len(models) < 2:
         raise ArrayInputError(
-            f"a comparison needs at least two backends, got {len(models)} ({', '.join(models)}); "
+            f"`models` must be at least two backends, got {len(models)} ({', '.join(models)}); "
             "install another one, or name another model"
         )
     rows_of = [get_method(name) for name in _names(methods)]
     for name in options:
         if not any(name in row.options for row in rows_of):
-            raise MethodError(f"none of the methods compared has an option {name!r}")
+            raise MethodError(f"none of the compared methods has an option {name!r}")
     subjects = as_subjects(models, images, input_size)
     allowed = tolerances or {}
     for name in allowed:
@@ -113,7 +113,7 @@ def _names(methods: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def promised(name: str) -> Tolerance:
-    """What backends may differ by in "input", "layer", "logits", "gradient" or a method's maps.
+    """Return the tolerance of "input", "layer", "logits", "gradient" or a method's maps.
 
     Raises:
         MethodError: it is none of these.
@@ -131,14 +131,14 @@ def promised(name: str) -> Tolerance:
 
 
 class Comparison:
-    """A reference, the others, and what is asked of all of them.
+    """A reference, the other backends, and the settings of the comparison.
 
     Args:
-        reference: what the others are compared with.
+        reference: the backend that the others are compared with.
         others: at least one.
-        allowed: tolerances in place of the promised ones.
-        target: as the user named it.
-        layer: as the user named it.
+        allowed: tolerances that replace the promised ones.
+        target: as given by the user.
+        layer: as given by the user.
         progress: called before each step.
     """
 
@@ -181,7 +181,7 @@ class Comparison:
         what = name if kind == "map" else kind
         bound = self.allowed.get(what) or promised(what)
         if kind == "layer" and _squeezed(found) == _squeezed(expected):
-            found = found.reshape(expected.shape)  # pooled values have places in some frameworks
+            found = found.reshape(expected.shape)  # some frameworks keep axes of length 1
         if found.shape != expected.shape:
             note = f"its shape is {found.shape}, not {expected.shape}"
             return Row(other.name, kind, name, APART, bound, note=note)
@@ -189,7 +189,7 @@ class Comparison:
         return Row(other.name, kind, name, values, bound)
 
     def _values(self) -> Iterator[Row]:
-        """Layers and logits, image by image, so that no more than one image's layers are held."""
+        """Compare layers and logits image by image, to hold the layers of only one image."""
         for other in self.others:
             pairs = self._common_layers(other)
             worst: dict[tuple[str, str], Row] = {}
@@ -201,13 +201,13 @@ class Comparison:
             yield from worst.values()
 
     def _common_layers(self, other: Subject) -> dict[str, str]:
-        """The reference's layers that the other knows by one of their names."""
+        """Return the reference's layers that the other backend has by one of their names."""
         layers = self.reference.backend.layers()
         found = {layer.name: other.layer_called(layer.name, *layer.aliases) for layer in layers}
         common = {mine: theirs for mine, theirs in found.items() if theirs is not None}
         self.notes.append(
-            f"{len(common)} of the {len(layers)} layers of {self.reference.name} are known to "
-            f"{other.name} by name"
+            f"{other.name} has {len(common)} of the {len(layers)} layers of "
+            f"{self.reference.name} by name"
         )
         return common
 
@@ -221,7 +221,7 @@ class Comparison:
         yield replace(row, top=top_agreement(theirs[0], mine[0]) if has_classes else None)
 
     def _gradients(self) -> Iterator[Row]:
-        """The signed gradient by the input, and by the layer of the CAM methods."""
+        """Compare the signed gradient by the input, and by the layer of the CAM methods."""
         for name in (INPUT, self._layer_or_default()):
             if name is None:
                 continue
@@ -240,7 +240,7 @@ class Comparison:
             return None
 
     def _gradient(self, subject: Subject, name: str) -> Array | str:
-        """The gradient, or why there is none."""
+        """Return the gradient, or the reason why there is none."""
         try:
             wrt = name if name == INPUT else self._own_layer(subject, name)
             labels = subject.backend.info.labels
@@ -249,7 +249,7 @@ class Comparison:
             return str(error)
 
     def _own_layer(self, subject: Subject, name: str) -> str:
-        """The layer of a subject that the reference calls `name`; its default for the default."""
+        """Return the subject's name for the reference's layer `name`, or its own default."""
         if subject is self.reference:
             return name
         aliases = self.reference.backend.find_layer(name).aliases
@@ -257,18 +257,18 @@ class Comparison:
         if known is None and self.layer is None:
             return subject.backend.default_layer().name
         if known is None:
-            raise LayerError(f"{subject.name} knows no layer {name!r}")
+            raise LayerError(f"{subject.name} has no layer {name!r}")
         return known
 
     def _maps(
         self, method: Method, options: dict[str, Any], kept: dict[str, Attribution]
     ) -> Iterator[Row]:
-        """One method's maps, which are also kept for the pictures."""
+        """Compare one method's maps, and keep them for the pictures."""
 
         def run(subject: Subject) -> Array | str:
             self.progress(f"{method.name} in {subject.name}")
             if "rectifier_rules" in method.needs and not subject.backend.network.has_rectifiers:
-                return "the model has no rectifiers, for which this method has rules"
+                return "the method needs rectifiers, and the model has none"
             try:
                 kept[subject.name] = self._attribute(subject, method, options)
             except UNABLE as error:
@@ -287,20 +287,20 @@ class Comparison:
             yield self._against(other, "map", method.name, expected, run(other))
 
     def _hold_to_itself(self, method: Method, options: dict[str, Any], maps: Array) -> None:
-        """Measure what a sensitive method's tolerance can be."""
+        """Measure the tolerance of a sensitive method on the reference."""
         name, subject = method.name, self.reference.disturbed(DISTURBANCE)
         own = measure(self._attribute(subject, method, options).maps, maps)
         self.allowed[name] = tolerance_beside(own)
         self.notes.append(
-            f"{name} takes a path that rounding decides: where the images are changed by "
-            f"{DISTURBANCE:g}, its maps in {subject.name} have cosine {own.cosine:.3f} with those "
-            f"before, so {self.allowed[name]} is asked of the others"
+            f"{name} takes a path that depends on rounding: with the images changed by "
+            f"{DISTURBANCE:g}, its maps in {subject.name} have cosine {own.cosine:.3f} with the "
+            f"unchanged ones, so the tolerance is {self.allowed[name]}"
         )
 
     def _attribute(self, subject: Subject, method: Method, options: dict[str, Any]) -> Attribution:
         name = self._layer_or_default() if method.takes_layer else None
         if "classifier" in method.needs and self.layer is None:
-            name = None  # its own layer is where the network is pooled
+            name = None  # the method uses the pooled layer
         layer = None if name is None else self._own_layer(subject, name)
         job = plan(subject.backend, method, layer, options)
         return run_jobs(subject.backend, [job], subject.batch, self.classes)[0]
@@ -313,7 +313,7 @@ class Comparison:
         expected: Array | str,
         found: Array | str,
     ) -> Row:
-        """A row of what may be impossible for one of the two."""
+        """Make a row, which is skipped if one of the two has no result."""
         if isinstance(expected, str):
             return Row(other.name, kind, name, note=f"{self.reference.name}: {expected}")
         if isinstance(found, str):
@@ -322,7 +322,7 @@ class Comparison:
 
 
 def _classes(backend: Backend, target: Any, outputs: Array, size: tuple[int, int]) -> Any:
-    """The reference's answer as a fixed target, so that all backends explain the same."""
+    """Fix the target to the reference's classes, so that all backends explain the same."""
     spec = as_spec(target, len(outputs)).loaded(backend, size)
     goal = spec.resolve(len(outputs), backend.info.labels)
     classes = classes_of(goal, outputs)
@@ -330,12 +330,12 @@ def _classes(backend: Backend, target: Any, outputs: Array, size: tuple[int, int
 
 
 def _squeezed(value: Array) -> tuple[int, ...]:
-    """The sizes of the axes that have more than one place."""
+    """Return the shape without axes of length 1."""
     return tuple(size for size in value.shape if size > 1)
 
 
 def _worse(one: Row, other: Row) -> Row:
-    """The row of two images."""
+    """Return the worse of two rows."""
     if one.measures is None or other.measures is None:
         return one if one.measures is None else other
     tops = [top for top in (one.top, other.top) if top is not None]

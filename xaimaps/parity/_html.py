@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs no other file."""
+"""A comparison as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = ("backend", "what", "", "relative", "over deviation", "cosine", "rank"
 
 
 def page(report: Report) -> str:
-    """The page: the verdict, the numbers, the maps side by side and their difference."""
+    """Return the page: the verdicts, the numbers, the maps side by side and their differences."""
     verdicts = "".join(
         f'<p class="verdict {"differs" if report.parting(name) else ""}">'
         f"{escape(report.verdict(name))}</p>"
@@ -63,7 +63,7 @@ def _row(row: Row) -> str:
 
 
 def _maps(report: Report) -> Iterator[str]:
-    """For each method and image: the reference's map, then each other's and how it differs."""
+    """Yield, for each method and image, the reference's map, the other maps and differences."""
     for method, found in report.attributions.items():
         expected = found.get(report.reference)
         if expected is None or expected.maps.ndim not in (3, 4):
@@ -89,14 +89,14 @@ def _drawn(one: Attribution, index: int) -> Any:
 
 
 def _difference(name: str, one: Attribution, expected: Attribution, index: int) -> tuple[Any, str]:
-    """The difference on a scale of its own, and how large it is beside the map."""
+    """Draw the difference on its own scale, and caption it with its relative size."""
     from PIL import Image
 
     apart = (one.maps - expected.maps).reshape(len(one.maps), -1, *one.maps.shape[-2:])[index, 0]
     size = np.abs(expected.maps[index]).max() or 1.0
     drawn = render.heatmap(apart, (224, 224), signed=True)
     largest = np.abs(apart).max() / size
-    return Image.fromarray(drawn), f"{name} less the reference, up to {largest:.1e} of its maximum"
+    return Image.fromarray(drawn), f"{name} minus the reference, at most {largest:.1e} relative"
 
 
 def _figure(image: Any, caption: str) -> str:

@@ -1,4 +1,4 @@
-"""How far two arrays are apart, image by image, and the tolerances that are promised."""
+"""Measures of the difference between two arrays, image by image, and the promised tolerances."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Array = np.ndarray[Any, Any]
 
 
 class Measures(NamedTuple):
-    """The worst of any image; of equal arrays 0, 0, 0, 0, 1, 1.
+    """The worst value over all images; 0, 0, 0, 0, 1, 1 for equal arrays.
 
     Attributes:
         absolute: the largest difference.
-        relative: the largest difference over the reference's largest magnitude.
-        spread: the largest difference over the reference's standard deviation.
-        length: how much longer or shorter the vector is, over the reference's length.
-        cosine: the cosine of the angle between the two, as vectors.
-        rank: Spearman's rank correlation; NaN where it was not asked for.
+        relative: the largest difference divided by the reference's largest magnitude.
+        spread: the largest difference divided by the reference's standard deviation.
+        length: the difference of the vectors' lengths divided by the reference's length.
+        cosine: the cosine of the angle between the vectors.
+        rank: Spearman's rank correlation; NaN if not computed.
     """
 
     absolute: float
@@ -36,7 +36,7 @@ class Measures(NamedTuple):
     rank: float
 
     def worst(self, other: Measures) -> Measures:
-        """The worse of the two in every measure; NaN is the worst."""
+        """Return the worse value of every measure; NaN is the worst."""
         return Measures(
             *(float(np.maximum(a, b)) for a, b in zip(self[:4], other[:4], strict=True)),
             *(float(np.minimum(a, b)) for a, b in zip(self[4:], other[4:], strict=True)),
@@ -44,7 +44,7 @@ class Measures(NamedTuple):
 
 
 APART = Measures(*6 * (np.nan,))
-"""Of arrays that have different shapes: no tolerance allows it."""
+"""The measures of arrays with different shapes, which no tolerance allows."""
 
 
 def measure(found: Array, expected: Array, *, rank: bool = True) -> Measures:
@@ -53,7 +53,7 @@ def measure(found: Array, expected: Array, *, rank: bool = True) -> Measures:
     Args:
         found: `(N, ...)`.
         expected: the reference's, `(N, ...)`.
-        rank: whether to sort for the rank correlation, which takes long for large arrays.
+        rank: whether to compute the rank correlation, which is slow for large arrays.
     """
     pairs = zip(found, expected, strict=True)
     worst, *rest = (_of_one(np.ravel(a), np.ravel(b), rank) for a, b in pairs)
@@ -64,7 +64,7 @@ def measure(found: Array, expected: Array, *, rank: bool = True) -> Measures:
 
 def _of_one(found: Array, expected: Array, rank: bool) -> Measures:
     a, b = found.astype(np.float64), expected.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # infinity less infinity is told as NaN
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is reported as NaN
         apart, length = float(np.abs(a - b).max()), float(np.linalg.norm(b))
         longer = float(np.abs(np.linalg.norm(a) - length))
         spread = b.std()
@@ -79,12 +79,12 @@ def _of_one(found: Array, expected: Array, rank: bool) -> Measures:
 
 
 def _over(apart: float, size: float) -> float:
-    """A ratio where nothing apart is 0 whatever the size."""
+    """Divide, with 0 for a difference of 0."""
     return 0.0 if apart == 0 else float(apart / size) if size > 0 else np.inf
 
 
 def _cosine(a: Array, b: Array) -> float:
-    """The cosine of the angle; of equal vectors 1, zeros included."""
+    """Return the cosine of the angle; 1 for equal vectors, including zeros."""
     if np.array_equal(a, b):
         return 1.0
     lengths = np.linalg.norm(a) * np.linalg.norm(b)
@@ -93,17 +93,17 @@ def _cosine(a: Array, b: Array) -> float:
 
 
 def _ranks(values: Array) -> Array:
-    """Each value's place in ascending order, equal ones sharing their mean, around zero."""
+    """Return the centred rank of each value in ascending order; equal values share their mean."""
     if not np.isfinite(values).all():
         return np.full(values.shape, np.nan)
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[place]
+    ranks = (last - (counts - 1) / 2)[position]
     return np.asarray(ranks - ranks.mean())
 
 
 def top_agreement(found: Array, expected: Array, count: int = 5) -> float:
-    """The smallest share, over the images, of the reference's top classes that are found too."""
+    """Return the smallest fraction, over the images, of the reference's top classes in `found`."""
     count = min(count, expected.shape[-1])
     best = [np.argsort(-scores, axis=-1, kind="stable")[:, :count] for scores in (found, expected)]
     shared = [len(np.intersect1d(a, b)) / count for a, b in zip(*best, strict=True)]
@@ -112,15 +112,15 @@ def top_agreement(found: Array, expected: Array, count: int = 5) -> float:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What two frameworks may differ by.
+    """The allowed difference between two frameworks.
 
     Attributes:
-        measure: the name of the measure that decides.
-        bound: the largest value that it may have; of a cosine, the smallest. With a cosine the
-            lengths are held together too, to ten times what the cosine may lack of 1.
+        measure: the name of the measure to compare with the bound.
+        bound: the largest allowed value; the smallest for a cosine. With a cosine, the lengths may
+            differ by up to 10 (1 - bound) of the reference's length.
 
     Raises:
-        MethodError: the bound is none that could decide anything.
+        MethodError: the measure is unknown, or the bound out of range.
     """
 
     measure: Literal["relative", "spread", "cosine"]
@@ -128,9 +128,7 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         if self.measure not in ("relative", "spread", "cosine"):
-            raise MethodError(
-                f"a tolerance must be of relative, spread or cosine, got {self.measure!r}"
-            )
+            raise MethodError(f"`measure` must be relative, spread or cosine, got {self.measure!r}")
         is_number = isinstance(self.bound, int | float) and not isinstance(self.bound, bool)
         most = 1 if self.measure == "cosine" else float_info.max
         if not is_number or not 0 <= self.bound <= most:
@@ -140,14 +138,14 @@ class Tolerance:
             )
 
     def allows(self, measures: Measures) -> bool:
-        """Whether the measure keeps to the bound; NaN does not."""
+        """Whether the measure is within the bound; NaN is not."""
         if self.measure != "cosine":
             return bool(getattr(measures, self.measure) <= self.bound)
         is_as_long = measures.length <= 10 * (1 - self.bound) + 1e-6
         return bool(measures.cosine >= self.bound and is_as_long)
 
     def at(self, bound: float) -> Tolerance:
-        """The same measure with another bound."""
+        """Return the same measure with another bound."""
         return replace(self, bound=bound)
 
     def __str__(self) -> str:
@@ -157,7 +155,7 @@ class Tolerance:
 INPUTS = Tolerance("relative", 1e-6)
 LOGITS = Tolerance("spread", 1e-4)
 LAYERS = Tolerance("relative", 1e-4)
-# Where a value is within rounding of a rectifier's kink, whole pixels of a gradient change.
+# Rounding at the kink of a rectifier changes whole pixels of a gradient.
 GRADIENTS = Tolerance("cosine", 0.999)
 
 FAMILIES: Mapping[str, Tolerance] = MappingProxyType(
@@ -171,19 +169,19 @@ FAMILIES: Mapping[str, Tolerance] = MappingProxyType(
 
 
 DISTURBANCE = 1e-5
-"""How far images are disturbed to see what rounding does to a method, over each value."""
+"""The relative noise on images that measures the effect of rounding on a method."""
 
 
 def tolerance_of(method: Method) -> Tolerance:
-    """What the maps of a method may differ by, before resizing, unless it `is_sensitive`."""
+    """Return the tolerance of a method's maps before resizing, unless it `is_sensitive`."""
     usual = FAMILIES[method.family]
     return usual if method.tolerance is None else usual.at(method.tolerance)
 
 
 def tolerance_beside(own: Measures) -> Tolerance:
-    """What the maps of a sensitive method may differ by: a fifth of cosine more than they do alone.
+    """Return the tolerance of a sensitive method: the measured cosine minus 0.2.
 
     Args:
-        own: how far the reference's maps are from those that it makes of disturbed images.
+        own: the difference between the reference's maps of the images and of disturbed images.
     """
     return Tolerance("cosine", round(max(min(own.cosine, GRADIENTS.bound) - 0.2, 0.0), 2))

@@ -1,4 +1,4 @@
-"""What a comparison found: rows of numbers, the first place where two backends part, the maps."""
+"""The result of a comparison: rows of numbers, the first divergence, and the maps."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Kind = Literal["input", "layer", "logits", "gradient", "map"]
 
 @dataclass(frozen=True)
 class Row:
-    """One value of one backend beside the reference's.
+    """One value of one backend, compared with the reference's.
 
     Attributes:
-        backend: the name of what was compared with the reference.
-        kind: what was compared, in the order of computation.
+        backend: the name of the backend.
+        kind: the kind of value, in the order of computation.
         name: of the layer or the method.
-        measures: how far apart; None where it could not be compared.
-        tolerance: what is allowed; None where it could not be compared.
-        top: for logits, the smallest share of the top five classes found by both.
-        note: why it could not be compared, or cannot agree.
+        measures: the difference; None if it could not be compared.
+        tolerance: the allowed difference; None if it could not be compared.
+        top: for logits, the smallest fraction of common classes among the top five.
+        note: the reason why it could not be compared, or cannot agree.
     """
 
     backend: str
@@ -37,13 +37,13 @@ class Row:
 
     @property
     def status(self) -> Literal["agrees", "differs", "skipped"]:
-        """Whether the two agree."""
+        """Whether the two values agree."""
         if self.measures is None or self.tolerance is None:
             return "skipped"
         return "agrees" if self.tolerance.allows(self.measures) else "differs"
 
     def as_dict(self) -> dict[str, Any]:
-        """The row for JSON."""
+        """Return the row for JSON."""
         return {
             "backend": self.backend,
             "kind": self.kind,
@@ -58,14 +58,14 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Backends beside a reference.
+    """The comparison of backends with a reference.
 
     Attributes:
-        reference: the name of the backend that all others were compared with.
+        reference: the name of the reference backend.
         backends: the names of the others.
-        rows: everything that was compared, in the order of computation for each backend.
-        attributions: the maps by method and backend, the reference's among them.
-        notes: what a reader should know, a sentence each.
+        rows: all compared values, in the order of computation for each backend.
+        attributions: the maps by method and backend, including the reference's.
+        notes: remarks for the reader, a sentence each.
     """
 
     reference: str
@@ -76,26 +76,26 @@ class Report:
 
     @property
     def agrees(self) -> bool:
-        """Whether everything that could be compared keeps to its tolerance, for every backend."""
+        """Whether every compared value of every backend is within its tolerance."""
         return not any(self.parting(name) for name in self.backends)
 
     def parting(self, backend: str) -> Row | None:
-        """The first value in the order of computation where a backend leaves the reference."""
+        """Return the first value, in the order of computation, at which a backend diverges."""
         return next((row for row in self.of(backend) if row.status == "differs"), None)
 
     def of(self, backend: str, kind: Kind | None = None) -> list[Row]:
-        """The rows of one backend, perhaps of one kind."""
+        """Return the rows of one backend, optionally of one kind."""
         rows = [row for row in self.rows if row.backend == backend]
         return [row for row in rows if kind in (None, row.kind)]
 
     def verdict(self, backend: str) -> str:
-        """One sentence on one backend."""
+        """Return one sentence on one backend."""
         rows = self.of(backend)
         first = self.parting(backend)
         if first is not None:
             return (
-                f"{backend} parts from {self.reference} at the {first.kind} {first.name!r}: "
-                f"{first.note or f'{first.tolerance} is not met ({_decisive(first)})'}"
+                f"{backend} diverges from {self.reference} at the {first.kind} {first.name!r}: "
+                f"{first.note or f'{_decisive(first)}, but {first.tolerance} is required'}"
             )
         compared = sum(row.status == "agrees" for row in rows)
         skipped = len(rows) - compared
@@ -103,7 +103,7 @@ class Report:
         return f"{backend} agrees with {self.reference} in all {compared} values compared{rest}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON, without the maps."""
+        """Return the report for JSON, without the maps."""
         return {
             "agrees": self.agrees,
             "reference": self.reference,
@@ -117,7 +117,7 @@ class Report:
         }
 
     def summary(self) -> list[Row]:
-        """The rows for a reader: all but the layers, of which each backend's worst stands."""
+        """Return the rows to print: all except layers, and each backend's worst layer."""
         shown = []
         for backend in self.backends:
             layers = [row for row in self.of(backend, "layer") if row.measures is not None]
@@ -128,7 +128,7 @@ class Report:
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """The same, with None for what JSON has no number for."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
@@ -141,6 +141,6 @@ def _decisive(row: Row) -> str:
 
 
 def _distance(row: Row) -> float:
-    """The relative difference, with NaN above all."""
+    """Return the relative difference, with infinity for NaN."""
     assert row.measures is not None
     return row.measures.relative if row.measures.relative >= 0 else float("inf")

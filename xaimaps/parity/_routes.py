@@ -1,4 +1,4 @@
-"""All the ways in which the installed backends can run one model."""
+"""Load one model into every installed backend that can run it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def routes(
 ) -> dict[str, Backend]:
     """Load a model into every installed backend that takes it, the reference first.
 
-    A Keras model is converted to ONNX besides, for the backends that run that.
+    A Keras model is also converted to ONNX, for the backends that run ONNX files.
 
     Args:
-        model: what `xaimaps.load` takes.
-        backends: the names of those wanted; none for all.
+        model: see `xaimaps.load`.
+        backends: the names of the backends to use; none for all.
         convert: whether to convert a Keras model.
         options: see `xaimaps.load`.
 
@@ -34,10 +34,10 @@ def routes(
     place = located(model)
     able = [name for name in names if _registry.get_backend(name).accepts(place)]
     if not able:
-        _registry.find_backend(place)  # says why, where none at all takes it
+        _registry.find_backend(place)  # raises if no backend takes it
         raise BackendError(
-            f"the model {place} is for other backends than {', '.join(backends)}; leave --backend "
-            "out, or convert it first"
+            f"`backends` must be able to run the model {place}, got {', '.join(backends)}; omit "
+            "--backend, or convert the model first"
         )
     found = {name: load(model, backend=name, **options) for name in able}
     others = [name for name in names if name not in found]
@@ -54,7 +54,7 @@ def _exported(
     others: Sequence[str],
     options: Mapping[str, Any],
 ) -> dict[str, Backend]:
-    """Load, into the others, the files that exporters make of the models of those found."""
+    """Export the model of a loaded backend, and load the file into the others."""
     more: dict[str, Backend] = {}
     for exporter in _exporters.installed():
         left = [name for name in others if name not in more]
@@ -72,7 +72,7 @@ def _loaded_from(
     takers: Sequence[str],
     options: Mapping[str, Any],
 ) -> dict[str, Backend]:
-    """Export a model once, for several backends, which need the file no more afterwards."""
+    """Export a model once, and load the temporary file into several backends."""
     exporter.require()
     with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
         file = Path(folder) / f"model{exporter.suffix}"
@@ -81,7 +81,7 @@ def _loaded_from(
 
 
 def _like(backend: Backend, native: Backend) -> Backend:
-    """The converted model with what is known of the one that it was made of."""
+    """Copy the metadata of the original model to the converted one."""
     own, known = backend.info, native.info
     own.name, own.source, own.sha256 = known.name, known.source, known.sha256
     own.labels, own.preprocess = known.labels, known.preprocess

@@ -1,4 +1,4 @@
-"""A backend with the images that it is shown."""
+"""`Subject`: a backend with its images."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from xaimaps.targets import Target
 
 @dataclass(frozen=True)
 class Subject:
-    """One backend with the images that it is shown.
+    """One backend with its images.
 
     Attributes:
-        name: what the report calls it.
+        name: the name in the report.
         backend: the model.
-        batch: the images as the model takes them, and what they were made of.
+        batch: the preprocessed images, and the pictures that they were made from.
     """
 
     name: str
@@ -35,18 +35,18 @@ class Subject:
         return self.batch.images
 
     def run(self, key: str, fn: Callable[[Backend, Array], Any], images: Array) -> Any:
-        """Run a compiled program on images, and bring its result back."""
+        """Run a compiled program on images."""
         native = self.backend.asarray(images)
         return self.backend.compiled(("parity", key), fn, native)(native)
 
     def disturbed(self, size: float) -> Subject:
-        """The same with noise on the images, of that standard deviation over each value."""
+        """Return the same with relative noise of standard deviation `size` on the images."""
         noise = np.random.default_rng(0).standard_normal(self.images.shape)
         images = (self.images * (1 + size * noise)).astype(self.images.dtype)
         return replace(self, batch=replace(self.batch, images=images))
 
     def layer_called(self, *names: str) -> str | None:
-        """This backend's own name of the layer that has one of these names elsewhere."""
+        """Return this backend's name of the first of these layers that it has."""
         for name in names:
             try:
                 return self.backend.find_layer(name).name
@@ -55,7 +55,7 @@ class Subject:
         return None
 
     def values(self, layers: tuple[str, ...], part: slice) -> tuple[Array, dict[str, Array]]:
-        """The outputs and the layers for a part of the images, in numpy."""
+        """Return the outputs and the layers for a part of the images, in numpy."""
 
         def program(backend: Backend, images: Array) -> tuple[Array, list[Array]]:
             outputs, kept = backend.forward_with_activations(images, layers)
@@ -66,7 +66,7 @@ class Subject:
         return bring(outputs), {name: bring(v) for name, v in zip(layers, kept, strict=True)}
 
     def gradient(self, goal: Target, wrt: str) -> Array:
-        """The gradient of the target's scores by a layer or the images, in numpy."""
+        """Return the gradient of the target's scores by a layer or the images, in numpy."""
         self.backend.require(frozenset({"grad"}), "a gradient")
 
         def program(backend: Backend, images: Array, *arrays: Array) -> Array:
@@ -80,7 +80,7 @@ class Subject:
 def as_subjects(
     models: Mapping[str, Backend], images: Any, input_size: tuple[int, int] | None
 ) -> list[Subject]:
-    """Each backend with its own preparation of pictures, or with the same arrays."""
+    """Pair each backend with pictures preprocessed for it, or with the same arrays."""
     if hasattr(images, "__array__") and np.ndim(images) == 4:
         batch = np.asarray(images)
         found = [Subject(n, b, Batch(as_batch(batch, b.input_shape))) for n, b in models.items()]
@@ -88,7 +88,7 @@ def as_subjects(
         size = input_size or _size(next(iter(models.values())))
         found = []
         for name, backend in models.items():
-            # Opened by the first; each prepares the same pictures in its own way.
+            # The first subject opens the pictures; each subject preprocesses them for its model.
             pictures = found[0].batch.pictures if found else images
             found.append(_prepared(name, backend, pictures, size))
     if not len(found[0].images):
@@ -102,6 +102,6 @@ def _size(reference: Backend) -> tuple[int, int] | None:
 
 
 def _prepared(name: str, backend: Backend, pictures: Any, size: tuple[int, int] | None) -> Subject:
-    """The pictures as a backend takes them; in the reference's size, where it takes any."""
+    """Preprocess pictures for a backend, at the reference's size if the backend takes any."""
     own = size if _size(backend) is None else None
     return Subject(name, backend, prepare(backend, pictures, own))

@@ -1,8 +1,8 @@
-"""What is explained: a class, several classes, the top ones, or any score of the outputs.
+"""Targets: a class, several classes, the top classes, or any score of the outputs.
 
-A target has two forms. A `TargetSpec` is what the user asked for; it prints as text, and
-`parse_target` reads that text back. A `Target` is made of it once the batch and the labels are
-known; it turns the outputs `(N, ...)` of a model into the score of each image.
+A target has two forms. A `TargetSpec` is the user's request; it prints as text, and `parse_target`
+reads that text back. It resolves to a `Target` once the batch and the labels are known. A `Target`
+maps the outputs `(N, ...)` of a model to the score of each image.
 """
 
 from xaimaps.targets._base import Array, Classes, Labels, Target, TargetSpec, one_hot

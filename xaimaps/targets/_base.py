@@ -1,4 +1,4 @@
-"""The two forms of a target: what the user asked for, and the function of the outputs."""
+"""The two forms of a target: the user's request, and the function of the outputs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ Scoring = Callable[[Array], Array]
 
 
 class TargetSpec(ABC):
-    """What a user asked for, before the batch and the labels are known.
+    """The user's request, before the batch and the labels are known.
 
-    Equal specs ask for the same. `str(spec)` is text that `parse_target` reads back, unless
-    `unrecorded` says that text cannot hold it.
+    `parse_target` reads `str(spec)` back, unless `unrecorded` lists parts that text cannot hold.
     """
 
     @abstractmethod
@@ -29,42 +28,42 @@ class TargetSpec(ABC):
 
     @abstractmethod
     def resolve(self, batch: int, labels: Labels) -> Target:
-        """Make the target for a batch of this many images.
+        """Make the target for a batch of `batch` images.
 
         Raises:
-            TargetError: the labels or the batch do not fit.
+            TargetError: the target does not match the labels or the batch.
         """
 
     @property
     def members(self) -> tuple[TargetSpec, ...]:
-        """The K targets one by one; of a single one, itself."""
+        """The K targets separately; a single target returns itself."""
         return (self,)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that it names."""
+        """The files that the target names."""
         return ()
 
     @property
     def unrecorded(self) -> tuple[str, ...]:
-        """What of it text cannot hold, in words."""
+        """Descriptions of the parts that text cannot hold."""
         return ()
 
     @property
     def is_function(self) -> bool:
-        """Whether only the backend's own arrays can be scored, as a Python function may need."""
+        """Whether the target needs the backend's own arrays, as a Python function may."""
         return False
 
     def for_image(self, index: int) -> TargetSpec:
-        """Return what is asked for one image of the batch, by itself."""
+        """Return the target of one image of the batch."""
         return self
 
     def loaded(self, backend: Backend, size: tuple[int, int]) -> TargetSpec:
-        """Return the same with its files read, by the model where it takes one.
+        """Return the same target with its files read; pictures are embedded by the model.
 
         Args:
             backend: the model.
-            size: the height and width of the images that are explained.
+            size: the height and width of the explained images.
         """
         return self
 
@@ -72,14 +71,14 @@ class TargetSpec(ABC):
 class Target(ABC):
     """A function from outputs to scores that can be an argument of a compiled program.
 
-    What changes from call to call is in `arrays`, whose last axis is the batch; what is fixed
-    at compilation is in `key`.
+    `arrays`, whose last axis is the batch, may change from call to call. `key` is fixed at
+    compilation.
     """
 
     @property
     @abstractmethod
     def key(self) -> Hashable:
-        """Equal for two targets that the same compiled program serves."""
+        """A value that is equal for targets that can share a compiled program."""
 
     @property
     def is_several(self) -> bool:
@@ -88,12 +87,12 @@ class Target(ABC):
 
     @property
     def has_place(self) -> bool:
-        """Whether it names a part of the image, which is elsewhere if the image is mirrored."""
+        """Whether the target refers to a part of the image, which mirroring would move."""
         return any(part.has_place for part in self.parts if part is not self)
 
     @property
     def parts(self) -> tuple[Target, ...]:
-        """The K targets one by one; of a single one, itself."""
+        """The K targets separately; a single target returns itself."""
         return (self,)
 
     @property
@@ -102,17 +101,17 @@ class Target(ABC):
         return ()
 
     def with_arrays(self, arrays: tuple[Array, ...]) -> Target:
-        """Return the same target over other arrays."""
+        """Return the same target with other arrays."""
         return self
 
     @abstractmethod
     def indices_in(self, xp: Any, outputs: Array) -> Array | None:
-        """Return the class of each score, shaped like the scores; None for what is no class."""
+        """Return the class of each score, shaped like the scores; None if it is not a class."""
 
     def frozen(self, xp: Any, outputs: Array) -> Target:
-        """Return the target that these outputs, of the clean images, decide on.
+        """Resolve the target to classes by the outputs of the clean images.
 
-        The top class of a noisy or masked copy of an image may be another than the image's own.
+        The top class of a noisy or masked copy may differ from that of the image.
         """
         indices = self.indices_in(xp, outputs)
         return self if indices is None else Classes(indices)
@@ -125,7 +124,7 @@ class Target(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Classes(Target):
-    """The score of one class of each image, or of K.
+    """The score of one class, or of K classes, of each image.
 
     Attributes:
         indices: integers `(N,)` or `(K, N)`.
@@ -161,23 +160,23 @@ class Classes(Target):
 def one_hot(xp: Any, indices: Array, outputs: Array) -> Array:
     """Mark class `indices[..., n]` in a row of booleans for each image: `(..., N, classes)`.
 
-    A mask instead of a gather is the same on every array namespace, and an index that is out
-    of range marks nothing, instead of silently another class.
+    Every array namespace has the operations of a mask, unlike a gather. An index out of range marks
+    no class instead of silently marking another.
     """
     require_classes(outputs)
     return indices[..., None] == xp.arange(outputs.shape[-1], dtype=indices.dtype)
 
 
 def require_classes(outputs: Array) -> None:
-    """Raise a TargetError unless outputs are one row of classes for each image."""
+    """Raise a TargetError unless the outputs are `(N, classes)`."""
     if len(outputs.shape) != 2:
         raise TargetError(
-            f"a class needs outputs of shape (batch, classes), but this model's have shape "
+            f"outputs must be (N, classes) for a class as the target, got shape "
             f"{tuple(outputs.shape)}; give a region, a box, an output or a function as the target"
         )
 
 
 def split_arrays(targets: Sequence[Target], arrays: tuple[Array, ...]) -> list[Target]:
-    """Give each target its own of the arrays of all."""
+    """Give each target its share of the arrays."""
     rest = iter(arrays)
     return [target.with_arrays(tuple(next(rest) for _ in target.arrays)) for target in targets]

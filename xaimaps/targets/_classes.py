@@ -1,4 +1,4 @@
-"""Targets that are classes: one of each image, the top ones, or several targets at once."""
+"""Targets that are classes: one for each image, the top classes, or several targets at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Top(Target, TargetSpec):
         require_classes(outputs)
         if self.k > outputs.shape[-1]:
             raise TargetError(
-                f"`target` asks for the top {self.k}, but the model has {outputs.shape[-1]} classes"
+                f"`target` must ask for at most the model's {outputs.shape[-1]} classes, got {self}"
             )
         if self.k == 1:
             return xp.argmax(outputs, axis=-1)
@@ -114,7 +114,10 @@ def _label_index(label: str, labels: Labels) -> int:
     if len(found) == 1:
         return found[0]
     if found:
-        raise TargetError(f"the label {label!r} names the classes {found}; give an index")
+        raise TargetError(
+            f"`target` must be one class, got the label {label!r} of the classes {found}; give an "
+            "index"
+        )
     raise TargetError(
         f"`target` must be one of the model's {len(labels)} labels, got {label!r}"
         f"{nearest(label, labels)}"

@@ -1,4 +1,4 @@
-"""Targets made in Python, by functions or of what a user may write."""
+"""Functions that make targets in Python."""
 
 from __future__ import annotations
 
@@ -52,14 +52,15 @@ def several(*values: Any) -> TargetSpec:
 
 
 def contrast(for_: Any, against: Any) -> TargetSpec:
-    """Explain why one thing rather than another: the first score minus the second.
+    """Explain one target against another: the first score minus the second.
 
     Args:
         for_: a class index, a label, None for the top class, a function of the outputs, or
             another single target.
-        against: likewise.
+        against: the same kinds of value.
 
     Example:
+        >>> from xaimaps.targets import contrast
         >>> print(contrast("Egyptian cat", "tabby"))
         Egyptian cat vs tabby
     """
@@ -67,10 +68,10 @@ def contrast(for_: Any, against: Any) -> TargetSpec:
 
 
 def output(*index: int) -> TargetSpec:
-    """Explain one number of the outputs, as of a regression: `output(2)` of `(N, 4)`.
+    """Explain one number of the outputs, such as of a regression: `output(2)` of `(N, 4)`.
 
     Args:
-        index: the position after the batch axis; none at all for outputs `(N,)`.
+        index: the position after the batch axis; no argument for outputs `(N,)`.
     """
     return Output(tuple(operator.index(i) for i in index))
 
@@ -80,13 +81,13 @@ def region(mask: Any, channel: int | str, *, axis: int = -1) -> TargetSpec:
 
     Args:
         mask: the path of a picture, black outside of the region, or of an `.npy` file; or an array
-            `(h, w)`, or `(N, h, w)` with one for each image: 1 inside of the region, 0 outside,
-            numbers between are weights. All at the size of the outputs.
+            `(h, w)`, or `(N, h, w)` with one mask for each image: 1 inside of the region, 0
+            outside, other numbers are weights. A mask has the size of the outputs.
         channel: the class, as an index or a label.
-        axis: where the outputs have their classes: -1 for `(N, h, w, C)`, 1 for `(N, C, h, w)`.
+        axis: the axis of the classes: -1 for outputs `(N, h, w, C)`, 1 for `(N, C, h, w)`.
 
     Raises:
-        TargetError: the mask has another rank, is empty, or `axis` is neither.
+        TargetError: the mask has another rank or is empty, or `axis` is neither -1 nor 1.
     """
     is_path = isinstance(mask, str | os.PathLike)
     source = os.fspath(mask) if is_path else InMemory(checked_mask(mask))
@@ -105,27 +106,27 @@ def box(x0: int, y0: int, x1: int, y1: int, channel: int | str, *, axis: int = -
         axis: see `region`.
 
     Raises:
-        TargetError: the box is empty, or `axis` is neither.
+        TargetError: the box is empty, or `axis` is neither -1 nor 1.
     """
     return BoxSpec(checked_box((x0, y0, x1, y1)), _class_spec(channel), checked_axis(axis))
 
 
 def similarity(embedding: Any) -> TargetSpec:
-    """Explain how similar an embedding `(N, D)` is to another: the cosine between them.
+    """Explain the cosine similarity of the model's embedding `(N, D)` to another embedding.
 
     Args:
         embedding: the path of a picture, which the model embeds, or of an `.npy` file; or an
-            array `(D,)`, or `(N, D)` with one for each image.
+            array `(D,)`, or `(N, D)` with one vector for each image.
 
     Raises:
-        TargetError: it has another rank, or is zero.
+        TargetError: the array has another rank, or is zero.
     """
     is_path = isinstance(embedding, str | os.PathLike)
     return SimilaritySpec(os.fspath(embedding) if is_path else InMemory(checked_vector(embedding)))
 
 
 def as_target(value: Any, batch: int, labels: Labels = None) -> Target:
-    """Make a target of what a user may write, for a batch of this many images.
+    """Make a target from a user's value, for a batch of `batch` images.
 
     Args:
         value: see `as_spec`.
@@ -133,7 +134,7 @@ def as_target(value: Any, batch: int, labels: Labels = None) -> Target:
         labels: the name of each class, if known.
 
     Raises:
-        TargetError: it is none of these, an unknown label, or a list of another length.
+        TargetError: the value is not a target, an unknown label, or a list of another length.
     """
     if isinstance(value, Target):
         return value
@@ -141,16 +142,16 @@ def as_target(value: Any, batch: int, labels: Labels = None) -> Target:
 
 
 def as_spec(value: Any, batch: int = 1) -> TargetSpec:
-    """Make a printable target of what a user may write.
+    """Make a printable target from a user's value.
 
     Args:
-        value: None (the best class), text as `parse_target` reads it, a class index, a function
-            of the outputs, what the functions of this module make, a list with a class for each
-            image, or a target.
-        batch: the number of images that an array without axes stands for.
+        value: None (the top class), text for `parse_target`, a class index, a function of the
+            outputs, a result of a function of this module, a list with a class for each image,
+            or a target.
+        batch: the number of images that an array without axes applies to.
 
     Raises:
-        TargetError: it is none of these.
+        TargetError: the value is none of these.
     """
     if isinstance(value, TargetSpec):
         return value
@@ -168,7 +169,7 @@ def as_spec(value: Any, batch: int = 1) -> TargetSpec:
 
 
 def _per_image(value: Any, batch: int) -> TargetSpec:
-    """A list or an array with a class for each image; a native integer array passes as it is."""
+    """Make a target from a list or array of classes; a native integer array is kept."""
     is_array = hasattr(value, "dtype") and hasattr(value, "shape")
     if not is_array and not isinstance(value, Sequence):
         raise TargetError(_expected(value))
@@ -187,7 +188,7 @@ def _array_per_image(array: Array, batch: int) -> TargetSpec:
 
 
 def _class_spec(value: Any) -> ClassSpec:
-    """One class, as an index or a label."""
+    """Make the target of one class, given as an index or a label."""
     if isinstance(value, str):
         return ClassSpec(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):

@@ -1,12 +1,12 @@
-"""The text of a target, the same in Python, on the command line and in a manifest.
+"""The grammar of targets in text, shared by Python, the command line and manifests.
 
-    target    = contrast, or several with ";" between: "tabby; 285" ("tabby;" for a list of one)
+    target    = contrast, or several separated by ";": "tabby; 285" ("tabby;" for a list of one)
     contrast  = single, or "A vs B"
     single    = a label, an index, "top-K", "[A, B]" with a class for each image,
                 region:FILE@CLASS, box:X0,Y0,X1,Y1@CLASS, output:I,J, similarity:FILE,
                 or a target in parentheses
 
-A label or a file in double quotes is taken literally, with the escapes of JSON.
+A label or a file in double quotes is literal, with the escapes of JSON.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ _VERSUS = r"\s+vs\s+"
 
 
 def parse_target(text: str) -> TargetSpec:
-    """Read a target.
+    """Parse a target.
 
     Args:
-        text: as `str` of a target writes it: "Egyptian cat", "285", "top-3", "A vs B", "A; B",
-            "region:mask.png@dog", "box:0,0,8,8@dog", "output:2" or "similarity:cat.jpg".
+        text: such as "Egyptian cat", "285", "top-3", "A vs B", "A; B", "region:mask.png@dog",
+            "box:0,0,8,8@dog", "output:2" or "similarity:cat.jpg".
 
     Raises:
-        TargetError: it is none of these.
+        TargetError: the text is not a target.
 
     Example:
+        >>> from xaimaps.targets import contrast, parse_target
         >>> parse_target("Egyptian cat vs tabby") == contrast("Egyptian cat", "tabby")
         True
     """
@@ -56,7 +57,7 @@ def parse_target(text: str) -> TargetSpec:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split where the separator is outside of quotes and brackets."""
+    """Split at separators outside of quotes and brackets."""
     parts, depth, start = [], 0, 0
     for match in re.finditer(rf"{_QUOTED}|[(\[]|[)\]]|{separator}", text):
         token = match.group()
@@ -75,7 +76,7 @@ def _contrast(text: str) -> TargetSpec:
     if len(sides) == 1:
         return _single(text.strip())
     if len(sides) > 2:
-        raise TargetError(f"a contrast has two sides, got {text!r}; write (A vs B) vs C")
+        raise TargetError(f"a contrast must have two sides, got {text!r}; write (A vs B) vs C")
     return ContrastSpec(tuple(_single(side.strip()) for side in sides))
 
 
@@ -101,12 +102,12 @@ def _single(text: str) -> TargetSpec:
 def _refuse_description(text: str) -> None:
     if text.startswith("<"):
         raise TargetError(
-            f"{text!r} describes what was made in Python, and cannot be read back; make it again"
+            f"{text!r} describes a target made in Python and cannot be read back; make it again"
         )
 
 
 def _closes(text: str) -> bool:
-    """Whether the bracket that a text begins with is closed by its last character only."""
+    """Whether the opening bracket of a text is closed by its last character."""
     depth = 0
     for match in re.finditer(rf"{_QUOTED}|[()]", text):
         depth += {"(": 1, ")": -1}.get(match.group(), 0)
@@ -123,7 +124,7 @@ def _class(text: str) -> ClassSpec:
 
 
 def _file(text: str) -> str:
-    """The path of a file, in quotes or without."""
+    """Return the path of a file, given with or without quotes."""
     _refuse_description(text)
     return _unquoted(text) if re.fullmatch(_QUOTED, text) else text
 
@@ -132,7 +133,7 @@ def _unquoted(text: str) -> str:
     try:
         return str(json.loads(text, strict=False))
     except json.JSONDecodeError:
-        raise TargetError(f"the quotes of {text} have an escape that is not JSON's") from None
+        raise TargetError(f"quoted text must have JSON's escapes, got {text}") from None
 
 
 def _region(text: str) -> RegionSpec:
@@ -144,15 +145,15 @@ def _box(text: str) -> BoxSpec:
     corners, of, axis = _with_channel(text, "box:x0,y0,x1,y1@dog")
     numbers = _integers(corners, "box:x0,y0,x1,y1@dog")
     if len(numbers) != 4:
-        raise TargetError(f"a box has four corners, got {corners!r}; write box:x0,y0,x1,y1@dog")
+        raise TargetError(f"a box must be four numbers, got {corners!r}; write box:x0,y0,x1,y1@dog")
     return BoxSpec(checked_box((numbers[0], numbers[1], numbers[2], numbers[3])), of, axis)
 
 
 def _with_channel(text: str, like: str) -> tuple[str, ClassSpec, int]:
-    """Split what comes before the class, the class, and the axis of the classes."""
+    """Split a text into the region, the class, and the axis of the classes."""
     parts = _split(text, "@")
     if len(parts) < 2 or not parts[0] or not parts[-1]:
-        raise TargetError(f"a region needs a class after '@', got {text!r}; write {like}")
+        raise TargetError(f"a region must have a class after '@', got {text!r}; write {like}")
     name, *axis = re.split(r",axis=(-?\d+)$", parts[-1])
     return "@".join(parts[:-1]), _class(name), checked_axis(int(axis[0]) if axis else -1)
 
@@ -166,12 +167,12 @@ def _integers(text: str, like: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in numbers)
     except ValueError:
-        raise TargetError(f"expected whole numbers as in {like}, got {text!r}") from None
+        raise TargetError(f"a target must have whole numbers as in {like}, got {text!r}") from None
 
 
 def _similarity(text: str) -> SimilaritySpec:
     if not text:
-        raise TargetError("a similarity needs a file, as in similarity:cat.jpg")
+        raise TargetError("a similarity must name a file, got none; write similarity:cat.jpg")
     return SimilaritySpec(_file(text))
 
 

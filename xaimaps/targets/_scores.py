@@ -1,4 +1,4 @@
-"""Targets that are no class: functions, single outputs, differences, regions, similarity."""
+"""Targets other than classes: functions, single outputs, differences, regions, similarity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEAST_SQUARE = 1e-24  # a vector whose squared norm is below it has no directio
 
 
 class _NoClass(Target):
-    """A target that is no class."""
+    """A target that is not a class."""
 
     def indices_in(self, xp: Any, outputs: Array) -> None:
         return None
@@ -21,7 +21,7 @@ class _NoClass(Target):
 
 @dataclass(frozen=True)
 class Function(_NoClass, TargetSpec):
-    """Any function of the outputs `(N, ...)` that gives one score `(N,)` for each image."""
+    """A function of the outputs `(N, ...)` that returns one score `(N,)` for each image."""
 
     fn: Scoring
 
@@ -52,8 +52,8 @@ class Function(_NoClass, TargetSpec):
         shape = tuple(getattr(scores, "shape", ()))
         if shape != tuple(outputs.shape[:1]):
             raise TargetError(
-                f"a target function must give one score for each of the {outputs.shape[0]} images, "
-                f"got shape {shape}; sum over the other axes"
+                f"a target function must return one score for each of the {outputs.shape[0]} "
+                f"images, got shape {shape}; sum over the other axes"
             )
         return scores
 
@@ -151,7 +151,7 @@ class Region(_NoClass):
             raise TargetError(f"`mask` must have the outputs' size {wanted}, got {size}")
         weights = xp.moveaxis(xp.astype(self.weights, plane.dtype), -1, 0)
         whole = xp.sum(weights, axis=(-2, -1))
-        # The images that pad a batch have masks of zeros.
+        # The padding of a batch has masks of zeros.
         whole = xp.where(whole == 0, xp.ones_like(whole), whole)
         return xp.sum(weights * plane, axis=(-2, -1)) / whole
 
@@ -185,12 +185,12 @@ class Box(_NoClass):
 
 
 def _plane(xp: Any, outputs: Array, channel: int, axis: int) -> Array:
-    """One channel of the outputs of a segmentation, `(N, h, w)`."""
+    """Return one channel of the outputs of a segmentation, `(N, h, w)`."""
     shape = tuple(outputs.shape)
     if len(shape) != 4 or not 0 <= channel < shape[axis]:
         raise TargetError(
-            f"a region of channel {channel} needs outputs with that many channels on axis "
-            f"{axis} of four, but this model's have shape {shape}"
+            f"a region of channel {channel} needs outputs of four axes with that channel on axis "
+            f"{axis}, got shape {shape}"
         )
     return xp.moveaxis(outputs, axis, -1)[..., channel]
 

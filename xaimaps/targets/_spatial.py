@@ -1,4 +1,4 @@
-"""Targets of a mask, a box or an embedding, which may come from a file."""
+"""Targets with a mask, a box or an embedding, which may come from a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class InMemory:
-    """An array that did not come from a file; equal to one of the same content."""
+    """An array that did not come from a file; compares by content."""
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self.array = np.array(array)
@@ -43,7 +43,7 @@ Source = str | InMemory
 
 @dataclass(frozen=True)
 class _FromSource(TargetSpec):
-    """A target with an array, in memory or in a file."""
+    """A target with an array in memory or in a file."""
 
     source: Source
 
@@ -62,7 +62,7 @@ class _FromSource(TargetSpec):
         return quoted(self.source) if isinstance(self.source, str) else str(self.source)
 
     def _one_of(self, index: int, rank: int) -> TargetSpec:
-        """The part of an array with an entry for each image that belongs to one of them."""
+        """Return the target of one image, if the array has an entry for each image."""
         if isinstance(self.source, str) or self.source.array.ndim == rank:
             return self
         return replace(self, source=InMemory(self.source.array[index]))
@@ -108,7 +108,7 @@ def _axis(axis: int) -> str:
 
 @dataclass(frozen=True)
 class SimilaritySpec(_FromSource):
-    """The cosine with an embedding, that of a picture or one in a file: `similarity:cat.jpg`."""
+    """The cosine with the embedding of a picture or in a file: `similarity:cat.jpg`."""
 
     def __str__(self) -> str:
         return f"similarity:{self._text}"
@@ -126,8 +126,8 @@ class SimilaritySpec(_FromSource):
     def resolve(self, batch: int, labels: Labels) -> Similarity:
         if isinstance(self.source, str):
             raise TargetError(
-                f"the embedding of {self.source!r} needs the model that makes it; use attribute "
-                "or explain"
+                f"the embedding of {self.source!r} must be computed by a model; use attribute or "
+                "explain"
             )
         return Similarity(batch_last(checked_vector(self.source.array), batch, 1, "embedding"))
 
@@ -136,7 +136,7 @@ def checked_mask(mask: Any) -> np.ndarray[Any, Any]:
     """Return the weights of a mask.
 
     Raises:
-        TargetError: it has another rank than 2 or 3, or is empty.
+        TargetError: the mask has another rank than 2 or 3, or is empty.
     """
     weights = np.asarray(mask, np.float32)
     if weights.ndim not in (2, 3) or not np.isfinite(weights).all() or not weights.any():
@@ -151,7 +151,7 @@ def checked_vector(embedding: Any) -> np.ndarray[Any, Any]:
     """Return an embedding, or one for each image.
 
     Raises:
-        TargetError: it has another rank than 1 or 2, or is zero.
+        TargetError: the array has another rank than 1 or 2, or is zero.
     """
     vector = np.asarray(embedding, np.float32)
     if vector.ndim not in (1, 2) or not np.isfinite(vector).all() or not vector.any():
@@ -162,9 +162,9 @@ def checked_vector(embedding: Any) -> np.ndarray[Any, Any]:
 
 
 def checked_axis(axis: int) -> int:
-    """Return where the outputs of a segmentation have their classes, or raise a TargetError."""
+    """Return the axis of the classes of a segmentation, or raise a TargetError."""
     if axis not in (-1, 1):
-        raise TargetError(f"`axis` must be -1 for outputs (N, h, w, C) or 1, got {axis!r}")
+        raise TargetError(f"`axis` must be -1 (N, h, w, C) or 1 (N, C, h, w), got {axis!r}")
     return axis
 
 
@@ -180,7 +180,7 @@ def checked_box(corners: tuple[int, int, int, int]) -> tuple[int, int, int, int]
 
 
 def _read_mask(path: str) -> np.ndarray[Any, Any]:
-    """The mask in a picture, where black is outside, or in an .npy file."""
+    """Read a mask from a picture, in which black is outside, or from an .npy file."""
     from xaimaps._images.open import open_picture
 
     return _read_array(path) if path.endswith(".npy") else open_picture(path).pixels.max(axis=-1)
@@ -191,12 +191,12 @@ def _read_array(path: str) -> np.ndarray[Any, Any]:
         return np.asarray(np.load(Path(path), allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise TargetError(
-            f"the target's file {path!r} must be a NumPy array, but cannot be read ({error})"
+            f"the target's file must be a NumPy array, got {path!r}, which cannot be read ({error})"
         ) from None
 
 
 def _embedding(backend: Backend, path: str, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """The model's own outputs for a picture, `(D,)`."""
+    """Return the model's outputs for a picture, `(D,)`."""
     from xaimaps._prepare import prepare
 
     images = backend.asarray(prepare(backend, path, size).images)

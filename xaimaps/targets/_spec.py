@@ -1,4 +1,4 @@
-"""What users ask for, as values that print: classes, and what is composed of other targets."""
+"""Printable requests for targets: classes, and compositions of other targets."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from xaimaps.backend import Backend
 
 KINDS = ("region", "box", "output", "similarity")
-"""The words before a colon that say what kind of target follows."""
+"""The prefixes, before a colon, of kinds of targets."""
 
-# What has a meaning of its own in the text of a target, and so is only read literally in quotes.
+# Text with a special meaning in the grammar, which is literal only in quotes.
 _SPECIAL = re.compile(r'["@:;,()\[\]<>]|\svs\s|^top-?[1-9]\d*$|^-?\d+$', re.ASCII)
 
 
 def quoted(text: str) -> str:
-    """Put a label or a path in quotes if it would be read as something else."""
+    """Put a label or a path in quotes if it would otherwise have a special meaning."""
     is_plain = text and text == text.strip() and not _SPECIAL.search(text)
     return text if is_plain else json.dumps(text, ensure_ascii=False)
 
@@ -62,7 +62,7 @@ class PerImageSpec(TargetSpec):
 
 
 def require_one_per_image(shape: Sequence[int], batch: int) -> None:
-    """Raise a TargetError unless a list or array of classes has one for each image."""
+    """Raise a TargetError unless there is one class for each image."""
     if tuple(shape) != (batch,):
         raise TargetError(
             f"`target` must have one entry for each of the {batch} images, got shape "
@@ -72,7 +72,7 @@ def require_one_per_image(shape: Sequence[int], batch: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Given(TargetSpec):
-    """A target that was given as one, or a framework's own array of classes."""
+    """A `Target` that the user gave, or a framework's own array of classes."""
 
     target: Target
 
@@ -99,7 +99,7 @@ class Given(TargetSpec):
 
 @dataclass(frozen=True)
 class _Composite(TargetSpec):
-    """A target that is made of other targets."""
+    """A target composed of other targets."""
 
     children: tuple[TargetSpec, ...]
 
@@ -125,7 +125,7 @@ class _Composite(TargetSpec):
         return type(self)(tuple(map(change, self.children)))
 
     def _singles(self, batch: int, labels: Labels) -> list[Target]:
-        """The children, each of which must have one score for each image."""
+        """Resolve the children, each of which must have one score for each image."""
         return [_single(child, batch, labels) for child in self.children]
 
 
@@ -160,8 +160,8 @@ def _single(spec: TargetSpec, batch: int, labels: Labels) -> Target:
     target = spec.resolve(batch, labels)
     if target.is_several:
         raise TargetError(
-            f"`several` and `contrast` take one class or function at a time, got {str(spec)!r}; "
-            "name them one by one"
+            f"`several` and `contrast` must have single targets, got {str(spec)!r}; name them "
+            "one by one"
         )
     return target
 
@@ -169,16 +169,18 @@ def _single(spec: TargetSpec, batch: int, labels: Labels) -> Target:
 def batch_last(
     array: np.ndarray[Any, Any], batch: int, rank: int, name: str
 ) -> np.ndarray[Any, Any]:
-    """One array of a rank for every image, or one for each, as `(..., N)`."""
+    """Move the batch axis last, `(..., N)`; an array without batch axis is repeated."""
     if array.ndim == rank:
         return np.repeat(array[..., None], batch, axis=-1)
     if len(array) != batch:
-        raise TargetError(f"`{name}` must be one, or one for each of the {batch} images")
+        raise TargetError(
+            f"`{name}` must be one, or one for each of the {batch} images, got {len(array)}"
+        )
     return np.moveaxis(array, 0, -1)
 
 
 def native_classes(array: Array) -> Given:
-    """A framework's own array, whose values may not be known yet, but whose type is."""
+    """Make a target from a framework's own array, whose values may not be known yet."""
     if "int" not in str(array.dtype):
         raise TargetError(f"`target` must hold integers, got an array of {array.dtype}")
     return Given(Classes(array))

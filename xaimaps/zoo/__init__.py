@@ -1,4 +1,4 @@
-"""What is embedded: a trained network, its labels and a few photographs, all usable offline."""
+"""The embedded network, its labels and a few photographs, all usable offline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent
 MODELS: Mapping[str, Path] = MappingProxyType(
     dict.fromkeys(("default", "efficientnet-lite0"), FOLDER / "efficientnet-lite0.onnx")
 )
-"""The embedded models by name; see the model card in README.md beside them."""
+"""The embedded models by name; see the model card, README.md in this folder."""
 
 PICTURES: Mapping[str, Path] = MappingProxyType(
     {
@@ -22,4 +22,4 @@ PICTURES: Mapping[str, Path] = MappingProxyType(
 """The photographs by name, free of copyright."""
 
 LABELS: Mapping[str, Path] = MappingProxyType({"imagenet-1k": FOLDER / "imagenet-1k.txt"})
-"""Lists of class names: one in each line, in the order of the classes."""
+"""Lists of class names: one per line, in the order of the classes."""

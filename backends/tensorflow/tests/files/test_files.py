@@ -150,7 +150,7 @@ ROWS = {
     "K15 SavedModel": ("a SavedModel folder is not supported", lambda s: s.saved_model()),
     **{
         f"K15 {suffix}": (
-            rf"\.{suffix} is not supported, for such formats run code when they are loaded",
+            rf"\.{suffix} is not supported, because such formats run code when they are loaded",
             lambda s, suffix=suffix: s.bytes(b"\x80\x04.", f"model.{suffix}"),
         )
         for suffix in ("pt", "pkl", "joblib", "npy")
