@@ -87,6 +87,14 @@ def test_the_gallery_shows_every_method():
     assert all((ROOT / "docs" / "images" / "gallery" / f"{name}.jpg").exists() for name in METHODS)
 
 
+def test_the_reference_covers_the_public_names():
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    shown = re.findall(r"^::: ([\w.]+)$", reference, re.MULTILINE)
+    for name in xaimaps.__all__:
+        whole = f"xaimaps.{name}"
+        assert any(one == whole or one.startswith(f"{whole}.") for one in shown), name
+
+
 def test_fences_are_of_a_known_language():
     found = {language for page in PAGES for language, _ in FENCE.findall(page.read_text())}
     assert found <= {"python", "sh", "console", "py", "text", "toml"}  # not all are run
