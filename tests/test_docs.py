@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import xaimaps
 from xaimaps import zoo
 from xaimaps._cli import cli
 from xaimaps.methods import METHODS
