@@ -158,6 +158,21 @@ def test_labels_come_from_lists_files_and_names(install, tmp_path):
     assert load(tmp_path / "labels.txt") == ("Katze", "Hund", "Bär")
     assert load("imagenet-1k")[285] == "Egyptian cat"
     assert load(["a"]) == ("a",)
+    for text, name in (
+        ("\ufeffKatze\nHund\nBär\n", "marked.txt"),
+        ("0 Katze\n1 Hund\n2 Bär\n", "counted.txt"),
+        ('["Katze", "Hund", "Bär"]', "list.json"),
+        ('{"2": "Bär", "0": "Katze", "1": "Hund"}', "object.json"),
+        ('{"0": ["n1", "Katze"], "1": ["n2", "Hund"], "2": ["n3", "Bär"]}', "keras.JSON"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert load(tmp_path / name) == ("Katze", "Hund", "Bär")
+    (tmp_path / "own.txt").write_text("0 Katze\n7 Hund\n")
+    assert load(tmp_path / "own.txt") == ("0 Katze", "7 Hund")
+    for text in ('{"1": "a"}', '"a"', "[1]", "[", "[[]]"):
+        (tmp_path / "wrong.json").write_text(text)
+        with pytest.raises(ModelLoadError, match="which cannot be read"):
+            load(tmp_path / "wrong.json")
     (tmp_path / "labels.bin").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "labels.bin", tmp_path / "none.txt", tmp_path):
         with pytest.raises(ModelLoadError, match="`labels` must be a text file"):

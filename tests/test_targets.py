@@ -1,5 +1,7 @@
 """Targets: rows T01-T04 of the bad-input table, and what each way of writing one means."""
 
+import operator
+
 import array_api_strict
 import numpy as np
 import pytest
@@ -46,6 +48,22 @@ ONE_SCORE = [
     (["tench", 4, np.int32(3)], [1, 8, 7]),
     (np.array(["tench", "goldfish", "tench"]), [1, 1, 0]),
 ]
+
+
+class Scalar:
+    """A framework's number without axes, such as TensorFlow's, which has no `item`."""
+
+    def __init__(self, value):
+        self.value, self.shape, self.dtype = value, (), type(value)
+
+    def __index__(self):
+        return operator.index(self.value)
+
+
+def test_a_native_scalar_is_one_class():
+    np.testing.assert_array_equal(scores(Scalar(2)), [2, 1, 0])
+    with pytest.raises(TargetError, match="`target` must be a class index"):
+        scores(Scalar(2.0))
 
 
 @pytest.mark.parametrize("xp", NAMESPACES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -125,12 +126,44 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
         return _checked_labels(labels)
     path = zoo.LABELS.get(os.fspath(labels), Path(labels))
     try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        return _labels_of_json(text) if path.suffix.lower() == ".json" else _labels_of_lines(text)
+    except (OSError, ValueError) as error:
         raise ModelLoadError(
-            f"`labels` must be a text file with a name in each line, or one of "
-            f"{', '.join(zoo.LABELS)}, got {str(path)!r}, which cannot be read ({error})"
+            f"`labels` must be a text file with a name in each line, a JSON list or object of "
+            f"names, or one of {', '.join(zoo.LABELS)}, got {str(path)!r}, which cannot be read "
+            f"({error})"
         ) from None
+
+
+def _labels_of_lines(text: str) -> tuple[str, ...]:
+    """Return the lines; without their numbers, if they are counted from 0 as "0 cat"."""
+    lines = text.splitlines()
+    parts = [line.split(maxsplit=1) for line in lines]
+    if all(len(part) == 2 and part[0] == str(i) for i, part in enumerate(parts)):
+        return tuple(name for _, name in parts)
+    return tuple(lines)
+
+
+def _labels_of_json(text: str) -> tuple[str, ...]:
+    """Return the names of a list, or of an object from class indices to names.
+
+    Keras's index of ImageNet has a pair of WordNet id and name for each class.
+
+    Raises:
+        ValueError: it is something else, or an index is missing.
+    """
+    found = json.loads(text)
+    if isinstance(found, dict):
+        if {*found} != {str(i) for i in range(len(found))}:
+            raise ValueError("its keys are not the class indices")
+        found = [found[str(i)] for i in range(len(found))]
+    if not isinstance(found, list):
+        raise ValueError("it is neither a list nor an object")
+    names = tuple(one[-1] if isinstance(one, list) and one else one for one in found)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a name is not text")
+    return names
 
 
 def _checked_labels(labels: Any) -> tuple[str, ...]:

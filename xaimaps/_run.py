@@ -13,6 +13,7 @@ import numpy as np
 from xaimaps._arrays import Floats
 from xaimaps._results.attribution import Seconds
 from xaimaps.backend import Backend
+from xaimaps.graph import require_rows
 from xaimaps.methods import Maps, Method
 from xaimaps.methods._augment import augmented
 from xaimaps.methods._batching import images_within
@@ -117,7 +118,9 @@ def _run(
 
     def program(backend: Backend, images: Any, *arrays: Any) -> list[Maps]:
         target, rest = goal.with_arrays(arrays[:count]), iter(arrays[count:])
-        return [call(backend, images, target, rest) for call in calls]
+        found = [call(backend, images, target, rest) for call in calls]
+        require_rows(found[0].outputs, images.shape[0])
+        return found
 
     key = (goal.key, tuple(call.key for call in calls))
     shared = [backend.asarray(value) for arrays in extra for value in arrays.values()]

@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -149,6 +149,14 @@ class ModelInfo:
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(name=Path(path).stem, source=os.fspath(path), sha256=digest)
+
+    def note_output(self, outputs: Sequence[str]) -> None:
+        """Note that the first of several outputs is explained, as nothing else was asked for."""
+        if len(outputs) > 1:
+            self.notes.append(
+                f"the model has {len(outputs)} outputs ({', '.join(outputs)}), of which "
+                f"{outputs[0]!r} is explained; choose with output="
+            )
 
     def note_ending(self, ending: Ending) -> None:
         """Note that scores are taken before a last activation, and which probabilities it makes."""

@@ -251,6 +251,11 @@ def test_zeros_agree_with_zeros_only():
     assert measure(one, zero).cosine == 0
 
 
+def test_equal_values_have_their_magnitude_as_spread():
+    assert measure(np.float32([[2.5]]), np.float32([[2]])).spread == 0.25
+    assert measure(np.float32([[3, 2]]), np.float32([[2, 2]])).spread == 0.5
+
+
 def test_top_agreement():
     scores = np.float32([[5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5]])
     assert top_agreement(scores, scores) == 1

@@ -22,7 +22,7 @@ from xaimaps.graph._flow import (
 from xaimaps.graph._graph import UNLISTED, Graph, groups_of, smooth_values
 from xaimaps.graph._head import Ending, Head, find_ending, no_head
 from xaimaps.graph._layer_groups import Group, degree, is_affine, layer_groups
-from xaimaps.graph._layout import Layout, as_scores, layout_of
+from xaimaps.graph._layout import Layout, as_scores, layout_of, require_rows
 from xaimaps.graph._network import PROBE_BATCH, PROBE_SIZES, Network
 from xaimaps.graph._operation import Dense, Kind, Operation, Value
 
@@ -67,5 +67,6 @@ __all__ = [
     "layout_of",
     "no_head",
     "no_spatial_layer",
+    "require_rows",
     "smooth_values",
 ]

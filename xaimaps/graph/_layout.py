@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph._axes import Axes, Grid, Shape, grid_of, kind_of
 
 Array = Any
@@ -90,3 +91,18 @@ def _named(kinds: list[str]) -> list[str]:
     if kinds.count("?") == 1 and "C" not in kinds:
         kinds[kinds.index("?")] = "C"
     return kinds
+
+
+def require_rows(outputs: Any, count: int) -> None:
+    """Refuse outputs without one row for each image, which are not the scores of these images.
+
+    Raises:
+        UnsupportedModelError: the first axis is not the batch.
+    """
+    shape = tuple(outputs.shape)
+    if not shape or shape[0] != count:
+        images = f"{count} image{'s' * (count != 1)}"
+        raise UnsupportedModelError(
+            f"the outputs must have one row for each image, got shape {shape} for {images}; export "
+            "the model with a batch axis, or run one image at a time (`batch_size=1`)"
+        )

@@ -22,7 +22,8 @@ class Measures(NamedTuple):
     Attributes:
         absolute: the largest difference.
         relative: the largest difference divided by the reference's largest magnitude.
-        spread: the largest difference divided by the reference's standard deviation.
+        spread: the largest difference divided by the reference's standard deviation, or by its
+            largest magnitude if all its values are equal, such as a single one.
         length: the difference of the vectors' lengths divided by the reference's length.
         cosine: the cosine of the angle between the vectors.
         rank: Spearman's rank correlation; NaN if not computed.
@@ -67,7 +68,7 @@ def _of_one(found: Array, expected: Array, rank: bool) -> Measures:
     with np.errstate(invalid="ignore"):  # infinity minus infinity is reported as NaN
         apart, length = float(np.abs(a - b).max()), float(np.linalg.norm(b))
         longer = float(np.abs(np.linalg.norm(a) - length))
-        spread = b.std()
+        spread = b.std() or np.abs(b).max()
     return Measures(
         apart,
         _over(apart, np.abs(b).max()),

@@ -180,11 +180,21 @@ def _per_image(value: Any, batch: int) -> TargetSpec:
 
 def _array_per_image(array: Array, batch: int) -> TargetSpec:
     if tuple(array.shape) == ():
-        return _class_spec(array.item())
+        return _scalar_class(array)
     if not isinstance(array, np.ndarray):
         return native_classes(array)
     require_one_per_image(array.shape, array.shape[0] if array.ndim == 1 else batch)
     return PerImageSpec(tuple(_class_spec(one).name for one in array))
+
+
+def _scalar_class(array: Array) -> ClassSpec:
+    """Make the target of an array without axes, such as `tf.argmax(scores[0])`."""
+    if isinstance(array, np.ndarray):
+        return _class_spec(array.item())
+    try:
+        return _class_spec(operator.index(array))
+    except TypeError:
+        raise TargetError(_expected(array)) from None
 
 
 def _class_spec(value: Any) -> ClassSpec:

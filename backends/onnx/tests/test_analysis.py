@@ -1,6 +1,7 @@
 """What a graph says about itself: axes, layouts, names, heads and tokens, on graphs made here."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from onnxjax.graph import Node
 from xaimaps_onnx._aliases import SCOPES, aliases
 
 import xaimaps
-from xaimaps.errors import LayerError
+from xaimaps.errors import LayerError, UnsupportedModelError
 from xaimaps.graph._axes import Grid, Part, axis_of, grid_of, kind_of, regroup
 from xaimaps.graph._layout import Layout, layout_of
 from xaimaps.targets import as_target
@@ -364,3 +365,85 @@ def test_a_fully_convolutional_network_gives_one_score_for_each_class():
     assert backend.forward(images(backend)).shape == (2, 6)
     found = backend.grad(images(backend), as_target(0, 2, None), wrt="relu")
     assert found.outputs.shape == (2, 6)
+
+
+# The layout of the images
+
+
+def layout_of_input(shape, *prepared, output="y"):
+    """Build a graph whose first convolution comes after operators; return its input's layout."""
+    graph = Graph(shape)
+    value = "x"
+    for operator, inputs, attributes in prepared:
+        value = graph(operator, f"v{len(graph.nodes)}", value, *inputs, **attributes)
+    channels = max(shape[1:], key=lambda size: size if size in (2, 5, 11) else 0)
+    graph("Conv", "c", value, drawn(4, channels, 1, 1))
+    graph("GlobalAveragePool", "p", "c")
+    graph("Flatten", output, "p")
+    return graph.load(output).input_shape
+
+
+TO_NCHW = ("Transpose", (), {"perm": [0, 3, 1, 2]})
+HALF = ("Mul", (np.float32(0.5),), {})
+
+
+@pytest.mark.parametrize(
+    ("shape", "prepared", "expected"),
+    [
+        (("N", 11, 60, 1), (), (60, 1, 11)),
+        (("N", 5, 40, 24), (), (40, 24, 5)),
+        (("N", 5, 40, 3), (HALF,), (40, 3, 5)),
+        (("N", 40, 24, 5), (TO_NCHW,), (40, 24, 5)),
+        (("N", 40, 3, 2), (HALF, TO_NCHW, HALF), (40, 3, 2)),
+    ],
+)
+def test_the_first_convolution_tells_the_layout(shape, prepared, expected):
+    assert layout_of_input(shape, *prepared) == expected
+
+
+def test_the_first_of_several_outputs_is_noted():
+    graph = Graph()
+    graph("Relu", "a", "x")
+    graph("GlobalAveragePool", "p", "a")
+    graph("Flatten", "scores", "p")
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, graph.shape)
+    made = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, rank * [None])
+        for name, rank in (("scores", 2), ("a", 4))
+    ]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "g", [given], made),
+        opset_imports=[helper.make_opsetid("", 18)],
+    )
+    model.ir_version = 9
+    note = (
+        "the model has 2 outputs (scores, a), of which 'scores' is explained; choose with output="
+    )
+    for backend in ("jax", "onnxruntime"):
+        assert note in xaimaps.load(model, backend=backend).info.notes
+        assert not xaimaps.load(model, backend=backend, output="scores").info.notes
+
+
+@pytest.mark.parametrize("backend", ["jax", "onnxruntime"])
+@pytest.mark.parametrize("target", [None, 1])
+def test_outputs_without_a_row_for_each_image_are_refused(backend, target):
+    """The batch axis is squeezed away, or two images are one row: `view(1, -1)` when exported."""
+    squeezed = Graph((1, 3, 8, 8))
+    squeezed("Conv", "c", "x", drawn(5, 3, 4, 4), strides=[4, 4])
+    squeezed("Reshape", "r", "c", ints(5, 4))
+    squeezed("Transpose", "y", "r", perm=[1, 0])
+    joined = Graph()
+    joined("Reshape", "r", "x", ints(1, 3, -1))
+    joined("ReduceMean", "y", "r", ints(2), keepdims=0)
+    for graph, count, rows in ((squeezed, 1, "(4, 5) for 1 image;"), (joined, 2, "(1, 3) for 2")):
+        given = helper.make_tensor_value_info("x", TensorProto.FLOAT, graph.shape)
+        made = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None])
+        proto = helper.make_model(
+            helper.make_graph(graph.nodes, "g", [given], [made], graph.weights),
+            opset_imports=[helper.make_opsetid("", 18)],
+        )
+        proto.ir_version = 9
+        model = xaimaps.load(proto, backend=backend)
+        given = RNG.random((count, 8, 8, 3)).astype(np.float32)
+        with pytest.raises(UnsupportedModelError, match=re.escape(rows)):
+            xaimaps.attribute(model, given, "occlusion", target=target, window=4, stride=4)

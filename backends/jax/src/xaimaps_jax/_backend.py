@@ -110,7 +110,9 @@ class JaxBackend(Backend):
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
         network = OnnxNetwork(loaded, output, traced)
         params = kernels_by_place(loaded.graph, loaded.params)
-        return cls(Program(network, OnnxSource(network)), params, model_info(model, network))
+        return cls(
+            Program(network, OnnxSource(network)), params, model_info(model, network, output)
+        )
 
     @classmethod
     def from_function(

@@ -18,7 +18,7 @@ from onnxjax.hooks import tapping
 from xaimaps.backend import Array, RectifierRule
 from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import Graph as Described
-from xaimaps.graph import Layout, Network, Operation
+from xaimaps.graph import Layout, Network, Operation, require_rows
 from xaimaps_jax._biases import biases
 from xaimaps_jax._rectifiers import rectifying
 
@@ -153,7 +153,7 @@ class Program:
 
         def single(*arrays: Any) -> Any:
             batch_of_one = jax.tree.map(lambda a: a[None], arrays)
-            return jax.tree.map(lambda a: a[0], run(*batch_of_one))
+            return jax.tree.map(_only_row, run(*batch_of_one))
 
         return jax.vmap(single)
 
@@ -201,6 +201,11 @@ class Program:
         """How a value is shown if nothing of it would be left out."""
         layout = self._description(images).layouts.get(name)
         return None if layout is None or layout.has_others else layout
+
+
+def _only_row(array: Array) -> Array:
+    require_rows(array, 1)
+    return array[0]
 
 
 def bypassing(replaced: Mapping[Any, Any]) -> Step:

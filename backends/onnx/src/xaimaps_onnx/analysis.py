@@ -25,8 +25,12 @@ It is given the model, a graph of its nodes, the output and the shape of the ima
 """
 
 
-def image_layout(value: Value) -> str:
-    """Whether an image input is NCHW or NHWC, by where it has its one or three channels.
+IN_PLACE = frozenset({"pad", "norm", "batch_norm", "quantize", "dequantize"})
+"""Kinds of operators that keep the order of axes, beside the elementwise ones."""
+
+
+def image_layout(value: Value, graph: OnnxGraph) -> str:
+    """Return NCHW or NHWC, by the first convolution, else by which axis has 1 or 3 channels.
 
     Raises:
         UnsupportedModelError: it is not a batch of images of floats.
@@ -37,7 +41,27 @@ def image_layout(value: Value) -> str:
             f"the model's input {value.name!r} must be a batch of images of floats with four axes, "
             f"got shape {value.shape} of {value.dtype}"
         )
-    return "NHWC" if shape[1] not in (1, 3) and shape[3] in (1, 3) else "NCHW"
+    channels = _channel_axis(value.name, graph)
+    if channels is None:
+        channels = 3 if shape[1] not in (1, 3) and shape[3] in (1, 3) else 1
+    return {1: "NCHW", 3: "NHWC"}[channels]
+
+
+def _channel_axis(images: str, graph: OnnxGraph) -> int | None:
+    """Return the axis of the images that the first convolution takes as channels, if it is told."""
+    axes: dict[str, tuple[int, ...]] = {images: (0, 1, 2, 3)}
+    for node in graph.nodes:
+        known = next((axes[name] for name in node.inputs if name in axes), None)
+        if known is None:
+            continue
+        if node.rule.kind == "conv":
+            return known[1] if known[1] in (1, 3) else None
+        if node.rule.kind == "transpose":
+            order = node.attributes.get("perm") or (3, 2, 1, 0)
+            axes[node.outputs[0]] = tuple(known[axis] for axis in order)
+        elif node.rule.elementwise or node.rule.kind in IN_PLACE:
+            axes[node.outputs[0]] = known
+    return None
 
 
 class OnnxNetwork(Network):
@@ -54,7 +78,7 @@ class OnnxNetwork(Network):
         self._probe = probe
         self.model = model
         self.input = _single_input(model)
-        self.input_layout = image_layout(self.input)
+        self.input_layout = image_layout(self.input, model.graph)
         self.output = _chosen_output(model, output)
         self.nodes = model.graph.needed_for([self.output])
 

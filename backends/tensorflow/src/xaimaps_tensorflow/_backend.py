@@ -110,6 +110,8 @@ class TensorFlowBackend(Backend):
 
         program = KerasProgram(model, image_input(model, input_shape), output)
         info = info or ModelInfo(model.name)
+        if output is None:
+            info.note_output(program.usual.trace.names)
         if (ending := program.ending) is not None:
             info.note_ending(ending)
         return cls(program, info, xla=xla)

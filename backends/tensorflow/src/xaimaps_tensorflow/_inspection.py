@@ -20,11 +20,13 @@ class Trace(NamedTuple):
     Attributes:
         images: what it was run on.
         output: the output that is explained, as the model returns it.
+        names: of all outputs.
         calls: of its layers.
     """
 
     images: Tensor
     output: Tensor
+    names: tuple[str, ...]
     calls: Calls
 
 

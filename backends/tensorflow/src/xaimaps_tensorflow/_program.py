@@ -189,7 +189,7 @@ class KerasProgram:
         with tracer.watching() as calls, rectifying(rectifier), self.input.in_floats():
             value = call(self.model, self.input.packed(images), tuple(images.shape[1:]))
         outputs = named_outputs(self.model, value)
-        return Trace(images, chosen_output(outputs, self._output)[1], calls)
+        return Trace(images, chosen_output(outputs, self._output)[1], tuple(outputs), calls)
 
 
 def _local(images: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.read._file import read_model
 
 from xaimaps.backend import Array, Backend, ModelInfo, RectifierRule
-from xaimaps.graph import Layout, as_scores
+from xaimaps.graph import Layout, as_scores, require_rows
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
@@ -84,7 +84,7 @@ class OnnxRuntimeBackend(Backend):
         network = OnnxNetwork(loaded, output, functools.partial(run_once, sessions))
         if (ending := network.usual.ending) is not None:
             sessions.bypass(ending.replaced)
-        return cls(network, sessions, model_info(model, network))
+        return cls(network, sessions, model_info(model, network, output))
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -98,9 +98,8 @@ class OnnxRuntimeBackend(Backend):
         self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
     ) -> tuple[Array, dict[str, Array]]:
         runs = list(self._runs(images, (self._output, *layers)))
-        scores = _joined([run[self._output] for run in runs], images)
         shown = {name: self._shown(name, runs, images) for name in layers}
-        return as_scores(np, scores), shown
+        return self._scores([run[self._output] for run in runs], images), shown
 
     def weight(self, name: str) -> Array:
         model = self._network.model
@@ -129,6 +128,12 @@ class OnnxRuntimeBackend(Backend):
             hidden = layout.hide(np, part, run[layer]).astype(run[layer].dtype)
             given = {layer: hidden, **{name: run[name] for name in passing}}
             outputs.append(self._sessions.run(given, (self._output,))[self._output])
+        return self._scores(outputs, images)
+
+    def _scores(self, outputs: list[Array], images: Array) -> Array:
+        """The outputs of all runs; each must have a row for each image that it was given."""
+        for part in outputs:
+            require_rows(part, self._network.fixed_batch or len(images))
         return as_scores(np, _joined(outputs, images))
 
     def _passing(self, layer: str) -> tuple[str, ...]:
