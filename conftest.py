@@ -1,11 +1,11 @@
-"""Marks the quick subset: `uv run pytest -m quick`, for the edit-run loop."""
+"""The mark of the quick subset: `uv run pytest -m quick`."""
 
 from pathlib import Path
 
 import pytest
 
-# Whole modules, so that a new test in one of them needs no mark of its own. Together: the core,
-# every method on the numpy reference, and one real network.
+# The subset lists whole modules, so that a new test in one of them needs no mark of its own. They
+# cover the core, every method on the numpy reference, and one real network.
 QUICK = (
     "backends/jax/tests/test_functions.py",
     "tests/test_arrays.py",
@@ -40,14 +40,14 @@ if missing := sorted(str(path) for path in MODULES if not path.exists()):
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the other modules alone, as importing all of them takes longer than the subset."""
+    """Do not collect other modules, because their import takes longer than the subset."""
     others = collection_path.match("test_*.py") and collection_path not in MODULES
     return True if config.option.markexpr == "quick" and others else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test of these modules the mark."""
+    """Mark every test of these modules as quick."""
     for item in items:
         if item.path in MODULES:
             item.add_marker(pytest.mark.quick)

@@ -1,4 +1,4 @@
-"""What the core's tests share: reference backends, whose every number is known."""
+"""Fixtures of the core's tests: reference backends whose values are known."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ LABELS = ("tench", "goldfish", "great white shark", "tiger shark", "hammerhead")
 
 @pytest.fixture
 def captum():
-    """Captum's network with one convolution."""
+    """Return Captum's network with one convolution."""
     return ReferenceBackend(one_conv_network())
 
 
 @pytest.fixture
 def pooled():
-    """Two convolutions, global average pooling and a dense layer; takes 9 x 9 pixels."""
+    """Return two convolutions, global average pooling and a dense layer, for 9 x 9 pixels."""
     backend = ReferenceBackend(pooled_network())
     backend.info.labels = LABELS
     backend.info.preprocess = PRESETS["unit"]
@@ -26,5 +26,5 @@ def pooled():
 
 @pytest.fixture
 def images():
-    """Seven images for `pooled`."""
+    """Return seven images for `pooled`."""
     return np.random.default_rng(1).normal(size=(7, 9, 9, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Checking a user's arrays against what a model takes, before any work is done."""
+"""Checks of a user's arrays against the model's input, before any computation."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def as_batch(images: Any, input_shape: tuple[int | None, ...]) -> Floats:
-    """Make a batch of model inputs of what a user hands over.
+    """Return a user's array as a batch of model inputs.
 
-    Numbers of any real type are converted to float32, not scaled: they are taken to be what
-    the model takes, after preprocessing.
+    Numbers of any real type are converted to float32 but not scaled, because the array is
+    expected to be preprocessed for the model.
 
     Args:
         images: `(N, H, W, C)`, or `(H, W, C)` for one image; any byte order and memory layout.
-        input_shape: the model's `(H, W, C)`, None where any size will do.
+        input_shape: the model's `(H, W, C)`, None for a size that varies.
 
     Returns:
         `(N, H, W, C)` float32 in native byte order, contiguous.
 
     Raises:
-        ArrayInputError: another rank, shape or type, or a value that is not finite in float32.
+        ArrayInputError: the rank, shape or type is wrong, or a value is not finite in float32.
     """
     array = _as_numbers(images)
     if array.ndim == 3:
         array = array[None]
     _check_shape(array.shape, input_shape)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # an overflow is reported below, with the image's index
         batch: Floats = np.ascontiguousarray(array, np.float32)
     finite = np.isfinite(batch).all(axis=(1, 2, 3))
     if not finite.all():

@@ -1,4 +1,8 @@
-"""Progress of what is compiled whole: a long loop tells of each of its steps."""
+"""Progress of compiled loops: a long loop reports each completed step.
+
+A method is compiled as a whole, so that Python cannot count its steps from outside. Therefore the
+step function of a long loop is wrapped, and the wrapper calls Python from inside the loop.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,16 @@ from contextlib import contextmanager
 from typing import Any
 
 Teller = Callable[[int, int], None]
-"""Is told how many steps are done, and of how many."""
+"""A function that receives the number of completed steps, and the number of all steps."""
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
 LONG = 8
-"""From so many steps on, a loop is worth telling of."""
+"""The smallest number of steps for which a loop reports progress."""
 
 
 class Watch:
-    """Whether someone wants to know of a backend's loops; shared by all views of the backend."""
+    """The receiver of a backend's progress, if there is one; all views of a backend share it."""
 
     def __init__(self) -> None:
         self._teller: Teller | None = None
@@ -26,12 +30,15 @@ class Watch:
 
     @property
     def is_on(self) -> bool:
-        """Whether anyone is told; a program that tells is another one than one that does not."""
+        """Whether progress is reported.
+
+        It is part of the key of a compiled program, because reporting changes the program.
+        """
         return self._teller is not None
 
     @contextmanager
     def by(self, teller: Teller) -> Iterator[None]:
-        """Tell `teller` of the steps of long loops in whatever runs inside."""
+        """Report the steps of long loops to `teller` while the context is open."""
         self._teller, self._done = teller, 0
         try:
             yield
@@ -39,14 +46,14 @@ class Watch:
             self._teller = None
 
     def telling(self, step: Step, count: int, call: Callable[[Callable[[], None]], object]) -> Step:
-        """Return `step`, telling of itself if someone is to be told.
+        """Return `step`, wrapped so that it reports progress if `is_on`.
 
-        A loop inside a loop keeps quiet.
+        A loop inside another loop does not report.
 
         Args:
-            step: of a scan.
-            count: how often it will run.
-            call: how Python is called from the framework's loops.
+            step: the step function of a scan.
+            count: the number of steps.
+            call: calls a Python function from inside the framework's loops.
         """
         if not self.is_on or self._is_inside or count < LONG:
             return step

@@ -1,8 +1,8 @@
-"""The contract between the methods and a framework: one loaded model behind a few operations.
+"""The contract between the methods and a framework: one loaded model and a few operations on it.
 
-A backend works on its framework's native arrays. Images are `(N, H, W, C)`, activations
+A backend works on its framework's native arrays. Images are `(N, H, W, C)` and activations
 `(N, *spatial, C)`: channels last and batch first, whatever the model's own layout is. Token
-sequences of a transformer with a known grid are handed out as `(N, rows, columns, C)`.
+sequences of a transformer with a known grid are returned as `(N, rows, columns, C)`.
 """
 
 from __future__ import annotations
@@ -46,20 +46,23 @@ Capability = Literal[
 ]
 
 RectifierRule = Literal["guided", "deconvnet"]
-"""How gradients pass rectifiers: where they and the inputs are positive, or where they are."""
+"""How a gradient passes a rectifier: "guided" keeps it where it and the rectifier's input are
+positive, "deconvnet" where it is positive."""
 
 CACHE_SIZE = 64
-"""How many compiled programs a backend keeps."""
+"""The largest number of compiled programs that a backend keeps."""
 
 
 class Gradients(NamedTuple):
-    """One forward pass and the gradients of the target's scores.
+    """The results of one forward pass, and the gradients of the target's scores.
 
     Attributes:
         outputs: the model's outputs, `(N, ...)`.
         scores: the target's score of each image, `(N,)`, or `(K, N)` for K targets.
-        activations: the value that was differentiated by, `(N, *spatial, C)`.
-        gradients: d scores / d activations, the shape of `activations`, behind K if there is a K.
+        activations: the value with respect to which the scores were differentiated,
+            `(N, *spatial, C)`.
+        gradients: d scores / d activations, of the shape of `activations`, after an axis of K
+            for K targets.
     """
 
     outputs: Array
@@ -69,7 +72,7 @@ class Gradients(NamedTuple):
 
 
 class Classifier(NamedTuple):
-    """A model's end, where it is global average pooling and one dense layer.
+    """The end of a model that has global average pooling and then one dense layer.
 
     Attributes:
         layer: the name of the layer that is pooled.
@@ -82,15 +85,15 @@ class Classifier(NamedTuple):
 
 @dataclass(frozen=True)
 class Cut:
-    """A network cut at a layer; made by `Backend.cut`.
+    """A network that is cut at a layer; `Backend.cut` makes it.
 
     Attributes:
-        backend: runs it.
+        backend: the backend that runs the network.
         value: the layer's activations for the images, `(N, *spatial, C)`.
         forward: the rest of the network, from activations of that shape to outputs. Operations
             that do not depend on the layer, as in a skip connection, keep their values.
-            Activations with further axes in front, `(..., N, *spatial, C)`, are as many variants,
-            and give outputs `(..., N, ...)`.
+            Further axes in front, `(..., N, *spatial, C)`, are variants of the activations; the
+            outputs have the same axes in front, `(..., N, ...)`.
     """
 
     backend: Backend
@@ -98,12 +101,12 @@ class Cut:
     forward: Callable[[Array], Array]
 
     def pull(self, activations: Array, target: Target) -> Gradients:
-        r"""The gradients of the target's scores at any activations of the layer.
+        r"""Return the gradients of the target's scores at any activations of the layer.
 
         $$g = \frac{\partial\, s(f(a))}{\partial a}$$
 
-        with the rest of the network $f$ and the target's score $s$. Each image has the gradient of
-        its own score.
+        with the rest of the network $f$ and the target's score $s$. The gradient of each image is
+        that of its own score.
 
         Args:
             activations: a, of the shape of `value`.
@@ -119,18 +122,18 @@ class Cut:
 
 @dataclass
 class ModelInfo:
-    """What is known of a model beside its numbers.
+    """Information about a model apart from its network and weights.
 
     Attributes:
-        name: how results call it.
-        source: the file it came from, empty for a live model.
-        sha256: of that file.
+        name: the name of the model in results.
+        source: the file that it was loaded from, empty for a live model.
+        sha256: the digest of that file.
         labels: the name of each class, if known.
-        labels_name: the name of an embedded list of labels, where the file names one.
-        preprocess: how a picture becomes an input, if known.
-        ending: the activation that makes probabilities of the scores.
-        loading: the arguments that `load` was given, for manifests.
-        notes: what a user should know about how the model is run, a sentence each.
+        labels_name: the name of an embedded list of labels, if the file names one.
+        preprocess: the conversion of a picture to an input, if known.
+        ending: the activation that converts scores to probabilities.
+        loading: the arguments of `load`, for manifests.
+        notes: sentences that tell a user how the model is run.
     """
 
     name: str = "model"
@@ -145,7 +148,7 @@ class ModelInfo:
 
     @classmethod
     def of_file(cls, path: str | os.PathLike[str]) -> ModelInfo:
-        """What a file's name and bytes say."""
+        """Return the name, path and digest of a file."""
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(name=Path(path).stem, source=os.fspath(path), sha256=digest)
@@ -159,13 +162,13 @@ class ModelInfo:
             )
 
     def note_ending(self, ending: Ending) -> None:
-        """Note that scores are taken before a last activation, and which probabilities it makes."""
+        """Record that scores are taken before the last activation, and which it is."""
         self.ending = ending.function
         self.notes.append(f"scores are taken before the final {ending}")
 
 
 def scan_length(xs: Any) -> int:
-    """The length of the first axis of what is scanned."""
+    """Return the length of the first axis of the arrays of a scan."""
     length: int = (xs[0] if isinstance(xs, tuple) else xs).shape[0]
     return length
 
@@ -175,27 +178,27 @@ class Backend(ABC):
 
     A subclass sets `name` and `capabilities`, passes a `Description` of its network to `__init__`,
     and implements the abstract methods and those that its capabilities name: `split` for "split",
-    `differentiate` for "grad", `weight` for "classifier", `biases` for "biases". Everything else
-    follows. All that computes must be traceable by `compile`. The defaults serve a framework whose
-    arrays are numpy's and that compiles nothing.
+    `differentiate` for "grad", `weight` for "classifier", `biases` for "biases". The base class
+    derives everything else from these. Every method that computes must be traceable by `compile`.
+    The defaults suit a framework whose arrays are numpy's and that compiles nothing.
 
     Args:
-        network: what the network is.
-        info: what else is known of the model.
+        network: the description of the network.
+        info: the name, labels and preprocessing of the model.
     """
 
     name: ClassVar[str]
     capabilities: ClassVar[frozenset[Capability]]
     takes: ClassVar[str] = "other models"
-    """What it loads, in a few words for messages, as "Keras models"."""
+    """The models that it loads, in a few words for messages, such as "Keras models"."""
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """Of the files that it reads, as ".onnx"."""
+    """The suffixes of the files that it reads, such as ".onnx"."""
     schemes: ClassVar[tuple[str, ...]] = ()
-    """Of the names that it knows models by, as "keras" of `keras:VGG16`; each has an entry point in
-    the group `xaimaps.schemes` too."""
+    """The schemes of its model names, such as "keras" in `keras:VGG16`. Each also has an entry
+    point in the group `xaimaps.schemes`."""
 
     authority: ClassVar[int] = 0
-    """In a comparison, the backend of the highest authority is the reference."""
+    """A comparison takes the backend with the highest authority as the reference."""
 
     def __init__(self, network: Description, info: ModelInfo) -> None:
         self.network = network
@@ -207,9 +210,9 @@ class Backend(ABC):
 
     @classmethod
     def accepts(cls, model: object) -> bool:
-        """Tell, without loading anything, whether this backend can load `model`.
+        """Return whether this backend can load `model`, without loading anything.
 
-        Here: a path with one of its suffixes, or `scheme:name` with one of its schemes.
+        This default accepts a path with one of `suffixes`, or `scheme:name` with one of `schemes`.
         """
         if not isinstance(model, str | os.PathLike):
             return False
@@ -223,15 +226,15 @@ class Backend(ABC):
 
     @staticmethod
     def require_options(loader: Callable[..., Any], options: Mapping[str, Any], known: str) -> None:
-        """Refuse options that a function of a model and options does not take.
+        """Refuse options that the signature of a loader does not accept.
 
         Args:
-            loader: the function.
-            options: by name.
+            loader: a function of a model and options.
+            options: the options by name.
             known: which options fit which model, for the message.
 
         Raises:
-            ModelLoadError: they do not fit.
+            ModelLoadError: the loader does not accept the options.
         """
         try:
             inspect.signature(loader).bind(None, **options)
@@ -240,7 +243,7 @@ class Backend(ABC):
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        """The versions of the framework's packages, which results record."""
+        """Return the versions of the framework's packages, which results record."""
         return {}
 
     # Arrays and programs
@@ -248,7 +251,7 @@ class Backend(ABC):
     @property
     @abstractmethod
     def xp(self) -> Any:
-        """The namespace of array functions (Array API names) for this backend's arrays."""
+        """The namespace of functions for this backend's arrays, with Array API names."""
 
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
         """Convert a numpy array to one of the framework."""
@@ -260,15 +263,15 @@ class Backend(ABC):
         return result
 
     def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
-        """Compile `fn(backend, *arrays)` into a function of arrays shaped like these.
+        """Compile `fn(backend, *arrays)` into a function of arrays of the same shapes.
 
-        The backend that `fn` is given may be a copy of this one with traced parameters, so `fn`
-        must use its argument and not the original.
+        The first argument of `fn` may be a copy of this backend with traced parameters. Therefore
+        `fn` must use its argument and not the original.
         """
         return lambda *arrays: fn(self, *arrays)
 
     def compiled(self, key: Hashable, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
-        """Return `compile(fn, *arrays)`, made once for each `key` and each set of shapes."""
+        """Return `compile(fn, *arrays)`, compiled once for each key and set of shapes."""
         whole = (
             key,
             self.watch.is_on,
@@ -289,12 +292,13 @@ class Backend(ABC):
         `_call_python` if its loops are compiled.
 
         Args:
-            step: traced once, so shapes and types of the carry must not change.
-            carry: an array, or a tuple of them.
+            step: the function of one turn. It is traced once, so the shapes and types of the
+                carry must not change.
+            carry: an array, or a tuple of arrays.
             xs: an array, or a tuple of arrays of equal length.
 
         Returns:
-            The last carry, and the ys stacked; None in place of the ys if the step returns None.
+            The last carry, and the stacked ys; None instead of the ys if the step returns None.
         """
         length = (xs[0] if isinstance(xs, tuple) else xs).shape[0]
         return self._scan(self.watch.telling(step, length, self._call_python), carry, xs)
@@ -313,7 +317,7 @@ class Backend(ABC):
         return carry, self.xp.stack(ys)
 
     def _call_python(self, fn: Callable[[], None]) -> None:
-        """Call a Python function in each turn of a loop, also where the loop is compiled."""
+        """Call a Python function in each turn of a loop, even if the loop is compiled."""
         fn()
 
     # The network
@@ -322,25 +326,26 @@ class Backend(ABC):
     def forward_with_activations(
         self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        """The outputs `(N, ...)`, and the value of each of `layers` by name.
+        """Return the outputs `(N, ...)`, and the value of each of `layers` by name.
 
         Args:
             images: `(N, H, W, C)`.
             layers: the names of the layers to keep.
-            rectifier: another derivative for every rectifier; None for the true one. A backend
-                without the capability "rectifier_rules" is never given one.
+            rectifier: a rule that replaces the derivative of every rectifier; None for the true
+                derivative, which is all that a backend without the capability
+                "rectifier_rules" has to support.
         """
 
     def forward(self, images: Array) -> Array:
-        """The model's outputs `(N, ...)`: logits, where the model ends in a softmax."""
+        """Return the outputs `(N, ...)`: logits, if the model ends in a softmax or sigmoid."""
         return self.forward_with_activations(images, ())[0]
 
     def cut(self, images: Array, layer: str = INPUT, rectifier: RectifierRule | None = None) -> Cut:
-        """Cut the network at a layer, or before its first one.
+        """Cut the network at a layer, or at the images.
 
         Args:
             images: `(N, H, W, C)`.
-            layer: the layer's name, or the images.
+            layer: the layer's name, or `INPUT` for the images.
             rectifier: as for `forward_with_activations`.
 
         Raises:
@@ -355,7 +360,7 @@ class Backend(ABC):
     def split(
         self, images: Array, layer: str, rectifier: RectifierRule | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:
-        """The `value` and the `forward` of the `Cut` at a layer.
+        """Return `value` and `forward` of the `Cut` at a layer.
 
         Raises:
             BackendError: the backend lacks the capability "split".
@@ -365,11 +370,12 @@ class Backend(ABC):
     def differentiate(self, fn: Callable[[Array], tuple[Array, Array]], point: Array) -> Gradients:
         """Differentiate `fn(point) -> (scores, outputs)` by the point, image by image.
 
-        What `fn` reads beside its argument is constant, also where it was computed from the
-        point. `fn` may differentiate in turn.
+        Every array that `fn` reads apart from its argument counts as a constant, even if it was
+        computed from the point. `fn` may itself call `differentiate`.
 
         Args:
-            fn: returns scores `(N,)`, or `(K, N)`, each of its own image alone, and an array.
+            fn: returns scores `(N,)` or `(K, N)`, each of which depends on one image only, and
+                an array.
             point: `(N, ...)`.
 
         Raises:
@@ -378,7 +384,7 @@ class Backend(ABC):
         raise self._lacking("grad")
 
     def weight(self, name: str) -> Array:
-        """The weights of the dense layer that `network.head()` names, on two axes.
+        """Return a weight as a matrix: that of the dense layer in `network.head()`.
 
         Raises:
             BackendError: the backend lacks the capability "classifier".
@@ -386,11 +392,11 @@ class Backend(ABC):
         raise self._lacking("classifier")
 
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:
-        """Split the scores into what comes from the images and what comes from biases.
+        """Split the scores into a part of the images and one part for each bias.
 
-        A layer's bias is what it would add were it linear: `h - J x` for its value h at the
-        input x, with the Jacobian J there. Then each score is the sum of images x gradient
-        and of all the terms.
+        The bias of a layer is `h - J x`, the constant term of its linear approximation, for its
+        value h at the input x and its Jacobian J at x. Each score is then the sum of
+        images x gradient and of all bias terms.
 
         Returns:
             The gradients by the images; and for every layer with a bias, bias x gradient at its
@@ -401,7 +407,7 @@ class Backend(ABC):
         """
         raise self._lacking("biases")
 
-    # What follows
+    # Derived operations
 
     def grad(
         self,
@@ -413,13 +419,13 @@ class Backend(ABC):
     ) -> Gradients:
         """Differentiate the target's scores by the images, or by a layer.
 
-        The gradient of each image is that of its own score. With `wrt` a layer, the part
+        The gradient of each image is that of its own score. If `wrt` is a layer, the part
         of the network before it is not differentiated.
 
         Args:
             images: `(N, H, W, C)`.
-            target: what is differentiated.
-            wrt: a layer's name, or the images.
+            target: the scores to differentiate.
+            wrt: a layer's name, or `INPUT` for the images.
             rectifier: as for `forward_with_activations`.
 
         Raises:
@@ -432,10 +438,10 @@ class Backend(ABC):
         return cut.pull(cut.value, target)
 
     def classifier(self) -> Classifier:
-        """The pooling and dense head, for `cam`.
+        """Return the pooled layer and the weights of the dense layer, for `cam`.
 
         Raises:
-            LayerError: the model does not end so.
+            LayerError: the model does not end in global average pooling and one dense layer.
             BackendError: the backend lacks the capability "classifier".
         """
         self.require(frozenset({"classifier"}), "CAM")
@@ -448,23 +454,27 @@ class Backend(ABC):
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """`(height, width, channels)` of an image, None where any size will do."""
+        """`(height, width, channels)` of an image, None for a size that varies."""
         return self.network.input_shape
 
     def layers(self) -> tuple[Layer, ...]:
-        """The layers that a user may want to name, in the order of computation."""
+        """Return the layers that a user can name, in the order of computation."""
         return self.network.layers()
 
     def default_layer(self) -> Layer:
-        """The last layer with a spatial extent before pooling or flattening.
+        """Return the last layer with a spatial extent before pooling or flattening.
 
         Raises:
-            LayerError: there is none.
+            LayerError: no layer has a spatial extent.
         """
         return self.network.default_layer()
 
     def require(self, needs: frozenset[Capability], purpose: str) -> None:
-        """Raise a BackendError unless this backend can do all that `purpose` needs."""
+        """Refuse a purpose that needs capabilities which this backend lacks.
+
+        Raises:
+            BackendError: a capability is missing.
+        """
         missing = sorted(needs - self.capabilities)
         if missing:
             raise self._lacking(", ".join(missing), purpose)
@@ -476,10 +486,10 @@ class Backend(ABC):
         )
 
     def find_layer(self, name: str | None) -> Layer:
-        """Return the layer that a user means by `name`; None means the default one.
+        """Return the layer with a name or an alias; None is the default layer.
 
         Raises:
-            LayerError: there is none, or the name stands for several.
+            LayerError: no layer has this name, or several do.
         """
         if name is None:
             return self.default_layer()
@@ -500,10 +510,10 @@ class Backend(ABC):
         )
 
     def find_map_layer(self, name: str | None) -> Layer:
-        """Return `find_layer(name)`, if it has spatial positions.
+        """Return `find_layer(name)`, or refuse a layer without a spatial extent.
 
         Raises:
-            LayerError: the layer is a vector, or has one spatial position.
+            LayerError: the layer is a vector, or has only one spatial position.
         """
         layer = self.find_layer(name)
         if not layer.is_spatial:

@@ -1,10 +1,10 @@
-"""What a network is, in words that no framework owns, and every question asked of it.
+"""A framework-independent description of a network, and the analyses of it.
 
-An adapter writes a framework's own graph as operations: of a kind, with values that they read and
-make, and with a flow that says where the axes of the result come from. All that a method needs to
-know of a network is answered here, once: the logits behind a softmax, the pooling head, the layer
-that is explained by default, tokens as maps, layers with a bias, rectifiers, and where gradients
-end.
+An adapter converts a framework's own graph to operations. Each operation has a kind, the values
+that it reads and makes, and a flow, which defines where the axes of its result come from. All
+analyses of a network are here, once for all frameworks: the logits before a softmax, the pooling
+head, the default layer, tokens as maps, layers with a bias, rectifiers, and the operations that
+stop gradients.
 """
 
 from xaimaps.graph._axes import Axes, Axis, Grid, Part, Shape, axis_of, kind_of

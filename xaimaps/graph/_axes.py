@@ -1,7 +1,8 @@
-"""What each axis of a value means.
+"""The meaning of each axis of a value.
 
-An axis is a tuple of parts, outermost first: tokens are the parts H and W on one axis, windows
-split H in two. A reshape only regroups parts, so what was split and merged is known again.
+An axis is a tuple of parts, outermost first. For example, tokens are the parts H and W on one
+axis, and windows split H in two. A reshape only regroups parts, so that parts which were split
+and later merged are recognised.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a sequence of tokens holds its places: row by row, behind `start` other tokens."""
+    """The positions of the grid in a sequence of tokens: row by row, after `start` other tokens."""
 
     start: int
     rows: int
@@ -22,20 +23,20 @@ class Grid:
 
     @property
     def stop(self) -> int:
-        """The first token behind the grid."""
+        """The index of the first token after the grid."""
         return self.start + self.rows * self.columns
 
 
 @dataclass(frozen=True)
 class Part:
-    """A run of positions.
+    """A run of positions: a whole axis of one kind, or a part of it after a reshape.
 
     Attributes:
         kind: N batch, C channels, H rows, W columns, T tokens with a grid, ? unknown.
-        size: how many positions.
-        stride: how many positions of the whole one step is.
+        size: the number of positions.
+        stride: the distance between consecutive positions, in positions of the whole.
         total: the size of the whole.
-        grid: of tokens.
+        grid: the grid of tokens.
     """
 
     kind: str
@@ -46,16 +47,16 @@ class Part:
 
     @classmethod
     def whole(cls, kind: str, size: int, grid: Grid | None = None) -> Part:
-        """All positions of one kind."""
+        """Return a part with all positions of one kind."""
         return cls(kind, size, 1, size, grid)
 
     @property
     def is_outermost(self) -> bool:
-        """Whether its positions are in order over the whole, if more coarsely."""
+        """Whether the positions span the whole in order, possibly in steps larger than 1."""
         return self.size * self.stride == self.total
 
     def cut(self, outer: int) -> tuple[Part, Part]:
-        """Split into an outer part of that size, and the rest."""
+        """Split into an outer part of a given size, and the inner rest."""
         inner = self.size // outer
         return (
             replace(self, size=outer, stride=self.stride * inner),
@@ -63,7 +64,7 @@ class Part:
         )
 
     def join(self, inner: Part) -> Part | None:
-        """The two as one, where `inner` is what was cut from this."""
+        """Merge with `inner`, or return None unless `inner` was cut from this part."""
         fits = self.stride == inner.size * inner.stride
         if not fits or (self.kind, self.total) != (inner.kind, inner.total):
             return None
@@ -75,17 +76,21 @@ Axes = tuple[Axis, ...]
 
 
 def axis_of(kind: str, size: int) -> Axis:
-    """An axis of one kind; one position needs no name."""
+    """Return an axis of one kind; an axis with one position has no parts, except the batch."""
     return () if size == 1 and kind != "N" else (Part.whole(kind, size),)
 
 
 def unknown(shape: Sequence[int]) -> Axes:
-    """Axes of which nothing is known."""
+    """Return axes of unknown meaning."""
     return tuple(axis_of("?", size) for size in shape)
 
 
 def kind_of(axis: Axis) -> str:
-    """One letter: N, C, H, W, T tokens behind others, S places alone, 1 for none, ? unknown."""
+    """Return the kind of an axis as one character.
+
+    N, C, H and W are as for `Part`. T is tokens that include others than the grid, S is the
+    positions of a grid alone, 1 is an axis with one position, and ? is unknown.
+    """
     kinds = "".join(part.kind for part in axis)
     if not axis:
         return "1"
@@ -97,14 +102,14 @@ def kind_of(axis: Axis) -> str:
 
 
 def grid_of(axis: Axis) -> Grid:
-    """The grid of an axis of kind S or T."""
+    """Return the grid of an axis of kind S or T."""
     if axis[0].grid is not None:
         return axis[0].grid
     return Grid(0, axis[0].size, axis[1].size)
 
 
 def regroup(axes: Axes, shape: Shape) -> Axes:
-    """The axes of a reshaped value."""
+    """Return the axes of a reshaped value."""
     left = [part for axis in reversed(axes) for part in reversed(axis) if part.size > 1]
     batch = any(part.kind == "N" and part.size == 1 for axis in axes for part in axis)
     result: list[Axis] = []
@@ -112,13 +117,14 @@ def regroup(axes: Axes, shape: Shape) -> Axes:
         group = _take(left, size)
         if group is None:
             return (*result, *unknown(shape[place:]))
+        # parts of size 1 are left out above, so a batch of one image is known by its position
         alone = batch and place == 0 and size == 1
         result.append((Part.whole("N", 1),) if alone else group)
     return tuple(result)
 
 
 def _take(left: list[Part], size: int) -> Axis | None:
-    """Take parts off the end of `left` that fill an axis of that size."""
+    """Take parts from the end of `left` that fill an axis of a given size, or return None."""
     group: list[Part] = []
     while size > 1:
         if not left:

@@ -1,4 +1,4 @@
-"""`Description`: the questions that methods and users ask of any network."""
+"""`Description`: what methods and users can ask of any network."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ class Layer:
 
     @property
     def is_spatial(self) -> bool:
-        """Whether the value has more than one spatial position, as far as is known."""
+        """Whether the value has, or may have, more than one spatial position."""
         spatial = self.shape[1:-1]
         return bool(spatial) and any(size is None or size > 1 for size in spatial)
 
 
 class Description(ABC):
-    """What a network is, known before any image is given to it."""
+    """The properties of a network that are known without any image."""
 
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int | None, ...]:
-        """`(height, width, channels)` of an image, None where any size will do."""
+        """`(height, width, channels)` of an image, None for a size that varies."""
 
     @abstractmethod
     def layers(self) -> tuple[Layer, ...]:
-        """The layers that a user may want to name, in the order of computation."""
+        """Return the layers that a user can name, in the order of computation."""
 
     def unlisted(self, name: str) -> Layer | None:
-        """A layer that `layers` leaves out, if there is one of that name."""
+        """Return the layer with this name that `layers` omits, if there is one."""
         return None
 
     def default_layer(self) -> Layer:
@@ -64,11 +64,11 @@ class Description(ABC):
 
     @property
     def has_rectifiers(self) -> bool:
-        """Whether a rectifier rule would change any derivative."""
+        """Whether a rectifier rule changes any derivative."""
         return True
 
     def head(self) -> Head:
-        """The pooled layer and the dense weights behind it.
+        """Return the pooled layer and the dense weights after it.
 
         Raises:
             LayerError: the model does not end in global average pooling and one dense layer.
@@ -76,7 +76,7 @@ class Description(ABC):
         raise no_head("neither is known")
 
     def require_gradient(self, wrt: str) -> None:  # noqa: B027, a chain without steps refuses nothing
-        """Refuse a network in which no gradient reaches a layer, or the images, from the output.
+        """Refuse a network in which no gradient passes from the output to a layer.
 
         Raises:
             UnsupportedModelError: every path has an operation without a derivative.
@@ -84,5 +84,5 @@ class Description(ABC):
 
 
 def no_spatial_layer() -> LayerError:
-    """The error of a model whose values are all vectors."""
+    """Return the error for a model whose values are all vectors."""
     return LayerError("no layer of this model has a spatial extent; use a gradient method")

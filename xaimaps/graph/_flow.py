@@ -1,7 +1,7 @@
-"""How the meaning of axes follows from the images through a network.
+"""How a network passes the meaning of axes from the images to every value.
 
-Each operation says by a flow where the axes of its result come from. The flows are few, because
-they are about axes alone: a product of matrices, a transposition and a sum over an axis all take
+The flow of an operation defines where the axes of its result come from. A few flows suffice,
+because they concern axes only: a matrix product, a transposition and a sum over an axis all take
 each axis of the result from an axis of an input.
 """
 
@@ -25,20 +25,20 @@ from xaimaps.graph._axes import (
 )
 
 Source = tuple[int, int]
-"""An input by position, and one of its axes."""
+"""The position of an input, and one of its axes."""
 
 Span = tuple[int, int]
-"""The first position that is taken, and the one after the last."""
+"""The first position of a slice, and the one after its last."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What a flow sees of an operation.
+    """The part of an operation that a flow depends on.
 
     Attributes:
-        shape: of the first result.
-        axes: of the inputs that depend on the images, None for the others.
-        shapes: of the inputs, as far as they are known.
+        shape: the shape of the result.
+        axes: the axes of each input that depends on the images, None for the other inputs.
+        shapes: the shape of each input, None if it is unknown.
     """
 
     shape: Shape
@@ -52,31 +52,34 @@ class View:
 
 
 class Flow(ABC):
-    """Where the axes of a result come from."""
+    """The rule by which the axes of a result follow from the axes of the inputs."""
 
     @abstractmethod
     def result(self, view: View) -> Axes:
-        """The meaning of the result's axes."""
+        """Return the meaning of the result's axes."""
 
     def source(self, axis: int, position: int, view: View) -> int | None:
-        """The axis of an input, position by position, behind one of the result's; None if mixed."""
+        """Return the axis of an input from which an axis of the result follows.
+
+        None if the input has no such axis, or if the operation mixes its positions.
+        """
         return None
 
 
 @dataclass(frozen=True)
 class Broadcast(Flow):
-    """Inputs that are broadcast together, each element by itself.
+    """Inputs that are broadcast together, element by element.
 
     Attributes:
-        mixes: axes of the result along which positions are mixed, as by a softmax.
-        positions: the inputs that the result follows; None for all.
+        mixes: axes of the result along which the operation mixes positions, as a softmax does.
+        positions: the inputs from which the result takes its axes; None for all.
     """
 
     mixes: frozenset[int] = frozenset()
     positions: Collection[int] | None = None
 
     def result(self, view: View) -> Axes:
-        """The most that any input knows of each axis."""
+        """Return, for each axis, the meaning from the input that knows most about it."""
         found = list(unknown(view.shape))
         for position, axes in enumerate(view.axes):
             if axes is not None and self._follows(position):
@@ -102,8 +105,8 @@ class Aligned(Flow):
     """Each axis of the result is an axis of one or more inputs: products, transpositions, sums.
 
     Attributes:
-        sources: for each axis of the result, where it may come from.
-        channels: the axes that are channels where no source depends on the images.
+        sources: for each axis of the result, the input axes that it may come from.
+        channels: the axes that are channels if no source depends on the images.
     """
 
     sources: tuple[tuple[Source, ...], ...]
@@ -111,12 +114,18 @@ class Aligned(Flow):
 
     @classmethod
     def transposed(cls, order: Iterable[int]) -> Aligned:
-        """The axes of the first input in another order."""
+        """Return the flow of the first input with its axes in another order."""
         return cls(tuple(((0, axis),) for axis in order))
 
     @classmethod
     def reduced(cls, rank: int, axes: Collection[int], *, keeps: bool = False) -> Aligned:
-        """The first input, of that rank, without some axes, or with one position of each."""
+        """Return the flow of a reduction of the first input.
+
+        Args:
+            rank: the rank of that input.
+            axes: the axes to reduce.
+            keeps: whether each reduced axis keeps one position.
+        """
         left = (() if axis in axes else ((0, axis),) for axis in range(rank))
         return cls(tuple(source for source in left if source or keeps))
 
@@ -127,12 +136,15 @@ class Aligned(Flow):
         positions: tuple[int, int] = (0, 1),
         is_transposed: tuple[bool, bool] = (False, False),
     ) -> Aligned:
-        """Rows of one input and columns of another, behind axes that are broadcast together.
+        """Return the flow of a product of stacks of matrices.
+
+        The last two axes are the rows of the first factor and the columns of the second. The axes
+        before them are broadcast together.
 
         Args:
-            ranks: of the two factors.
-            positions: of the two factors among the inputs.
-            is_transposed: whether the last two axes of a factor are exchanged.
+            ranks: the ranks of the two factors.
+            positions: the positions of the two factors among the inputs.
+            is_transposed: whether the last two axes of each factor are exchanged.
         """
         rank, factors = max(ranks), tuple(zip(positions, ranks, strict=True))
         outer = (
@@ -145,7 +157,10 @@ class Aligned(Flow):
 
     @classmethod
     def einsum(cls, equation: str, rank: int) -> Aligned:
-        """The axes that the letters name; nothing is known without `->` or with an ellipsis."""
+        """Return the flow of an equation, by its letters.
+
+        The axes are unknown if the equation has no `->` or has an ellipsis.
+        """
         terms, arrow, result = equation.replace(" ", "").partition("->")
         if not arrow or "." in terms:
             return cls(tuple(() for _ in range(rank)))
@@ -184,10 +199,10 @@ class Regrouped(Flow):
 
 @dataclass(frozen=True)
 class Planar(Flow):
-    """Convolutions and poolings over maps, whatever came before.
+    """A convolution or pooling over feature maps, whose spatial axes are new.
 
     Attributes:
-        order: the axes of the result.
+        order: the kinds of the axes of the result.
     """
 
     order: str = "NCHW"
@@ -202,7 +217,7 @@ class Planar(Flow):
 
 @dataclass(frozen=True)
 class Concatenated(Flow):
-    """Inputs one after the other along an axis."""
+    """Inputs that are joined along an axis."""
 
     axis: int
 
@@ -213,7 +228,11 @@ class Concatenated(Flow):
         return tuple(found)
 
     def _joined(self, view: View, axis: int) -> Axis:
-        """Channels next to channels, or tokens behind others; rows are no longer in order."""
+        """Return the axis along which the inputs are joined.
+
+        Channels stay channels, and a grid among other tokens is still known. Joined rows or columns
+        are no longer in order, so that they are unknown.
+        """
         size, start, grid = view.shape[axis], 0, None
         kinds = {kind_of(axes[axis]) for axes in view.axes if axes}
         for axes, shape in zip(view.axes, view.shapes, strict=True):
@@ -233,11 +252,11 @@ class Concatenated(Flow):
 
 @dataclass(frozen=True)
 class Resized(Flow):
-    """Each axis by itself, longer or shorter.
+    """A change of sizes, as by a slice, a pad or a resize: each axis of the first input is kept.
 
     Attributes:
-        spans: the positions that are taken of an axis of the first input, where they are known.
-        repeats: whether an axis of one position may become one of many by interpolation.
+        spans: for each axis with a known slice, the positions that it takes.
+        repeats: whether interpolation may extend an axis with one position.
     """
 
     spans: Mapping[int, Span] = field(default_factory=dict)
@@ -259,7 +278,7 @@ class Resized(Flow):
         return self._tokens(place, axis, size) if kind == "T" else axis_of("?", size)
 
     def _tokens(self, place: int, axis: Axis, size: int) -> Axis:
-        """Tokens of which some are taken: the grid alone, or with others, or none of it."""
+        """Return the axis of a slice of tokens: the grid alone, with others, or unknown."""
         span, grid = self.spans.get(place), grid_of(axis)
         if span is None or span[0] > grid.start or span[1] < grid.stop:
             return axis_of("?", size)
@@ -274,11 +293,11 @@ class Resized(Flow):
 
 @dataclass(frozen=True)
 class Picked(Flow):
-    """An axis of the first input replaced by those of an index.
+    """One axis of the first input replaced by the axes of an index.
 
     Attributes:
-        axis: that axis.
-        spans: the positions that the index takes, if they are known.
+        axis: the axis that is replaced.
+        spans: for that axis, the positions that the index takes, if they are known.
     """
 
     axis: int

@@ -1,4 +1,4 @@
-"""Where gradients end: at operations whose result jumps, or stays, while their input moves."""
+"""Operations that stop gradients: their result is piecewise constant."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ REMEDY = "use a method without gradients, or explain an output before it"
 
 
 def require_gradient(operations: Iterable[Operation], start: Value, output: Value) -> None:
-    """Refuse a network in which no gradient comes from an output back to a value.
+    """Refuse a network in which no gradient passes from an output back to a value.
+
+    An output that does not depend on the value at all is accepted: its gradient is truly zero.
 
     Args:
-        operations: in the order of computation.
+        operations: the operations in the order of computation.
         start: the value.
-        output: the output, which may also not depend on it at all.
+        output: the output.
 
     Raises:
-        UnsupportedModelError: on every way between them is an operation without a derivative.
+        UnsupportedModelError: every path between them has an operation whose derivative is zero.
     """
+    # `reached` depends on the value; `alive` does so through differentiable operations alone
     reached, alive, last = {start}, {start}, None
     for operation in (one for one in operations if one.kind != "size"):
         if reached.intersection(operation.needs):

@@ -1,4 +1,4 @@
-"""`Graph`: a network at one image size, and the questions that are asked of any network."""
+"""`Graph`: a network at one image size, and the analyses of it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from xaimaps.graph._operation import Operation, Value
 from xaimaps.graph._tokens import ALL, Demands, token_demands
 
 UNLISTED = frozenset({"view", "transpose", "pad", "slice", "quantize"})
-"""Kinds whose results show nothing new."""
+"""Kinds whose results have the values of their input, so that no list shows them."""
 
 ARITHMETIC = frozenset({"sum", "product", "quotient", "exp", "arithmetic", "expand", "reduce"})
-"""Kinds that are a layer only where they join two values, or end a layer that has a name."""
+"""Kinds that are a layer only if they join two values, or end a layer that has a name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """The operations of a network for images of one size, without any numbers computed.
+    """The operations of a network for images of one size; no value is computed.
 
     Attributes:
-        operations: those that the output depends on, in the order of computation.
-        images: the value of the images.
-        image_axes: the meaning of their axes.
-        output: the value that is explained.
-        shapes: of the values that depend on the images, and of the weights.
+        operations: the operations that the output depends on, in the order of computation.
+        images: the name of the images' value.
+        image_axes: the meaning of the axes of the images.
+        output: the value to explain.
+        shapes: the shapes of the weights and of the values that depend on the images.
         statics: the values that are known without any image.
     """
 
@@ -52,7 +52,7 @@ class Graph:
 
     @functools.cached_property
     def axes(self) -> Mapping[Value, Axes]:
-        """What each axis means, of every value that depends on the images."""
+        """The meaning of the axes of every value that depends on the images."""
         found: dict[Value, Axes] = {self.images: self.image_axes}
         for one in (one for one in self.operations if one.kind != "size"):
             axes = [found.get(value) for value in _sources(one)]
@@ -73,22 +73,22 @@ class Graph:
 
     @functools.cached_property
     def layouts(self) -> Mapping[Value, Layout]:
-        """How values are shown with channels last, of those that can be."""
+        """The layouts that show values with channels last, for all values that have one."""
         found = ((value, layout_of(axes)) for value, axes in self.axes.items())
         return {value: layout for value, layout in found if layout and value in self.producers}
 
     def shown(self, value: Value) -> Shape:
-        """The shape of a value with channels last, as far as is known where they are."""
+        """Return the shape of a value with channels last, or its own shape if it has no layout."""
         layout = self.layouts.get(value)
         return layout.shape(self.shapes[value]) if layout else self.shapes[value]
 
     @functools.cached_property
     def ending(self) -> Ending | None:
-        """The softmax or sigmoid that the model ends in."""
+        """The softmax or sigmoid at the end of the model."""
         return find_ending(self.producers, self.output)
 
     def head(self) -> Head:
-        """The pooled value and the dense weights behind it.
+        """Return the pooled value and the dense weights after it.
 
         Raises:
             LayerError: the model does not end in global average pooling and one dense layer.
@@ -98,14 +98,14 @@ class Graph:
 
     @functools.cached_property
     def has_rectifiers(self) -> bool:
-        """Whether a rectifier rule would change any derivative."""
+        """Whether a rectifier rule changes any derivative."""
         return any(one.kind == "relu" for one in self.operations)
 
     def require_gradient(self, start: Value) -> None:
-        """Refuse a network in which no gradient comes from the output back to a value.
+        """Refuse a network in which no gradient passes from the output back to a value.
 
         Raises:
-            UnsupportedModelError: on every way between them is an operation without a derivative.
+            UnsupportedModelError: every path has an operation whose derivative is zero.
         """
         require_gradient(self.operations, start, self.output)
 
@@ -118,11 +118,11 @@ class Graph:
         return token_demands(self.operations, self.output, self.axes, view)
 
     def last_read(self, candidates: Sequence[Value]) -> Value:
-        """The last of some layers whose spatial positions all count for the output.
+        """Return the last of some layers whose spatial positions all contribute to the output.
 
-        Behind the last attention, a transformer that ends in a class token reads that token
-        alone, and the gradient at all others is zero. What comes right before is read both as
-        that token and as a whole, by the queries and by the keys of the attention.
+        After the last attention, a transformer that ends in a class token reads that token
+        alone, and the gradient at all other tokens is zero. The layer right before the attention
+        is read twice: the class token by the query, and all tokens by the keys.
         """
         demands = self._demands
         whole = [value for value in candidates if ALL in demands.get(value, ())]
@@ -133,7 +133,7 @@ class Graph:
         return both[-1] if both else whole[-1]
 
     def is_layer(self, value: Value) -> bool:
-        """Whether a value is more than arithmetic on the way, as inside a normalisation."""
+        """Return whether a value is more than an intermediate result, as of a normalisation."""
         operation = self.producers[value]
         joins = sum(one in self.axes for one in operation.reads) > 1
         return joins or operation.kind not in ARITHMETIC
@@ -142,7 +142,10 @@ class Graph:
 def smooth_values(
     operations: Iterable[Operation], images: Value, is_float: Callable[[Value], bool]
 ) -> frozenset[Value]:
-    """What depends on the images as floats: a shape or a mask is constant to first order."""
+    """Return the values that depend on the images as floats.
+
+    Shapes and masks are constant to first order, so they do not count.
+    """
     found = {images}
     for one in operations:
         if found.intersection(one.needs):
@@ -151,10 +154,10 @@ def smooth_values(
 
 
 def groups_of(operations: Sequence[Operation], data: Collection[Value]) -> tuple[Group, ...]:
-    """The layers whose last value is data."""
+    """Return the groups of operations whose last value is in `data`."""
     return tuple(g for g in layer_groups(operations, data) if g[-1].makes[0] in data)
 
 
 def _sources(operation: Operation) -> Sequence[Value]:
-    """What the axes of a result may come from: with bodies, all that these read."""
+    """Return the values that the axes of a result may come from, those of bodies included."""
     return operation.needs if operation.captured else operation.reads

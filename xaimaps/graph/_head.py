@@ -14,7 +14,7 @@ from xaimaps.graph._axes import Axes, Shape, kind_of
 from xaimaps.graph._operation import Dense, Operation, Value
 
 SAME = frozenset({"view", "quantize", "dequantize"})
-"""Kinds that hand their first input on, in another shape or precision at most."""
+"""Kinds that return their first input, in another shape or precision at most."""
 
 PASSED = SAME | {"transpose"}
 
@@ -23,10 +23,11 @@ class Ending(NamedTuple):
     """The softmax or sigmoid that a model ends in.
 
     Attributes:
-        operation: the one that makes the probabilities.
-        function: what it computes.
-        logits: what it makes probabilities of.
-        replaced: the value to take for each of some values, to see the logits in the output.
+        operation: the operation that makes the probabilities.
+        function: the function that it computes.
+        logits: the value that it converts to probabilities.
+        replaced: for each value that has to be replaced so that the output is the logits, its
+            replacement.
     """
 
     operation: Operation
@@ -40,11 +41,11 @@ class Ending(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Global average pooling and the dense layer behind it.
+    """Global average pooling and the dense layer after it.
 
     Attributes:
         pooled: the layer that is pooled.
-        dense: the weights; None where the pooled channels are the classes.
+        dense: the weights; None if the pooled channels are the classes.
     """
 
     pooled: Value
@@ -52,7 +53,7 @@ class Head(NamedTuple):
 
 
 def find_ending(producers: Mapping[Value, Operation], output: Value) -> Ending | None:
-    """The activation that makes an output, apart from views of it."""
+    """Return the softmax or sigmoid that makes an output, except for views of its result."""
     replaced, value = dict[Value, Value](), output
     while (operation := producers.get(value)) and operation.kind in SAME:
         if operation.kind != "view":  # quantised for values from 0 to 1
@@ -72,7 +73,7 @@ def find_ending(producers: Mapping[Value, Operation], output: Value) -> Ending |
 
 
 def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Value | None:
-    """The logits of a softmax that is written out as exp(x - max x) / sum(exp(x - max x))."""
+    """Return the logits of a softmax written as exp(x - max x) / sum(exp(x - max x))."""
     if quotient.kind != "quotient":
         return None
     exp = producers.get(quotient.reads[0])
@@ -83,6 +84,7 @@ def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Val
     if summed is None or summed.kind != "exp" or summed.reads != exp.reads:
         return None
     shifted = producers.get(exp.reads[0])
+    # without the subtraction of the maximum, the exponents themselves are the logits
     if shifted is None or shifted.kind != "sum" or len(shifted.reads) != 2:
         return exp.reads[0]
     logits, most = shifted.reads
@@ -92,7 +94,7 @@ def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Val
 
 
 def _through(value: Value, producers: Mapping[Value, Operation], kinds: frozenset[str]) -> Value:
-    """What a value was before operations of these kinds."""
+    """Return the value before a chain of operations of these kinds."""
     while (operation := producers.get(value)) and operation.kind in kinds:
         before = next((one for one in operation.reads if one in producers), None)
         if before is None:
@@ -103,13 +105,13 @@ def _through(value: Value, producers: Mapping[Value, Operation], kinds: frozense
 
 @dataclass(frozen=True)
 class HeadFinder:
-    """Walks back from the logits.
+    """A search for the head, backwards from the logits.
 
     Attributes:
         producers: the operation that makes each value.
         data: the values that depend on the images.
         axes: the meaning of each value's axes.
-        shapes: of the values that depend on the images.
+        shapes: the shapes of the values that depend on the images.
         statics: the values that are known without any image.
     """
 
@@ -120,7 +122,7 @@ class HeadFinder:
     statics: Mapping[Value, np.ndarray[Any, Any]]
 
     def find(self, logits: Value) -> Head:
-        """The head that makes the logits.
+        """Return the head that makes the logits.
 
         Raises:
             LayerError: the model does not end in global average pooling and one dense layer.
@@ -137,14 +139,18 @@ class HeadFinder:
         return Head(self._pooled(pool), last.dense)
 
     def _last(self, logits: Value) -> Operation:
-        """The operation that makes the logits, apart from views and a bias."""
+        """Return the operation that makes the logits, before views and the sum with a bias."""
         for operation in self._back_from(logits):
             if operation.kind not in PASSED | {"sum"}:
                 return operation
         raise no_head("the logits are the input")
 
     def _back_from(self, value: Value) -> Iterator[Operation]:
-        """What makes a value, what makes that one's data, and so on, while there is just one."""
+        """Yield the operation that makes a value, the one that makes its data, and so on.
+
+        Raises:
+            LayerError: an operation reads more than one value that depends on the images.
+        """
         while operation := self.producers.get(value):
             yield operation
             data = [one for one in operation.needs if one in self.data]
@@ -153,7 +159,7 @@ class HeadFinder:
             value = data[0]
 
     def _pooled(self, pool: Operation) -> Value:
-        """What is pooled, before it was transposed or dequantised."""
+        """Return the value that is pooled, before transpositions and dequantisation."""
         value = pool.reads[0]
         while operation := self.producers.get(value):
             is_same_shape = operation.kind == "view" and self._keeps_axes(operation)
@@ -167,7 +173,10 @@ class HeadFinder:
         return before is not None and before == self.axes.get(operation.makes[0])
 
     def _global_pool(self, operation: Operation) -> Operation | None:
-        """The operation that takes the mean over all spatial positions, if this one does."""
+        """Return the operation that takes the mean over all spatial positions, or None.
+
+        That is this operation or, if this one divides a sum by the number of positions, the sum.
+        """
         if self._covers(operation, operation.averages):
             return operation
         if operation.kind not in ("product", "quotient"):
@@ -188,7 +197,10 @@ class HeadFinder:
         return total if math.isclose(by, count, rel_tol=1e-6) else None
 
     def _covers(self, operation: Operation, reduced: frozenset[int] | None) -> bool:
-        """Whether these axes are all spatial axes of what the operation reads, and no others."""
+        """Return whether `reduced` has all spatial axes of the input, and no other axes.
+
+        Axes with one position do not count.
+        """
         axes = self.axes.get(operation.reads[0]) if operation.reads else None
         if axes is None or reduced is None:
             return False
@@ -199,7 +211,7 @@ class HeadFinder:
 
 
 def no_head(found: str) -> LayerError:
-    """The error of a model that `cam` cannot explain."""
+    """Return the error for a model that `cam` cannot explain."""
     return LayerError(
         "CAM needs a model that ends in global average pooling and one dense layer, but here "
         f"{found}; use grad_cam"

@@ -1,6 +1,6 @@
-"""Which operations of a network are one layer, and what each layer adds to a linear function.
+"""The operations that form one layer, and the degree and linearity of an operation.
 
-A layer is one operation. But files and frameworks write GELU or layer normalisation as one
+A layer is usually one operation. But files and frameworks write GELU or layer normalisation as one
 operation or as ten, and FullGrad rescales the bias of each layer separately, so that its map
 would depend on how the network is written. Therefore a fork-join region without weights counts
 as one layer.
@@ -17,24 +17,24 @@ Group = tuple[Operation, ...]
 """Operations in the order of computation, the last of which makes the layer's value."""
 
 WEIGHING = frozenset({"conv", "dense", "matmul", "einsum", "recurrent", "control"})
-"""Kinds that are a layer each, whatever is around them."""
+"""Kinds that are always a layer of their own."""
 
 JOINT = frozenset({"sum", "concat", "pad"})
-"""Kinds that are linear in all inputs together."""
+"""Kinds that are linear in all their inputs together."""
 
 SEPARATE = frozenset({"conv", "dense", "matmul", "einsum", "product", "batch_norm"})
-"""Kinds that are linear in each input separately, apart from what they add."""
+"""Kinds that are linear in each input separately, apart from the bias that they add."""
 
 MIXING = frozenset({"select", "pad"})
-"""Kinds that scale only where none of what they choose from is constant."""
+"""Kinds that are homogeneous only if none of their inputs of floats is constant."""
 
 
 def layer_groups(operations: Sequence[Operation], data: Collection[Value]) -> tuple[Group, ...]:
-    """The operations that make data of data, as layers in the order of computation.
+    """Return the operations that read and make data, grouped into layers in order of computation.
 
     Args:
-        operations: those that the scores depend on, in the order of computation.
-        data: the values that depend on the images as floats, the images too.
+        operations: the operations that the scores depend on, in the order of computation.
+        data: the images, and the values that depend on them as floats.
     """
     making = [one for one in operations if _links(one, data)]
     made = {value for one in making for value in one.makes}
@@ -52,13 +52,13 @@ def layer_groups(operations: Sequence[Operation], data: Collection[Value]) -> tu
 
 
 def _links(operation: Operation, data: Collection[Value]) -> bool:
-    """Whether an operation makes data of data."""
+    """Return whether an operation reads and makes data."""
     made, read = (any(v in data for v in values) for values in (operation.makes, operation.needs))
     return made and read
 
 
 class _Regions:
-    """Finds fork-join regions among operations."""
+    """A search for fork-join regions among operations."""
 
     def __init__(self, operations: Sequence[Operation], data: Collection[Value]) -> None:
         self._reads = [{value for value in one.needs if value in data} for one in operations]
@@ -70,10 +70,11 @@ class _Regions:
                 self._users[value].add(index)
 
     def behind(self, start: Iterable[Value]) -> list[int]:
-        """The operations from where values fork to where they join; none if they do not.
+        """Return the operations between the fork of some values and the join of their branches.
 
-        They do not if an operation between has weights, reads other data, or makes what nothing
-        reads, or if they join into several values that are read.
+        The list is empty if there is no such region: if an operation in it has weights, reads other
+        data, or makes a value that nothing reads, or if the branches end in several values that are
+        read.
         """
         known, found = set(start), list[int]()
         left = self._users_of(known)
@@ -101,14 +102,14 @@ class _Regions:
 def degree(
     operation: Operation, data: Collection[Value], is_float: Callable[[Value], bool]
 ) -> float | None:
-    """The power of its data that an operation scales with; None if it does not scale.
+    """Return the degree of homogeneity of an operation in its data; None if it is not homogeneous.
 
     By Euler's theorem J x = k h(x) for an operation h of degree k with the Jacobian J at x.
 
     Args:
-        operation: one with data among its inputs.
+        operation: an operation with data among its inputs.
         data: the values that depend on the images as floats.
-        is_float: whether another input is of floats, and no shape or index.
+        is_float: whether another input has floats and is not a shape or an index.
     """
     own = [value for value in operation.needs if value in data]
     others = [value for value in operation.needs if value not in data and is_float(value)]
@@ -123,7 +124,7 @@ def degree(
 
 
 def is_affine(operation: Operation, data: Collection[Value]) -> bool:
-    """Whether a value is J x + c, with the same J and c for every x."""
+    """Return whether a value is J x + c, with the same J and c for every x."""
     own = [value for value in operation.needs if value in data]
     is_linear = operation.kind in JOINT or (operation.kind in SEPARATE and len(own) == 1)
     return operation.is_linear and is_linear

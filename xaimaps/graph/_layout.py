@@ -1,4 +1,4 @@
-"""How a value of a network is shown with channels last, and put back."""
+"""The conversion of a network's value to channels last, and back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Array = Any
 
 @dataclass(frozen=True)
 class Layout:
-    """The way from a value to (batch, *spatial, channels) and back, for JAX's arrays and numpy's.
+    """The conversion of a value to (batch, *spatial, channels) and back.
 
     Attributes:
-        order: the permutation that puts the channels last.
-        grid: where tokens hold their places, None for a value that is no sequence of tokens.
+        order: the permutation that moves the channels last.
+        grid: the grid of tokens, None for a value that is not a sequence of tokens.
         has_others: whether there are tokens outside the grid, which are not shown.
     """
 
@@ -27,11 +27,11 @@ class Layout:
     has_others: bool = False
 
     def show(self, xp: Any, value: Array) -> Array:
-        """The value with channels last; of tokens, those of the grid as rows and columns.
+        """Return a value with channels last, and the tokens of a grid as rows and columns.
 
         Args:
             xp: the array functions.
-            value: as the network has it.
+            value: the value in the network's own layout.
         """
         value = xp.permute_dims(value, self.order)
         if self.grid is None:
@@ -41,13 +41,13 @@ class Layout:
         return xp.reshape(tokens, shape)
 
     def hide(self, xp: Any, shown: Array, original: Array = None) -> Array:
-        """The inverse of `show`.
+        """Return a value in the network's own layout: the inverse of `show`.
 
         Args:
             xp: the array functions.
-            shown: what to put into the network.
-            original: the value that was there; its tokens outside the grid stay. Only read where
-                there are such tokens.
+            shown: the value with channels last.
+            original: the value that it replaces. Its tokens outside the grid are kept; it is not
+                read if there are none.
         """
         if self.grid is not None:
             shown = xp.reshape(shown, (shown.shape[0], -1, shown.shape[-1]))
@@ -59,7 +59,7 @@ class Layout:
         return xp.permute_dims(shown, inverse)
 
     def shape(self, shape: Shape) -> Shape:
-        """The shape of what is shown, of a value of that shape."""
+        """Return the shape that `show` gives a value of some shape."""
         last = tuple(shape[axis] for axis in self.order)
         if self.grid is None:
             return last
@@ -67,14 +67,14 @@ class Layout:
 
 
 def as_scores(xp: Any, outputs: Array) -> Array:
-    """A model's outputs; those of a fully convolutional network as one vector for each image."""
+    """Return a model's outputs, those of a fully convolutional network as vectors."""
     sizes = tuple(outputs.shape[1:])
     is_vector = len(sizes) > 1 and None not in sizes and max(sizes) == math.prod(sizes)
     return xp.reshape(outputs, (outputs.shape[0], -1)) if is_vector else outputs
 
 
 def layout_of(axes: Axes) -> Layout | None:
-    """The layout that the meaning of each axis gives, None where it is not known."""
+    """Return the layout for axes of known meaning, or None."""
     kinds = _named([kind_of(axis) for axis in axes])
     for wanted in ("NC", "NHWC", "NSC", "NTC"):
         if sorted(kinds) == sorted(wanted):
@@ -85,7 +85,7 @@ def layout_of(axes: Axes) -> Layout | None:
 
 
 def _named(kinds: list[str]) -> list[str]:
-    """Give axes of one position, and one that is unknown, the meaning that is left for them."""
+    """Infer the kinds of axes with one position, and of a single unknown axis, from the others."""
     missing = iter([kind for kind in "HW" if kind not in kinds] if len(kinds) == 4 else [])
     kinds = [next(missing, "C") if kind == "1" else kind for kind in kinds]
     if kinds.count("?") == 1 and "C" not in kinds:

@@ -1,4 +1,4 @@
-"""`Network`: what is known of one model at every image size, as users see it."""
+"""`Network`: a model at every image size, with the layers that users see."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from xaimaps.graph._layout import Layout
 
 PROBE_BATCH = 2
 PROBE_SIZES = (224, 256)
-"""Heights and widths at which a model of any size is traced: what differs between them varies."""
+"""Heights and widths at which a model without a fixed size is traced.
+
+A size of a layer that differs between the two traces is one that varies.
+"""
 
 
 class Network(Description):
-    """A model as a graph for each image size. An adapter writes `trace` and `input_shape`."""
+    """A model as one graph for each image size; an adapter defines `trace` and `input_shape`."""
 
     def __init__(self) -> None:
         self._graphs: dict[tuple[int, int], Graph] = {}
 
     @abstractmethod
     def trace(self, height: int, width: int) -> Graph:
-        """The graph for images of that size. The values of layers are their names."""
+        """Return the graph for images of this size, in which layers have their own names."""
 
     @property
     def aliases(self) -> Mapping[str, tuple[str, ...]]:
@@ -33,23 +36,23 @@ class Network(Description):
         return {}
 
     def is_named(self, value: str) -> bool:
-        """Whether a value ends something that the model's author has a name for."""
+        """Return whether a value is the result of a layer that the model's author named."""
         return bool(self.aliases.get(value))
 
     def graph(self, height: int, width: int) -> Graph:
-        """The graph for images of that size, traced once."""
+        """Return the graph for images of this size, traced once."""
         if (height, width) not in self._graphs:
             self._graphs[height, width] = self.trace(height, width)
         return self._graphs[height, width]
 
     @property
     def usual(self) -> Graph:
-        """The graph at the model's own size, or at a usual one."""
+        """The graph at the model's own size, or at 224 x 224."""
         return self.graph(*self._size(PROBE_SIZES[0]))
 
     @property
     def usual_shape(self) -> tuple[int, int, int]:
-        """`(height, width, channels)` of an image there."""
+        """`(height, width, channels)` of an image for `usual`."""
         return *self._size(PROBE_SIZES[0]), self.input_shape[2] or 3
 
     def _size(self, size: int) -> tuple[int, int]:
@@ -67,14 +70,14 @@ class Network(Description):
         self.usual.require_gradient(self.usual.images if wrt == INPUT else wrt)
 
     def layout(self, layer: str, height: int, width: int) -> Layout:
-        """How a layer is shown for images of that size."""
+        """Return the layout of a layer for images of this size."""
         layout = self.graph(height, width).layouts.get(layer)
         assert layout is not None, "find_layer knows no other layers"
         return layout
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Every value that can be shown, with its shape then; None where a size varies."""
+        """The shape, as shown, of every value that has a layout; None for a size that varies."""
         small, large = (self.graph(*self._size(size)) for size in PROBE_SIZES)
         return {
             value: (None, *_merged(small.shown(value)[1:], large.shown(value)[1:]))
@@ -83,7 +86,7 @@ class Network(Description):
         }
 
     def layers(self) -> tuple[Layer, ...]:
-        """The values worth naming to a user, in order: no views, no arithmetic on the way."""
+        """Return the values that a user can name, in order, without views and arithmetic."""
         default = self._default
         shown = (value for value in self.values() if value in self.shapes)
         return tuple(
@@ -91,36 +94,36 @@ class Network(Description):
         )
 
     def values(self) -> list[str]:
-        """The values that can be kept and cut at, in the order of computation."""
+        """Return the values at which the network can be cut, in the order of computation."""
         return [one.makes[0] for one in self.usual.operations]
 
     def is_listed(self, value: str) -> bool:
-        """Whether a value is worth showing to a user."""
+        """Return whether a value is listed for users."""
         return self.is_new(value) and (self.usual.is_layer(value) or self.is_named(value))
 
     def is_new(self, value: str) -> bool:
-        """Whether a value shows more than the one that it is made of."""
+        """Return whether a value differs from its input in more than its layout."""
         return self.usual.producers[value].kind not in UNLISTED
 
     def operator(self, value: str) -> str:
-        """The framework's word for what computes a value."""
+        """Return the framework's name of the operator that computes a value."""
         return self.usual.producers[value].operator
 
     def _layer(self, name: str) -> Layer:
         return Layer(name, self.shapes[name], self.operator(name), self.aliases.get(name, ()))
 
     def unlisted(self, name: str) -> Layer | None:
-        """A layer that `layers` leaves out, by the value's own name or an alias."""
+        """Return a layer that `layers` omits, by the value's own name or an alias."""
         if name in self.shapes:
             return self._layer(name)
         known = [value for value, names in self.aliases.items() if name in names]
         return self._layer(known[0]) if len(known) == 1 else None
 
     def default_layer(self) -> Layer:
-        """The last layer with more than one spatial position that the output depends on.
+        """Return the last layer with several spatial positions that contribute to the output.
 
         Raises:
-            LayerError: no layer has.
+            LayerError: no layer has more than one spatial position.
         """
         if self._default is None:
             raise no_spatial_layer()
@@ -137,5 +140,5 @@ class Network(Description):
 
 
 def _merged(small: Shape, large: Sequence[int]) -> tuple[int | None, ...]:
-    """A size that differs between two image sizes is one that varies."""
+    """Return a shape, with None for a size that differs between two image sizes."""
     return tuple(a if a == b else None for a, b in zip(small, large, strict=True))

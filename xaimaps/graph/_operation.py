@@ -1,4 +1,4 @@
-"""One operation of a network, in words that no framework owns."""
+"""One operation of a network, independent of any framework."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 from xaimaps.graph._flow import Broadcast, Flow
 
 Value = str
-"""The name of a value. Names of layers are those that users know."""
+"""The name of a value; a layer's value has the name that users know."""
 
 Kind = Literal[
-    "view",  # hands its first input on, in another shape at most
+    "view",  # returns its first input, in another shape at most
     "transpose",
     "slice",  # takes a part of its first input
     "pad",
@@ -24,7 +24,7 @@ Kind = Literal[
     "product",
     "quotient",
     "exp",
-    "arithmetic",  # a function of mathematics that is no activation
+    "arithmetic",  # a mathematical function that is not an activation
     "conv",
     "dense",
     "matmul",
@@ -42,7 +42,7 @@ Kind = Literal[
     "reduce",
     "quantize",
     "dequantize",
-    "size",  # reads how large its input is, not its values
+    "size",  # reads the shape of its input, not its values
     "compare",
     "random",
     "other",
@@ -53,9 +53,9 @@ class Dense(NamedTuple):
     """The weights of an operation that is a dense layer over channels.
 
     Attributes:
-        weights: the value that holds them.
+        weights: the value that holds the weights.
         is_transposed: whether they are `(classes, channels)`.
-        scale: a factor.
+        scale: a factor of the weights.
     """
 
     weights: Value
@@ -63,11 +63,11 @@ class Dense(NamedTuple):
     scale: float = 1.0
 
     def matrix(self, xp: Any, weights: Any) -> Any:
-        """The weights as `(channels, classes)`.
+        """Return the weights as `(channels, classes)`.
 
         Args:
-            xp: the namespace of the array.
-            weights: the array, on two axes.
+            xp: the array functions.
+            weights: the weights as a matrix.
         """
         return self.scale * (xp.permute_dims(weights, (1, 0)) if self.is_transposed else weights)
 
@@ -77,21 +77,21 @@ class Operation:
     """One operation.
 
     Attributes:
-        kind: what it does.
-        operator: the framework's word for it, for messages.
+        kind: its function.
+        operator: the framework's name of its operator, for messages.
         name: its own name, for messages.
-        reads: the values that it takes, by position; "" for a missing optional one.
-        makes: the values that it gives.
-        captured: values that bodies inside it read.
-        flow: how the axes of its first result follow from those of its inputs.
-        degree: the k of f(c x) = c^k f(x) for every c > 0, where all its inputs are scaled; None
-            if there is none.
-        is_linear: whether it is linear in each of its inputs, apart from what it adds.
-        adds: whether it adds something that does not depend on its data, as a bias.
-        is_differentiable: whether its derivative is other than zero anywhere.
+        reads: the values that it reads, by position; "" for a missing optional input.
+        makes: the values that it returns.
+        captured: the values that its bodies read from outside, as those of a loop.
+        flow: the rule by which the axes of its first result follow from those of its inputs.
+        degree: the k of f(c x) = c^k f(x) for every c > 0, if all its inputs are scaled; None
+            if there is no such k.
+        is_linear: whether it is linear in each of its inputs, apart from an added constant.
+        adds: whether it adds a constant that does not depend on its data, such as a bias.
+        is_differentiable: whether its derivative is nonzero anywhere.
         dense: its weights, if it is a dense layer over channels.
-        averages: the axes of its first input that it takes the mean over, if it does only that.
-        sums: those that it sums over.
+        averages: the axes of its first input over which it takes the mean, if that is all it does.
+        sums: the axes over which it sums, if that is all it does.
     """
 
     kind: Kind
@@ -111,7 +111,7 @@ class Operation:
 
     @property
     def needs(self) -> tuple[Value, ...]:
-        """Every value that it reads, those of its bodies too."""
+        """Every value that it reads, those of its bodies included."""
         return (*filter(None, self.reads), *self.captured)
 
     def __str__(self) -> str:

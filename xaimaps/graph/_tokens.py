@@ -1,7 +1,9 @@
-"""Which tokens of a transformer still count: a class token read alone makes the others irrelevant.
+"""The tokens of a transformer that contribute to the output.
 
-A demand says what the rest of the network reads of a value that has tokens on one or more axes:
-everything, or only the tokens outside the grid on the axis that holds its n-th run of tokens.
+If the classifier reads a class token alone, the other tokens after the last attention have no
+effect. A demand is the part of a value that the rest of the network reads: either all of it
+(`ALL`), or only tokens outside the grid on one axis. The demand then is the index of that axis
+among the axes of the value that hold tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ ALL = -1
 Demands = frozenset[int]
 
 OPAQUE = frozenset({"control", "recurrent", "random", "size", "other"})
-"""Kinds whose result at a token may depend on every token."""
+"""Kinds for which the result at a token may depend on every token."""
 
 
 def token_demands(
@@ -28,13 +30,13 @@ def token_demands(
     axes: Mapping[Value, Axes],
     view: Callable[[Operation], View],
 ) -> dict[Value, Demands]:
-    """What is read of every value, from the output backwards.
+    """Return the demands for every value, from the output backwards.
 
     Args:
-        operations: in the order of computation.
-        output: what counts.
+        operations: the operations in the order of computation.
+        output: the value to explain, of which everything is read.
         axes: the meaning of each value's axes.
-        view: what the flow of an operation sees.
+        view: returns what the flow of an operation depends on.
     """
     found: defaultdict[Value, set[int]] = defaultdict(set, {output: {ALL}})
     for operation in reversed(operations):
@@ -55,7 +57,7 @@ def _passed(
     view: Callable[[Operation], View],
     demand: int,
 ) -> int:
-    """What an operation reads of one input, when `demand` is read of its result."""
+    """Return the demand of an operation for one input, given the demand for its result."""
     read, result = axes[operation.reads[position]], axes.get(operation.makes[0], ())
     if position == 0 and (run := _cut_off(operation, read)) is not None:
         return run
@@ -69,7 +71,7 @@ def _passed(
 
 
 def _cut_off(operation: Operation, read: Axes) -> int | None:
-    """The run of tokens of which an operation takes only some that are outside the grid."""
+    """Return the index of the tokens of which a slice takes only some outside the grid, or None."""
     if not isinstance(operation.flow, Resized | Picked):
         return None
     for run, axis in enumerate(_runs(read)):
@@ -82,7 +84,7 @@ def _cut_off(operation: Operation, read: Axes) -> int | None:
 
 
 def _runs(axes: Axes) -> list[int]:
-    """For each run of tokens among others, the axis that holds it."""
+    """Return the axes that hold all tokens of a sequence with a grid."""
     return [
         place
         for place, axis in enumerate(axes)

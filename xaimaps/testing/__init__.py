@@ -1,4 +1,4 @@
-"""For tests, of xaimaps and of backends elsewhere: a numpy backend and nets worked out by hand."""
+"""Tools for tests of xaimaps and of other backends: a numpy backend and small networks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The suite is imported when it is asked for: it needs pytest, the rest does not."""
+    """Import the conformance suite on first use, because only it needs pytest."""
     if name != "BackendConformance":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from xaimaps.testing.conformance import BackendConformance

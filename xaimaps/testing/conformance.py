@@ -1,4 +1,4 @@
-"""What every backend keeps, as one suite that a plugin's tests inherit.
+"""The tests that every backend must pass, as one suite that a plugin's tests inherit.
 
     from xaimaps.testing import BackendConformance
 
@@ -6,8 +6,8 @@
         def make(self, network):
             return MyBackend(...)  # a native copy of the network
 
-Everything is compared with the numpy reference. A test of what the backend does not claim to be
-able to do checks that it says so.
+Every result is compared with the numpy reference. If the backend lacks a capability, its test
+checks that the backend refuses it.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ FEW: dict[str, dict[str, Any]] = {
     "expected_gradients": {"n_samples": 5},
     "guided_ig": {"n_steps": 5},
 }
-"""Options that make a method quick; the same for the reference."""
+"""Options that make a method quick; the reference runs with the same options."""
 
 
 def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    """Compare relative to the largest value."""
+    """Compare with a tolerance relative to the largest value."""
     size = max(float(np.abs(expected).max(initial=0)), 1e-9)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * size)
 
 
 class BackendConformance:
-    """The laws; a subclass says how its backend gets a network."""
+    """The conformance tests; a subclass defines how its backend loads a network."""
 
     def make(self, network: Network) -> Backend:
-        """Load a native copy of the network, layers under the same names."""
+        """Load a native copy of the network, with the same layer names."""
         raise NotImplementedError("a conformance test makes the backend under test")
 
     @pytest.fixture(scope="class")
     @classmethod
     def backend(cls) -> Backend:
-        """A backend with the network that pools and weighs."""
+        """Return the backend under test with a network of convolutions and pooling."""
         made = cls().make(pooled_network(channels=8))
         made.info.preprocess = PRESETS["unit"]
         return made
@@ -68,7 +68,7 @@ class BackendConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def reference(cls) -> ReferenceBackend:
-        """The same network in numpy."""
+        """Return the same network in numpy."""
         made = ReferenceBackend(pooled_network(channels=8))
         made.info.preprocess = PRESETS["unit"]
         return made
@@ -76,10 +76,10 @@ class BackendConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def images(cls) -> Array:
-        """Three images."""
+        """Return three random images."""
         return np.random.default_rng(1).normal(size=(3, 9, 9, 3)).astype(np.float32)
 
-    # What it says of itself
+    # Its name, capabilities and layers
 
     def test_it_has_a_name_and_known_capabilities(self, backend: Backend) -> None:
         assert backend.name
@@ -157,11 +157,11 @@ class BackendConformance:
             found = xaimaps.attribute(backend, images[:1], "rise", **options)
             deadline = time.monotonic() + 10
             while told.count((40, 40)) < 2 and time.monotonic() < deadline:
-                time.sleep(0.01)  # a framework may call later than it is done
+                time.sleep(0.01)  # a framework may call Python after the program has returned
         assert told == 2 * [(i + 1, 40) for i in range(40)]  # one loop for scores, one for the map
         close(found.maps, xaimaps.attribute(reference, images[:1], "rise", **options).maps, 1e-4)
 
-    # What it may lack
+    # Optional capabilities
 
     @pytest.mark.parametrize("layer", [INPUT, *LAYERS, "pool"])
     @pytest.mark.parametrize("target", [TARGETS, several(4, TARGETS)], ids=["one", "several"])
@@ -222,7 +222,7 @@ class BackendConformance:
                 close(backend.to_numpy(ours).reshape(theirs.shape), theirs)
 
     def test_derivatives_of_any_function(self, backend: Backend, images: Array) -> None:
-        """Of x^3 by hand: 3 x^2, and the second derivative 6 x along 0.5 x."""
+        """The derivatives of x^3 by hand: 3 x^2, and 6 x in the direction 0.5 x."""
         if self.lacks(backend, "grad", lambda: backend.differentiate(lambda x: (x, x), images)):
             return
 
@@ -280,7 +280,7 @@ class BackendConformance:
 
     @staticmethod
     def lacks(backend: Backend, capability: Any, use: Any) -> bool:
-        """Whether the backend lacks a capability; then check that it refuses to be asked."""
+        """Return whether a capability is missing, and check that it is refused."""
         if capability in backend.capabilities:
             return False
         with pytest.raises(BackendError, match="needs a backend that can"):

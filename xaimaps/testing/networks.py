@@ -1,7 +1,7 @@
-"""Chains of a few layers in numpy, each with its derivative written out.
+"""Chains of a few layers in numpy, each with its derivative.
 
-Values have channels last. A network declares weights once; a backend under test builds its own
-native copy of them, and both must give the same maps.
+Values have channels last. A network defines its weights once. A backend under test builds a
+native copy with the same weights, and both must give the same maps.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Operation(Protocol):
     """One layer of a chain."""
 
     def __call__(self, x: Array) -> Array:
-        """The layer's value for a batch."""
+        """Return the layer's value for a batch."""
 
     def pull(self, x: Array, g: Array) -> Array:
-        """The gradient by `x`, given the gradient by the value."""
+        """Return the gradient by `x`, given the gradient by the layer's value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class ReLU:
 
 
 class GlobalAveragePool:
-    """The mean over all places: (N, H, W, C) to (N, C)."""
+    """The mean over all spatial positions: (N, H, W, C) to (N, C)."""
 
     def __call__(self, x: Array) -> Array:
         result: Array = x.mean(axis=(1, 2))
@@ -69,7 +69,7 @@ class GlobalAveragePool:
 
 
 class Flatten:
-    """(N, H, W, C) to vectors in the order channel, row, column, as an NCHW framework does."""
+    """(N, H, W, C) to vectors in the order channel, row, column, as in an NCHW framework."""
 
     def __call__(self, x: Array) -> Array:
         return np.moveaxis(x, -1, 1).reshape(len(x), -1)
@@ -97,7 +97,7 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Named layers in a row.
+    """A chain of named layers.
 
     Attributes:
         layers: the operations by name, in order.
@@ -108,7 +108,7 @@ class Network:
     input_shape: tuple[int, int, int]
 
     def values(self, images: Array) -> dict[str, Array]:
-        """Every layer's value, by name."""
+        """Return every layer's value, by name."""
         found = {}
         for name, layer in self.layers.items():
             images = found[name] = layer(images)
@@ -116,7 +116,7 @@ class Network:
 
 
 def one_conv_network() -> Network:
-    """Captum's one-convolution net, whose maps are known by hand.
+    """Return Captum's network with one convolution, whose maps are computed by hand.
 
     A 3 x 3 convolution of ones from 1 to 2 channels with biases -50 and -75, ReLU, flatten, a
     dense layer whose rows are five ones and three minus ones, ReLU. Its Grad-CAM for class 0
@@ -136,7 +136,7 @@ def one_conv_network() -> Network:
 
 
 def pooled_network(seed: int = 0, *, size: int = 9, channels: int = 6, classes: int = 5) -> Network:
-    """Convolution, ReLU, convolution, ReLU, global average pooling, dense: what CAM is made for."""
+    """Return a network that CAM applies to: two convolutions, pooling, a dense layer."""
     draw = np.random.default_rng(seed).normal
 
     def weights(*shape: int) -> Array:

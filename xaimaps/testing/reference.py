@@ -1,4 +1,4 @@
-"""A backend in plain numpy, whose gradients are written out: the oracle for all others."""
+"""A backend in plain numpy with explicit gradients: the reference for all other backends."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from xaimaps.targets import Contrast, Several, Target, one_hot
 from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
 
 STEP = 1e-4
-"""Of central differences: a smaller one loses the digits of second derivatives."""
+"""The step of central differences; a smaller one loses the digits of second derivatives."""
 
 OUTPUT_STEP = 1e-3
-"""Of those by outputs, of which a target's score is smooth: large, for less rounding."""
+"""The step of differences by outputs. A score is smooth in them, so a large step is accurate and
+has less rounding."""
 
 
 class ReferenceBackend(Backend):
     """A `Network` in numpy.
 
-    The gradients of layers and classes are written out. Any other function is differentiated by
-    central differences.
+    The gradients of layers and of class scores are explicit. Any other function is differentiated
+    by central differences.
 
     Args:
         network: the layers.
@@ -71,7 +72,7 @@ class ReferenceBackend(Backend):
         return list(values.values())[-1], {name: values[name] for name in layers}
 
     def values(self, activations: Array, layer: str = INPUT) -> dict[str, Array]:
-        """Every value from a layer on, by name, that layer's included."""
+        """Return every value from a layer on, including that layer's, by name."""
         found = {layer: activations}
         names = [INPUT, *self.chain.layers]
         for name in names[names.index(layer) + 1 :]:
@@ -117,7 +118,7 @@ class ReferenceBackend(Backend):
 
 
 class ChainDescription(Description):
-    """What a chain of layers is.
+    """The description of a chain of layers.
 
     Args:
         chain: the layers.
@@ -153,8 +154,8 @@ class ChainCut(Cut):
     """A chain cut at a layer.
 
     Attributes:
-        layer: its name.
-        rectifier: the rule of its rectifiers.
+        layer: the layer's name.
+        rectifier: the rule for rectifiers.
     """
 
     backend: ReferenceBackend
@@ -168,20 +169,21 @@ class ChainCut(Cut):
         return Gradients(outputs, target.scores(np, outputs), activations, pulled)
 
     def _pull(self, values: dict[str, Array], g: Array) -> Array:
-        """Go back from the outputs to the layer, with an axis of K targets or without."""
+        """Backpropagate from the outputs to the layer, for one target or for K on a first axis."""
         if g.ndim > 2:
             return np.stack([self._pull(values, row) for row in g])
         for before, name in reversed(list(itertools.pairwise(values))):
             layer = self.backend.chain.layers[name]
             if self.rectifier is not None and isinstance(layer, ReLU):
                 g = np.maximum(g, 0)
+            # DeconvNet ignores whether the rectifier's input was positive
             if not (self.rectifier == "deconvnet" and isinstance(layer, ReLU)):
                 g = layer.pull(values[before], g)
         return g
 
 
 def _seeds(target: Target, outputs: Array) -> Array:
-    """The gradient of the target's scores by the outputs: `(N, classes)`, or `(K, N, classes)`."""
+    """Return the gradient of the scores by the outputs, `(N, classes)` or `(K, N, classes)`."""
     if isinstance(target, Contrast):
         return _seeds(target.pro, outputs) - _seeds(target.contra, outputs)
     if isinstance(target, Several):
@@ -193,7 +195,7 @@ def _seeds(target: Target, outputs: Array) -> Array:
 
 
 def _differences(fn: Callable[[Array], Array], point: Array, step: float) -> Array:
-    """Central differences, in float64, of scores `(N,)` or `(K, N)` by a point `(N, ...)`."""
+    """Return central differences of scores `(N,)` or `(K, N)` by a point `(N, ...)`, in float64."""
     columns = []
     for one in np.eye(math.prod(point.shape[1:])):
         move = step * one.reshape(point.shape[1:])

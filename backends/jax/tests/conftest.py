@@ -1,4 +1,4 @@
-"""What the tests of the backend share: the embedded model, photographs, and small networks."""
+"""Fixtures of the backend's tests: the embedded model, photographs, and small networks."""
 
 from pathlib import Path
 
@@ -21,20 +21,20 @@ MOTORCYCLE = Path(skimage.__file__).parent / "data" / "motorcycle_left.png"
 
 @pytest.fixture(scope="session")
 def embedded():
-    """The embedded EfficientNet-Lite0."""
+    """Return the embedded EfficientNet-Lite0."""
     return xaimaps.load("default")
 
 
 @pytest.fixture(scope="session")
 def references():
-    """What PyTorch's autograd gives for the three photographs."""
+    """Return PyTorch's logits, maps and gradients for the three photographs."""
     with np.load(REFERENCES) as arrays:
         return dict(arrays)
 
 
 @pytest.fixture(scope="session")
 def photographs(references):
-    """The three photographs as the model takes them."""
+    """Return the three photographs, preprocessed for the model."""
     paths = {**xaimaps.zoo.PICTURES, "motorcycle_left": MOTORCYCLE}
     pictures = [open_picture(paths[name]).pixels for name in references["names"]]
     return np.stack([PRESETS["tf"](pixels, (224, 224)) for pixels in pictures])
@@ -42,7 +42,7 @@ def photographs(references):
 
 @pytest.fixture(scope="session")
 def exact():
-    """The same network in float64; to be used while that is enabled."""
+    """Return the same network in float64, for tests that enable JAX's float64."""
     model = onnx.load(xaimaps.zoo.MODELS["default"])
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)
@@ -57,14 +57,14 @@ def exact():
 
 @pytest.fixture(scope="session")
 def images64(photographs):
-    """The photographs without float32's rounding of 255ths."""
+    """Return the photographs in float64, without the rounding of their values to float32."""
     pixels = np.rint((photographs.astype(np.float64) + 1) * 127.5)
     return (pixels / 255 - 0.5) / 0.5
 
 
 @pytest.fixture(scope="session")
 def build():
-    """Build a network of `xaimaps.testing` in one of the ways that a user may have it."""
+    """Build a network of `xaimaps.testing` in one of the forms that a user may have."""
 
     def load(network, way, **options):
         if way == "function":
@@ -76,7 +76,7 @@ def build():
 
 
 def function(network):
-    """As a JAX user has it, with a scope for each layer."""
+    """Return a network as a JAX function with a named scope for each layer."""
     params = {
         name: (layer.kernel if isinstance(layer, Conv) else layer.weights, layer.bias)
         for name, layer in network.layers.items()

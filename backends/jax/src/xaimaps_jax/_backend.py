@@ -38,20 +38,21 @@ Params = Any
 
 
 HEAP_BYTES = 31 << 20
-"""The largest block of intermediate values: just below 32 MB, the most that glibc keeps."""
+"""The largest block of intermediate values: just below 32 MB, the most that glibc reuses."""
 
 
 def compiler_options() -> jax.stages.CompilerOptions | None:
-    """What XLA is told on this platform."""
+    """Return the options of XLA on this platform."""
     if jax.default_backend() != "cpu":
         return None
-    # Buffers are used again sooner: forward passes take a tenth to a fifth less on two cores.
+    # This scheduler reuses buffers sooner: forward passes take a tenth to a fifth less time on two
+    # cores.
     options: jax.stages.CompilerOptions = {
         "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
     }
-    # One block of all intermediate values would, where it is large, be new memory in each call,
-    # which is paid for page by page. But programs with several blocks cannot be written to disk.
-    # (JAX documents its flags as attributes, but gives them no types.)
+    # A single large block of all intermediate values would be new memory in each call, with a page
+    # fault for each page. But programs with several blocks cannot be written to JAX's cache on
+    # disk. (JAX documents its flags as attributes, but gives them no types.)
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         options["xla_multiheap_size_constraint_per_heap"] = str(HEAP_BYTES)
     return options
@@ -60,13 +61,13 @@ def compiler_options() -> jax.stages.CompilerOptions | None:
 class JaxBackend(Backend):
     """One model as a JAX function.
 
-    Convolutions and matrix products run in full float32, also where an accelerator would by
-    default round their inputs: an explanation is compared with others.
+    Convolutions and matrix products run in full float32, even on an accelerator that rounds their
+    inputs by default, because maps of different backends are compared.
 
     Args:
-        program: the model.
-        params: its parameters, the arguments of every compiled function.
-        info: what is known of it.
+        program: the network.
+        params: its parameters, which are arguments of every compiled function.
+        info: the name, labels and preprocessing of the model.
     """
 
     name = "jax"
@@ -92,8 +93,9 @@ class JaxBackend(Backend):
 
         Args:
             model: a path, an `onnx.ModelProto`, or the function.
-            options: for ONNX, `output`: the name of the output to explain, the first by default.
-                For a function, `params` (a pytree) and `input_shape` (height, width, channels).
+            options: for ONNX, `output`: the name of the output to explain, by default the first
+                one. For a function, `params` (a pytree) and `input_shape` (height, width,
+                channels).
         """
         load = cls.from_function if _is_function(model) else cls.from_onnx
         known = "an ONNX file takes `output`, a function `params` and `input_shape`"
@@ -104,7 +106,7 @@ class JaxBackend(Backend):
     def from_onnx(
         cls, model: str | os.PathLike[str] | onnx.ModelProto, *, output: str | None = None
     ) -> JaxBackend:
-        """Load an ONNX model whose one input is a batch of images."""
+        """Load an ONNX model with a batch of images as its only input."""
         with onnxjax_errors():
             loaded = onnxjax.load(model)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
@@ -195,7 +197,7 @@ class JaxBackend(Backend):
     @onnxjax_errors()
     def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
         def whole(params: Params, *arrays: Array) -> Any:
-            view = copy.copy(self)
+            view = copy.copy(self)  # a copy with traced weights, so that these are not constants
             view.params = params
             return fn(view, *arrays)
 
@@ -214,7 +216,7 @@ class JaxBackend(Backend):
 
 
 def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple[Any, ...]:
-    """The gradients of each image's score; of scores (K, N), K from one forward pass."""
+    """Return the gradients of each image's score, for one target or for each of K."""
     if scores.ndim == 1:
         return pull(jnp.ones_like(scores))
     seeds = jnp.eye(scores.shape[0], dtype=scores.dtype)[:, :, None] * jnp.ones_like(scores)
@@ -222,7 +224,10 @@ def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple
 
 
 def _is_function(model: object) -> bool:
-    """A function, method, partial or jitted function, but no framework's model object."""
+    """Return whether a model is a function, method, partial or jitted function.
+
+    Callable model objects of other frameworks are excluded.
+    """
     return (
         callable(model)
         and not isinstance(model, type)

@@ -1,4 +1,4 @@
-"""The part of each layer's value that its inputs do not explain to first order."""
+"""The bias of each layer: the constant term of its linear approximation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xaimaps.graph import Operation, degree, groups_of, is_affine, smooth_values
 
 Array = Any
 Layer = Sequence[tuple[Operation, Any]]
-"""Operations with the nodes that run them."""
+"""Operations, and the nodes that run them."""
 
 
 def biases(
@@ -23,14 +23,14 @@ def biases(
     images: str,
     step: Step,
 ) -> dict[str, Array]:
-    """Return `h - J x` by the name of each layer's value h, at its inputs x; none that are zero.
+    """Return the bias `h - J x` of each layer, by the name of its value h; zero biases are omitted.
 
     Args:
-        nodes: those that the scores depend on, in order.
-        operation_of: what a node is.
+        nodes: the nodes that the scores depend on, in order.
+        operation_of: returns the operation of a node.
         values: all values by name.
-        images: the value of the images, of which x is made.
-        step: how nodes are run.
+        images: the name of the images.
+        step: runs a node.
     """
     operations = {operation_of(node): node for node in nodes}
     data = smooth_values(operations, images, lambda value: _is_float(values.get(str(value))))
@@ -44,7 +44,7 @@ def biases(
 
 
 def _bias(layer: Layer, values: Values, data: frozenset[Any], step: Step) -> Array | None:
-    """`h - J x` for a layer's value h at its inputs x; None where it is zero."""
+    """Return `h - J x` for a layer's value h at its inputs x, or None if it is zero."""
     names = _inputs(layer, data)
 
     def value(*inputs: Array) -> Array:
@@ -63,12 +63,13 @@ def _bias(layer: Layer, values: Values, data: frozenset[Any], step: Step) -> Arr
             return _added(operation, values)
         if is_affine(operation, data):
             return value(*map(jnp.zeros_like, inputs))
+    # no shortcut applies: J x is the derivative in the direction of the inputs themselves
     result, linear = jax.jvp(value, tuple(inputs), tuple(inputs))
     return result - linear
 
 
 def _inputs(layer: Layer, data: frozenset[Any]) -> list[Any]:
-    """The data that a layer reads and does not make itself."""
+    """Return the data that a layer reads from outside."""
     made = {name for operation, _ in layer for name in operation.makes}
     read = dict.fromkeys(name for operation, _ in layer for name in operation.needs)
     return [name for name in read if name in data and name not in made]
@@ -79,6 +80,6 @@ def _is_float(value: Any) -> bool:
 
 
 def _added(operation: Operation, values: Values) -> Array:
-    """What a convolution adds; to compute it at zero would compile every convolution twice."""
+    """Return a convolution's bias; evaluating it at zero would compile every convolution twice."""
     bias, result = values[operation.reads[2]], values[operation.makes[0]]
     return jnp.broadcast_to(bias.reshape(-1, *(1,) * (result.ndim - 2)), result.shape)

@@ -1,7 +1,7 @@
-"""A plain JAX function as a network: its intermediate values are found by tracing it.
+"""A plain JAX function as a network: a trace yields its intermediate values.
 
-A value is called by, in this order: the name that `jax.ad_checkpoint.checkpoint_name` gave it;
-the `jax.named_scope` (or Flax module path) whose result it is; its scope and operation.
+The name of a value is, in this order: the name that `jax.ad_checkpoint.checkpoint_name` gave it;
+the `jax.named_scope` (or Flax module path) of which it is the result; or its scope and operation.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from xaimaps_jax._program import Params
 IMAGES = "<images>"
 
 ATOMIC = frozenset("relu relu6 leaky_relu elu selu celu log_softmax".split())
-"""Functions of JAX that are one operation each, and not those that they are made of."""
+"""Functions of JAX that count as one operation each, although they are made of several."""
 
 
 class FunctionNetwork(Network):
-    """What a function `f(params, images) -> outputs` says about itself.
+    """The network of a function `f(params, images) -> outputs`.
 
     Args:
         source: the function.
@@ -59,7 +59,7 @@ class FunctionNetwork(Network):
         return self._input_shape
 
     def trace(self, height: int, width: int) -> description.Graph:
-        """The graph for images of that size, found without computing anything."""
+        """Return the graph for images of this size; nothing is computed."""
         shape = (PROBE_BATCH, height, width, self._input_shape[2] or 3)
         image = jax.ShapeDtypeStruct(shape, jnp.float32)
         graph = self._source.graph(self._params, image)
@@ -79,7 +79,7 @@ class FunctionNetwork(Network):
 
 
 class FunctionSource:
-    """The equations of a function, which is traced and never changed."""
+    """The equations of a function, which is traced but not changed."""
 
     images = IMAGES
     fixed_batch: int | None = None
@@ -88,24 +88,24 @@ class FunctionSource:
         self._fn = fn
 
     def graph(self, params: Params, images: Array) -> Graph:
-        """The function's equations for images of this shape, those of nested functions too."""
+        """Return the function's equations, those of nested functions included."""
         return _flattened(jax.make_jaxpr(self._fn)(params, images))
 
     def values(self, params: Params, images: Array) -> Values:
-        """The parameters and images by name."""
+        """Return the parameters and images by name."""
         leaves = jax.tree.leaves(params)
         return {**{_leaf(i): leaf for i, leaf in enumerate(leaves)}, IMAGES: images}
 
     def outputs(self, known: Values, graph: Graph) -> Array:
-        """The function's result."""
+        """Return the function's result."""
         return known[graph.outputs[0]]
 
     def operation(self, node: Equation) -> Operation:
-        """What an equation is."""
+        """Return the operation of an equation."""
         return operation_of(node, {})
 
     def array(self, value: Array) -> Array:
-        """A weight as it is."""
+        """Return a weight."""
         return value
 
 
@@ -122,7 +122,7 @@ def _is_float(dtype: Any) -> bool:
 
 
 def _flattened(closed: Any) -> Graph:
-    """Write a traced function as one list of equations over named values."""
+    """Convert a traced function to one list of equations over named values."""
     flat = _Flattener()
     *leaves, _ = closed.jaxpr.invars
     inputs = (*(_leaf(index) for index in range(len(leaves))), IMAGES)
@@ -137,7 +137,7 @@ def _flattened(closed: Any) -> Graph:
 
 
 def _renamed(equation: Equation, names: Mapping[str, str]) -> Equation:
-    """An equation over the names by which users know its values."""
+    """Return an equation whose values have the names that users know."""
     inputs, outputs = (
         tuple(names.get(name, name) for name in group)
         for group in (equation.inputs, equation.outputs)
@@ -146,7 +146,7 @@ def _renamed(equation: Equation, names: Mapping[str, str]) -> Equation:
 
 
 class _Flattener:
-    """Collects the equations of a traced function and of the compiled functions that it calls."""
+    """The equations of a traced function and of the compiled functions that it calls."""
 
     def __init__(self) -> None:
         self.equations: list[Equation] = []
@@ -154,7 +154,7 @@ class _Flattener:
         self._numbers = itertools.count()
 
     def new(self) -> str:
-        """A name that no value has yet."""
+        """Return an unused name."""
         return f"v{next(self._numbers)}"
 
     def constant(self, value: Array) -> str:
@@ -190,14 +190,14 @@ class _Flattener:
 
 
 def _operator(equation: Any) -> str:
-    """What an equation does: the name of a known activation, or else of its primitive."""
+    """Return the name of a known activation, or of the equation's primitive."""
     name: str = equation.primitive.name
     if name == "custom_jvp_call":
         inner = equation.params["call_jaxpr"].jaxpr.eqns
         return _operator(inner[0]) if len(inner) == 1 else name
     if name in ("jit", "pjit") and equation.params["name"] in ATOMIC:
         return str(equation.params["name"])
-    if name == "max" and any(_is_zero(atom) for atom in equation.invars):
+    if name == "max" and any(_is_zero(atom) for atom in equation.invars):  # jnp.maximum(x, 0)
         return "relu"
     return name
 
@@ -207,7 +207,11 @@ def _is_zero(atom: Any) -> bool:
 
 
 def _names(equations: Sequence[Equation]) -> Iterator[str]:
-    """A scope's last value has the scope's name, any other its operation's and a number."""
+    """Yield the name of each equation's value.
+
+    The last value of a scope has the scope's name. Any other has that of its scope and operation,
+    and a number if it is not the first.
+    """
     last = {equation.scope: index for index, equation in enumerate(equations)}
     count: Counter[str] = Counter()
     for index, equation in enumerate(equations):

@@ -1,4 +1,4 @@
-"""Loops that no gradient passes, said in one sentence."""
+"""The error for loops that stop gradients."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from xaimaps.errors import UnsupportedModelError
 
 @contextmanager
 def differentiating() -> Iterator[None]:
-    """Say in our words that a loop cannot be differentiated.
+    """Convert JAX's error about a loop that cannot be differentiated.
 
     Raises:
-        UnsupportedModelError: JAX has met a loop whose end depends on the data.
+        UnsupportedModelError: the end of a loop depends on the data.
     """
     try:
         yield

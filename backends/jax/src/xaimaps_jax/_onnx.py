@@ -25,7 +25,7 @@ Params = dict[str, Any]
 def traced(
     model: OnnxModel, graph: Graph, output: str, shape: Shape
 ) -> tuple[dict[str, Shape], dict[str, np.ndarray[Any, Any]]]:
-    """The shapes of the floats for images of a shape, and the values that are static.
+    """Return the shapes of the float values for images of a shape, and the static values.
 
     JAX traces the graph, and nothing is computed from an image.
     """
@@ -56,21 +56,21 @@ class OnnxSource:
         self.fixed_batch = network.fixed_batch
 
     def graph(self, params: Params, images: Array) -> Graph:
-        """The file's nodes, which serve every size."""
+        """Return the file's nodes, which are the same for every image size."""
         return self._graph
 
     def values(self, params: Params, images: Array) -> Values:
-        """The parameters by name, and the images as the graph takes them."""
+        """Return the parameters by name, and the images in the graph's own layout."""
         return {**params, self.images: self._network.to_graph(images)}
 
     def outputs(self, known: Values, graph: Graph) -> Array:
-        """The output that is explained."""
+        """Return the output to explain."""
         return as_scores(jnp, known[graph.outputs[0]])
 
     def operation(self, node: Node) -> Operation:
-        """What a node is."""
+        """Return the operation of a node."""
         return self._reader.operation(node)
 
     def array(self, value: Array) -> Array:
-        """A weight, also where it is kept in the order in which a convolution reads it."""
+        """Return a weight in ONNX's order, even if it is stored in another order."""
         return value.weights if isinstance(value, Kernel) else value

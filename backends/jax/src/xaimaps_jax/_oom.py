@@ -1,4 +1,4 @@
-"""What a device cannot hold, in one sentence."""
+"""The error for a device that has too little memory."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import jax
 from xaimaps.errors import BackendError
 
 EXHAUSTED = "RESOURCE_EXHAUSTED"
-"""How every message of XLA about too little memory begins."""
+"""The start of every message of XLA about too little memory."""
 
 AMOUNT = re.compile(r"(?:allocat\w+|used) ([\d.]+(?: bytes|\w+))", re.IGNORECASE)
-"""How much it wanted, in the words of a CPU, a GPU or a TPU."""
+"""The requested amount in a message from a CPU, a GPU or a TPU."""
 
 
 @contextmanager
 def within_memory() -> Iterator[None]:
-    """Say in our words that a device has too little memory.
+    """Convert XLA's error about too little memory.
 
-    Programs run while Python goes on, so that what they lack may show only where their result is
-    fetched.
+    Programs run asynchronously, so the error may occur only when a result is fetched.
 
     Raises:
-        BackendError: XLA could not allocate what a program or an array takes.
+        BackendError: XLA could not allocate the memory of a program or an array.
     """
     try:
         yield
@@ -40,7 +39,7 @@ def within_memory() -> Iterator[None]:
 
 
 def _asked(message: str) -> str:
-    """How much was asked for, if XLA tells."""
+    """Return the requested amount, if the message has it."""
     found = AMOUNT.search(message)
     if not found:
         return ""

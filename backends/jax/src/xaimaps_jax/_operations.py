@@ -52,7 +52,7 @@ _NAMES: Mapping[Kind, str] = {
 }
 
 KINDS: Mapping[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
-"""What JAX's primitives do, and its functions that are compiled under their own names."""
+"""The kinds of JAX's primitives, and of its functions that are compiled under their own names."""
 
 HOMOGENEOUS = frozenset(
     "reshape squeeze expand_dims convert_element_type copy copy_p name reduce_precision transpose "
@@ -73,10 +73,10 @@ STEPS = frozenset("sign floor ceil round is_finite argmax argmin eq ne lt le gt 
 ELEMENTWISE = frozenset(
     "view expand select sum product quotient exp arithmetic activation relu sigmoid compare".split()
 )
-"""Kinds whose result at an element depends on this element alone, shapes aside."""
+"""Kinds for which an element of the result depends on one element of each input."""
 
 CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call"})
-"""Functions with a derivative of their own."""
+"""Functions with a custom derivative."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Equation:
     """One step of a traced function, as a node of a graph of named values.
 
     Attributes:
-        scope: the named scopes that it is in.
-        operator: its primitive, or the function that it is the whole of.
-        equation: JAX's own.
+        scope: its named scopes.
+        operator: its primitive, or the function that this equation is all of.
+        equation: JAX's own equation.
         inputs: the names of the values that it reads.
         outputs: the names of the values that it makes.
     """
@@ -122,7 +122,7 @@ class Equation:
 
     @property
     def operand_shapes(self) -> list[Shape]:
-        """The shapes of what it reads."""
+        """The shapes of its inputs."""
         return [tuple(getattr(atom.aval, "shape", ())) for atom in self.equation.invars]
 
     @property
@@ -133,7 +133,7 @@ class Equation:
 
     @property
     def kind(self) -> Kind:
-        """What it does."""
+        """The kind of its operation."""
         if self.operator == "dot_general":
             return "dense" if len(self.shape) == 2 else "matmul"
         if self.operator == "broadcast_in_dim" and self.shape and self._adds_axes_only:
@@ -148,10 +148,10 @@ class Equation:
 
 
 def operation_of(equation: Equation, statics: Mapping[str, np.ndarray[Any, Any]]) -> Operation:
-    """The operation of an equation.
+    """Return the operation of an equation.
 
     Args:
-        equation: one of a traced function.
+        equation: an equation of a traced function.
         statics: the values that are known without any image.
     """
     kind, make = equation.kind, FLOWS.get(equation.operator)
@@ -173,21 +173,21 @@ def operation_of(equation: Equation, statics: Mapping[str, np.ndarray[Any, Any]]
 
 
 def _degree(equation: Equation) -> float | None:
-    """The power that all inputs together are raised to."""
+    """Return the degree of homogeneity in all inputs together, or None."""
     if equation.operator == "integer_pow":
         return float(equation.params["y"])
     return 1.0 if equation.operator in HOMOGENEOUS else POWERS.get(equation.operator)
 
 
 def _body(equation: Any) -> Any:
-    """The equations of a function that an equation calls; None if it calls none."""
+    """Return the equations of the function that an equation calls, or None."""
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     closed = next((equation.params[name] for name in names if name in equation.params), None)
     return None if closed is None else getattr(closed, "jaxpr", closed).eqns
 
 
 def _is_elementwise(equations: Any) -> bool:
-    """Whether equations, and all that they call, only compute element by element."""
+    """Return whether equations, and all that they call, are elementwise."""
     return equations is not None and all(
         KINDS.get(one.primitive.name) in ELEMENTWISE or _is_elementwise(_body(one))
         for one in equations
@@ -199,7 +199,7 @@ def _is_cast_to_integers(equation: Equation) -> bool:
 
 
 def _dense(equation: Equation) -> Dense | None:
-    """The weights of a product of vectors and a matrix."""
+    """Return the weights of a product of vectors and a matrix, or None."""
     if equation.operator != "dot_general":
         return None
     (left, right), (batch, _) = equation.params["dimension_numbers"]
@@ -259,7 +259,7 @@ def _convolved(equation: Equation, statics: Statics) -> Flow:
 
 
 def _multiplied(equation: Equation, statics: Statics) -> Flow:
-    """Batch axes, then the axes of each factor that are not summed over."""
+    """Return the flow to batch axes, then to the axes of each factor that are not summed."""
     contracted, batch = equation.params["dimension_numbers"]
     shared = [((0, left), (1, right)) for left, right in zip(*batch, strict=True)]
     free = [
@@ -279,7 +279,7 @@ def _reduced(equation: Equation, statics: Statics) -> Flow:
 
 
 def _mixed(equation: Equation, statics: Statics) -> Flow:
-    """A softmax under its own name, whose axis the equation does not tell."""
+    """Return the flow of a softmax under its own name; the equation does not have its axis."""
     return Broadcast(mixes=frozenset(range(1, len(equation.shape))))
 
 
@@ -308,4 +308,4 @@ FLOWS: Mapping[str, Callable[[Equation, Statics], Flow]] = {
     "softmax": _mixed,
     "log_softmax": _mixed,
 }
-"""How the axes of a result follow, for primitives that are not elementwise."""
+"""The flows of primitives that are not elementwise."""

@@ -1,7 +1,7 @@
-"""A network as a JAX function whose inner values have names.
+"""A network as a JAX function whose intermediate values have names.
 
-One mechanism serves ONNX graphs and JAX functions: a named value can be kept, and the network
-can be cut there, which gives the rest as a function of that value. The gradient at a layer is
+One mechanism serves ONNX graphs and JAX functions: a named value can be kept, and the network can
+be cut there. The rest of the network is then a function of that value. The gradient at a layer is
 the gradient of the rest, so nothing before the layer is differentiated.
 """
 
@@ -28,36 +28,36 @@ Tapped = Callable[[Array, dict[str, Array]], Array]
 
 
 class Source(Protocol):
-    """Where the nodes of a network come from; images have channels last."""
+    """The nodes of a network; images have channels last."""
 
     images: str
     """The name of the images."""
 
     fixed_batch: int | None
-    """The batch size that the model insists on."""
+    """The batch size that the model requires, or None."""
 
     def graph(self, params: Params, images: Array) -> Graph:
-        """The nodes for images of this shape."""
+        """Return the nodes for images of this shape."""
 
     def values(self, params: Params, images: Array) -> Values:
-        """What the nodes start from: parameters and images, by name."""
+        """Return the inputs of the nodes, parameters and images, by name."""
 
     def outputs(self, known: Values, graph: Graph) -> Array:
-        """The model's outputs, of all values that have been computed."""
+        """Return the model's outputs from all computed values."""
 
     def operation(self, node: Any) -> Operation:
-        """What a node is."""
+        """Return the operation of a node."""
 
     def array(self, value: Array) -> Array:
-        """A weight as an array."""
+        """Return a weight as an array."""
 
 
 class Program:
     """A network over batches of images.
 
     Args:
-        network: what is known of it.
-        source: its nodes.
+        network: the analysis of the network.
+        source: the source of its nodes.
     """
 
     def __init__(self, network: Network, source: Source) -> None:
@@ -65,17 +65,17 @@ class Program:
         self._source = source
 
     def weight(self, params: Params, name: str) -> Array:
-        """A weight, or what the model computes of one before it uses it, on two axes."""
+        """Return a weight, or a value that the model computes from weights, as a matrix."""
         images = jnp.zeros((1, *self.network.usual_shape))
         graph = self._source.graph(params, images)
         known = graph.run(self._source.values(params, images), [name])
         weights = jnp.asarray(self._source.array(known[name]))
-        return weights.reshape(weights.shape[:2])  # a convolution's have two axes more
+        return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
 
     def apply(
         self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
     ) -> tuple[Array, dict[str, Array]]:
-        """The outputs, and the values to keep."""
+        """Return the outputs, and the values to keep."""
 
         def run(images: Array) -> tuple[Array, dict[str, Array]]:
             graph = self._source.graph(params, images)
@@ -91,11 +91,12 @@ class Program:
     def split(
         self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
     ) -> tuple[Array, Rest]:
-        """The value of a layer, and the outputs as a function of it."""
+        """Return the value of a layer, and the outputs as a function of it."""
         if self._source.fixed_batch == 1:
             return self._split_each(params, images, layer, rectifier)
         graph, step = self._source.graph(params, images), self._step(images, rectifier)
         known = graph.run(self._source.values(params, images), [*graph.outputs, layer], step)
+        # values that bypass the layer, as in a skip connection, are constants of the rest
         behind = graph.depending_on(layer)
         before = {name: value for name, value in known.items() if name not in behind}
         layout = self._layout(layer, images)
@@ -109,7 +110,10 @@ class Program:
     def _split_each(
         self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
     ) -> tuple[Array, Rest]:
-        """Cut a graph that takes one image at a time; what bypasses the layer runs again."""
+        """Cut a graph that takes one image at a time.
+
+        Nodes that bypass the layer run again in every call of the rest.
+        """
         layout = self._layout(layer, images)
 
         def rest(image: Array, activations: Array) -> Array:
@@ -123,7 +127,7 @@ class Program:
         return kept[layer], lambda activations: self._per_image(rest)(images, activations)
 
     def biases(self, params: Params, images: Array) -> tuple[dict[str, Array], Tapped]:
-        """The bias of each value that has one, and the outputs with something added to these."""
+        """Return the biases by value, and the outputs if these values are changed."""
         shapes: dict[str, tuple[int, ...]] = {}
 
         def found(images: Array) -> dict[str, Array]:
@@ -147,7 +151,7 @@ class Program:
         return self._per_image(found)(images), self._per_image(tapped)
 
     def _per_image(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        """Run a graph whose batch is fixed to one image on each image separately."""
+        """Run a graph with a fixed batch of one image on each image separately."""
         if self._source.fixed_batch != 1:
             return run
 
@@ -171,7 +175,11 @@ class Program:
         return self.network.layout(layer, *images.shape[-3:-1])
 
     def _by_image(self, name: str, value: Array, images: Array) -> Array:
-        """A value as it is shown; `(N, values)` if it has no map, or images share an axis."""
+        """Return a value with channels last, or `(N, values)` if it has no such layout.
+
+        Raises:
+            UnsupportedModelError: no axis can be split into images.
+        """
         if layout := self._whole(name, images):
             return layout.show(jnp, value)
         axis = self._batch_axis(name, images)
@@ -183,7 +191,7 @@ class Program:
         return jnp.moveaxis(value, axis, 0).reshape(len(images), -1) if value.ndim else value
 
     def _from_images(self, name: str, value: Array, images: Array, shape: tuple[int, ...]) -> Array:
-        """The inverse of `_by_image`, for a value of that shape."""
+        """Return the inverse of `_by_image`, for a value of that shape."""
         if layout := self._whole(name, images):
             return layout.hide(jnp, value)
         if not shape:
@@ -193,12 +201,12 @@ class Program:
         return jnp.moveaxis(value.reshape(shape[axis], *rest), 0, axis)
 
     def _batch_axis(self, name: str, images: Array) -> int:
-        """The axis along which images follow each other, with or without their positions."""
+        """Return the axis of the images, with or without their positions."""
         axes = self._description(images).axes.get(name, ())
         return next((i for i, axis in enumerate(axes) if axis and axis[0].kind == "N"), 0)
 
     def _whole(self, name: str, images: Array) -> Layout | None:
-        """How a value is shown if nothing of it would be left out."""
+        """Return the layout of a value, unless it omits a part of the value."""
         layout = self._description(images).layouts.get(name)
         return None if layout is None or layout.has_others else layout
 
@@ -209,7 +217,7 @@ def _only_row(array: Array) -> Array:
 
 
 def bypassing(replaced: Mapping[Any, Any]) -> Step:
-    """Run nodes, but take some values to equal others."""
+    """Return a step that replaces some values by others."""
 
     def run(node: Any, values: Values) -> None:
         if node.outputs[0] in replaced:

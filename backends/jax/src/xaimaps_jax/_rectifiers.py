@@ -1,4 +1,4 @@
-"""Other derivatives for rectifiers, as guided backpropagation and deconvolution have them."""
+"""Derivatives of rectifiers for guided backpropagation and deconvolution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = Any
 
 
 def rectifying(rule: RectifierRule, is_rectifier: Callable[[Any], bool], step: Step) -> Step:
-    """Give every rectifier another derivative."""
+    """Return a step that replaces the derivative of every rectifier."""
 
     def run(node: Any, values: Values) -> None:
         if not is_rectifier(node):
@@ -33,11 +33,12 @@ def rectifying(rule: RectifierRule, is_rectifier: Callable[[Any], bool], step: S
 
 
 def rectified(fn: Callable[[Array], Array], rule: RectifierRule) -> Callable[[Array], Array]:
-    """A function that passes positive gradients only.
+    """Return a function that passes only positive gradients.
 
     Args:
         fn: an elementwise activation.
-        rule: "guided" multiplies them by the function's own derivative too, "deconvnet" does not.
+        rule: "guided" also multiplies the gradients by the derivative of `fn`; "deconvnet" does
+            not.
     """
 
     @jax.custom_vjp

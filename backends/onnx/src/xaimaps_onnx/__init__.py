@@ -1,1 +1,1 @@
-"""What an ONNX graph says of itself, for every backend that runs one; and ONNX Runtime as one."""
+"""The analysis of ONNX graphs for every backend that runs them, and the ONNX Runtime backend."""

@@ -1,4 +1,4 @@
-"""The names that a model's author knows its values by: PyTorch modules, Keras layers, nodes."""
+"""The names by which a model's author knows its values: PyTorch modules, Keras layers, nodes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from types import MappingProxyType
 from onnxjax.graph import Node
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where PyTorch's newer exporter notes the modules that a node comes from, outermost first."""
+"""The metadata in which PyTorch's newer exporter lists a node's modules, outermost first."""
 
 FOLDED = "onnx::"
-"""How the weights of a convolution are named that has the batch normalisation behind it in it."""
+"""The prefix of convolution weights into which a batch normalisation is folded."""
 
 LAYERS = "xaimaps.layers"
-"""Where our converter notes the value of each layer by its path, as JSON."""
+"""The metadata in which our converter lists the value of each layer by its path, as JSON."""
 
 NUMBERED = re.compile(r"(.+):\d+")
 """A layer that is called several times, with the number of one call."""
@@ -36,13 +36,13 @@ def aliases(
     values: Collection[str],
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, tuple[str, ...]]:
-    """Other names of values: of the node, and of every module or layer whose last value it is.
+    """Return other names of values: that of its node, and of each module or layer that it ends.
 
     Args:
-        nodes: in the order of computation.
+        nodes: the nodes in the order of computation.
         data: the values that depend on the images, in floats.
         values: those of them that may have an alias.
-        metadata: the file's own notes; where they tell of layers, nothing is guessed.
+        metadata: the file's metadata. If it lists layers, no other names are inferred.
     """
     noted = _noted_layers(metadata.get(LAYERS, ""))
     nodes = [node for node in nodes if node.outputs[0] in data]
@@ -58,13 +58,13 @@ def aliases(
 
 
 def _noted_layers(text: str) -> Named:
-    """The layers that a file tells of: by path, without the number of the call, by the last part.
+    """Return the layers that a file lists: by path, without the number of the call, by last part.
 
-    The last part of a path is a name where no other path ends so.
+    The last part of a path is a name only if no other path ends with it.
     """
     try:
         layers = json.loads(text) if text else None
-    except (ValueError, RecursionError):  # nobody vouches for the file
+    except (ValueError, RecursionError):  # the file is not trusted
         return []
     if not isinstance(layers, dict):
         return []
@@ -76,7 +76,7 @@ def _noted_layers(text: str) -> Named:
 
 
 def _modules(nodes: Sequence[Node]) -> Named:
-    """PyTorch's modules, whichever exporter wrote the file."""
+    """Return PyTorch's modules, as written by its older or its newer exporter."""
     last = _last_values(nodes, _module_scopes)
     made_of = _contents(nodes)
     for scope, value in list(last.items()):
@@ -91,7 +91,10 @@ def _last_values(nodes: Sequence[Node], scopes: Callable[[Node], list[str]]) -> 
 
 
 def _contents(nodes: Sequence[Node]) -> dict[str, list[tuple[str, ...]]]:
-    """The operators of each scope with their inputs that no node makes: the weights."""
+    """Return, for each scope, its operators with their weights.
+
+    A weight is an input that no node makes. Scopes with equal contents are calls of one module.
+    """
     made = {name for node in nodes for name in node.outputs}
     found: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
     for node in nodes:
@@ -101,12 +104,13 @@ def _contents(nodes: Sequence[Node]) -> dict[str, list[tuple[str, ...]]]:
 
 
 def _module_scopes(node: Node) -> list[str]:
-    """The modules around a node: `layer4`, `layer4.1`, `layer4.1.relu`."""
+    """Return the modules around a node, such as `layer4`, `layer4.1`, `layer4.1.relu`."""
     if SCOPES in node.metadata:
         return _noted_scopes(node.metadata[SCOPES])
     if not node.name.startswith("/"):
         return []
     scopes = _traced_scopes(node.name.split("/")[1:-1])
+    # its value is that of the batch normalisation, not of the convolution's own module
     is_folded = node.operator == "Conv" and node.inputs[1].startswith(FOLDED)
     return scopes[:-1] if is_folded else scopes
 
@@ -114,13 +118,13 @@ def _module_scopes(node: Node) -> list[str]:
 def _noted_scopes(text: str) -> list[str]:
     try:
         scopes = ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # another exporter's note
+    except (ValueError, SyntaxError):  # written by another exporter
         return []
     return [str(scope) for scope in scopes[:-1] if scope] if isinstance(scopes, list) else []
 
 
 def _traced_scopes(segments: Sequence[str]) -> list[str]:
-    """Join `layer4`, `layer4.1`, `relu`, where children of a container repeat its name."""
+    """Join `layer4`, `layer4.1`, `relu`; children of a container repeat its name."""
     scopes: list[str] = []
     before = ""
     for segment in segments:
@@ -131,7 +135,7 @@ def _traced_scopes(segments: Sequence[str]) -> list[str]:
 
 
 def _keras_layers(nodes: Sequence[Node]) -> Named:
-    """Keras layers by path within the model (`inner/conv1`), and by their own name."""
+    """Return Keras layers by path within the model (`inner/conv1`), and by their own name."""
     paths = [path for node in nodes if (path := _path(node))]
     if not paths:
         return []
@@ -145,9 +149,9 @@ def _keras_layers(nodes: Sequence[Node]) -> Named:
 
 
 def _path(node: Node) -> list[str]:
-    """The segments of a name by tf2onnx: the model, its layers, an operation."""
+    """Return the segments of a name by tf2onnx: the model, its layers, an operation."""
     own = [node.name, node.outputs[0], *reversed(node.inputs[1:])]
-    for name in own if "__" in node.name else own[:1]:  # a fused node goes by its last weight
+    for name in own if "__" in node.name else own[:1]:  # a fused node has its last weight's path
         segments = name.split("/")
         if len(segments) > 2 and segments[0] and not MADE_BY_TF2ONNX.search(name):
             return segments
@@ -155,7 +159,7 @@ def _path(node: Node) -> list[str]:
 
 
 def _layer_paths(path: Sequence[str], is_counted: bool) -> list[str]:
-    """The nested layers of a path: Keras 3 counts the calls of each, earlier ones do not."""
+    """Return the nested layers of a path; only Keras 3 numbers the calls of each."""
     if not is_counted:
         return list(path[1:2])
     layers: list[str] = []

@@ -19,9 +19,9 @@ from xaimaps_onnx.nodes import NodeReader
 Shapes = Mapping[str, Shape]
 Statics = Mapping[str, np.ndarray[Any, Any]]
 Probe = Callable[[OnnxModel, OnnxGraph, str, Shape], tuple[Shapes, Statics]]
-"""Finds the shapes of values for images of a shape, and the values that no image is needed for.
+"""A function that returns the shapes of values, and the values that are static.
 
-It is given the model, a graph of its nodes, the output and the shape of the images.
+Its arguments are the model, a graph of its nodes, the output and the shape of the images.
 """
 
 
@@ -33,7 +33,7 @@ def image_layout(value: Value, graph: OnnxGraph) -> str:
     """Return NCHW or NHWC, by the first convolution, else by which axis has 1 or 3 channels.
 
     Raises:
-        UnsupportedModelError: it is not a batch of images of floats.
+        UnsupportedModelError: the input is not a batch of images of floats.
     """
     shape = value.shape or ()
     if len(shape) != 4 or value.dtype.kind != "f":
@@ -65,12 +65,12 @@ def _channel_axis(images: str, graph: OnnxGraph) -> int | None:
 
 
 class OnnxNetwork(Network):
-    """What the graph of an image model says about itself.
+    """The network of an ONNX model of images.
 
     Args:
         model: a model with one image input.
         output: the name of the output to explain; None for the first.
-        probe: how shapes are found.
+        probe: returns shapes and static values.
     """
 
     def __init__(self, model: OnnxModel, output: str | None, probe: Probe) -> None:
@@ -84,7 +84,7 @@ class OnnxNetwork(Network):
 
     @property
     def fixed_batch(self) -> int | None:
-        """The batch size that the file insists on."""
+        """The batch size that the file requires, or None."""
         return (self.input.shape or (None,))[0]
 
     @property
@@ -93,7 +93,7 @@ class OnnxNetwork(Network):
         return sizes["H"], sizes["W"], sizes["C"]
 
     def to_graph(self, images: Any) -> Any:
-        """Images `(N, H, W, C)` as the graph takes them."""
+        """Return images `(N, H, W, C)` in the graph's own layout."""
         return images.transpose(["NHWC".index(axis) for axis in self.input_layout])
 
     @functools.cached_property
@@ -108,7 +108,7 @@ class OnnxNetwork(Network):
         return bool(set(self.aliases.get(value, ())) - own)
 
     def values(self) -> list[str]:
-        """The results of the file's own nodes: a branch of an If cannot be cut."""
+        """Return the results of the file's own nodes; a branch of an If cannot be cut."""
         return [node.outputs[0] for node in self.nodes]
 
     def is_listed(self, value: str) -> bool:
@@ -118,7 +118,7 @@ class OnnxNetwork(Network):
         return self.model.graph.producers[value].operator
 
     def trace(self, height: int, width: int) -> Graph:
-        """The graph for images of that size, found without computing anything from an image."""
+        """Return the graph for images of this size; nothing is computed from a real image."""
         sizes = {"N": self.fixed_batch or PROBE_BATCH, "C": 3, "H": height, "W": width}
         declared = self.input.shape or ()
         pairs = zip(self.input_layout, declared, strict=True)
@@ -135,7 +135,7 @@ class OnnxNetwork(Network):
         )
 
     def _probed(self, shape: Shape) -> tuple[OnnxGraph, Shapes, Statics]:
-        """The graph with the nodes of branches among its own, and what is known of its values."""
+        """Return the graph with the branches of If inlined, its shapes and static values."""
         graph = self.model.graph
         shapes, statics = self._probe(self.model, graph, self.output, shape)
         if any(node.operator == "If" for node in self.nodes):

@@ -1,4 +1,4 @@
-"""The errors of `onnxjax`, which knows nothing of xaimaps, as errors of xaimaps."""
+"""Conversion of the errors of `onnxjax`, which does not depend on xaimaps, to those of xaimaps."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xaimaps import errors
 
 @contextmanager
 def onnxjax_errors() -> Iterator[None]:
-    """Raise an error of `onnxjax` as the error of xaimaps of the same name.
+    """Raise an error of `onnxjax` as the error of xaimaps with the same name.
 
     Raises:
-        XaimapsError: something inside has raised its twin.
+        XaimapsError: an error of `onnxjax` was raised inside the context.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What an ONNX model says of itself beside its numbers."""
+"""The name, labels and preprocessing of an ONNX model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from xaimaps_onnx.analysis import OnnxNetwork
 def model_info(
     model: str | os.PathLike[str] | onnx.ModelProto, network: OnnxNetwork, output: str | None
 ) -> ModelInfo:
-    """The name, labels, preprocessing and end of a model.
+    """Return the name, labels, preprocessing and ending of a model.
 
     Args:
-        model: where it came from.
-        network: what its graph says.
+        model: the path or the model that was loaded.
+        network: the analysis of its graph.
         output: the output that the user has named.
     """
     info = (
@@ -34,7 +34,7 @@ def model_info(
 
 
 def _read_metadata(info: ModelInfo, metadata: Mapping[str, str]) -> None:
-    """Take over what a file says of itself under our own keys."""
+    """Read the metadata of a file under our own keys."""
     info.name = metadata.get("xaimaps.name", info.name)
     info.labels_name = metadata.get("xaimaps.labels", "")
     if "xaimaps.preprocess" in metadata:

@@ -31,10 +31,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class NodeReader:
-    """Reads nodes of which shapes and static values are known.
+    """The conversion of nodes to operations, with known shapes and static values.
 
     Attributes:
-        shapes: of the float values that depend on the images, and of the weights.
+        shapes: the shapes of the weights and of the float values that depend on the images.
         statics: the values that are known without any image.
     """
 
@@ -42,7 +42,7 @@ class NodeReader:
     statics: Statics
 
     def operation(self, node: Node) -> Operation:
-        """The operation of a node."""
+        """Return the operation of a node."""
         kind = self._kind(node)
         return Operation(
             kind=kind,
@@ -61,13 +61,13 @@ class NodeReader:
         )
 
     def shape(self, name: str) -> Shape | None:
-        """The shape of a value, if it is known."""
+        """Return the shape of a value, or None if it is unknown."""
         if name in self.shapes:
             return self.shapes[name]
         return self.statics[name].shape if name in self.statics else None
 
     def integers(self, node: Node, attribute: str, position: int) -> list[int] | None:
-        """Integers that some opsets have as an attribute, and others as an input."""
+        """Return integers that are an attribute in some opsets and an input in others."""
         found = node.attributes.get(attribute)
         if found is None and position < len(node.inputs):
             found = self.statics.get(node.inputs[position])
@@ -75,11 +75,11 @@ class NodeReader:
 
     def _kind(self, node: Node) -> Kind:
         if node.operator == "Gather" and self._takes_all(node):
-            return "view"  # as PyTorch's exporter writes as_strided
+            return "view"  # PyTorch's exporter writes as_strided as such a Gather
         return KINDS.get(node.rule.kind) or cast("Kind", node.rule.kind)
 
     def _takes_all(self, node: Node) -> bool:
-        """Whether the indices take all of a vector in order, so that only its shape changes."""
+        """Return whether the indices select all of a vector in order, as in a reshape."""
         shape, indices = self.shape(node.inputs[0]), self.statics.get(node.inputs[1])
         if shape is None or len(shape) != 1 or indices is None or indices.size != shape[0]:
             return False
@@ -126,7 +126,7 @@ class NodeReader:
         return {axis: (int(taken.min()), int(taken.max()) + 1)}
 
     def _spans(self, node: Node, before: Shape) -> dict[int, Span]:
-        """What a Slice takes of each axis that it names."""
+        """Return the positions that a Slice takes of each axis that it names."""
         starts, ends = (self.integers(node, key, i) for i, key in enumerate(("starts", "ends"), 1))
         if node.operator != "Slice" or starts is None or ends is None:
             return {}
@@ -174,7 +174,10 @@ class NodeReader:
         return frozenset(range(rank) if listed is None else (axis % rank for axis in listed))
 
     def _attended(self, node: Node, before: Shape, after: Shape) -> Flow:
-        """A result for each query; where one input holds queries, keys and values, all are read."""
+        """Return the flow of an attention, which has one result for each query.
+
+        If one input holds queries, keys and values, every result depends on all of its positions.
+        """
         keys = node.inputs[1] if len(node.inputs) > 1 else ""
         is_packed = keys not in self.shapes or len(self.shapes[keys]) != len(before)
         mixed = frozenset(range(1, len(after))) if is_packed else frozenset()
@@ -185,7 +188,7 @@ class NodeReader:
         return Broadcast(mixes=frozenset({axis % len(after)}))
 
     def _dense(self, kind: Kind, node: Node) -> Dense | None:
-        """The weights of a matrix product, or of a convolution over single positions."""
+        """Return the weights of a matrix product, or of a 1x1 convolution, or None."""
         if node.operator == "Gemm" and not node.attributes.get("transA"):
             scale = float(node.attributes.get("alpha", 1.0))
             return Dense(node.inputs[1], bool(node.attributes.get("transB")), scale)
@@ -199,7 +202,7 @@ class NodeReader:
         return Dense(node.inputs[1], is_transposed=True) if is_dense else None
 
     def _averages(self, node: Node) -> frozenset[int] | None:
-        """The axes that an operator takes the mean over, if it does nothing else."""
+        """Return the axes over which an operator takes the mean, or None."""
         before = self.shape(node.inputs[0]) if node.inputs else None
         if before is None:
             return None
@@ -211,7 +214,7 @@ class NodeReader:
         return None
 
     def _covers_all(self, node: Node, before: Shape) -> bool:
-        """Whether an average pool has one window, which is the whole map."""
+        """Return whether an average pool has a single window over the whole map."""
         after = self.shape(node.outputs[0]) or ()
         pads = node.attributes.get("pads") or [0] * 2 * len(before[2:])
         window = zip(node.attributes["kernel_shape"], pads, before[2:], strict=False)
@@ -226,10 +229,10 @@ KINDS: Mapping[str, Kind] = {
     "global_average_pool": "pool",
     "global_max_pool": "pool",
 }
-"""What the core calls a kind of operator that `onnxjax` tells apart in more detail."""
+"""The core's kinds for operators that `onnxjax` distinguishes in more detail."""
 
 SECOND_FACTOR = {"QLinearMatMul": 3, "QGemm": 3}
-"""Where a product has its second factor, if not at position 1."""
+"""The input position of a product's second factor, if it is not 1."""
 
 FLOWS: Mapping[Kind, Callable[[NodeReader, Node, Shape, Shape], Flow]] = {
     "view": NodeReader._same_or_regrouped,
@@ -246,4 +249,4 @@ FLOWS: Mapping[Kind, Callable[[NodeReader, Node, Shape, Shape], Flow]] = {
     "attention": NodeReader._attended,
     "softmax": NodeReader._mixed,
 }
-"""How the axes of a result follow, for kinds that are not elementwise."""
+"""The flows of kinds that are not elementwise."""

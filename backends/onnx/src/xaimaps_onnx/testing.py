@@ -1,4 +1,4 @@
-"""Networks as ONNX models, the way the exporters write them."""
+"""Networks as ONNX models in the forms that exporters write."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def as_onnx(
 
     Args:
         network: the layers.
-        channels_last: as tf2onnx writes it, with a transposition before and after what is not;
-            otherwise as PyTorch does, channels first throughout.
+        channels_last: whether to write it as tf2onnx does, with channels last and transpositions
+            around each convolution; else as PyTorch does, with channels first.
         end: a last activation, such as "Softmax".
-        batch: the batch size of the file; a name where any will do.
+        batch: the batch size of the file; a name for a size that varies.
     """
     graph = Graph()
     add = graph.add_channels_last if channels_last else graph.add_planar
@@ -49,7 +49,7 @@ def as_onnx(
 
 
 class Graph:
-    """Collects nodes and weights; `value` is the last value's name."""
+    """The nodes and weights of a model; `value` is the name of the last value."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -67,7 +67,7 @@ class Graph:
         self.value = output
 
     def add_planar(self, name: str, layer: Operation) -> None:
-        """Append a layer with its channels first."""
+        """Append a layer with channels first."""
         match layer:
             case Conv():
                 self.add("Conv", name, layer.kernel.transpose(3, 2, 0, 1), layer.bias)
@@ -82,7 +82,7 @@ class Graph:
                 self.add("Gemm", name, layer.weights.T, layer.bias, transB=1)
 
     def add_channels_last(self, name: str, layer: Operation) -> None:
-        """Append a layer with its channels last."""
+        """Append a layer with channels last."""
         match layer:
             case Conv():
                 self.add("Transpose", f"{name}/planar", perm=[0, 3, 1, 2])
@@ -100,7 +100,7 @@ class Graph:
                 self.add("Add", name, layer.bias)
 
     def model(self, batch: str | int, shape: tuple[int, ...]) -> onnx.ModelProto:
-        """The whole model, checked."""
+        """Return the whole model, checked."""
         images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, *shape])
         output = helper.make_tensor_value_info(self.value, TensorProto.FLOAT, [batch, None])
         graph = helper.make_graph(self.nodes, "network", [images], [output], self.weights)

@@ -1,4 +1,4 @@
-"""The border between numpy, where shapes and indices stay exact, and JAX."""
+"""The conversion from numpy, in which shapes and indices stay exact, to JAX."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from onnxjax.errors import UnsupportedModelError
 Array = Any
 
 STATIC_SIZE = 32
-"""Floats of up to this many elements stay in numpy: scales, bounds and sizes, not weights."""
+"""Arrays of floats with at most this many elements stay in numpy: scales, bounds and sizes, not
+weights."""
 
 STATIC_INPUT_SIZE = 1024
-"""Integer inputs of up to this many elements may be static: shapes and indices, not images."""
+"""Integer inputs with at most this many elements may be static: shapes, not images."""
 
 
 def is_static(value: Array) -> bool:
-    """Whether a value is known while the graph is traced."""
+    """Return whether a value is known while the graph is traced."""
     return value is None or isinstance(value, np.ndarray | np.generic)
 
 
 def may_be_static(value: Array) -> bool:
-    """Whether a numpy array given as an input can be a shape, an index or a scale."""
+    """Return whether a numpy array given as an input can be a shape, an index or a scale."""
     if not isinstance(value, np.ndarray | np.generic):
         return False
     return value.size <= (STATIC_INPUT_SIZE if value.dtype.kind in "iub" else STATIC_SIZE)
 
 
 def enter(value: Array) -> Array:
-    """A numpy array as JAX may take it, without loss of integers; anything else as it is.
+    """Convert a numpy array for JAX without changing an integer; return anything else unchanged.
 
     Raises:
         UnsupportedModelError: an integer does not fit into JAX's 32 bits.

@@ -1,4 +1,4 @@
-"""From the protobuf of a checked model to a graph of nodes that know their rules."""
+"""The conversion of a checked model's protobuf to a graph whose nodes have rules."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 Opsets = Mapping[str, int]
 
 IN_PLACE = "consumed_inputs"
-"""An attribute that any operator may have below opset 6; it concerns memory only."""
+"""An attribute that any operator may have below opset 6; it only concerns memory."""
 
 
 def build_graph(
     proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader | None = None
 ) -> tuple[Graph, Arrays]:
-    """Resolve the operators of a graph, fold its constants and take its weights out.
+    """Resolve the operators of a graph, fold its constants and separate its weights.
 
     Args:
         proto: the graph, without calls of model-local functions.
         opsets: the version of each operator domain.
-        tensors: what reads its weights; None if all of them are in the graph itself.
+        tensors: the reader of its weights; None if all of them are in the graph itself.
 
     Returns:
         The graph, and its parameters by name.
 
     Raises:
-        UnsupportedModelError: operators without a rule, all of them named.
+        UnsupportedModelError: operators have no rule; the message names all of them.
     """
     _require_rules(proto, opsets)
     resolver = _Resolver(opsets, tensors or TensorReader(), build_graph, _known_rule)
@@ -53,16 +53,16 @@ def build_graph(
 def read_graph(
     proto: onnx.GraphProto, opsets: Opsets, tensors: TensorReader
 ) -> tuple[Graph, Arrays]:
-    """Resolve the operators of a graph, all nodes as they are in the file; see `build_graph`.
+    """Resolve the operators of a graph, without any rewrite or folding; see `build_graph`.
 
-    A node whose operator has no rule gets one that says what is known of it and computes nothing.
+    A node whose operator has no rule gets one that has its traits but cannot compute it.
     """
     resolver = _Resolver(opsets, tensors, read_graph, _any_rule)
     return _without_weights(resolver.graph(proto))
 
 
 def _without_weights(graph: Graph) -> tuple[Graph, Arrays]:
-    """The graph, and apart from it those of its constants that are parameters."""
+    """Return the graph without its parameters, and the parameters."""
     read = {name for node in graph.nodes for name in node.reads} | set(graph.outputs)
     constants = {name: array for name, array in graph.constants.items() if name in read}
     params = {name: array for name, array in constants.items() if _is_weight(array)}
@@ -71,12 +71,12 @@ def _without_weights(graph: Graph) -> tuple[Graph, Arrays]:
 
 
 def _is_weight(array: np.ndarray[Any, Any]) -> bool:
-    """Whether an array is a parameter: big, and not of the integers that count and index."""
+    """Return whether an array is a parameter: large, and not integers that count or index."""
     return array.size > STATIC_SIZE and array.dtype not in (np.int64, np.int32, np.bool_)
 
 
 def _require_rules(proto: onnx.GraphProto, opsets: Opsets) -> None:
-    """Name every operator that has no rule, in one error."""
+    """Refuse a graph with operators that have no rule, and name all of them."""
     missing: dict[str, list[str]] = {}
     for node in _all_nodes(proto):
         domain = _domain(node)
@@ -92,7 +92,7 @@ def _require_rules(proto: onnx.GraphProto, opsets: Opsets) -> None:
 
 
 def _rule_for(domain: str, operator: str, opsets: Opsets) -> Rule | None:
-    """The operator's own rule, else one that runs the function body of its schema."""
+    """Return the operator's own rule, or one that runs the function body of its schema."""
     opset = opsets.get(domain, 1)
     own = find_rule(domain, operator, opset)
     return own or body_rule(domain, operator, opset, build_graph, _rule_for)
@@ -134,13 +134,13 @@ def _no_rule(xp: Any, *inputs: Any, **attributes: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Resolver:
-    """Turns nodes and initialisers into Python's own.
+    """The conversion of nodes and initialisers from protobuf.
 
     Attributes:
         opsets: the version of each operator domain.
-        tensors: what reads weights.
-        build: makes a graph of the body of a node.
-        rule_of: finds the rule of a node.
+        tensors: the reader of weights.
+        build: converts the body of a node to a graph.
+        rule_of: returns the rule of a node.
     """
 
     opsets: Opsets
@@ -149,7 +149,7 @@ class _Resolver:
     rule_of: Callable[[NodeProto, Opsets], Rule]
 
     def graph(self, proto: onnx.GraphProto) -> Graph:
-        """The graph; Constant nodes become constants."""
+        """Return the graph, in which Constant nodes are constants."""
         constants = {tensor.name: self.tensors.array(tensor) for tensor in proto.initializer}
         for sparse in proto.sparse_initializer:
             constants[sparse.values.name] = self.tensors.dense(sparse)
@@ -180,7 +180,7 @@ class _Resolver:
         )
 
     def _body(self, proto: onnx.GraphProto) -> Graph:
-        """A subgraph keeps its weights as constants: it has no parameters of its own."""
+        """Return a subgraph with its weights as constants, because it has no parameters."""
         graph, params = self.build(proto, self.opsets, self.tensors)
         return replace(graph, constants={**graph.constants, **params})
 
@@ -229,7 +229,7 @@ def _constant_value(node: NodeProto, tensors: TensorReader) -> np.ndarray[Any, A
 
 
 def _fold(graph: Graph) -> Graph:
-    """Compute now what depends on constants alone, so that no call ever does it again."""
+    """Compute every node that depends on constants alone, once, instead of in every call."""
     computed: Arrays = {}
     known = ChainMap(computed, dict(graph.constants))
     left = []
@@ -243,7 +243,10 @@ def _fold(graph: Graph) -> Graph:
 
 
 def _computed(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> Arrays | None:
-    """The results of a node, or None if JAX has to compute them, in a loop that may not end."""
+    """Return the results of a node that depends on constants alone.
+
+    None if only JAX can compute them, in a loop that may never end; the node is then kept.
+    """
     values = {name: known[name] for name in node.reads}
     if node.subgraphs:
         jax.eval_shape(lambda: node(values))

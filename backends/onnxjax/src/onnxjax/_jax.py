@@ -1,4 +1,4 @@
-"""JAX, imported when it is first used: a graph can be read where JAX is not installed."""
+"""JAX, imported on first use, so that a graph can be read without JAX."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = Any
 
 
 class _Lazy:
-    """A module that is imported when something in it is first used."""
+    """A module that is imported when one of its attributes is first used."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -41,7 +41,7 @@ if not TYPE_CHECKING:
 
 
 def require_jax() -> None:
-    """Make sure that JAX is there.
+    """Refuse to continue if JAX is not installed.
 
     Raises:
         ModuleNotFoundError: it is not installed.
@@ -64,16 +64,16 @@ def custom_jvp(
     nondiff_argnums: tuple[int, ...] = (),
     symbolic_zeros: bool = False,
 ) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
-    """Give the decorated function another derivative, as `jax.custom_jvp` does.
+    """Replace the derivative of the decorated function, as `jax.custom_jvp` does.
 
     Args:
-        jvp: what `jax.custom_jvp.defjvp` takes.
-        nondiff_argnums: the positions of arguments that are no arrays.
-        symbolic_zeros: whether `jvp` is told which tangents are zero.
+        jvp: the argument of `jax.custom_jvp.defjvp`.
+        nondiff_argnums: the positions of arguments that are not arrays.
+        symbolic_zeros: whether `jvp` receives zero tangents as `SymbolicZero`.
     """
 
     def decorate(fn: Callable[..., Array]) -> Callable[..., Array]:
-        @functools.cache
+        @functools.cache  # made on the first call, because JAX may not be installed here
         def made() -> Callable[..., Array]:
             with_jvp = jax.custom_jvp(fn, nondiff_argnums=nondiff_argnums)
             with_jvp.defjvp(jvp, symbolic_zeros=symbolic_zeros)

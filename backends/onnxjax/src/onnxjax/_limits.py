@@ -1,8 +1,8 @@
-"""How much a model file may ask for before anything is computed from an image.
+"""Limits on the memory that a model file can request before any image is computed.
 
-A few bytes of a graph can ask for terabytes: a shape to fill, a tensor doubled forty times, a
-function that calls another twice, and so on a hundred deep. What is computed from constants is
-therefore measured before it is made.
+A few bytes of a graph can request terabytes: a shape to fill, a tensor doubled forty times, or a
+function that calls another one twice, and so on a hundred levels deep. Therefore the size of a
+result is computed before the result itself, if it depends on constants alone.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ Array = Any
 Call = tuple[str, str, str]
 
 MODEL_BYTES = 2**31 - 1
-"""Protobuf cannot hold more."""
+"""The largest size of a protobuf message."""
 
 NODES = 10**6
-"""Nodes of a graph after its function calls are written out."""
+"""The largest number of nodes of a graph after its function calls are inlined."""
 
 CONSTANT_BYTES = 2**26
-"""A small file may fold constants of up to this size each,"""
+"""The largest constant that a small file may fold."""
 
 GROWTH = 16
-"""a big one of up to this many times its own."""
+"""The largest constant that a large file may fold, as a multiple of the file's size."""
 
 TOTAL = 4
-"""All folded constants together may take this many times the most of one."""
+"""The limit on all folded constants together, as a multiple of the limit on one."""
 
 TRACED_BYTES = 2**28
-"""The most of one constant that depends on the size of the images."""
+"""The largest constant that depends on the size of the images."""
 
 TRACED_ELEMENTS = 2**31
-"""The most of one value that depends on the images."""
+"""The largest value that depends on the images."""
 
 LEAST = 1024
-"""What a computation is charged at least, so that endless cheap ones come to an end too."""
+"""The smallest charge for a computation, so that endlessly many cheap ones are refused too."""
 
 
 @dataclass
@@ -58,15 +58,19 @@ class Budget:
 
     @classmethod
     def for_file(cls, size: int) -> Budget:
-        """What a model of `size` bytes may compute from its constants while it is loaded."""
+        """Return the budget for the constants of a model file with `size` bytes."""
         each = max(CONSTANT_BYTES, GROWTH * size)
         return cls(each, TOTAL * each)
 
     def spend(self, size: int, what: str = "its result, a constant,") -> None:
-        """Take `size` bytes for what a message calls `what`.
+        """Take `size` bytes from the budget.
+
+        Args:
+            size: the bytes.
+            what: the subject of the error message.
 
         Raises:
-            UnsupportedModelError: there are not as many left.
+            UnsupportedModelError: the budget is exceeded.
         """
         self.left -= max(size, LEAST)
         if size > self.each or self.left < 0:
@@ -82,7 +86,7 @@ _BUDGET: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 @contextmanager
 def spending(budget: Budget) -> Iterator[None]:
-    """Charge `budget` for what is computed from constants."""
+    """Charge `budget` for constants that are computed inside the context."""
     token = _BUDGET.set(budget)
     try:
         yield
@@ -91,24 +95,24 @@ def spending(budget: Budget) -> Iterator[None]:
 
 
 def charge(rule: Rule, fn: Callable[..., Any], inputs: Sequence[Array]) -> None:
-    """Pay for the results of a rule before numpy computes them.
+    """Charge the budget for the results of a rule before numpy computes them.
 
     Args:
         rule: the rule.
-        fn: its function, ready to be called with `jax.numpy` and the inputs.
+        fn: its function, which takes the inputs and computes with `jax.numpy`.
         inputs: numpy arrays, or None.
 
     Raises:
-        UnsupportedModelError: they would be too big.
+        UnsupportedModelError: the results would be too large.
     """
     (_BUDGET.get() or Budget()).spend(_result_bytes(rule, fn, inputs))
 
 
 def require_possible(results: Sequence[Array]) -> None:
-    """Refuse values of shapes that no memory has room for, which tracing makes for nothing.
+    """Refuse values that are too large for any memory; tracing would not notice them.
 
     Raises:
-        UnsupportedModelError: there is one.
+        UnsupportedModelError: a value is too large.
     """
     for shape in (np.shape(result) for result in results if result is not None):
         if math.prod(shape) > TRACED_ELEMENTS:
@@ -121,6 +125,7 @@ def require_possible(results: Sequence[Array]) -> None:
 def _result_bytes(rule: Rule, fn: Callable[..., Any], inputs: Sequence[Array]) -> int:
     sizes = [np.size(x) for x in inputs if x is not None]
     most = 8 * max(sum(sizes), math.prod(map(max, sizes, [1] * len(sizes))))
+    # most constants are this small, and need no trace to know their size
     if (rule.elementwise or rule.bounded) and most <= 2**20:
         return most
     require_jax()
@@ -131,7 +136,7 @@ def _result_bytes(rule: Rule, fn: Callable[..., Any], inputs: Sequence[Array]) -
 
 
 def _traced_bytes(fn: Callable[..., Any], inputs: Sequence[Array], static: Collection[int]) -> int:
-    """The size of a rule's results from the shapes of its inputs alone."""
+    """Return the size of a rule's results, computed from the shapes of its inputs alone."""
     known = {i: x for i, x in enumerate(inputs) if x is None or i in static}
     shapes = [
         jax.ShapeDtypeStruct(np.shape(x), jax.dtypes.canonicalize_dtype(x.dtype))
@@ -148,15 +153,15 @@ def _traced_bytes(fn: Callable[..., Any], inputs: Sequence[Array], static: Colle
 
 
 def _width(dtype: np.dtype[Any]) -> int:
-    """Bytes of an element; numpy's integers are wider than those of JAX."""
+    """Return the bytes of an element; numpy's integers are wider than those of JAX."""
     return 8 if dtype.kind in "iu" else dtype.itemsize
 
 
 def require_finite_calls(model: onnx.ModelProto) -> None:
-    """Refuse functions that call themselves, or that unfold to more nodes than any model has.
+    """Refuse functions that call themselves, or that unfold to too many nodes.
 
     Raises:
-        ModelLoadError: they do.
+        ModelLoadError: a function is recursive, or the graph would have more than `NODES` nodes.
     """
     bodies = {(f.domain, f.name, f.overload): f.node for f in model.functions}
     counts: dict[Call, int | None] = {}
@@ -187,7 +192,7 @@ def _count_call(
     counts: dict[Call, int | None],
 ) -> int:
     if call not in counts:
-        counts[call] = None
+        counts[call] = None  # in progress: a second visit before the count is known is a recursion
         counts[call] = _count(bodies[call], bodies, counts)
     count = counts[call]
     if count is None:

@@ -1,4 +1,4 @@
-"""Load an ONNX file, apply it like any JAX function, or run it once."""
+"""Load an ONNX file, apply it as a JAX function, or run it once."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
-    """A model that is a pure function of its parameters.
+    """A model as a pure function of its parameters and inputs.
 
     Attributes:
         graph: its nodes and static values.
-        params: its weights by the file's names, a pytree that may be trained.
-        inputs: the arrays that it takes.
-        outputs: the arrays that it returns.
+        params: its weights by the file's names, a pytree that can be trained.
+        inputs: the declarations of its inputs.
+        outputs: the declarations of its outputs.
         metadata: the file's own metadata.
     """
 
@@ -59,22 +59,23 @@ class OnnxModel:
         taps: Mapping[str, Array] | None = None,
         bypass: frozenset[str] = frozenset(),
     ) -> tuple[Array, ...]:
-        """Run the graph; `jax.jit`, `grad`, `jvp` and `vmap` go through.
+        """Run the graph; `jax.jit`, `grad`, `jvp` and `vmap` can transform this function.
 
         Args:
             params: weights, as in `self.params`.
-            inputs: arrays, one for each of `self.inputs`; a small numpy array of integers, or of
-                a few numbers, is static: the graph may take shapes, axes and scales from it.
-            outputs: the names of the values to return, any in the graph; None for its outputs.
-            taps: what to add to a value before any other node reads it, by name. A zero
-                changes nothing, and the gradient with respect to it is that of the value.
-            bypass: values that are taken to equal the first input of their node.
+            inputs: arrays, one for each of `self.inputs`. A small numpy array of integers, or of
+                a few numbers, is static: the graph may use it as a shape, axes or scales.
+            outputs: the names of the values to return, which can be any values in the graph; None
+                for its outputs.
+            taps: arrays that are added to values before any other node reads these, by name. A
+                zero changes nothing, and the gradient with respect to it is that of the value.
+            bypass: values that are replaced by the first input of their node.
 
         Returns:
-            One array for each of `outputs`; a tapped value comes with what was added.
+            One array for each of `outputs`; a tapped value includes the added array.
 
         Raises:
-            ArrayInputError: another number of inputs, or an unknown name.
+            ArrayInputError: the number of inputs is wrong, or a name is unknown.
         """
         wanted = self.graph.outputs if outputs is None else tuple(outputs)
         values = {**params, **self._named(inputs)}
@@ -108,14 +109,14 @@ class OnnxModel:
 def load(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
     """Load an ONNX model as a JAX function.
 
-    Nothing in the file is executed, and no path in it leaves the file's folder.
+    No code in the file is executed, and a path in it that leaves the file's folder is refused.
 
     Args:
         model: a path, or a model in memory that holds its own weights.
 
     Raises:
-        ModelLoadError: it is missing, damaged or inconsistent.
-        UnsupportedModelError: it uses operators that have no rule; all are named.
+        ModelLoadError: the model is missing, damaged or inconsistent.
+        UnsupportedModelError: operators have no rule; the message names all of them.
 
     Example:
         >>> model = load("squeezenet.onnx")  # doctest: +SKIP
@@ -125,11 +126,11 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
 
 
 def build(source: Source) -> OnnxModel:
-    """Make a JAX function of a model that has been read.
+    """Return a model that has been read as a JAX function.
 
     Raises:
         ModelLoadError: a weight is damaged.
-        UnsupportedModelError: it uses operators that have no rule; all are named.
+        UnsupportedModelError: operators have no rule; the message names all of them.
     """
     require_jax()
     with refusing(source.name), spending(source.tensors.budget):
@@ -137,22 +138,22 @@ def build(source: Source) -> OnnxModel:
 
 
 def read_graph(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
-    """Read an ONNX model for other programs than JAX, which need not be installed.
+    """Read an ONNX model for a program that does not use JAX, which need not be installed.
 
-    Every node is as it is in the file, only that functions are written out: no constant is
-    computed, and no operator refused. Each node's `rule` says what is known of its operator.
+    The nodes are those of the file, except that functions are inlined: no constant is computed,
+    and no operator is refused. Each node's `rule` has the traits of its operator.
 
     Args:
         model: a path, or a model in memory that holds its own weights.
 
     Raises:
-        ModelLoadError: it is missing, damaged or inconsistent.
+        ModelLoadError: the model is missing, damaged or inconsistent.
     """
     return resolve(read_model(model))
 
 
 def resolve(source: Source) -> OnnxModel:
-    """Do what `read_graph` does with a model that has been read.
+    """Return the graph of a model that has been read, as `read_graph` does.
 
     Raises:
         ModelLoadError: a weight is damaged.
@@ -180,8 +181,8 @@ def run(
 ) -> list[np.ndarray[Any, Any]]:
     """Run a model once, compiled, on numpy arrays.
 
-    Where the graph needs values while it is traced (a shape, axes, pads), small inputs are made
-    static.
+    If the graph needs the value of an input while it is traced (a shape, axes, pads), all small
+    inputs are made static.
 
     Args:
         model: the model.
@@ -212,7 +213,7 @@ def _run_jitted(
 
 
 def _as_declared(value: Array, dtype: np.dtype[Any] | None) -> Array:
-    """Quantised values are computed as floats that hold integers; give them their own type."""
+    """Convert a quantised value, computed as floats that hold integers, to its declared type."""
     if dtype is None or dtype.kind not in "iu" or value.dtype.kind not in "fV":
         return value
     return value.astype(jax.dtypes.canonicalize_dtype(dtype))

@@ -1,13 +1,13 @@
-"""What can go wrong with a model file, one class for each kind of mistake.
+"""The errors of onnxjax, one class for each kind of mistake.
 
-Every message is one sentence: what was expected, what came, what to do.
+Every message is one sentence: what was expected, what was found, and what to do.
 """
 
 from __future__ import annotations
 
 
 class OnnxJaxError(Exception):
-    """Base of every error that onnxjax raises on purpose."""
+    """The base class of every error that onnxjax raises on purpose."""
 
 
 class ModelLoadError(OnnxJaxError, ValueError):
@@ -15,8 +15,8 @@ class ModelLoadError(OnnxJaxError, ValueError):
 
 
 class UnsupportedModelError(OnnxJaxError, NotImplementedError):
-    """A model is sound, but has a part that cannot be run here."""
+    """A model is valid, but a part of it cannot be run here."""
 
 
 class ArrayInputError(OnnxJaxError, ValueError):
-    """An input is missing, or a name is no value of the graph."""
+    """An input is missing, or a name is not a value of the graph."""

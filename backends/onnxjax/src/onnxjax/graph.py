@@ -1,8 +1,8 @@
 """An ONNX graph as a pure JAX function of its parameters and inputs, with named values.
 
-Weights are parameters (arguments of a compiled program, free to be trained); every other
-constant stays in numpy, where shape arithmetic folds itself in int64 while JAX traces, so
-that one graph serves every batch size and image size.
+Weights are parameters: they are arguments of a compiled program and can be trained. Every other
+constant stays in numpy, so that shape arithmetic is computed in int64 while JAX traces. Therefore
+one graph serves every batch size and image size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNFIT = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError),
     *(TypeError, ValueError),
 )
-"""What a rule, numpy or JAX raises on inputs and attributes that do not go together."""
+"""The errors of a rule, numpy or JAX on inputs and attributes that do not fit together."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Node:
     Attributes:
         name: the node's name in the file, or that of its first output.
         operator: the ONNX operator.
-        rule: what computes it.
-        inputs: value names, "" for an optional one that is missing.
-        outputs: value names, "" for one that is not used.
-        attributes: by schema name, in Python's own types.
+        rule: the rule that computes it.
+        inputs: value names, "" for a missing optional input.
+        outputs: value names, "" for an unused output.
+        attributes: the attributes by schema name, in Python's own types.
         subgraphs: the bodies of If, Loop and Scan.
-        metadata: what the exporter recorded of the node's origin.
+        metadata: the exporter's notes about the node's origin.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Node:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The values that it needs, those of its subgraphs too."""
+        """The values that it needs, those of its subgraphs included."""
         captured = (name for graph in self.subgraphs.values() for name in graph.captured)
         return (*(name for name in self.inputs if name), *captured)
 
@@ -69,8 +69,8 @@ class Node:
         """Compute the outputs into `values`.
 
         Raises:
-            UnsupportedModelError: the rule needs a static value that depends on the data, or
-                finds something that it cannot do.
+            UnsupportedModelError: the rule needs a static value, but it depends on the data; or
+                the rule does not support these inputs or attributes.
         """
         inputs = [values[name] if name else None for name in self.inputs]
         self._require_static(inputs)
@@ -102,11 +102,12 @@ class Node:
             name: functools.partial(graph.as_body, values) for name, graph in self.subgraphs.items()
         }
         counted = {"n_outputs": len(self.outputs)} if self.rule.counts_outputs else {}
+        # a static node runs in numpy: its integers stay 64 bits wide and other rules can read them
         xp: Any = np if not bodies and all(map(is_static, inputs)) else jax.numpy
         if xp is not np and not bodies:
             inputs = [x if i in self.rule.static else enter(x) for i, x in enumerate(inputs)]
         run = functools.partial(self.rule.fn, **self.attributes, **bodies, **counted)
-        with np.errstate(all="ignore"):  # constants may hold what numpy warns of, as JAX does not
+        with np.errstate(all="ignore"):  # numpy warns of NaN in constants, and JAX does not
             if xp is np:
                 charge(self.rule, functools.partial(run, jnp), inputs)
             results = run(xp, *inputs)
@@ -139,7 +140,7 @@ def _summary(error: Exception) -> str:
 
 
 Step = Callable[[Node, Values], None]
-"""How a node is run: it computes the node's outputs into the values."""
+"""A function that runs a node: it adds the node's outputs to the values."""
 
 
 def plainly(node: Node, values: Values) -> None:
@@ -152,7 +153,7 @@ class Graph:
     """Nodes in the order of computation, and the constants that they read.
 
     Attributes:
-        nodes: every node that is left after folding.
+        nodes: the nodes that are not folded.
         constants: numpy arrays by name, fixed when the graph is traced.
         inputs: the names of the graph's inputs.
         outputs: the names of its outputs.
@@ -180,7 +181,7 @@ class Graph:
         return {name: node for node in self.nodes for name in node.outputs if name}
 
     def needed_for(self, names: Iterable[str], given: Container[str] = ()) -> tuple[Node, ...]:
-        """The nodes that `names` depend on where the values `given` are known, in order."""
+        """Return the nodes that `names` depend on, in order, if the values `given` are known."""
         wanted, kept = {name for name in names if name not in given}, []
         for node in reversed(self.nodes):
             if wanted.intersection(node.outputs):
@@ -189,13 +190,15 @@ class Graph:
         return tuple(reversed(kept))
 
     def run(self, values: Values, wanted: Sequence[str], step: Step = plainly) -> Values:
-        """Compute what `wanted` depends on, and return all values by name.
+        """Compute the values `wanted`, and return all values by name.
+
+        Only the nodes that `wanted` depends on are run.
 
         Args:
-            values: the parameters and inputs by name; and values from inside the graph, which
-                are then taken as they are.
+            values: the parameters and inputs by name. Values from inside the graph may be given
+                too; the nodes that compute them are then not run.
             wanted: the names of values to compute.
-            step: how a node is run, given the values so far.
+            step: runs a node, given the values so far.
         """
         known = {**self.constants, **values}
         for node in self.needed_for(wanted, given=values):
@@ -203,7 +206,7 @@ class Graph:
         return known
 
     def depending_on(self, name: str) -> frozenset[str]:
-        """The values that change with the value `name`, itself included."""
+        """Return the values that depend on the value `name`, itself included."""
         changed = {name}
         for node in self.nodes:
             if changed.intersection(node.reads):
@@ -211,7 +214,7 @@ class Graph:
         return frozenset(changed)
 
     def as_body(self, outer: Values, *inputs: Array) -> tuple[Array, ...]:
-        """Run as the body of a control-flow operator that sees the outer graph's values."""
+        """Run as the body of a control-flow operator, which reads values of the outer graph."""
         captured = {name: outer[name] for name in self.captured}
         known = self.run({**captured, **dict(zip(self.inputs, inputs, strict=True))}, self.outputs)
         return tuple(known[name] for name in self.outputs)

@@ -1,4 +1,4 @@
-"""Other ways to run a node than by its rule alone."""
+"""Steps that run a node differently from its rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = Any
 
 
 def bypassing(names: frozenset[str], step: Step = plainly) -> Step:
-    """Replace each of the values `names` by the first input of its node."""
+    """Return a step that replaces each of the values `names` by the first input of its node."""
 
     def run(node: Node, values: Values) -> None:
         if names.intersection(node.outputs):
@@ -23,7 +23,7 @@ def bypassing(names: frozenset[str], step: Step = plainly) -> Step:
 
 
 def tapping(taps: Mapping[str, Array], step: Step = plainly) -> Step:
-    """Add to a value before any other node reads it."""
+    """Return a step that adds to values before any other node reads them."""
 
     def run(node: Node, values: Values) -> None:
         step(node, values)

@@ -1,10 +1,10 @@
-"""One row for each operator: the function that computes it, and what is known of it.
+"""One row for each operator: the function that computes it, and its traits.
 
 A rule is a pure function `rule(xp, *inputs, **attributes)`. `xp` is numpy when every input is a
-numpy array, so that shape arithmetic folds at trace time in exact integers, and `jax.numpy`
-otherwise. Inputs come by position (None for a missing optional one), attributes by the names
-of the ONNX schema, with the schema's defaults as the function's defaults: an attribute that the
-function does not name is refused at load. A rule returns one array, or a tuple of them.
+numpy array, so that shape arithmetic is exact while JAX traces, and `jax.numpy` otherwise. Inputs
+are positional (None for a missing optional one). Attributes are keyword arguments with the names
+and the defaults of the ONNX schema; an attribute that the function does not name is refused when
+the model is loaded. A rule returns one array, or a tuple of arrays.
 
 To add an operator, write its function in the file of its family in `_ops/`:
 
@@ -12,12 +12,12 @@ To add an operator, write its function in the file of its family in `_ops/`:
     def leaky_relu(xp, x, *, alpha=0.01):
         return xp.where(x >= 0, x, alpha * x)
 
-What the decorator says of the operator is all that graph passes and readers of graphs know of it:
-none of them looks at its name. It is said once. When a later opset changes how an operator is
-computed, its rule is a second function with `since`, which inherits the rest.
+The decorator is the only source of an operator's traits: graph passes and readers of graphs do
+not look at its name. Each trait is given once. If a later opset changes how an operator is
+computed, its rule is a second function with `since`, which inherits the other traits.
 The last function that is registered for an operator and a `since` wins, so that a user's own
-replaces ours.
-A parameter `n_outputs` is filled with the number of outputs that the node names.
+function replaces a built-in one.
+A parameter `n_outputs` receives the number of outputs that the node names.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Kind = Literal[
     "product",  # multiplies its inputs
     "quotient",  # divides its first input by its second
     "exp",  # the exponential function
-    "arithmetic",  # any other function of mathematics
+    "arithmetic",  # any other mathematical function
     "compare",  # compares, or combines bits
     "conv",  # a convolution, with weights as its second input
     "dense",  # a matrix product and a bias
@@ -56,7 +56,7 @@ Kind = Literal[
     "control",  # runs other graphs
     "batch_norm",  # normalises by stored statistics
     "norm",  # normalises by the statistics of its input
-    "relu",  # passes what is positive and holds back what is negative
+    "relu",  # passes positive values and suppresses negative ones
     "activation",  # any other nonlinear function of one input
     "sigmoid",  # probabilities of independent classes
     "softmax",  # probabilities of exclusive classes, or their logarithms
@@ -72,11 +72,11 @@ Kind = Literal[
     "random",  # draws random numbers
     "other",
 ]
-"""What an operator does. Arguments that only some of a kind share are in the nodes' attributes."""
+"""The function of an operator; arguments that differ between operators of a kind are attributes."""
 
 
 class Traits(TypedDict, total=False):
-    """What is known of an operator whatever its opset; `Rule` says what each trait means."""
+    """The properties of an operator that are the same in every opset; see `Rule`."""
 
     kind: Kind
     homogeneous: bool
@@ -89,26 +89,27 @@ class Traits(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Rule:
-    """How one operator is computed from opset `since` on, and what is known of it.
+    """The function that computes one operator from opset `since` on, and the operator's traits.
 
     Attributes:
         fn: the function.
         since: the first opset that it serves.
         static: the positions of inputs that must be known when the graph is traced.
-        attributes: the names of the attributes that it understands.
+        attributes: the names of the attributes that it accepts.
         counts_outputs: whether it takes `n_outputs`.
         elementwise: whether it has one output, of the shape that its inputs broadcast to.
-        kind: what it does.
+        kind: its function.
         homogeneous: whether f(c x) = c f(x) for every c > 0, where x is all its inputs of floats
-            that depend on the data, and the others are constant.
-        linear: whether it is linear in each input of floats, apart from what it adds; a quotient
-            in its first, a normalisation and a convolution in their first and their weights.
-        differentiable: whether its derivative is other than zero anywhere.
+            that depend on the data, and the other inputs are constant.
+        linear: whether it is linear in each input of floats, apart from an added bias. A quotient
+            is linear in its first input, a normalisation and a convolution in their first input
+            and their weights.
+        differentiable: whether its derivative is nonzero anywhere.
         planar: whether its first input and its first output are (N, C, *spatial), unless an
             attribute `channels_last` says otherwise.
         bounded: whether its results have at most as many elements, of at most 8 bytes, as the sum
-            or the product of the sizes of its inputs. What is elementwise is bounded anyway.
-        integer: the domain and name of the operator that ONNX Runtime makes of it between
+            or the product of the sizes of its inputs. An elementwise operator always is.
+        integer: the domain and name of the operator by which ONNX Runtime replaces it between
             quantised tensors; None if there is none.
     """
 
@@ -136,7 +137,7 @@ class Rule:
         elementwise: bool = False,
         **traits: Unpack[Traits],
     ) -> Rule:
-        """The rule that a function's own signature describes."""
+        """Return a rule with the attributes that the function's signature has."""
         parameters = inspect.signature(fn).parameters.values()
         names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         attributes = frozenset(names - {"n_outputs"})
@@ -159,13 +160,13 @@ def op(
     """Register the decorated function as the rule of the operators `names`.
 
     Args:
-        names: operator names; several share one rule.
+        names: operator names; several can share one rule.
         since: the first opset of `domain` that the rule serves, until another rule's `since`.
         static: positions of inputs whose values the rule needs as numpy arrays.
         domain: the operator set; "" is ONNX's own.
         elementwise: whether the rule has one output, of the shape that its inputs broadcast to as
-            in numpy. It may then be given them with their axes in another order.
-        traits: what else is known of the operators, see `Rule`; what is left out is as in an
+            in numpy. The rule may then receive inputs with their axes in another order.
+        traits: the other traits of the operators, see `Rule`. An omitted trait is that of an
             earlier registration of the same operator.
     """
     describe(*names, domain=domain, **traits)
@@ -182,7 +183,7 @@ def op(
 
 
 def describe(*names: str, domain: str = "", **traits: Unpack[Traits]) -> None:
-    """Say what is known of operators that have no rule of their own.
+    """Register the traits of operators that have no rule of their own.
 
     Args:
         names: operator names.
@@ -190,8 +191,8 @@ def describe(*names: str, domain: str = "", **traits: Unpack[Traits]) -> None:
         traits: see `Rule`.
 
     Raises:
-        ValueError: the kind is none of `Kind`.
-        TypeError: a trait is none of `Traits`.
+        ValueError: the kind is not one of `Kind`.
+        TypeError: a trait is not one of `Traits`.
     """
     _check(names[0], traits)
     for name in names:
@@ -214,16 +215,16 @@ def _key(domain: str, name: str) -> tuple[str, str]:
 
 
 def find_rule(domain: str, name: str, opset: int) -> Rule | None:
-    """The newest rule that serves `opset`, or None."""
+    """Return the newest rule that serves `opset`, or None."""
     serving = [rule for rule in _RULES.get((domain, name), []) if rule.since <= opset]
     return serving[-1] if serving else None
 
 
 def find_traits(domain: str, name: str) -> Traits:
-    """What is known of an operator; nothing of one that nobody has described."""
+    """Return the registered traits of an operator, or no traits."""
     return _TRAITS.get((domain, name), {})
 
 
 def operators() -> tuple[tuple[str, str], ...]:
-    """Every registered `(domain, name)`, sorted."""
+    """Return every registered `(domain, name)`, sorted."""
     return tuple(sorted(key for key, rules in _RULES.items() if rules))

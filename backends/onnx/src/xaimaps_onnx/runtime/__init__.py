@@ -1,4 +1,4 @@
-"""ONNX Runtime as a backend: the file as it is deployed, forward only."""
+"""The ONNX Runtime backend, which runs the deployed file and has no gradients."""
 
 from xaimaps_onnx.runtime._backend import OnnxRuntimeBackend
 

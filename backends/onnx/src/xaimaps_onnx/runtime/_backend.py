@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend: the file as it is deployed, forward only."""
+"""The ONNX Runtime backend, which runs the deployed file and has no gradients."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Values = dict[str, Array]
 class OnnxRuntimeBackend(Backend):
     """One ONNX file in ONNX Runtime.
 
-    Layers have the names that the JAX backend gives them: both read the graph in one way.
+    Layers have the same names as in the JAX backend, because both use the same analysis.
 
     Args:
-        network: what the graph says of itself.
-        sessions: what runs it.
-        info: what is known of it.
+        network: the analysis of the graph.
+        sessions: the sessions that run it.
+        info: the name, labels and preprocessing of the model.
     """
 
     name = "onnxruntime"
@@ -69,12 +69,13 @@ class OnnxRuntimeBackend(Backend):
         output: str | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> OnnxRuntimeBackend:
-        """Load an ONNX model whose one input is a batch of images.
+        """Load an ONNX model with a batch of images as its only input.
 
         Args:
             model: a path, or an `onnx.ModelProto`.
             output: the name of the output to explain; None for the first.
-            providers: where ONNX Runtime runs it, as in `onnxruntime.get_available_providers()`.
+            providers: ONNX Runtime's execution providers, from
+                `onnxruntime.get_available_providers()`.
         """
         with onnxjax_errors():
             source = read_model(model)
@@ -105,7 +106,7 @@ class OnnxRuntimeBackend(Backend):
         model = self._network.model
         known = {**model.graph.constants, **model.params}
         weights = known[name] if name in known else self._sessions.run({}, [name])[name]
-        return weights.reshape(weights.shape[:2])  # a convolution's have two axes more
+        return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
 
     def split(
         self, images: Array, layer: str, rectifier: RectifierRule | None = None
@@ -115,7 +116,7 @@ class OnnxRuntimeBackend(Backend):
         activations = self._shown(layer, runs, images)
 
         def rest(point: Array) -> Array:
-            if point.ndim > activations.ndim:  # what passes by is the same for all variants
+            if point.ndim > activations.ndim:  # values that bypass the layer serve all variants
                 return np.stack([rest(variant) for variant in point])
             return self._rest(point, layer, runs, images)
 
@@ -137,7 +138,10 @@ class OnnxRuntimeBackend(Backend):
         return as_scores(np, _joined(outputs, images))
 
     def _passing(self, layer: str) -> tuple[str, ...]:
-        """What the part behind a layer reads of the images beside it, as skip connections do."""
+        """Return the values that bypass a layer, as in a skip connection.
+
+        The rest of the network reads them in addition to the layer, and they depend on the images.
+        """
         graph = self._network.model.graph
         data, behind = graph.depending_on(self._network.input.name), graph.depending_on(layer)
         nodes = graph.needed_for([self._output], given=(layer,))
@@ -149,14 +153,14 @@ class OnnxRuntimeBackend(Backend):
         return self._network.output
 
     def _runs(self, images: Array, wanted: tuple[str, ...]) -> Iterator[Values]:
-        """The wanted values, of all images at once or of each by itself."""
+        """Yield the wanted values, of all images at once or batch by batch."""
         source = self._network.input
         for part in self._parts(images):
             given = self._network.to_graph(part).astype(source.dtype)
             yield self._sessions.run({source.name: given}, wanted)
 
     def _parts(self, batch: Array) -> list[Array]:
-        """A batch as the graph takes it: whole, or padded, in pieces of the size it insists on."""
+        """Return a batch whole, or padded and split into batches of a fixed size."""
         size = self._network.fixed_batch
         if size is None or not len(batch):
             return [batch]
@@ -173,12 +177,15 @@ class OnnxRuntimeBackend(Backend):
 
 
 def _joined(parts: list[Array], images: Array) -> Array:
-    """The batch of all parts, in the images' own precision."""
+    """Return the batch of all parts, in the images' own precision."""
     return np.concatenate(parts)[: len(images)].astype(images.dtype)
 
 
 def _without_constant_if(model: OnnxModel, sessions: Sessions) -> OnnxModel:
-    """Take the branch of each If whose condition depends on no input, as the JAX backend does."""
+    """Inline the branch of each If whose condition depends on no input.
+
+    The JAX backend does the same, so that layers inside the branches have the same names.
+    """
     graph = model.graph
     data = {name for source in graph.inputs for name in graph.depending_on(source)}
     asked = [node.inputs[0] for node in graph.nodes if node.operator == "If"]
@@ -188,7 +195,7 @@ def _without_constant_if(model: OnnxModel, sessions: Sessions) -> OnnxModel:
     known = sessions.run({}, constant)
     inlined = written_out(graph, lambda node, _: decided(node, known), {})
     own = {*inlined.producers} - {*graph.producers}
-    if not own:  # the names in a branch are also names of other values
+    if not own:  # nothing was inlined, because names in a branch are also names of other values
         return model
     sessions.inline_if({name: bool(np.all(known[name])) for name in constant})
     return replace(model, graph=inlined)

@@ -1,4 +1,4 @@
-"""Shapes and static values of a graph, found by running it in ONNX Runtime once."""
+"""Shapes and static values of a graph, from one run in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from xaimaps.graph import Shape
 from xaimaps_onnx.runtime._sessions import Sessions
 
 LARGEST = 1024
-"""Elements up to which a static value is kept: shapes, axes and indices, not weights."""
+"""The most elements of a static value that is kept: shapes, axes and indices, not weights."""
 
 UNSHAPED = ("Sequence", "Optional")
-"""What the names of operators hold whose results are no tensors."""
+"""Parts of the names of operators whose results are not tensors."""
 
 
 def run_once(
     sessions: Sessions, model: OnnxModel, graph: Graph, output: str, shape: Shape
 ) -> tuple[dict[str, Shape], dict[str, np.ndarray[Any, Any]]]:
-    """The shapes of all values for images of a shape, and the values that are static.
+    """Return the shapes of all values for images of a shape, and the values that are static.
 
-    The graph runs on black images. Of what depends on them ONNX Runtime returns the shapes only,
-    so that no value outlives its last reader.
+    The graph runs on images of zeros. ONNX Runtime returns only the shapes of values that depend
+    on the images, so that it can free each value after its last reader.
     """
     (images,) = model.inputs
     nodes = graph.needed_for([output])
@@ -40,7 +40,7 @@ def run_once(
 
 
 def _branches(whole: Graph, inlined: Graph) -> dict[str, bool]:
-    """Which branch of each If is inlined, by the name of its condition."""
+    """Return whether each inlined If took its then-branch, by the name of its condition."""
     left = {node.outputs for node in inlined.nodes if node.operator == "If"}
     gone = (node for node in whole.nodes if node.operator == "If" and node.outputs not in left)
     return {
@@ -56,7 +56,7 @@ def _has_shapes(node: Node) -> bool:
 
 
 def _static(nodes: Iterable[Node], images: str) -> frozenset[str]:
-    """The values that depend on no image, or on its size alone."""
+    """Return the values that depend on no image, or only on its size."""
     found, data = set[str](), {images}
     for node in nodes:
         depends = data.intersection(node.reads) and node.rule.kind != "size"

@@ -1,4 +1,4 @@
-"""Parts of one graph in ONNX Runtime, each made when it is first run."""
+"""Sessions of ONNX Runtime for parts of one graph, each created on first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from xaimaps_onnx.runtime._subgraph import (
 Values = dict[str, np.ndarray[Any, Any]]
 
 MOST_SESSIONS = 6
-"""A method at a layer takes three; each holds a copy of the weights that it needs."""
+"""The largest number of sessions to keep. A method at a layer uses three, and each may hold a copy
+of the weights that it needs."""
 
 ERRORS_ONLY = 3
 
@@ -32,12 +33,12 @@ class Sessions:
     """One model in ONNX Runtime, whole or cut at given values.
 
     Args:
-        model: the graph without its weights; it becomes this object's own.
-        weights: these, of which a session copies what it needs.
-        providers: where to run.
+        model: the graph without its weights; this object modifies it.
+        weights: the weights by name; a session copies those that it needs.
+        providers: ONNX Runtime's execution providers.
 
     Raises:
-        BackendError: there is no such provider.
+        BackendError: a provider is not available.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class Sessions:
         self._sessions: dict[tuple[tuple[str, ...], ...], onnxruntime.InferenceSession] = {}
 
     def inline_if(self, conditions: Mapping[str, bool]) -> None:
-        """Take the branch of each If whose condition is known from now on."""
+        """Inline the branch of each If with a known condition, for all later runs."""
         inline_if(self._model, conditions)
         self._sessions.clear()
 
     def bypass(self, replaced: Mapping[str, str]) -> None:
-        """Take some values to equal others from now on."""
+        """Replace some values by others, for all later runs."""
         bypass(self._model, replaced)
         self._sessions.clear()
 
@@ -68,13 +69,13 @@ class Sessions:
         wanted: Sequence[str],
         conditions: Mapping[str, bool],
     ) -> tuple[dict[str, tuple[int, ...]], Values]:
-        """The shapes of some values, and others themselves, from a session that is not kept.
+        """Return the shapes of some values, and some values, from a session that is not kept.
 
         Args:
             given: inputs of the graph.
-            shaped: the values whose shapes are returned.
-            wanted: the values that are returned themselves.
-            conditions: the branch to take of each If, for values inside it.
+            shaped: the values of which to return the shapes.
+            wanted: the values to return.
+            conditions: whether each If takes its then-branch, for values inside it.
         """
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
@@ -88,11 +89,11 @@ class Sessions:
         return {name: tuple(map(int, results[shape_name(name)])) for name in shaped}, values
 
     def run(self, given: Values, wanted: Sequence[str]) -> Values:
-        """Compute values from others, with what lies between the two and nothing else.
+        """Compute values from others, with only the nodes between them.
 
         Args:
             given: inputs of the graph, or values from inside it.
-            wanted: names; what is given may be among them.
+            wanted: the names of the values to return, which may include given ones.
 
         Raises:
             UnsupportedModelError: ONNX Runtime cannot run this graph on these values.
@@ -110,7 +111,7 @@ class Sessions:
         session = self._sessions.pop(key, None)
         if session is None:
             while len(self._sessions) >= MOST_SESSIONS:
-                del self._sessions[next(iter(self._sessions))]  # the one not used for longest
+                del self._sessions[next(iter(self._sessions))]  # the least recently used
             session = self._opened(part_of(self._model, given, wanted))
         self._sessions[key] = session
         return session
@@ -127,7 +128,7 @@ class Sessions:
 
 
 def _shared(array: np.ndarray[Any, Any]) -> Any:
-    """The array where it is, without a copy, as ONNX Runtime takes it."""
+    """Return an array for ONNX Runtime, without a copy."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
 
@@ -147,7 +148,7 @@ def _available(providers: Sequence[str]) -> list[str]:
 def _one_sentence(task: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # its errors have no class in common
+    except Exception as error:  # its errors have no common base class
         first = " ".join(str(error).split())[:300].rstrip(". ")
         raise UnsupportedModelError(
             f"ONNX Runtime cannot {task} ({first}); export it again, or use the backend 'jax'"

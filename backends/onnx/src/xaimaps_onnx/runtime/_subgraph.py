@@ -1,4 +1,4 @@
-"""Parts of an ONNX graph: what lies between given and wanted values."""
+"""Parts of an ONNX graph: the nodes between given and wanted values."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import onnx
 from onnx import helper
 
 SHAPE = "<shape of>"
-"""What the names of the shapes that `with_shapes` adds begin with."""
+"""The prefix of the names of shapes that `with_shapes` adds."""
 
 
 def infer_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Leave types to ONNX Runtime, in place: those in the file may be wrong once it is cut."""
+    """Remove types, in place: ONNX Runtime infers them, and those in the file may be wrong."""
     del model.graph.value_info[:]
     return model
 
 
 def bypass(model: onnx.ModelProto, replaced: Mapping[str, str]) -> None:
-    """Let the nodes that compute some values hand on others instead, in place."""
+    """Replace some values by others, in place."""
     for node in model.graph.node:
         for name in replaced.keys() & set(node.output):
             node.CopyFrom(helper.make_node("Identity", [replaced[name]], [name], node.name))
 
 
 def inline_if(model: onnx.ModelProto, conditions: Mapping[str, bool]) -> None:
-    """Replace each If whose condition is known by the nodes of its branch, in place."""
+    """Replace each If with a known condition by the nodes of its branch, in place."""
     nodes = list(_inlined(model.graph.node, conditions, model.graph))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -51,7 +51,7 @@ def _inlined(
 def with_shapes(
     model: onnx.ModelProto, shaped: Sequence[str], wanted: Sequence[str]
 ) -> onnx.ModelProto:
-    """Make the shapes of some values, and others themselves, the outputs of a model, in place."""
+    """Make the shapes of some values, and some values, the outputs of a model, in place."""
     model.graph.node.extend(helper.make_node("Shape", [n], [shape_name(n)]) for n in shaped)
     del model.graph.output[:]
     names = [*map(shape_name, shaped), *wanted]
@@ -60,19 +60,20 @@ def with_shapes(
 
 
 def shape_name(name: str) -> str:
-    """The name of the shape of a value."""
+    """Return the name of the shape of a value."""
     return SHAPE + name
 
 
 def part_of(
     model: onnx.ModelProto, given: Mapping[str, np.ndarray[Any, Any]], wanted: Sequence[str]
 ) -> onnx.ModelProto:
-    """The model of the nodes between the given values and the wanted ones.
+    """Return the model of the nodes between the given values and the wanted ones.
 
     Args:
-        model: the whole; names in its inner graphs are taken to be read from the outer one.
-        given: the values that become its inputs.
-        wanted: the names of its outputs.
+        model: the whole model. A name that an inner graph reads counts as read from the outer
+            graph, too.
+        given: the values that become inputs.
+        wanted: the names of the outputs.
     """
     graph = model.graph
     nodes, read = needed(graph.node, given, wanted)
@@ -92,7 +93,7 @@ def part_of(
 def _inputs(
     graph: onnx.GraphProto, given: Mapping[str, np.ndarray[Any, Any]], read: Collection[str]
 ) -> Iterator[onnx.ValueInfoProto]:
-    """The model's own inputs as it declares them, and the inner values."""
+    """Yield the model's own inputs as it declares them, and the given inner values."""
     declared = {value.name: value for value in graph.input}
     weights = {tensor.name for tensor in graph.initializer}
     for name, array in given.items():
@@ -109,7 +110,7 @@ def _declared(name: str, array: np.ndarray[Any, Any]) -> onnx.ValueInfoProto:
 def needed(
     nodes: Sequence[onnx.NodeProto], given: Collection[str], wanted: Sequence[str]
 ) -> tuple[list[onnx.NodeProto], set[str]]:
-    """The nodes in order, and all that they read or give."""
+    """Return the needed nodes in order, and all names that they read or that are wanted."""
     kept, read = [], set(wanted)
     for node in reversed(nodes):
         if any(name in read and name not in given for name in node.output):

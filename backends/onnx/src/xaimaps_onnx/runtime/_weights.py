@@ -1,4 +1,4 @@
-"""The weights of a model file outside of it, so that a part of the graph takes its own only."""
+"""Separation of a model's weights, so that a session for a part of the graph has only its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnxjax.read._validate import all_tensors
 Array = np.ndarray[Any, Any]
 
 BIG = 1024
-"""Elements from which a weight is worth taking out."""
+"""The smallest number of elements of a weight that is separated."""
 
 TAKEN = frozenset(
     (
@@ -23,15 +23,17 @@ TAKEN = frozenset(
         *(TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64),
     )
 )
-"""Types that numpy itself has, and ONNX Runtime takes from it."""
+"""Types that numpy has, and that ONNX Runtime accepts from it."""
 
 
 def take_weights(source: Source, loaded: OnnxModel) -> dict[str, Array]:
-    """Take the big weights out of a model; what is left holds all its other data itself.
+    """Separate the large weights from a model, in place, and return them by name.
+
+    Afterwards, the model contains all of its other data, even those that were in other files.
 
     Args:
-        source: the model, which is changed.
-        loaded: the same model, whose arrays are taken where it has them.
+        source: the model, which is modified.
+        loaded: the same model with arrays, which are used if it has them.
     """
     weights = {}
     for tensor in source.proto.graph.initializer:
@@ -46,7 +48,7 @@ def take_weights(source: Source, loaded: OnnxModel) -> dict[str, Array]:
 
 
 def hollow(tensor: onnx.TensorProto) -> None:
-    """Leave of a tensor its name, type and shape; its data are elsewhere."""
+    """Remove a tensor's data, in place; its name, type and shape remain."""
     name, kind, dims = tensor.name, tensor.data_type, list(tensor.dims)
     tensor.Clear()
     tensor.name, tensor.data_type, tensor.data_location = name, kind, TensorProto.EXTERNAL

@@ -1,7 +1,7 @@
-"""Activation functions, with the slopes at kinks that PyTorch and ONNX exporters expect.
+"""Activation functions, with the derivatives of PyTorch where a function has a kink.
 
-At a kink the slope is 0 (ReLU, Clip, HardSigmoid, Shrink) or that of the negative side (leaky
-and exponential ones); a NaN stays a NaN.
+The derivative at a kink is 0 (ReLU, Clip, HardSigmoid, Shrink) or that of the negative side
+(leaky and exponential rectifiers). NaN stays NaN.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ Array = Any
 
 @op("Relu", elementwise=True, kind="relu", homogeneous=True)
 def relu(xp: Any, x: Array) -> Array:
-    """max(x, 0), with slope 0 at 0."""
+    """Return max(x, 0), with slope 0 at 0."""
     return xp.where(x <= 0, xp.zeros_like(x), x)
 
 
 @op("LeakyRelu", elementwise=True, kind="relu", homogeneous=True)
 def leaky_relu(xp: Any, x: Array, *, alpha: float = 0.01) -> Array:
-    """The input, or alpha times it where it is not positive."""
+    """Return x, or alpha * x where x is not positive."""
     return xp.where(x > 0, x, alpha * x)
 
 
 @op("PRelu", since=7, elementwise=True, kind="relu", homogeneous=True)
 def prelu(xp: Any, x: Array, slope: Array) -> Array:
-    """The input, or slope times it where it is not positive."""
+    """Return x, or slope * x where x is not positive."""
     return xp.where(x > 0, x, slope * x)
 
 
 @op("ThresholdedRelu", elementwise=True, kind="relu")
 def thresholded_relu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
-    """The input above alpha, else 0."""
+    """Return x above alpha, else 0."""
     return xp.where(x <= alpha, xp.zeros_like(x), x)
 
 
 @op("Clip", elementwise=True, kind="relu")
 def clip_6(xp: Any, x: Array, *, min: float | None = None, max: float | None = None) -> Array:
-    """Bounds as attributes."""
+    """Bound x, with the bounds as attributes."""
     return clip_11(xp, x, min, max)
 
 
@@ -59,18 +59,18 @@ def clip_11(xp: Any, x: Array, low: Array | None = None, high: Array | None = No
 
 @op("HardSigmoid", elementwise=True, kind="activation")
 def hard_sigmoid(xp: Any, x: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
-    """A straight line, alpha * x + beta, between 0 and 1."""
+    """Return alpha * x + beta, bounded to 0 and 1."""
     return clip_11(xp, alpha * x + beta, 0.0, 1.0)
 
 
 @op("HardSwish", elementwise=True, kind="activation")
 def hard_swish(xp: Any, x: Array) -> Array:
-    """The input times its hard sigmoid, with the slopes of PyTorch's."""
+    """Return x times its hard sigmoid, with the derivatives of PyTorch."""
     return _hard_swish(jnp.asarray(x))
 
 
 def _hard_swish_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """Backwards it needs one map, x, and not one for each step of the formula."""
+    """Return the value and the tangent; the backward pass stores x only, not every step."""
     (x,), (dx,) = primals, tangents
     slope = jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, x / 3 + 0.5))
     return _hard_swish(x), slope * dx
@@ -83,13 +83,13 @@ def _hard_swish(x: Array) -> Array:
 
 @op("Elu", elementwise=True, kind="relu")
 def elu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
-    """The input, or alpha * (exp(x) - 1) where it is not positive."""
+    """Return x, or alpha * (exp(x) - 1) where x is not positive."""
     return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x)))
 
 
 @op("Celu", elementwise=True, kind="relu")
 def celu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
-    """The input, or alpha * (exp(x / alpha) - 1) where it is not positive."""
+    """Return x, or alpha * (exp(x / alpha) - 1) where x is not positive."""
     return xp.where(x > 0, x, alpha * xp.expm1(_unless_positive(xp, x) / alpha))
 
 
@@ -97,18 +97,18 @@ def celu(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
 def selu(
     xp: Any, x: Array, *, alpha: float = 1.6732631921768188, gamma: float = 1.0507010221481323
 ) -> Array:
-    """The ELU times gamma."""
+    """Return the ELU times gamma."""
     return gamma * elu(xp, x, alpha=alpha)
 
 
 def _unless_positive(xp: Any, x: Array) -> Array:
-    """The input without positive values, whose exponential may overflow and spoil the slope."""
+    """Return min(x, 0), because the exponential of a large x would make the slope NaN."""
     return xp.where(x > 0, xp.zeros_like(x), x)
 
 
 @op("Shrink", elementwise=True, kind="activation")
 def shrink(xp: Any, x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Array:
-    """The input moved by `bias` towards 0, and 0 between -lambd and lambd."""
+    """Return x moved by `bias` towards 0, and 0 between -lambd and lambd."""
     offset = xp.asarray(bias, dtype=x.dtype)
     moved = xp.where(x < 0, x + offset, x - offset)
     return xp.where((x < -lambd) | (x > lambd), moved, xp.zeros_like(x))
@@ -116,78 +116,78 @@ def shrink(xp: Any, x: Array, *, bias: float = 0.0, lambd: float = 0.5) -> Array
 
 @op("Sigmoid", elementwise=True, kind="sigmoid")
 def sigmoid(xp: Any, x: Array) -> Array:
-    """1 / (1 + exp(-x))."""
+    """Return 1 / (1 + exp(-x))."""
     return jax.nn.sigmoid(jnp.asarray(x))
 
 
 @op("Swish", elementwise=True, kind="activation")
 def swish(xp: Any, x: Array, *, alpha: float = 1.0) -> Array:
-    """The input times sigmoid(alpha * x)."""
+    """Return x * sigmoid(alpha * x)."""
     return x * jax.nn.sigmoid(alpha * jnp.asarray(x))
 
 
 @op("Softplus", elementwise=True, kind="activation")
 def softplus(xp: Any, x: Array) -> Array:
-    """log(1 + exp(x))."""
+    """Return log(1 + exp(x))."""
     return jax.nn.softplus(jnp.asarray(x))
 
 
 @op("Softsign", elementwise=True, kind="activation")
 def softsign(xp: Any, x: Array) -> Array:
-    """The ratio x / (1 + |x|)."""
+    """Return x / (1 + |x|)."""
     return x / (1 + xp.abs(x))
 
 
 @op("Mish", elementwise=True, kind="activation")
 def mish(xp: Any, x: Array) -> Array:
-    """The input times tanh(softplus(x))."""
+    """Return x * tanh(softplus(x))."""
     return x * jnp.tanh(jax.nn.softplus(jnp.asarray(x)))
 
 
 @op("Gelu", elementwise=True, kind="activation")
 def gelu(xp: Any, x: Array, *, approximate: str = "none") -> Array:
-    """The input times the normal distribution function of x, or its approximation by tanh."""
+    """Return x times the normal distribution function of x, or its approximation by tanh."""
     return jax.nn.gelu(jnp.asarray(x), approximate=approximate == "tanh")
 
 
 @op("Softmax", since=13, kind="softmax")
 def softmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
-    """exp(x) / sum(exp(x)) along one axis."""
+    """Return exp(x) / sum(exp(x)) along one axis."""
     return jax.nn.softmax(jnp.asarray(x), axis=axis)
 
 
 @op("LogSoftmax", since=13, kind="softmax")
 def log_softmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
-    """The logarithm of the softmax."""
+    """Return the logarithm of the softmax."""
     return jax.nn.log_softmax(jnp.asarray(x), axis=axis)
 
 
 @op("Hardmax", since=13, differentiable=False)
 def hardmax_13(xp: Any, x: Array, *, axis: int = -1) -> Array:
-    """1 at the first largest value along one axis, else 0."""
+    """Return 1 at the first largest value along one axis, else 0."""
     return jax.nn.one_hot(jnp.argmax(x, axis), x.shape[axis], dtype=x.dtype, axis=axis)
 
 
 @op("Softmax")
 def softmax_1(xp: Any, x: Array, *, axis: int = 1) -> Array:
-    """Softmax over all axes from `axis` on."""
+    """Return the softmax over all axes from `axis` on."""
     return _over_flattened(softmax_13, x, axis)
 
 
 @op("LogSoftmax")
 def log_softmax_1(xp: Any, x: Array, *, axis: int = 1) -> Array:
-    """The logarithm of the softmax over all axes from `axis` on."""
+    """Return the logarithm of the softmax over all axes from `axis` on."""
     return _over_flattened(log_softmax_13, x, axis)
 
 
 @op("Hardmax")
 def hardmax_1(xp: Any, x: Array, *, axis: int = 1) -> Array:
-    """1 at the first largest value over all axes from `axis` on."""
+    """Return 1 at the first largest value over all axes from `axis` on, else 0."""
     return _over_flattened(hardmax_13, x, axis)
 
 
 def _over_flattened(rule: Any, x: Array, axis: int) -> Array:
-    """Run a rule along the last axis of x as a matrix, as these operators did before opset 13."""
+    """Apply a rule to x as a matrix, as these operators were defined before opset 13."""
     axis = axis + x.ndim if axis < 0 else axis
     matrix = jnp.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
     return rule(jnp, matrix, axis=-1).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""What many rules need: types that follow JAX's precision, static integers, and size limits."""
+"""Helpers of many rules: types within JAX's precision, static integers, and size limits."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from onnxjax.errors import UnsupportedModelError
 Array = Any
 
 MOST_ELEMENTS = 2**31
-"""No rule makes an array of more elements than this from a shape that is data."""
+"""The largest array that a rule makes from a shape that is data."""
 
 
 def cast(xp: Any, x: Array, dtype: Any) -> Array:
-    """Convert x; in JAX to the nearest type that its precision setting allows."""
+    """Convert x, in JAX to the nearest type that its precision setting allows."""
     if xp is np:
         return np.asarray(x).astype(dtype)
     return xp.asarray(x).astype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 def to_ints(values: Any) -> tuple[int, ...]:
-    """The integers of a static array, or of a list, or of a single number."""
+    """Return the integers of a static array, a list or a single number."""
     return tuple(int(value) for value in np.asarray(values).reshape(-1))
 
 
 def to_int(value: Any) -> int:
-    """The integer of a static array with one element."""
+    """Return the integer of a static array with one element."""
     (number,) = to_ints(value)
     return number
 
 
 def normal_axes(axes: Iterable[int], rank: int) -> tuple[int, ...]:
-    """The axes counted from the front."""
+    """Return the axes counted from the front."""
     return tuple(axis + rank if axis < 0 else axis for axis in axes)
 
 
 def require_size(shape: Sequence[int], operator: str) -> tuple[int, ...]:
-    """Refuse a shape of negative sizes, or of more elements than any model needs."""
+    """Refuse a shape with a negative size, or with more elements than any model needs."""
     shape = to_ints(shape)
     if any(size < 0 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
         raise UnsupportedModelError(

@@ -1,7 +1,7 @@
-"""Control flow: branches and loops are decided while the graph is traced wherever they can be.
+"""Control flow, which is resolved while the graph is traced if its conditions are static.
 
-What depends on the data becomes JAX's own control flow, which needs the same shapes and types
-from both branches and in every round.
+A condition that depends on the data becomes JAX's own control flow. It requires the same shapes
+and types from both branches and in every iteration.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Body = Callable[..., tuple[Array, ...]]
 Arrays = tuple[Array, ...]
 
 UNROLLED = 128
-"""Loops of up to this many rounds are written out, so that each may have its own shapes."""
+"""Loops with at most this many iterations are unrolled, so that shapes may change."""
 
 
 @op("If", kind="control")
 def if_(xp: Any, condition: Array, *, then_branch: Body, else_branch: Body) -> Arrays:
-    """One branch; only a condition that depends on the data compiles both."""
+    """Return the results of one branch; only a condition that depends on the data compiles both."""
     if is_static(condition):
         return then_branch() if bool(condition) else else_branch()
     try:
@@ -49,7 +49,7 @@ def if_(xp: Any, condition: Array, *, then_branch: Body, else_branch: Body) -> A
 def loop(
     xp: Any, trips: Array | None, condition: Array | None, *state: Array, body: Body
 ) -> Arrays:
-    """Repeat the body while its condition holds, `trips` times at most."""
+    """Repeat the body while its condition holds, at most `trips` times."""
     if is_static(trips) and is_static(condition):
         known = 2**62 if trips is None else int(trips)
         if known <= UNROLLED or trips is None:
@@ -60,7 +60,7 @@ def loop(
 
 
 def _unroll(body: Body, trips: int, condition: Array | None, state: Arrays) -> Arrays:
-    """Every round traced by itself, as long as the condition is known."""
+    """Trace each iteration separately, as long as the condition is static."""
     going, start = np.asarray(True if condition is None else bool(condition)), state
     rounds: list[Arrays] = []
     while bool(going) and len(rounds) < trips:
@@ -69,18 +69,18 @@ def _unroll(body: Body, trips: int, condition: Array | None, state: Arrays) -> A
         going, *results = body(np.asarray(len(rounds)), going, *state)
         state, scanned = tuple(results[: len(state)]), tuple(results[len(state) :])
         rounds.append(scanned)
-        if not is_static(going):
+        if not is_static(going):  # discard the iterations so far, and start again as a JAX loop
             return _while(body, None if trips == 2**62 else trips, condition, start)
     return (*state, *map(_stacked, zip(*rounds, strict=True)))
 
 
 def _stacked(parts: Arrays) -> Array:
-    """The results of all rounds, stacked; static if all of them are."""
+    """Return the stacked results of all iterations, static if all of them are."""
     return np.stack(parts) if all(map(is_static, parts)) else jnp.stack(parts)
 
 
 def _always_continues(body: Body, state: Arrays) -> bool:
-    """Whether the body's own condition always holds, whatever the data."""
+    """Return whether the body's own condition is constant and true."""
     found = []
 
     def once(*values: Array) -> None:
@@ -92,7 +92,7 @@ def _always_continues(body: Body, state: Arrays) -> bool:
 
 
 def _repeat(body: Body, trips: int, state: Arrays) -> Arrays:
-    """A fixed number of rounds that is too large to be written out."""
+    """Run a fixed number of iterations that is too large to unroll."""
     require_size([trips], "Loop")
 
     def step(values: Arrays, count: Array) -> tuple[Arrays, Arrays]:
@@ -105,7 +105,7 @@ def _repeat(body: Body, trips: int, state: Arrays) -> Arrays:
 
 
 def _while(body: Body, trips: Any, condition: Array | None, state: Arrays) -> Arrays:
-    """A loop whose end depends on the data, or which is long: its shapes must not change."""
+    """Run a loop that is long or ends depending on the data; its shapes must not change."""
     longest = np.iinfo(np.int32).max
     if is_static(trips):
         trips = longest if trips is None else min(int(trips), longest)
@@ -128,7 +128,7 @@ def _while(body: Body, trips: Any, condition: Array | None, state: Arrays) -> Ar
 
 
 def _like(results: Sequence[Array], values: Sequence[Array]) -> Arrays:
-    """Results as arrays, of the shapes that the next round expects."""
+    """Return the results as arrays, or refuse those whose shapes or types changed."""
     arrays = tuple(map(_array, results))
     for array, value in zip(arrays, values, strict=True):
         if array.shape != value.shape or array.dtype != value.dtype:
@@ -151,7 +151,7 @@ def scan(
     scan_output_axes: Sequence[int] | None = None,
     scan_output_directions: Sequence[int] | None = None,
 ) -> Arrays:
-    """Go through slices of some inputs with a state, and stack what each round gives."""
+    """Run a body over slices of some inputs with a state, and stack its results."""
     n_states = len(inputs) - num_scan_inputs
     axes = scan_input_axes or (0,) * num_scan_inputs
     turned = scan_input_directions or (0,) * num_scan_inputs
@@ -183,7 +183,7 @@ def scan_8(
     num_scan_inputs: int,
     directions: Sequence[int] | None = None,
 ) -> Arrays:
-    """The same for each element of a batch, without axes to choose."""
+    """Run `scan` for each element of a batch; the scanned axes are always the first."""
     if lengths is not None:
         raise UnsupportedModelError("a Scan of opset 8 cannot take lengths here; use opset 9")
 

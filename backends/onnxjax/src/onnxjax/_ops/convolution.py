@@ -1,9 +1,9 @@
-"""Convolutions, lowered to what each platform is fast at.
+"""Convolutions, each lowered to operations that are fast on the platform.
 
-On CPU maps have channels last while they are convolved. There XLA's own convolution is slow where
-a layer is depthwise (one input channel for each output), 1x1, or has strides and few products for
-a position or windows that do not overlap. The first is a sum of shifted products (`depthwise.py`),
-the others are matrix products. Accelerators get XLA's own convolution throughout.
+On CPU, convolutions are computed with channels last. XLA's own convolution is slow there if a layer
+is depthwise (one input channel for each output) or 1x1, if it has strides and few products for each
+output, or if its windows do not overlap. A depthwise convolution becomes a sum of shifted products
+(`depthwise.py`), and the others become matrix products. Accelerators use XLA's own convolution.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from onnxjax.registry import op
 Array = Any
 
 FEW_PRODUCTS = 32
-"""Up to so many products for an output, a strided convolution is fastest by its patches."""
+"""With at most this many products for each output, a strided convolution uses patches."""
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """Weights (O, C / group, *kernel) in the order in which a convolution on CPU reads them.
 
-    To bring them into it for every image would take as long as a fifth of a network's pass.
+    They are transposed once, in advance, because a transposition in every pass takes as long as a
+    fifth of the pass.
 
     Attributes:
         by_place: the weights as (*kernel, C / group, O).
@@ -47,7 +48,7 @@ class Kernel:
 
     @classmethod
     def of(cls, weights: Array) -> Kernel:
-        """The kernel of weights as ONNX has them, of JAX's arrays or numpy's."""
+        """Return the kernel of weights in ONNX's order, for arrays of JAX or numpy."""
         outputs, channels, *kernel = weights.shape
         if math.prod(kernel) == 1:  # a matrix, of which XLA needs no transposed copy
             return cls(weights.reshape(outputs, channels).T.reshape(*kernel, channels, outputs))
@@ -55,7 +56,7 @@ class Kernel:
 
     @property
     def weights(self) -> Array:
-        """The weights as ONNX has them, (O, C / group, *kernel)."""
+        """The weights in ONNX's order, (O, C / group, *kernel)."""
         rank = self.by_place.ndim
         return jnp.transpose(self.by_place, (rank - 1, rank - 2, *range(rank - 2)))
 
@@ -74,7 +75,7 @@ class Kernel:
 
 @functools.cache
 def _register_kernel() -> None:
-    """Make a kernel one of JAX's own containers of arrays, which is only known with JAX there."""
+    """Register `Kernel` as a pytree, on first use because JAX may not be installed."""
     jax.tree_util.register_dataclass(Kernel, data_fields=["by_place"], meta_fields=[])
 
 
@@ -110,7 +111,7 @@ def convolve(
     dilations: Ints,
     group: int,
 ) -> Array:
-    """The convolution itself, with the attributes of Conv."""
+    """Compute the convolution without a bias, with the attributes of Conv."""
     if len(w.shape) != x.ndim or w.shape[1] * group != x.shape[1]:
         raise UnsupportedModelError(
             f"weights of shape {list(w.shape)} in {group} groups do not fit a map of shape "
@@ -165,19 +166,19 @@ def _channels_last(
 def _is_apart(
     sizes: Sequence[Any], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> bool:
-    """Whether no two windows overlap, as in patch embeddings; False for unknown sizes."""
+    """Return whether no two windows overlap, as in patch embeddings; False for unknown sizes."""
     is_apart = all(s >= max(k, 2) for k, s in zip(kernel, strides, strict=True))
     return is_apart and max(dilations) == 1 and all(isinstance(size, int) for size in sizes)
 
 
 def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
-    """The order of axes of a feature map and of a kernel, as `lax` takes it."""
+    """Return the order of axes of a feature map and a kernel, for `lax`."""
     maps = (0, rank + 1, *range(1, rank + 1))
     return lax.ConvDimensionNumbers(maps, (rank + 1, rank, *range(rank)), maps)
 
 
 def _mix(x: Array, w: Array) -> Array:
-    """One matrix product for all positions of all images."""
+    """Compute one matrix product over all positions of all images."""
     outputs = w.shape[-1]
     y = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) @ w.reshape(-1, outputs)
     return y.reshape(*x.shape[:-1], outputs)
@@ -186,7 +187,7 @@ def _mix(x: Array, w: Array) -> Array:
 def _patches(
     x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads, dilations: Sequence[int]
 ) -> Array:
-    """The window at each position, as channels (*kernel, C): one axis after the other."""
+    """Return the window at each position as channels (*kernel, C), one axis after the other."""
     windows = [*zip(kernel, strides, pads, dilations, strict=True)]
     for axis, (size, stride, pad, dilation) in reversed([*enumerate(windows, start=1)]):
         parts = window_shifts(x, [size], [stride], [pad], [dilation], axis)
@@ -195,7 +196,7 @@ def _patches(
 
 
 def _pieces(x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads) -> Array:
-    """The same where no two windows overlap: a reshape, without concatenation."""
+    """Return `_patches` for windows that do not overlap, by a reshape without concatenation."""
     windows = [*zip(x.shape[1:-1], kernel, strides, pads, strict=True)]
     counts = [max((n + lo + hi - k) // s + 1, 0) for n, k, s, (lo, hi) in windows]
     edges = [

@@ -33,7 +33,7 @@ def conv_transpose(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """The transpose of a convolution with `w` (C, O / group, *kernel)."""
+    """Compute the transpose of a convolution with `w` (C, O / group, *kernel)."""
     x, w = jnp.asarray(x), jnp.asarray(w)
     rank = spatial_rank(x)
     strides, dilations = strides or (1,) * rank, dilations or (1,) * rank
@@ -64,14 +64,14 @@ def conv_transpose(
 
 
 def _split_pads(full: Sequence[int], sizes: Sequence[int], *, upper: bool) -> Pads:
-    """What to cut off so that the output has these sizes."""
+    """Return the elements to cut from each side, so that the output has these sizes."""
     totals = [n - size for n, size in zip(full, sizes, strict=True)]
     halves = [(total // 2, total - total // 2) for total in totals]
     return halves if upper else [(large, small) for small, large in halves]
 
 
 def _transposed_kernel(w: Array, group: int) -> Array:
-    """From (C, O / group, *kernel) to (O, C / group, *kernel), flipped in space."""
+    """Transpose (C, O / group, *kernel) to (O, C / group, *kernel), flipped in space."""
     parts = w.reshape(group, w.shape[0] // group, *w.shape[1:]).swapaxes(1, 2)
     joined = parts.reshape(-1, *parts.shape[2:])
     return jnp.flip(joined, tuple(range(2, w.ndim)))
@@ -102,6 +102,7 @@ def col2im(
         return jnp.stack([part for _, part in shifted], axis=2).reshape(x.shape)
 
     shape = jax.ShapeDtypeStruct((x.shape[0], channels, *image), x.dtype)
+    # Col2Im is the transpose of taking the patches, which is simpler to write
     (y,) = jax.linear_transpose(columns, shape)(x)
     return y
 
@@ -122,7 +123,7 @@ def deform_conv(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """A convolution whose kernel reads at positions moved by `offset`, times `mask`."""
+    """Convolve with a kernel that reads at positions moved by `offset`, times `mask`."""
     x, w, offset = jnp.asarray(x), jnp.asarray(w), jnp.asarray(offset)
     if spatial_rank(x) != 2:
         raise UnsupportedModelError(f"DeformConv works on images, not on {spatial_rank(x)} axes")
@@ -150,7 +151,7 @@ def _kernel_positions(
     dilations: Sequence[int],
     before: Sequence[int],
 ) -> Array:
-    """What an undeformed kernel reads: (kernel elements, 2, *out) coordinates."""
+    """Return the positions that an undeformed kernel reads: (kernel elements, 2, *out)."""
     corners = np.indices(out) * np.reshape(strides, (2, 1, 1)) - np.reshape(before, (2, 1, 1))
     inside = np.indices(kernel).reshape(2, -1) * np.reshape(dilations, (2, 1))
     return inside.T[:, :, None, None] + corners

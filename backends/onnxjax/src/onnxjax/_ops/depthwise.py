@@ -1,9 +1,9 @@
-"""Depthwise convolution on CPU: a sum of shifted products, and so is its transpose.
+"""Depthwise convolution on CPU, as a sum of shifted products, with a derivative of the same form.
 
-XLA's own is slow there. The sum is fast, but its transpose as JAX finds it, a sum of padded
-products, is not: input gradients take 1.5 to 3 times as long. What is fast is to dilate the
-gradient once and to convolve that with the flipped kernel. The derivative below is therefore
-written as the transpose of this, which JAX transposes back.
+XLA's own depthwise convolution is slow on CPU. The sum is fast, but JAX transposes it to a sum of
+padded products, which is slow: input gradients take 1.5 to 3 times as long. It is faster to dilate
+the gradient once and to convolve it with the flipped kernel. The derivative below is therefore
+defined as the transpose of this convolution, which JAX transposes back.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _shifted_products(x: Array, w: Array, strides: Steps, pads: Borders, dilatio
 def _pull(
     g: Array, *, w: Array, sizes: Steps, strides: Steps, pads: Borders, dilations: Steps
 ) -> Array:
-    """The gradient by the input: `g` dilated, padded, and convolved with the flipped kernel."""
+    """Return the input gradient: `g` dilated, padded, and convolved with the flipped kernel."""
     edges = [
         ((k - 1) * d - lo, size + lo - 1 - (n - 1) * s, s - 1)
         for k, d, (lo, _), size, n, s in zip(

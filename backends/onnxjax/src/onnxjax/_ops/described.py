@@ -1,7 +1,7 @@
-"""What is known of operators that have no rule here.
+"""Traits of operators that have no rule here.
 
-Some run through the function body that ONNX defines for them. The others are refused by `load`,
-but other programs may run them, and read their graphs by these rows.
+Some of them run by the function body that ONNX defines for them. `load` refuses the others, but
+other programs can run them and can read their graphs by these traits.
 """
 
 from __future__ import annotations

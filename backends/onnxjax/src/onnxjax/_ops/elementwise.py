@@ -1,4 +1,4 @@
-"""Operators that work on each element by itself, with numpy's broadcasting."""
+"""Elementwise operators, with numpy's broadcasting."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ UNARY: dict[str, tuple[str, Traits]] = {
     "Tan": ("tan", _ARITHMETIC),
     "Tanh": ("tanh", {"kind": "activation"}),
 }
-"""The functions of one argument that numpy, JAX and ONNX define alike, by their numpy names."""
+"""The unary functions that numpy, JAX and ONNX define alike, by their numpy names."""
 
 BINARY: dict[str, tuple[str, Traits]] = {
     "Add": ("add", {"kind": "sum", "linear": True, "integer": ("com.microsoft", "QLinearAdd")}),
@@ -66,11 +66,11 @@ BINARY: dict[str, tuple[str, Traits]] = {
     "Sub": ("subtract", {"kind": "sum", "linear": True}),
     "Xor": ("logical_xor", _COMPARISON),
 }
-"""The same for two arguments."""
+"""The binary functions that numpy, JAX and ONNX define alike, by their numpy names."""
 
 
 def _named(function: str) -> RuleFunction:
-    """A rule that is one function of numpy and of JAX."""
+    """Return a rule that is one function of numpy and of JAX."""
 
     def rule(xp: Any, *inputs: Array) -> Array:
         return getattr(xp, function)(*inputs)
@@ -86,13 +86,13 @@ for _operator, (_function, _traits) in BINARY.items():
 
 @op("Abs", elementwise=True, kind="arithmetic", homogeneous=True)
 def absolute(xp: Any, x: Array) -> Array:
-    """Without the sign, and with slope 0 at 0, where JAX's own has 1."""
+    """Return |x|, with slope 0 at 0, where JAX's own has 1."""
     return x * xp.sign(x)
 
 
 @op("Div", since=7, elementwise=True, kind="quotient", linear=True)
 def div(xp: Any, a: Array, b: Array) -> Array:
-    """The quotient; integers are cut towards zero."""
+    """Return the quotient, for integers truncated towards zero."""
     if a.dtype.kind not in "iu":
         return xp.divide(a, b)
     quotient = xp.floor_divide(a, b)
@@ -102,13 +102,13 @@ def div(xp: Any, a: Array, b: Array) -> Array:
 
 @op("Mod", elementwise=True, kind="arithmetic")
 def mod(xp: Any, a: Array, b: Array, *, fmod: int = 0) -> Array:
-    """The remainder, with the sign of b, or with that of a as in C's `fmod`."""
+    """Return the remainder with the sign of b, or with that of a as in C's `fmod`."""
     return xp.fmod(a, b) if fmod else xp.mod(a, b)
 
 
 @op("Pow", since=7, elementwise=True, kind="arithmetic")
 def power(xp: Any, x: Array, y: Array) -> Array:
-    """The power x ** y, in the type of x."""
+    """Return x ** y, in the type of x."""
     if isinstance(y, np.ndarray | np.generic) and y.size == 1 and y.ndim <= x.ndim:
         exponent = float(np.asarray(y).item())
         if x.dtype.kind == "f" and exponent.is_integer() and abs(exponent) <= 64:
@@ -120,19 +120,19 @@ def power(xp: Any, x: Array, y: Array) -> Array:
 
 @op("Reciprocal", elementwise=True, kind="arithmetic")
 def reciprocal(xp: Any, x: Array) -> Array:
-    """1 / x."""
+    """Return 1 / x."""
     return 1 / x
 
 
 @op("Erf", elementwise=True, kind="arithmetic")
 def erf(xp: Any, x: Array) -> Array:
-    """The error function."""
+    """Return the error function of x."""
     return special.erf(jnp.asarray(x))
 
 
 @op("IsInf", elementwise=True, kind="compare", differentiable=False)
 def is_inf(xp: Any, x: Array, *, detect_negative: int = 1, detect_positive: int = 1) -> Array:
-    """Which elements are infinite, of the signs that are asked for."""
+    """Return which elements are infinite, with the requested signs."""
     wanted = (x < 0) if detect_negative else xp.zeros(x.shape, bool)
     wanted = wanted | (x > 0) if detect_positive else wanted
     return xp.isinf(x) & wanted
@@ -146,31 +146,31 @@ def bit_shift(xp: Any, x: Array, y: Array, *, direction: str) -> Array:
 
 @op("Max", elementwise=True, kind="select")
 def max_(xp: Any, *terms: Array) -> Array:
-    """The largest, element by element; two that tie share the gradient."""
+    """Return the elementwise maximum; two equal values share the gradient."""
     return functools.reduce(xp.maximum, terms)
 
 
 @op("Min", elementwise=True, kind="select")
 def min_(xp: Any, *terms: Array) -> Array:
-    """The smallest, element by element; two that tie share the gradient."""
+    """Return the elementwise minimum; two equal values share the gradient."""
     return functools.reduce(xp.minimum, terms)
 
 
 @op("Sum", elementwise=True, kind="sum", linear=True)
 def sum_(xp: Any, *terms: Array) -> Array:
-    """The sum of any number of tensors."""
+    """Return the sum of any number of tensors."""
     return functools.reduce(xp.add, terms)
 
 
 @op("Mean", elementwise=True, kind="sum", linear=True)
 def mean(xp: Any, *terms: Array) -> Array:
-    """The mean of any number of tensors."""
+    """Return the mean of any number of tensors."""
     return functools.reduce(xp.add, terms) / len(terms)
 
 
 @op("Identity", elementwise=True, kind="view", homogeneous=True)
 def identity(xp: Any, x: Array) -> Array:
-    """The input itself."""
+    """Return the input."""
     return x
 
 
@@ -184,7 +184,7 @@ def dropout(
     seed: int = 0,
     n_outputs: int,
 ) -> tuple[Array, ...]:
-    """The input itself, and a mask that keeps everything."""
+    """Return the input, and a mask that keeps every element."""
     if training_mode is not None and bool(training_mode):
         raise UnsupportedModelError(
             "Dropout in training mode is random; export the model for inference"
@@ -211,7 +211,7 @@ def cast_like(
 
 
 def convert(xp: Any, x: Array, dtype: np.dtype[Any], *, saturate: bool = True) -> Array:
-    """Convert x; what is too big for an 8-bit float becomes its largest number on request."""
+    """Convert x; with `saturate`, a value too large for an 8-bit float becomes the largest one."""
     if saturate and dtype.name.startswith("float8") and x.dtype.kind not in "iub":
         largest = float(ml_dtypes.finfo(dtype).max)
         x = xp.where(xp.isnan(x), x, xp.clip(cast(xp, x, np.float32), -largest, largest))

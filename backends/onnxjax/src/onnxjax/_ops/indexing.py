@@ -21,24 +21,24 @@ UPDATES = {
     "max": ("max", np.maximum),
     "min": ("min", np.minimum),
 }
-"""What ONNX calls an update, what JAX calls it, and numpy's function for it."""
+"""For each ONNX reduction of a scatter, JAX's method and numpy's function."""
 
 
 @op("Gather", kind="slice", homogeneous=True, bounded=True)
 def gather(xp: Any, x: Array, indices: Array, *, axis: int = 0) -> Array:
-    """The slices of x along an axis that the indices name."""
+    """Return slices of x along an axis, by their indices."""
     return xp.take(x, indices, axis=axis)
 
 
 @op("GatherElements", kind="slice", homogeneous=True)
 def gather_elements(xp: Any, x: Array, indices: Array, *, axis: int = 0) -> Array:
-    """One element for each index, which repositions its own position along an axis."""
+    """Return one element for each index; the index replaces its own position on the axis."""
     return xp.asarray(x)[_positions(indices, axis)]
 
 
 @op("GatherND", kind="slice", homogeneous=True)
 def gather_nd(xp: Any, x: Array, indices: Array, *, batch_dims: int = 0) -> Array:
-    """The slices that the last axis of `indices` addresses, batch by batch."""
+    """Return the slices that the last axis of `indices` addresses, batch by batch."""
     rank = len(indices.shape) - 1
     batch = tuple(
         np.arange(indices.shape[i]).reshape(-1, *(1,) * (rank - 1 - i)) for i in range(batch_dims)
@@ -47,7 +47,7 @@ def gather_nd(xp: Any, x: Array, indices: Array, *, batch_dims: int = 0) -> Arra
 
 
 def _positions(indices: Array, axis: int) -> tuple[Array, ...]:
-    """The full address of every index that counts along one axis only."""
+    """Return full addresses for indices along one axis."""
     rank = len(indices.shape)
     positions = [
         np.arange(size).reshape(-1, *(1,) * (rank - 1 - i)) for i, size in enumerate(indices.shape)
@@ -60,7 +60,7 @@ def _positions(indices: Array, axis: int) -> tuple[Array, ...]:
 def scatter_elements(
     xp: Any, x: Array, indices: Array, updates: Array, *, axis: int = 0, reduction: str = "none"
 ) -> Array:
-    """The data with one update at each index, which repositions its own position along an axis."""
+    """Update x at each index; the index replaces its own position on the axis."""
     return _update(xp, x, _positions(indices, axis), updates, reduction)
 
 
@@ -68,7 +68,7 @@ def scatter_elements(
 def scatter_nd(
     xp: Any, x: Array, indices: Array, updates: Array, *, reduction: str = "none"
 ) -> Array:
-    """The data with an update at each slice that the last axis of `indices` addresses."""
+    """Update x at each slice that the last axis of `indices` addresses."""
     at = tuple(indices[..., i] for i in range(indices.shape[-1]))
     return _update(xp, x, at, updates, reduction)
 
@@ -89,7 +89,7 @@ def _update(xp: Any, x: Array, at: tuple[Array, ...], updates: Array, reduction:
 
 
 def _all_different(at: tuple[Array, ...]) -> bool:
-    """Whether it is known while the graph is traced that no position is addressed twice."""
+    """Return whether the positions are static and no position is addressed twice."""
     if not all(map(is_static, at)):
         return False
     positions = np.stack([np.ravel(index) for index in np.broadcast_arrays(*at)])
@@ -100,7 +100,7 @@ def _all_different(at: tuple[Array, ...]) -> bool:
 def top_k_11(
     xp: Any, x: Array, k: Array, *, axis: int = -1, largest: int = 1, sorted: int = 1
 ) -> tuple[Array, Array]:
-    """The k largest or smallest along an axis, and where they lie; ties keep their order."""
+    """Return the k largest or smallest along an axis, and their indices; ties keep their order."""
     count = min(to_int(k), x.shape[axis])
     require_size([count], "TopK")
     if xp is jnp and largest:
@@ -113,17 +113,18 @@ def top_k_11(
 def _order(xp: Any, x: Array, axis: int, *, descending: bool) -> Array:
     if not descending:
         return xp.argsort(x, axis=axis, stable=True)
+    # reversed twice, so that equal values keep their order
     backwards = xp.argsort(xp.flip(x, axis), axis=axis, stable=True)
     return x.shape[axis] - 1 - xp.flip(backwards, axis)
 
 
 @op("TopK", since=10, static=[1])
 def top_k_10(xp: Any, x: Array, k: Array, *, axis: int = -1) -> tuple[Array, Array]:
-    """The k largest along an axis, and where they lie."""
+    """Return the k largest along an axis, and their indices."""
     return top_k_11(xp, x, k, axis=axis)
 
 
 @op("TopK")
 def top_k_1(xp: Any, x: Array, *, k: int, axis: int = -1) -> tuple[Array, Array]:
-    """The k largest along an axis, and where they lie."""
+    """Return the k largest along an axis, and their indices."""
     return top_k_11(xp, x, np.asarray(k), axis=axis)

@@ -1,4 +1,4 @@
-"""The forms that operators had below opset 7, where broadcasting was asked for by attributes."""
+"""The forms of operators below opset 7, in which attributes request broadcasting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BROADCASTING = ("Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "P
 
 
 def _aligned(rule: RuleFunction) -> RuleFunction:
-    """The rule with its second input aligned to the first from `axis` on."""
+    """Return the rule with its second input aligned to the first from `axis` on."""
 
     def old(xp: Any, a: Array, b: Array, *, axis: int | None = None, broadcast: int = 0) -> Array:
         if broadcast and axis is not None and b.ndim:
@@ -38,7 +38,7 @@ for _name in BROADCASTING:
 
 @op("PRelu")
 def prelu_1(xp: Any, x: Array, slope: Array) -> Array:
-    """One slope, or one for each channel."""
+    """Apply one slope, or one slope for each channel."""
     if slope.size > 1:
         slope = xp.reshape(slope, (-1, *(1,) * (x.ndim - 2)))
     return activation.prelu(xp, x, slope)
@@ -57,7 +57,7 @@ def gemm_1(
     transA: int = 0,
     transB: int = 0,
 ) -> Array:
-    """C is broadcast on request, which does no harm without one."""
+    """Compute `gemm`, which always broadcasts C; the attribute `broadcast` has no effect."""
     return linear.gemm(xp, a, b, c, alpha=alpha, beta=beta, transA=transA, transB=transB)
 
 
@@ -65,20 +65,20 @@ def gemm_1(
 def selu_1(
     xp: Any, x: Array, *, alpha: float = 1.673200011253357, gamma: float = 1.0506999492645264
 ) -> Array:
-    """The constants in four digits."""
+    """Compute `selu` with constants of four digits as defaults."""
     return activation.selu(xp, x, alpha=alpha, gamma=gamma)
 
 
 @op("Cast")
 def cast_1(xp: Any, x: Array, *, to: str | int) -> Array:
-    """The type by its name."""
+    """Convert to a type that is given by its name."""
     number = onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to
     return elementwise.cast_(xp, x, to=number)
 
 
 @op("Reshape")
 def reshape_1(xp: Any, x: Array, *, shape: Sequence[int]) -> Array:
-    """The shape as an attribute."""
+    """Reshape, with the shape as an attribute."""
     return reshape(xp, x, shape)
 
 
@@ -86,7 +86,7 @@ def reshape_1(xp: Any, x: Array, *, shape: Sequence[int]) -> Array:
 def pad_1(
     xp: Any, x: Array, *, paddings: Sequence[int], mode: str = "constant", value: float = 0.0
 ) -> Array:
-    """The borders by another name."""
+    """Pad, with the borders in the attribute `paddings`."""
     return slicing.pad_2(xp, x, pads=paddings, mode=mode, value=value)
 
 
@@ -102,5 +102,5 @@ def tile_1(xp: Any, x: Array, tiles: Array, axis: Array) -> Array:
 def dropout_1(
     xp: Any, x: Array, *, is_test: int = 0, ratio: float = 0.5, n_outputs: int
 ) -> tuple[Array, ...]:
-    """The input itself: a graph that is explained is past its training."""
+    """Return the input, because an explained graph is not in training."""
     return elementwise.dropout(xp, x, n_outputs=n_outputs)

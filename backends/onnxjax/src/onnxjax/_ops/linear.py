@@ -11,7 +11,7 @@ Array = Any
 
 @op("MatMul", kind="matmul", linear=True, integer=("", "QLinearMatMul"))
 def matmul(xp: Any, a: Array, b: Array) -> Array:
-    """The product a @ b, with leading axes broadcast."""
+    """Return a @ b, with leading axes broadcast."""
     return xp.matmul(a, b)
 
 
@@ -27,8 +27,8 @@ def gemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Array:
-    """The sum alpha * A @ B + beta * C, either matrix transposed on request."""
-    # Said by its axes: XLA would write a transposed matrix out, for each pass and its gradient.
+    """Return alpha * A @ B + beta * C, with either matrix transposed on request."""
+    # an einsum instead of a transposition, which XLA would write to memory in every pass
     y = xp.einsum(f"{'ki' if transA else 'ik'},{'jk' if transB else 'kj'}->ij", a, b)
     y = y if alpha == 1.0 else xp.asarray(alpha, dtype=y.dtype) * y
     if c is None:
@@ -38,11 +38,11 @@ def gemm(
 
 @op("Einsum", kind="einsum", linear=True)
 def einsum(xp: Any, *operands: Array, equation: str) -> Array:
-    """Sums of products, by Einstein's convention."""
+    """Return sums of products, by Einstein's convention."""
     return xp.einsum(equation.replace(" ", ""), *operands)
 
 
 @op("Det")
 def det(xp: Any, x: Array) -> Array:
-    """The determinant of each square matrix."""
+    """Return the determinant of each square matrix."""
     return xp.linalg.det(x)

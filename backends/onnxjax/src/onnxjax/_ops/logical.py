@@ -1,4 +1,4 @@
-"""Selection by conditions, and what is found where a condition holds."""
+"""Selection by conditions, and searches for elements that fulfil one."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Array = Any
 
 @op("Where", kind="select", bounded=True)
 def where(xp: Any, condition: Array, x: Array, y: Array) -> Array:
-    """Elements of x where the condition holds, of y elsewhere."""
+    """Return elements of x where the condition holds, and of y elsewhere."""
     return xp.where(condition, x, y)
 
 
 @op("NonZero", static=[0], differentiable=False)
 def non_zero(xp: Any, x: Array) -> Array:
-    """The indices of what is not zero, one column for each."""
+    """Return the indices of nonzero elements, one column for each."""
     return np.stack(np.nonzero(np.atleast_1d(x))).astype(np.int64)
 
 
 @op("Compress", static=[1], kind="slice", homogeneous=True)
 def compress(xp: Any, x: Array, condition: Array, *, axis: int | None = None) -> Array:
-    """The slices along an axis, or the elements, whose condition holds."""
+    """Return the slices along an axis, or the elements, for which the condition holds."""
     if axis is None:
         x, axis = xp.reshape(x, (-1,)), 0
     return xp.take(x, np.flatnonzero(condition), axis=axis)
@@ -36,7 +36,7 @@ def compress(xp: Any, x: Array, condition: Array, *, axis: int | None = None) ->
 def unique(
     xp: Any, x: Array, *, axis: int | None = None, sorted: int = 1, n_outputs: int
 ) -> tuple[Array, ...]:
-    """What differs in x: the values, where they come first, where they go, and how often."""
+    """Return the unique values, their first indices, the inverse indices, and the counts."""
     flat = np.reshape(x, (-1,)) if axis is None else x
     along = 0 if axis is None else axis
     _, first, inverse, counts = np.unique(
@@ -51,7 +51,7 @@ def unique(
 
 @op("Trilu", static=[1], kind="select", homogeneous=True)
 def trilu(xp: Any, x: Array, k: Array | None = None, *, upper: int = 1) -> Array:
-    """Zero below, or above, the k-th diagonal of each matrix."""
+    """Set each matrix to zero below, or above, its k-th diagonal."""
     offset = 0 if k is None else to_int(k)
     rows, columns = np.arange(x.shape[-2])[:, None], np.arange(x.shape[-1])[None, :]
     kept = columns - rows >= offset if upper else columns - rows <= offset

@@ -1,4 +1,4 @@
-"""Float operators of the com.microsoft domain, which ONNX Runtime writes when it optimises."""
+"""Float operators of the com.microsoft domain, which ONNX Runtime's optimiser writes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _ACTIVATIONS: dict[str, tuple[int, tuple[str, ...]]] = {
     "HardSigmoid": (6, ("alpha", "beta")),
     "Clip": (6, ("min", "max")),
 }
-"""The opset whose rule an activation takes, and what its parameters are called."""
+"""For each fused activation, the opset of its rule and the names of its parameters."""
 
 
 def _activate(xp: Any, x: Array, name: str, params: Sequence[float]) -> Array:
-    """Apply an activation that was fused into another operator."""
+    """Apply an activation that is fused into another operator."""
     if not name:
         return x
     opset, names = _ACTIVATIONS.get(name, (0, ()))
@@ -60,7 +60,7 @@ def fused_conv(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """A convolution, plus `z`, then an activation."""
+    """Convolve, add `z`, and apply an activation."""
     y = conv(
         xp,
         x,
@@ -91,7 +91,7 @@ def fused_gemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Array:
-    """Alpha times A @ B, plus beta times C, then an activation."""
+    """Compute alpha * A @ B + beta * C, and apply an activation."""
     y = alpha * jnp.matmul(jnp.transpose(a) if transA else a, jnp.transpose(b) if transB else b)
     params = [p for p in (activation_alpha, activation_beta, activation_gamma) if p is not None]
     return _activate(jnp, y if c is None else y + beta * jnp.asarray(c), activation, params)
@@ -109,7 +109,7 @@ def fused_matmul(
     transBatchA: int = 0,
     transBatchB: int = 0,
 ) -> Array:
-    """Alpha times A @ B, with either matrix transposed on request."""
+    """Return alpha * A @ B, with either matrix transposed on request."""
     a, b = _oriented(a, transA, transBatchA), _oriented(b, transB, transBatchB)
     return alpha * jnp.matmul(a, b)
 
@@ -122,25 +122,25 @@ def _oriented(a: Array, transposed: int, rows_first: int) -> Array:
 
 @_microsoft("Gelu", kind="activation")
 def gelu(xp: Any, x: Array) -> Array:
-    """The input times the normal distribution of x."""
+    """Return x times the normal distribution function of x."""
     return jax.nn.gelu(jnp.asarray(x), approximate=False)
 
 
 @_microsoft("BiasGelu", kind="activation")
 def bias_gelu(xp: Any, x: Array, bias: Array) -> Array:
-    """Gelu of x + bias."""
+    """Return the GELU of x + bias."""
     return gelu(xp, x + bias)
 
 
 @_microsoft("FastGelu", kind="activation")
 def fast_gelu(xp: Any, x: Array, bias: Array | None = None) -> Array:
-    """Gelu of x + bias, through tanh."""
+    """Return the GELU of x + bias, approximated by tanh."""
     return jax.nn.gelu(jnp.asarray(x if bias is None else x + bias), approximate=True)
 
 
 @_microsoft("QuickGelu", kind="activation")
 def quick_gelu(xp: Any, x: Array, *, alpha: float = 1.702) -> Array:
-    """The input times sigmoid(alpha * x)."""
+    """Return x * sigmoid(alpha * x)."""
     return x * jax.nn.sigmoid(alpha * jnp.asarray(x))
 
 
@@ -155,7 +155,7 @@ def skip_layer_normalization(
     *,
     epsilon: float = 1e-12,
 ) -> tuple[Array, ...]:
-    """LayerNormalization of a residual sum, which is the last output."""
+    """Return LayerNormalization of a residual sum; the last output is the sum."""
     total = x + skip if bias is None else x + skip + bias
     normalised = layer_normalization(xp, total, gamma, beta, epsilon=epsilon, n_outputs=3)
     return (*normalised, total)
@@ -171,7 +171,7 @@ def skip_rms_normalization(
     *,
     epsilon: float = 1e-12,
 ) -> tuple[Array, ...]:
-    """RMSNormalization of a residual sum, which is the last output."""
+    """Return RMSNormalization of a residual sum; the last output is the sum."""
     total = x + skip if bias is None else x + skip + bias
     y, inverse = rms_normalization(xp, total, gamma, epsilon=epsilon, n_outputs=2)
     return y, jnp.zeros_like(inverse), inverse, total
@@ -181,7 +181,7 @@ def skip_rms_normalization(
 def pad(
     xp: Any, x: Array, pads: Array, value: Array | None = None, *, mode: str = "constant"
 ) -> Array:
-    """ONNX's own Pad under another name."""
+    """Pad as ONNX's own operator does."""
     rule = find_rule("", "Pad", 13)
     assert rule is not None, "registered with the shapes"
     return rule.fn(xp, x, pads, value, mode=mode)

@@ -1,7 +1,7 @@
 """Quantised operators of the com.microsoft domain, which ONNX Runtime's quantiser writes.
 
-Operators whose inputs and output have each their own scale work on real values here, in the order
-of ONNX Runtime's kernels, so that the integers that come out are the same.
+If the inputs and the output of an operator each have their own scale, the operator is computed on
+real values, in the order of ONNX Runtime's kernels, so that the resulting integers are the same.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _microsoft = functools.partial(op, domain=DOMAIN)
 def quantize_linear_microsoft(
     xp: Any, x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1
 ) -> Array:
-    """ONNX's own operator, for more integer types."""
+    """Quantise as ONNX's own operator does; more integer types are allowed."""
     return quantize_linear(xp, x, scale, zero, axis=axis)
 
 
@@ -50,7 +50,7 @@ def quantize_linear_microsoft(
 def dequantize_linear_microsoft(
     xp: Any, x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1
 ) -> Array:
-    """ONNX's own operator, for more integer types."""
+    """Dequantise as ONNX's own operator does; more integer types are allowed."""
     return dequantize_linear(xp, x, scale, zero, axis=axis)
 
 
@@ -66,7 +66,7 @@ def qlinear_add(
     y_scale: Array,
     y_zero: Array | None = None,
 ) -> Array:
-    """The sum of two quantised tensors; the zero points come together before the rounding."""
+    """Return the sum of quantised tensors; the zero points are combined before the rounding."""
     a_ratio, b_ratio = exact_quotient(a_scale, y_scale), exact_quotient(b_scale, y_scale)
     zeros = fused_multiply_add(_or_zero(a_zero), a_ratio, _or_zero(b_zero) * b_ratio)
     fixed = _or_zero(y_zero) - zeros
@@ -91,7 +91,7 @@ def qlinear_mul(
     y_scale: Array,
     y_zero: Array | None = None,
 ) -> Array:
-    """The product of two quantised tensors."""
+    """Return the product of two quantised tensors."""
     product = centred(a, a_zero) * centred(b, b_zero)
     return _finish(xp, product * (exact_quotient(a_scale * b_scale, y_scale)), y_zero, a)
 
@@ -111,7 +111,7 @@ def _through_reals(
     y_scale: Array,
     y_zero: Array | None,
 ) -> Array:
-    """Dequantise, apply, quantise."""
+    """Dequantise, apply a function, and quantise."""
     dtype = x.dtype if y_zero is None else y_zero.dtype
     y = function(dequantize(x, x_scale, x_zero))
     return as_integers(xp, quantize(y, y_scale, y_zero, dtype), dtype)
@@ -126,7 +126,7 @@ def qlinear_sigmoid(
     y_scale: Array,
     y_zero: Array | None = None,
 ) -> Array:
-    """1 / (1 + exp(-x)) of a quantised tensor."""
+    """Return 1 / (1 + exp(-x)) of a quantised tensor."""
     return _through_reals(xp, jax.nn.sigmoid, x, x_scale, x_zero, y_scale, y_zero)
 
 
@@ -141,7 +141,7 @@ def qlinear_leaky_relu(
     *,
     alpha: float = 0.01,
 ) -> Array:
-    """x, or alpha * x where it is negative, of a quantised tensor."""
+    """Return x, or alpha * x where x is negative, of a quantised tensor."""
     return _through_reals(
         xp, lambda r: jnp.where(r >= 0, r, alpha * r), x, x_scale, x_zero, y_scale, y_zero
     )
@@ -159,7 +159,7 @@ def qlinear_softmax(
     axis: int = -1,
     opset: int,
 ) -> Array:
-    """Softmax of a quantised tensor, along all axes from `axis` on in an `opset` before 13."""
+    """Return the softmax of a quantised tensor; before opset 13 over all axes from `axis` on."""
     if opset < 13:
         shape = (math.prod(x.shape[: axis % x.ndim]), -1)
         flat = jnp.reshape(x, shape)
@@ -186,7 +186,7 @@ def qlinear_average_pool(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """The mean of each window of a quantised tensor."""
+    """Return the mean of each window of a quantised tensor."""
     real = _to_front(dequantize(x, x_scale, x_zero), channels_last)
     windows = pooling_windows(
         real.shape[2:],
@@ -205,7 +205,7 @@ def qlinear_average_pool(
 
 
 def _elements(x: Array, windows: Sequence[Window], axis: int = 2) -> Iterator[Array]:
-    """The elements of all windows, in the order of rows in which the runtime adds them."""
+    """Yield the elements of all windows in row-major order, in which the runtime adds them."""
     if not windows:
         yield x
         return
@@ -232,7 +232,7 @@ def qlinear_global_average_pool(
     *,
     channels_last: int = 0,
 ) -> Array:
-    """The mean over all spatial positions of a quantised tensor."""
+    """Return the mean over all spatial positions of a quantised tensor."""
     axes = tuple(range(1, x.ndim - 1)) if channels_last else tuple(range(2, x.ndim))
     total = jnp.sum(centred(x, x_zero), axis=axes, keepdims=True)
     count = np.float32(math.prod(x.shape[a] for a in axes))
@@ -241,7 +241,7 @@ def qlinear_global_average_pool(
 
 @_microsoft("QLinearConcat", kind="concat")
 def qlinear_concat(xp: Any, y_scale: Array, y_zero: Array, *inputs: Array, axis: int) -> Array:
-    """Join quantised tensors, each of which comes with its scale and zero point."""
+    """Join quantised tensors, each with its scale and zero point."""
     triples = zip(inputs[::3], inputs[1::3], inputs[2::3], strict=True)
     real = jnp.concatenate([dequantize(*triple) for triple in triples], axis=axis)
     return as_integers(xp, quantize(real, y_scale, y_zero, y_zero.dtype), y_zero.dtype)
@@ -260,7 +260,7 @@ def qlinear_where(
     y_scale: Array,
     y_zero: Array,
 ) -> Array:
-    """Choose between two quantised tensors."""
+    """Select elements from two quantised tensors."""
     real = jnp.where(condition, dequantize(a, a_scale, a_zero), dequantize(b, b_scale, b_zero))
     return as_integers(xp, quantize(real, y_scale, y_zero, y_zero.dtype), y_zero.dtype)
 
@@ -282,7 +282,7 @@ def qgemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Array:
-    """A product of quantised matrices plus integers `c`; real values where `y_scale` is missing."""
+    """Return a product of quantised matrices plus integers `c`; real values without `y_scale`."""
     left, right = carried(a), carried(b)
     total = integer_product(
         left.T if transA else left, right.T if transB else right, a_zero, b_zero
@@ -305,7 +305,7 @@ def matmul_integer_to_float(
     b_zero: Array | None = None,
     bias: Array | None = None,
 ) -> Array:
-    """The real values of a product of quantised matrices."""
+    """Return the real values of a product of quantised matrices."""
     y = integer_product(a, b, a_zero, b_zero) * (a_scale * b_scale)
     return y if bias is None else y + bias
 
@@ -319,7 +319,7 @@ def dynamic_quantize_matmul(
     b_zero: Array | None = None,
     bias: Array | None = None,
 ) -> Array:
-    """The product of a float matrix, quantised by its range, with a quantised one."""
+    """Return the product of a float matrix, quantised by its range, and a quantised matrix."""
     quantised, a_scale, a_zero = dynamic_quantize_linear(jnp, a)
     return matmul_integer_to_float(xp, quantised, b, a_scale, b_scale, a_zero, b_zero, bias)
 
@@ -337,7 +337,7 @@ def qlinear_conv_microsoft(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """ONNX's own operator, with channels last on request."""
+    """Convolve as ONNX's own operator does, with channels last on request."""
     y = qlinear_conv(
         xp,
         _to_front(x, channels_last),
@@ -363,7 +363,7 @@ def nhwc_max_pool(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """The maximum of each window, with channels last."""
+    """Return the maximum of each window, with channels last."""
     y = max_pool(
         xp,
         _to_front(x, 1),

@@ -1,4 +1,4 @@
-"""Normalisations, always in inference mode; sums of half-precision values are taken in float32."""
+"""Normalisations in inference mode; half-precision values are summed in float32."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def batch_normalization_1(
     spatial: int = 1,
     n_outputs: int = 1,
 ) -> Array:
-    """The form in which `is_test` tells training from inference, but exporters left it 0."""
+    """Normalise; `is_test` is ignored, because exporters left it 0 in inference."""
     _refuse_training(n_outputs > 1)
     return _standardise(xp, x, scale, bias, mean, var, epsilon, spatial)
 
@@ -49,7 +49,7 @@ def batch_normalization_7(
     spatial: int = 1,
     n_outputs: int = 1,
 ) -> Array:
-    """The form in which more outputs than one mean training."""
+    """Normalise; more than one output means training, which is refused."""
     _refuse_training(n_outputs > 1)
     return _standardise(xp, x, scale, bias, mean, var, epsilon, spatial)
 
@@ -67,7 +67,7 @@ def batch_normalization_14(
     momentum: float = 0.9,
     training_mode: int = 0,
 ) -> Array:
-    """(x - mean) * scale / sqrt(var + epsilon) + bias, with the stored statistics."""
+    """Return (x - mean) * scale / sqrt(var + epsilon) + bias, with the stored statistics."""
     _refuse_training(bool(training_mode))
     return _standardise(xp, x, scale, bias, mean, var, epsilon)
 
@@ -90,7 +90,7 @@ def _standardise(
     epsilon: float,
     spatial: int = 1,
 ) -> Array:
-    """Statistics are of each channel, or with `spatial` 0 of each element."""
+    """Normalise with statistics of each channel, or of each element if `spatial` is 0."""
     factor = scale / xp.sqrt(var + xp.asarray(epsilon, dtype=var.dtype))
     shape = (1, -1, *(1,) * spatial_rank(x)) if spatial else (1, *x.shape[1:])
     offset = (bias - mean * factor).reshape(shape)
@@ -108,7 +108,7 @@ def instance_normalization(
     consumed_inputs: Sequence[int] = (),
     epsilon: float = 1e-5,
 ) -> Array:
-    """Each channel of each image to mean 0 and variance 1, then scaled."""
+    """Normalise each channel of each image to mean 0 and variance 1, and scale it."""
     shape = (-1, *(1,) * spatial_rank(x))
     wide = _wide(x)
     y, _, _ = _normalise(wide, tuple(range(2, x.ndim)), epsilon)
@@ -117,13 +117,13 @@ def instance_normalization(
 
 
 def _wide(x: Array) -> Array:
-    """At least float32, which is what `stash_type` 1 asks for."""
+    """Convert to float32, as `stash_type` 1 requires; float64 stays."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _normalise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
-    """Mean 0 and variance 1 over `axes`; also the mean and the inverse deviation."""
+    """Normalise over `axes`; return also the mean and the inverse standard deviation."""
     mean = jnp.mean(x, axis=axes, keepdims=True)
     centred = x - mean
     variance = jnp.mean(centred * centred, axis=axes, keepdims=True)
@@ -143,9 +143,9 @@ def layer_normalization(
     stash_type: int = 1,
     n_outputs: int = 1,
 ) -> Array | tuple[Array, ...]:
-    """The axes from `axis` on to mean 0 and variance 1, then scaled; also mean and 1 / deviation.
+    """Normalise over the axes from `axis` on and scale; return also mean and 1 / deviation.
 
-    ONNX Runtime writes it in opsets before 17, too.
+    ONNX Runtime writes this operator in opsets before 17, too.
     """
     wide = _stash(x, stash_type)
     y, mean, inverse = _normalise(wide, _from(x, axis), epsilon)
@@ -159,7 +159,7 @@ def _from(x: Array, axis: int) -> tuple[int, ...]:
 
 
 def _stash(x: Array, stash_type: int) -> Array:
-    """The type in which statistics are taken: 1 is float32, another one is the input's own."""
+    """Convert to the type of the statistics: float32 for 1, else the input's own type."""
     return _wide(x) if stash_type == 1 else jnp.asarray(x)
 
 
@@ -175,7 +175,7 @@ def rms_normalization(
     stash_type: int = 1,
     n_outputs: int = 1,
 ) -> Array | tuple[Array, ...]:
-    """The axes from `axis` on to a mean square of 1, then scaled."""
+    """Normalise the axes from `axis` on to a mean square of 1, and scale."""
     wide = _stash(x, stash_type)
     square = jnp.mean(wide * wide, axis=_from(x, axis), keepdims=True)
     inverse = 1 / jnp.sqrt(square + epsilon)
@@ -186,7 +186,7 @@ def rms_normalization(
 def group_normalization_18(
     xp: Any, x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5, num_groups: int
 ) -> Array:
-    """The form with one scale for each group."""
+    """Compute `group_normalization_21` with one scale for each group."""
     each = x.shape[1] // num_groups
     scale, bias = jnp.repeat(jnp.asarray(scale), each), jnp.repeat(jnp.asarray(bias), each)
     return group_normalization_21(xp, x, scale, bias, epsilon=epsilon, num_groups=num_groups)
@@ -203,7 +203,7 @@ def group_normalization_21(
     num_groups: int,
     stash_type: int = 1,
 ) -> Array:
-    """Groups of channels to mean 0 and variance 1, then each channel scaled."""
+    """Normalise groups of channels to mean 0 and variance 1; scale each channel."""
     grouped = _stash(x, stash_type).reshape(x.shape[0], num_groups, -1)
     y, _, _ = _normalise(grouped, (2,), epsilon)
     shape = (-1, *(1,) * spatial_rank(x))
@@ -212,7 +212,7 @@ def group_normalization_21(
 
 @op("MeanVarianceNormalization", since=9, kind="norm")
 def mean_variance_normalization(xp: Any, x: Array, *, axes: Sequence[int] = (0, 2, 3)) -> Array:
-    """The axes to mean 0 and variance 1."""
+    """Normalise over `axes` to mean 0 and variance 1."""
     centred = x - xp.mean(x, axis=tuple(axes), keepdims=True)
     variance = xp.mean(centred * centred, axis=tuple(axes), keepdims=True)
     return centred / (xp.sqrt(variance) + xp.asarray(1e-9, dtype=x.dtype))

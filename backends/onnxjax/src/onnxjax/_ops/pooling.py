@@ -1,7 +1,7 @@
-"""Poolings, one axis after another: windows are boxes, so their maxima and sums separate.
+"""Poolings, computed one axis after the other, because maxima and sums over boxes are separable.
 
-Where several elements share a maximum, its whole gradient goes to the first of them, in the order
-of rows, as in PyTorch.
+If several elements share a maximum, its whole gradient goes to the first of them in row-major
+order, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def max_pool(
     strides: Ints = None,
     n_outputs: int = 1,
 ) -> Array | tuple[Array, Array]:
-    """The maximum of each window, and on request its index in the flattened input."""
+    """Return the maximum of each window, and on request its index in the flattened input."""
     x = jnp.asarray(x)
     windows = pooling_windows(
         x.shape[2:],
@@ -51,7 +51,7 @@ def max_pool(
 
 
 def max_of(x: Array, windows: Sequence[Window]) -> Array:
-    """The maxima over windows on the axes after batch and channels."""
+    """Return the maxima over windows on the axes after batch and channels."""
 
     def maxima(x: Array, first: int) -> Array:
         for axis, window in reversed(list(enumerate(windows, first))):
@@ -75,7 +75,7 @@ def _axis_max(x: Array, axis: int, window: Window) -> Array:
 
 
 def _first_max(parts: Any) -> tuple[Array, Array]:
-    """The elementwise maximum of the parts, and the number of the first part that has it."""
+    """Return the elementwise maximum of the parts, and the index of the first part with it."""
     (_, best), *others = enumerate(parts)
     number = jnp.zeros(best.shape, jnp.int32)
     for i, part in others:
@@ -85,7 +85,7 @@ def _first_max(parts: Any) -> tuple[Array, Array]:
 
 
 def _select(number: Array, parts: Any) -> Array:
-    """Each element from the part of that number."""
+    """Return each element from the part with that index."""
     return functools.reduce(
         jnp.add, (jnp.where(number == i, part, 0) for i, part in enumerate(parts))
     )
@@ -96,7 +96,7 @@ def _lowest(dtype: Any) -> Any:
 
 
 def _indices(x: Array, windows: Sequence[Window], column_major: int) -> Array:
-    """The index of each maximum in the whole flattened input."""
+    """Return the index of each maximum in the flattened input."""
     spatial = x.shape[2:]
     flat = np.arange(math.prod(spatial)).reshape(spatial, order="F" if column_major else "C")
     planes = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *(1,) * len(spatial))
@@ -120,7 +120,7 @@ def average_pool(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """The mean of each window, with or without the padding in it."""
+    """Return the mean of each window, with or without its padding."""
     x = jnp.asarray(x)
     windows = pooling_windows(
         x.shape[2:],
@@ -138,7 +138,7 @@ def average_pool(
 
 
 def sum_of(x: Array, windows: Sequence[Window]) -> Array:
-    """The sums over windows on the axes after batch and channels."""
+    """Return the sums over windows on the axes after batch and channels."""
 
     def sums(x: Array, first: int) -> Array:
         for axis, window in reversed(list(enumerate(windows, first))):
@@ -149,12 +149,12 @@ def sum_of(x: Array, windows: Sequence[Window]) -> Array:
 
 
 def _wide(dtype: Any) -> Any:
-    """The type in which sums are taken: at least float32."""
+    """Return the type of sums: at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def window_counts(windows: Sequence[Window], *, include_pad: bool) -> Array:
-    """The number of elements that each window counts."""
+    """Return the number of elements by which the sum of each window is divided."""
     each = [_axis_counts(window, include_pad) for window in windows]
     return functools.reduce(np.multiply.outer, each)
 
@@ -179,7 +179,7 @@ def lp_pool(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """The p-norm of each window."""
+    """Return the p-norm of each window."""
     x = jnp.asarray(x)
     windows = pooling_windows(
         x.shape[2:],
@@ -199,7 +199,7 @@ def _power(x: Array, p: float) -> Array:
 
 
 def _root(total: Array, p: float) -> Array:
-    """The p-th root, with slope 0 at 0 as the norms of PyTorch have."""
+    """Return the p-th root, with slope 0 at 0 as in PyTorch's norms."""
     positive = total > 0
     safe = jnp.where(positive, total, 1)
     return jnp.where(positive, jnp.sqrt(safe) if p == 2 else safe ** (1 / p), total)
@@ -213,13 +213,13 @@ def _root(total: Array, p: float) -> Array:
     integer=("com.microsoft", "QLinearGlobalAveragePool"),
 )
 def global_average_pool(xp: Any, x: Array) -> Array:
-    """The mean over all spatial positions, which stay as axes of size 1."""
+    """Return the mean over all spatial positions, with axes of size 1."""
     return xp.mean(x, axis=_spatial_axes(x), keepdims=True)
 
 
 @op("GlobalMaxPool", kind="global_max_pool", homogeneous=True, planar=True)
 def global_max_pool(xp: Any, x: Array) -> Array:
-    """The maximum over all spatial positions, which stay as axes of size 1."""
+    """Return the maximum over all spatial positions, with axes of size 1."""
     flat = jnp.reshape(x, (*x.shape[:2], -1))
     first = jnp.argmax(flat, axis=2, keepdims=True)
     y = jnp.take_along_axis(flat, first, axis=2)
@@ -228,7 +228,7 @@ def global_max_pool(xp: Any, x: Array) -> Array:
 
 @op("GlobalLpPool", since=2, kind="pool", homogeneous=True, planar=True)
 def global_lp_pool(xp: Any, x: Array, *, p: int = 2) -> Array:
-    """The p-norm over all spatial positions, which stay as axes of size 1."""
+    """Return the p-norm over all spatial positions, with axes of size 1."""
     x = jnp.asarray(x)
     total = jnp.sum(_power(x, p), axis=_spatial_axes(x), keepdims=True)
     return _root(total, p).astype(x.dtype)
@@ -249,7 +249,7 @@ def max_unpool(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """Put each maximum back to where it was, among zeros."""
+    """Put each maximum at its index, among zeros."""
     rank = spatial_rank(x)
     strides, pads = strides or (1,) * rank, pads or (0,) * 2 * rank
     inner = [

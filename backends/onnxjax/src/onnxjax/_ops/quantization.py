@@ -1,9 +1,9 @@
-"""Quantised tensors and the integer operators on them.
+"""Quantised tensors, and the integer operators on them.
 
-While JAX computes, a quantised tensor is an array of float32 that holds integers, because only
-floats carry gradients. Rounding counts as the identity in derivatives (straight-through), and
-saturation has slope 0 beyond the range of the integers. Sums of products are exact below 2**24.
-Where everything is static the results are true integers.
+In JAX, a quantised tensor is an array of float32 that holds integers, because only floats have
+gradients. The derivative of rounding is the identity (straight-through), and that of saturation is
+0 beyond the range of the integers. Sums of products are exact below 2**24. If all inputs are
+static, the results are true integers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def quantize_linear(
     precision: int = 0,
     saturate: int = 1,
 ) -> Array:
-    """round(x / scale) + zero_point, kept within the range of its type."""
+    """Return round(x / scale) + zero_point, saturated to the range of its type."""
     dtype = zero_point.dtype if zero_point is not None else _named_type(output_dtype or 2)
     kind = _named_type(precision) if precision else np.dtype(np.float32)
     scale = spread(scale, x.shape, axis, block_size)
@@ -57,7 +57,7 @@ def dequantize_linear(
     block_size: int = 0,
     output_dtype: int = 0,
 ) -> Array:
-    """(x - zero_point) * scale."""
+    """Return (x - zero_point) * scale."""
     kind = _named_type(output_dtype) if output_dtype else scale.dtype
     scale = spread(scale, x.shape, axis, block_size)
     zero = None if zero_point is None else spread(zero_point, x.shape, axis, block_size)
@@ -65,12 +65,12 @@ def dequantize_linear(
 
 
 def _named_type(number: int) -> np.dtype[Any]:
-    """The numpy type for ONNX's number of it."""
+    """Return the numpy type for an ONNX type number."""
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
 
 
 def spread(values: Array, shape: tuple[int, ...], axis: int, block_size: int = 0) -> Array:
-    """Scales or zero points as broadcast against a tensor: one, one along an axis, or in blocks."""
+    """Reshape scales or zero points for broadcasting: a scalar, one along an axis, or blocks."""
     xp = np if is_static(values) else jnp
     if block_size:
         repeated = xp.repeat(values, block_size, axis=axis)
@@ -81,27 +81,27 @@ def spread(values: Array, shape: tuple[int, ...], axis: int, block_size: int = 0
 
 
 def carried(x: Array) -> Array:
-    """A quantised tensor as floats; numpy's stay there, and folding them compiles nothing."""
+    """Convert a quantised tensor to floats; numpy arrays stay in numpy, for folding."""
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
 
 
 def centred(x: Array, zero: Array | None) -> Array:
-    """A quantised tensor as floats around its zero point."""
+    """Return a quantised tensor as floats, minus its zero point."""
     return carried(x) if zero is None else carried(x) - carried(zero)
 
 
 def dequantize(x: Array, scale: Array, zero: Array | None) -> Array:
-    """The real values of a quantised tensor, in float32 at least."""
+    """Return the real values of a quantised tensor, at least in float32."""
     return centred(x, zero) * carried(scale).astype(jnp.float32)
 
 
 def quantize(x: Array, scale: Array, zero: Array | None, dtype: Any) -> Array:
-    """The floats that represent the integers of real values."""
+    """Quantise real values to floats that hold integers."""
     return saturated(exact_quotient(x, scale), zero, dtype)
 
 
 def saturated(x: Array, zero: Array | None, dtype: Any) -> Array:
-    """Round, move by the zero point, and keep within the range of the integers."""
+    """Round, add the zero point, and saturate to the range of the integers."""
     low, high = _range(dtype)
     y = nearest(x.astype(jnp.float32)) + (0 if zero is None else carried(zero))
     return jnp.where(y < low, low, jnp.where(y > high, high, y))
@@ -113,12 +113,12 @@ def _nearest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
 
 @custom_jvp(_nearest_jvp)
 def nearest(x: Array) -> Array:
-    """To the nearest integer, even at ties; the identity in derivatives."""
+    """Round to the nearest integer, ties to even; its derivative is the identity."""
     return jnp.round(x)
 
 
 def _range(dtype: Any) -> tuple[float, float]:
-    """The smallest and largest integer; a zero point that was computed means uint8."""
+    """Return the smallest and largest integer; a computed zero point means uint8."""
     dtype = np.dtype(np.uint8) if dtype == np.float32 else dtype
     if not jnp.issubdtype(dtype, jnp.integer):
         raise UnsupportedModelError(
@@ -129,15 +129,15 @@ def _range(dtype: Any) -> tuple[float, float]:
 
 
 def as_integers(xp: Any, y: Array, dtype: Any) -> Array:
-    """True integers if nothing is traced."""
+    """Convert to true integers if nothing is traced."""
     return np.asarray(y).astype(dtype) if xp is np else y
 
 
 @op("DynamicQuantizeLinear", since=11, kind="quantize")
 def dynamic_quantize_linear(xp: Any, x: Array) -> tuple[Array, Array, Array]:
-    """Quantise to 8 bits by the range of the data; gives the scale and zero point, too."""
+    """Quantise to 8 bits by the range of the data; return also scale and zero point."""
     x = jnp.asarray(x)
-    fixed = lax.stop_gradient(x)
+    fixed = lax.stop_gradient(x)  # the scale is a constant in derivatives
     low, high = jnp.minimum(jnp.min(fixed), 0), jnp.maximum(jnp.max(fixed), 0)
     scale = jnp.where(high > low, (high - low) / 255, 1)
     zero = jnp.clip(jnp.round(-low / scale), 0, 255)
@@ -160,7 +160,7 @@ def conv_integer(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """A convolution of integers."""
+    """Convolve integers."""
     w_zero = None if w_zero_point is None else spread(w_zero_point, w.shape, 0)
     y = convolve(
         centred(x, x_zero_point), centred(w, w_zero), auto_pad, pads, strides, dilations, group
@@ -188,7 +188,7 @@ def qlinear_conv(
     pads: Ints = None,
     strides: Ints = None,
 ) -> Array:
-    """A convolution of quantised tensors."""
+    """Convolve quantised tensors."""
     kernel = centred(w, spread(w_zero, w.shape, 0))
     total = convolve(centred(x, x_zero), kernel, auto_pad, pads, strides, dilations, group)
     if b is not None:
@@ -198,7 +198,7 @@ def qlinear_conv(
 
 
 def _rows(values: Array | None) -> Array:
-    """One value for each row of a matrix, or a single one."""
+    """Return one value for each row of a matrix, or a single value."""
     if values is None:
         return None
     values = jnp.asarray(values)
@@ -206,7 +206,7 @@ def _rows(values: Array | None) -> Array:
 
 
 def integer_product(a: Array, b: Array, a_zero: Array | None, b_zero: Array | None) -> Array:
-    """The matrix product of two quantised tensors around their zero points."""
+    """Return the matrix product of two quantised tensors minus their zero points."""
     return jnp.matmul(centred(a, _rows(a_zero)), centred(b, b_zero))
 
 
@@ -218,7 +218,7 @@ def matmul_integer(
     a_zero_point: Array | None = None,
     b_zero_point: Array | None = None,
 ) -> Array:
-    """A matrix product of integers."""
+    """Return a matrix product of integers."""
     return as_integers(xp, integer_product(a, b, a_zero_point, b_zero_point), np.int32)
 
 
@@ -234,7 +234,7 @@ def qlinear_matmul(
     y_scale: Array,
     y_zero: Array,
 ) -> Array:
-    """A matrix product of quantised tensors."""
+    """Return a matrix product of quantised tensors."""
     total = integer_product(a, b, a_zero, b_zero)
     a_scale, b_scale, y_scale = (
         carried(s).astype(jnp.float32) for s in (a_scale, b_scale, y_scale)

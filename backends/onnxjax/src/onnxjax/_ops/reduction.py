@@ -1,4 +1,4 @@
-"""Reductions over axes, running sums, and the indices of extremes."""
+"""Reductions over axes, cumulative sums and products, and the indices of extremes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _min(xp: Any, x: Array, axes: tuple[int, ...], keep: bool) -> Array:
 
 
 def _start(x: Array, *, lowest: bool) -> dict[str, Any]:
-    """What the extreme of no elements is: only an empty array needs to be told."""
+    """Return the initial value of an extreme, which only an empty array needs."""
     if x.size:
         return {}
     if x.dtype.kind in "iu":
@@ -52,7 +52,7 @@ def _l1(xp: Any, x: Array, axes: tuple[int, ...], keep: bool) -> Array:
 
 
 def _l2(xp: Any, x: Array, axes: tuple[int, ...], keep: bool) -> Array:
-    """The Euclidean norm, whose slope at the origin is 0."""
+    """Return the Euclidean norm, with slope 0 at the origin."""
     squares = _sum_square(xp, x, axes, keep)
     nonzero = squares != 0
     root = xp.sqrt(xp.where(nonzero, squares, xp.ones_like(squares)))
@@ -91,11 +91,11 @@ REDUCTIONS: dict[str, Reduction] = {
 HOMOGENEOUS = frozenset(
     {"ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"}
 )
-"""Reductions whose result is scaled as their input is."""
+"""Reductions f with f(c x) = c f(x) for every c > 0."""
 
 
 def _register(name: str, reduction: Reduction) -> None:
-    """A reduction takes its axes as an attribute at first, later as an input."""
+    """Register a reduction with its axes as an attribute and, in later opsets, as an input."""
 
     @op(name, kind="reduce", homogeneous=name in HOMOGENEOUS, bounded=True)
     def by_attribute(
@@ -125,7 +125,7 @@ for _name, _reduction in REDUCTIONS.items():
 def arg_max(
     xp: Any, x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
 ) -> Array:
-    """The index of the largest value along an axis."""
+    """Return the index of the largest value along an axis."""
     return _arg(xp, xp.argmax, x, axis, bool(keepdims), bool(select_last_index))
 
 
@@ -133,7 +133,7 @@ def arg_max(
 def arg_min(
     xp: Any, x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
 ) -> Array:
-    """The index of the smallest value along an axis."""
+    """Return the index of the smallest value along an axis."""
     return _arg(xp, xp.argmin, x, axis, bool(keepdims), bool(select_last_index))
 
 
@@ -149,13 +149,13 @@ def _arg(
 
 @op("CumSum", static=[1], homogeneous=True)
 def cum_sum(xp: Any, x: Array, axis: Array, *, exclusive: int = 0, reverse: int = 0) -> Array:
-    """The sum of all elements so far."""
+    """Return the cumulative sum along an axis."""
     return _running(xp, xp.cumsum, 0, x, to_int(axis), bool(exclusive), bool(reverse))
 
 
 @op("CumProd", static=[1])
 def cum_prod(xp: Any, x: Array, axis: Array, *, exclusive: int = 0, reverse: int = 0) -> Array:
-    """The product of all elements so far."""
+    """Return the cumulative product along an axis."""
     return _running(xp, xp.cumprod, 1, x, to_int(axis), bool(exclusive), bool(reverse))
 
 
@@ -168,7 +168,7 @@ def _running(
     exclusive: bool,
     reverse: bool,
 ) -> Array:
-    """Accumulate along an axis; `exclusive` leaves each element out of its own result."""
+    """Accumulate along an axis; with `exclusive`, a result excludes its own element."""
     x = xp.flip(x, axis) if reverse else x
     if exclusive:
         first = xp.full_like(xp.take(x, np.arange(min(1, x.shape[axis])), axis=axis), start)

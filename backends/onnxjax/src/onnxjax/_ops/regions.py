@@ -1,4 +1,4 @@
-"""Regions of interest, cut out of images and brought to one size."""
+"""Regions of interest, cropped from images and resized to one size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def roi_align_10(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Array:
-    """Regions are in whole pixels, without the shift by half of one."""
+    """Compute `roi_align_16` without the shift by half a pixel."""
     shape = (output_height, output_width)
     return _roi_align(x, rois, batch_indices, mode, shape, sampling_ratio, spatial_scale, False)
 
@@ -48,7 +48,7 @@ def roi_align_16(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Array:
-    """Cut `rois` (R, 4) out of `x` and bring them to one size; corners are x1, y1, x2, y2."""
+    """Crop `rois` (R, 4) from `x` and resize them; corners are x1, y1, x2, y2."""
     half = coordinate_transformation_mode == "half_pixel"
     shape = (output_height, output_width)
     return _roi_align(x, rois, batch_indices, mode, shape, sampling_ratio, spatial_scale, half)
@@ -64,7 +64,7 @@ def _roi_align(
     scale: float,
     half_pixel: bool,
 ) -> Array:
-    """Average or maximum over `ratio` x `ratio` bilinear samples in each cell."""
+    """Return the mean or maximum of `ratio` x `ratio` bilinear samples in each cell."""
     if mode not in ("avg", "max"):
         raise UnsupportedModelError(f"RoiAlign has no mode {mode!r}; only 'avg' and 'max'")
     if ratio == 0 and not isinstance(rois, np.ndarray):
@@ -85,7 +85,7 @@ def _roi_align(
 def _roi_taps(
     xp: Any, low: Array, high: Array, cells: int, size: int, ratio: int, at_least_one: bool
 ) -> Any:
-    """For one axis: two `(index, weight)` of (R, cells, samples), and each region's samples."""
+    """Return, for one axis, two `(index, weight)` of (R, cells, samples), and sample counts."""
     length = xp.maximum(high - low, 1) if at_least_one else high - low
     cell = length / cells
     counts = xp.full_like(cell, ratio) if ratio else np.maximum(np.ceil(cell), 1)
@@ -100,7 +100,7 @@ def _roi_taps(
 
 
 def _roi_reduce(x: Array, batch: Array, axes: Any, mode: str) -> Array:
-    """Weigh the four corners of every sample, and reduce each cell's samples."""
+    """Interpolate every sample from its four corners, and reduce each cell's samples."""
     (rows, row_counts), (columns, column_counts) = axes
     regions = jnp.moveaxis(x, 1, -1)
     terms = []
@@ -122,7 +122,7 @@ def _roi_reduce(x: Array, batch: Array, axes: Any, mode: str) -> Array:
 def max_roi_pool(
     xp: Any, x: Array, rois: Array, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0
 ) -> Array:
-    """The maximum in each cell of each region; rows of `rois` are batch, x1, y1, x2, y2."""
+    """Return the maximum in each cell of each region; `rois` have batch, x1, y1, x2, y2."""
     x, rois = jnp.asarray(x), jnp.asarray(rois)
     corners = jnp.round(rois[:, 1:] * spatial_scale)
     lows, highs = corners[:, 1::-1], corners[:, :1:-1]
@@ -134,7 +134,7 @@ def max_roi_pool(
 
 
 def _cells(low: Array, high: Array, cells: int, size: int) -> Array:
-    """Which positions of an axis belong to each region's cells: (R, cells, size)."""
+    """Return which positions of an axis belong to each region's cells: (R, cells, size)."""
     step = jnp.maximum(high - low + 1, 1)[:, None] / cells
     number, positions = jnp.arange(cells), jnp.arange(size)
     start = jnp.clip(jnp.floor(number * step) + low[:, None], 0, size)
@@ -143,7 +143,7 @@ def _cells(low: Array, high: Array, cells: int, size: int) -> Array:
 
 
 def _masked_max(y: Array, inside: Array, axis: int) -> Array:
-    """The maximum along `axis` over each cell's positions, the first of equal ones."""
+    """Return the maximum along `axis` in each cell; the first of equal values is taken."""
     rows = jnp.moveaxis(y, axis, -1)
     masked = jnp.where(inside[:, None, None], rows[..., None, :], -jnp.inf)
     first = jnp.argmax(masked, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Changing the size of images: one matrix for each axis, made while the graph is traced."""
+"""Resizing of images by one matrix for each axis, computed while the graph is traced."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Weights = Callable[[Array], Array]
 def upsample_1(
     xp: Any, x: Array, *, height_scale: float, mode: str = "nearest", width_scale: float
 ) -> Array:
-    """Scales of the last two axes as attributes."""
+    """Resize, with scales of the last two axes as attributes."""
     return upsample_9(xp, x, np.array([1, 1, height_scale, width_scale]), mode=mode)
 
 
 @op("Upsample", since=7)
 def upsample_7(xp: Any, x: Array, *, mode: str = "nearest", scales: Sequence[float]) -> Array:
-    """Scales as an attribute."""
+    """Resize, with scales as an attribute."""
     return upsample_9(xp, x, np.array(scales), mode=mode)
 
 
 @op("Upsample", since=9, static=(1,))
 @op("Resize", since=10, static=(1,), kind="resize", homogeneous=True)
 def upsample_9(xp: Any, x: Array, scales: Array, *, mode: str = "nearest") -> Array:
-    """Scale each axis; a pixel's position is its corner."""
+    """Resize by scales, in coordinates of the pixels' corners."""
     return resize(
         xp,
         x,
@@ -65,7 +65,7 @@ def resize(
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
 ) -> Array:
-    """Bring the axes to `sizes`, or scale them by `scales`."""
+    """Resize the axes to `sizes`, or by `scales`."""
     axes = [a % x.ndim for a in (range(x.ndim) if axes is None else axes)]
     lengths = [x.shape[a] for a in axes]
     plans = _plans(lengths, roi, scales, sizes, keep_aspect_ratio_policy)
@@ -86,7 +86,7 @@ def resize(
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """How one axis changes: from `length` to `size` elements, by `scale`, within a region."""
+    """The resizing of one axis: from `length` to `size` elements, by `scale`, within a region."""
 
     length: int
     size: int
@@ -99,9 +99,10 @@ class _Plan:
         return self.size == self.length and (self.scale, self.start, self.stop) == (1, 0, 1)
 
     def coordinates(self, mode: str, kind: np.dtype[Any]) -> Array:
-        """The position in the input of each output element.
+        """Return the position in the input of each output element.
 
-        Every runtime computes them in float32, whose errors decide what the nearest element is.
+        Every runtime computes nearest-neighbour positions in float32, and its errors decide which
+        element is the nearest. Therefore they are computed in `kind`.
         """
         if mode not in _COORDINATES:
             raise UnsupportedModelError(
@@ -118,7 +119,7 @@ def _plans(
     sizes: Array | None,
     policy: str,
 ) -> list[_Plan]:
-    """The change of each resized axis."""
+    """Return the plan of each resized axis."""
     count = len(lengths)
     whole = [0.0] * count + [1.0] * count
     region = whole if roi is None or not np.size(roi) else np.asarray(roi, np.float64).tolist()
@@ -137,7 +138,7 @@ def _plans(
 def _from_sizes(
     lengths: Sequence[int], sizes: list[int], policy: str
 ) -> tuple[list[int], list[float]]:
-    """Sizes and scales, where the policy may ask for one scale that fits all axes."""
+    """Return sizes and scales; the policy may require one scale for all axes."""
     factors = [size / n for size, n in zip(sizes, lengths, strict=True)]
     if policy == "stretch":
         return sizes, factors
@@ -193,14 +194,14 @@ _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
 
 
 def _nearest(at: Array, length: int, rounding: str) -> Array:
-    """The input element for each output element."""
+    """Return the index of the input element for each output element."""
     if rounding not in _ROUNDINGS:
         raise UnsupportedModelError(f"Resize has no rounding {rounding!r} for nearest mode")
     return np.clip(_ROUNDINGS[rounding](at), 0, length - 1).astype(np.int32)
 
 
 def _kernel(mode: str, a: float) -> tuple[Weights, int]:
-    """An interpolation kernel, and its radius."""
+    """Return an interpolation kernel, and its radius."""
     if mode == "linear":
         return (lambda distance: np.maximum(1 - distance, 0)), 1
     if mode == "cubic":
@@ -211,7 +212,7 @@ def _kernel(mode: str, a: float) -> tuple[Weights, int]:
 def _matrix(
     at: Array, plan: _Plan, kernel: tuple[Weights, int], antialias: bool, exclude_outside: bool
 ) -> Array:
-    """The interpolation along one axis, (size, length); edges are repeated outside."""
+    """Return the interpolation matrix (size, length) of an axis; edges are repeated outside."""
     weights, radius = kernel
     shrink = min(plan.scale, 1.0) if antialias else 1.0
     reach = math.ceil(radius / shrink)
@@ -228,7 +229,7 @@ def _matrix(
 
 
 def _apply(xp: Any, matrix: Array, x: Array, axis: int) -> Array:
-    """The matrix times `x` along an axis; integers are interpolated as floats and cut back."""
+    """Multiply `x` by a matrix along an axis; integers are interpolated as floats and truncated."""
     exact = x.dtype.kind in "iu"
     kind = np.dtype(np.float32) if exact else x.dtype
     y = xp.moveaxis(
@@ -238,7 +239,7 @@ def _apply(xp: Any, matrix: Array, x: Array, axis: int) -> Array:
 
 
 def _extrapolate(xp: Any, x: Array, outside: Array, axis: int, value: float) -> Array:
-    """Put a fixed value where the region reaches outside the input."""
+    """Set a fixed value where the region is outside the input."""
     if not outside.any():
         return x
     mask = np.reshape(outside, [-1 if a == axis else 1 for a in range(x.ndim)])
@@ -247,7 +248,7 @@ def _extrapolate(xp: Any, x: Array, outside: Array, axis: int, value: float) -> 
 
 @op("CenterCropPad", static=(1,), kind="pad", homogeneous=True)
 def center_crop_pad(xp: Any, x: Array, shape: Array, *, axes: Sequence[int] | None = None) -> Array:
-    """Cut or pad with zeros, as evenly as can be, until the axes have these sizes."""
+    """Crop or pad with zeros, centred, until the axes have these sizes."""
     for axis, size in zip(range(x.ndim) if axes is None else axes, map(int, shape), strict=True):
         axis %= x.ndim
         start = abs(x.shape[axis] - size) // 2

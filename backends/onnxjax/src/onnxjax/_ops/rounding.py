@@ -1,7 +1,7 @@
-"""Arithmetic whose last bit is that of ONNX Runtime's kernels.
+"""Arithmetic that agrees with ONNX Runtime's kernels in the last bit.
 
-Quantised values are rounded to integers again and again; where a sum is a tie, its last bit
-decides which neighbour it becomes, and XLA may choose another order or instruction than is written.
+Quantised values are rounded to integers after every operator. If a value is a tie, its last bit
+decides to which integer it is rounded, and XLA may use another order or instruction than the code.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _HIGH_HALF = 0xFFFFF000
 def exact_quotient(x: Array, divisor: Array) -> Array:
     """Divide as numpy does.
 
-    XLA would multiply by the inverse of a divisor that it sees to be constant or broadcast, which
-    rounds some ties to another integer; it cannot see through the choice.
+    XLA would multiply by the inverse of a divisor that is constant or broadcast, which rounds some
+    ties to another integer. The `where` hides the divisor from that optimisation.
     """
     if not isinstance(x, jax.core.Tracer) and not isinstance(divisor, jax.core.Tracer):
         return jnp.asarray(np.asarray(x) / np.asarray(divisor))
@@ -29,10 +29,10 @@ def exact_quotient(x: Array, divisor: Array) -> Array:
 
 
 def fused_multiply_add(integer: Array, factor: Array, summand: Array) -> Array:
-    """`integer` * `factor` + `summand`, rounded once, as processors do it in one instruction.
+    """Return `integer` * `factor` + `summand`, rounded once, as by one instruction of a processor.
 
-    Half the bits of a float32 times an integer of up to 12 bits is exact, so nothing is lost until
-    the last addition, whether or not XLA fuses some of these.
+    The upper half of a float32's bits times an integer of at most 12 bits is exact. Therefore
+    nothing is lost before the last addition, whether or not XLA fuses some of the operations.
     """
     factor = jnp.asarray(factor, jnp.float32)
     high = lax.bitcast_convert_type(

@@ -1,4 +1,4 @@
-"""Interpolation of images at the positions that a grid or an affine map gives."""
+"""Interpolation of images at the positions of a grid or an affine map."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def grid_sample(
 def interpolate(
     x: Array, positions: Sequence[Array], mode: str, padding: str, align_corners: bool = True
 ) -> Array:
-    """Read `x` (N, C, *spatial) at coordinates in pixels, one array (N, *out) for each axis.
+    """Interpolate `x` (N, C, *spatial) at positions in pixels.
 
     Args:
         x: the images.
-        positions: where to read.
+        positions: the coordinates in pixels, one array (N, *out) for each axis.
         mode: "nearest", "linear" or "cubic".
-        padding: "zeros", "border" or "reflection", for what is outside.
+        padding: "zeros", "border" or "reflection", for positions outside the image.
         align_corners: whether reflection is at the outermost centres, not at the pixels' edges.
     """
     pad = functools.partial(_PADDINGS[padding], align_corners=align_corners)
@@ -69,7 +69,7 @@ def interpolate(
 
 
 def _pick(x: Array, index: Sequence[Array]) -> Array:
-    """Elements of `x` (N, C, *spatial) at integer positions, as (N, C, *out)."""
+    """Return elements of `x` (N, C, *spatial) at integer positions, as (N, C, *out)."""
     flat = jnp.zeros_like(index[0])
     for at, n in zip(index, x.shape[2:], strict=True):
         flat = flat * n + at
@@ -94,7 +94,7 @@ def _cubic_taps(at: Array) -> Any:
 
 
 def cubic(distance: Array, a: float = -0.75) -> Array:
-    """Keys' cubic kernel at distances of 0 to 2."""
+    """Return Keys' cubic kernel at distances from 0 to 2."""
     d = distance
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
@@ -125,7 +125,7 @@ _PADDINGS = {"zeros": _zeros, "border": _border, "reflection": _reflection}
 
 @op("AffineGrid", static=(1,))
 def affine_grid(xp: Any, theta: Array, size: Array, *, align_corners: int = 0) -> Array:
-    """The grid for GridSample that maps an image of `size` by the matrices `theta`."""
+    """Return the grid for GridSample that maps an image of `size` by the matrices `theta`."""
     theta = jnp.asarray(theta)
     axes = [_centres(int(n), bool(align_corners)) for n in size[2:]]
     positions = np.stack(

@@ -1,4 +1,4 @@
-"""Operators that move elements without changing them, and those that return or take shapes."""
+"""Operators that move elements without changing them, and operators on shapes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Array = Any
 
 @op("Flatten", kind="view", homogeneous=True)
 def flatten(xp: Any, x: Array, *, axis: int = 1) -> Array:
-    """A matrix: the axes before `axis` are its rows."""
+    """Reshape to a matrix; the axes before `axis` are its rows."""
     axis = axis + x.ndim if axis < 0 else axis
     return xp.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
 
 @op("Reshape", since=5, static=[1], kind="view", homogeneous=True, bounded=True)
 def reshape(xp: Any, x: Array, shape: Array, *, allowzero: int = 0) -> Array:
-    """Another shape; a size of -1 is inferred, and one of 0 copied unless `allowzero`."""
+    """Reshape; a size of -1 is inferred, and a size of 0 is copied unless `allowzero`."""
     sizes = to_ints(shape)
     if not allowzero:
         sizes = tuple(x.shape[i] if size == 0 else size for i, size in enumerate(sizes))
@@ -34,7 +34,7 @@ def reshape(xp: Any, x: Array, shape: Array, *, allowzero: int = 0) -> Array:
 
 @op("Transpose", kind="transpose", homogeneous=True, bounded=True)
 def transpose(xp: Any, x: Array, *, perm: Sequence[int] | None = None) -> Array:
-    """The axes in another order, reversed by default."""
+    """Permute the axes; the default reverses them."""
     return xp.transpose(x, perm)
 
 
@@ -64,20 +64,20 @@ def unsqueeze_13(xp: Any, x: Array, axes: Array) -> Array:
 
 @op("Concat", kind="concat", linear=True, bounded=True)
 def concat(xp: Any, *parts: Array, axis: int = 1) -> Array:
-    """The parts joined along an axis."""
+    """Join the parts along an axis."""
     return xp.concatenate(parts, axis=axis)
 
 
 @op("Expand", static=[1], kind="expand", homogeneous=True)
 def expand(xp: Any, x: Array, shape: Array) -> Array:
-    """Repeat axes of size 1 until the shapes agree."""
+    """Broadcast x and the shape together."""
     wanted = np.broadcast_shapes(x.shape, require_size(shape, "Expand"))
     return xp.broadcast_to(x, require_size(wanted, "Expand"))
 
 
 @op("Tile", since=6, static=[1], kind="expand", homogeneous=True)
 def tile(xp: Any, x: Array, repeats: Array) -> Array:
-    """Repeat the whole along each axis."""
+    """Repeat the whole array along each axis."""
     counts = to_ints(repeats)
     require_size([size * n for size, n in zip(x.shape, counts, strict=True)], "Tile")
     return xp.tile(x, counts)
@@ -85,26 +85,26 @@ def tile(xp: Any, x: Array, repeats: Array) -> Array:
 
 @op("Shape", kind="size", bounded=True)
 def shape_of(xp: Any, x: Array, *, start: int = 0, end: int | None = None) -> Array:
-    """The sizes of the axes."""
+    """Return the sizes of the axes."""
     return np.asarray(x.shape[start:end], np.int64)
 
 
 @op("Size", kind="size", bounded=True)
 def size_of(xp: Any, x: Array) -> Array:
-    """The number of elements."""
+    """Return the number of elements."""
     return np.asarray(math.prod(x.shape), np.int64)
 
 
 @op("ConstantOfShape", static=[0])
 def constant_of_shape(xp: Any, shape: Array, *, value: Array | None = None) -> Array:
-    """One value throughout, which takes no memory until it is used."""
+    """Return an array of one value; it takes no memory until it is used."""
     number = np.zeros((), np.float32) if value is None else np.asarray(value).reshape(())
     return np.broadcast_to(number, require_size(shape, "ConstantOfShape"))
 
 
 @op("EyeLike", kind="size")
 def eye_like(xp: Any, x: Array, *, dtype: int | None = None, k: int = 0) -> Array:
-    """Ones on the k-th diagonal of a matrix of the shape of x."""
+    """Return ones on the k-th diagonal of a matrix with the shape of x."""
     rows, columns = require_size(x.shape, "EyeLike")
     kind = x.dtype if dtype is None else onnx.helper.tensor_dtype_to_np_dtype(dtype)
     return np.eye(rows, columns, k, dtype=kind)
@@ -112,7 +112,7 @@ def eye_like(xp: Any, x: Array, *, dtype: int | None = None, k: int = 0) -> Arra
 
 @op("Range", static=[0, 1, 2])
 def range_(xp: Any, start: Array, limit: Array, delta: Array, *, stash_type: int = 1) -> Array:
-    """The numbers from `start` to below `limit`, in steps of `delta`."""
+    """Return the numbers from `start` to before `limit`, in steps of `delta`."""
     first, last, step = (np.asarray(v).reshape(()) for v in (start, limit, delta))
     if step == 0:
         raise UnsupportedModelError("Range has a step of 0 and would never end; check the model")
@@ -138,7 +138,7 @@ def split_13(
     num_outputs: int | None = None,
     n_outputs: int,
 ) -> tuple[Array, ...]:
-    """Cut along an axis, evenly unless the sizes are given."""
+    """Split along an axis, evenly unless the sizes are given."""
     if split is not None:
         return _cut(xp, x, to_ints(split), axis)
     parts = n_outputs if num_outputs is None else num_outputs
@@ -156,7 +156,7 @@ def split_2(
     split: Sequence[int] | None = None,
     n_outputs: int,
 ) -> tuple[Array, ...]:
-    """The sizes as an attribute, or in opset 1 as an input too."""
+    """Split, with the sizes as an attribute, or in opset 1 as an input."""
     given = sizes if split is None else np.asarray(split)
     return split_13(xp, x, given, axis=axis, n_outputs=n_outputs)
 
@@ -174,7 +174,7 @@ def _cut(xp: Any, x: Array, sizes: Sequence[int], axis: int) -> tuple[Array, ...
 
 @op("OneHot", static=[1], differentiable=False)
 def one_hot(xp: Any, indices: Array, depth: Array, values: Array, *, axis: int = -1) -> Array:
-    """values[1] where the new axis equals the index, values[0] elsewhere."""
+    """Return values[1] where the new axis equals the index, and values[0] elsewhere."""
     count = to_int(depth)
     require_size([*indices.shape, count], "OneHot")
     (axis,) = normal_axes([axis], len(indices.shape) + 1)

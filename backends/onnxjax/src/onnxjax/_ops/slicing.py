@@ -25,7 +25,7 @@ def slice_10(
     axes: Array | None = None,
     steps: Array | None = None,
 ) -> Array:
-    """The part from `starts` to before `ends` along some axes; what is outside is left out."""
+    """Return the slice from `starts` to before `ends` along some axes, clipped to their sizes."""
     firsts, lasts = to_ints(starts), to_ints(ends)
     chosen = to_ints(range(len(firsts)) if axes is None else axes)
     strides = (1,) * len(firsts) if steps is None else to_ints(steps)
@@ -46,12 +46,12 @@ def slice_1(
     ends: Sequence[int],
     axes: Sequence[int] | None = None,
 ) -> Array:
-    """The bounds as attributes, in steps of 1."""
+    """Return a slice with the bounds as attributes, in steps of 1."""
     return slice_10(xp, x, starts, ends, axes)
 
 
 def _within(size: int, first: int, last: int, step: int) -> slice:
-    """The same slice in small numbers: ONNX writes "to the end" as the largest int64."""
+    """Return the same slice with small numbers; ONNX writes "to the end" as the largest int64."""
     start, stop, step = slice(first, last, step).indices(size)
     return slice(start, None if stop < 0 else stop, step)
 
@@ -66,7 +66,7 @@ def pad_11(
     *,
     mode: str = "constant",
 ) -> Array:
-    """Borders before and after some axes; a negative one cuts off."""
+    """Pad before and after some axes; a negative pad crops."""
     widths = _widths(to_ints(pads), x.ndim, None if axes is None else to_ints(axes))
     x = _crop(x, widths)
     grown = [(max(low, 0), max(high, 0)) for low, high in widths]
@@ -83,12 +83,12 @@ def pad_11(
 def pad_2(
     xp: Any, x: Array, *, pads: Sequence[int], mode: str = "constant", value: float = 0.0
 ) -> Array:
-    """The borders as attributes."""
+    """Pad, with the pads as attributes."""
     return pad_11(xp, x, pads, value, mode=mode)
 
 
 def _widths(pads: Sequence[int], rank: int, axes: Sequence[int] | None) -> list[tuple[int, int]]:
-    """(before, after) for every axis, from all the befores and then all the afters."""
+    """Return (before, after) for every axis, from all the befores and then all the afters."""
     chosen = normal_axes(range(rank) if axes is None else axes, rank)
     half = len(pads) // 2
     given = dict(zip(chosen, zip(pads[:half], pads[half:], strict=True), strict=True))

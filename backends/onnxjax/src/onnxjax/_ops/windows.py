@@ -1,4 +1,4 @@
-"""The arithmetic that convolutions and poolings share: pads, strides and dilations."""
+"""The arithmetic of pads, strides and dilations for convolutions and poolings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Pads = list[tuple[int, int]]
 
 
 def spatial_rank(x: Array) -> int:
-    """The number of axes after batch and channels."""
+    """Return the number of axes after batch and channels."""
     return len(x.shape) - 2
 
 
@@ -27,7 +27,7 @@ def window_pads(
     strides: Sequence[int],
     dilations: Sequence[int],
 ) -> Pads:
-    """How much to pad before and after each spatial axis, as ONNX's `auto_pad` says."""
+    """Return the padding before and after each spatial axis, by ONNX's `auto_pad`."""
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         return [
             _same(size, (k - 1) * d + 1, s, upper=auto_pad == "SAME_UPPER")
@@ -50,11 +50,11 @@ class Window:
 
     Attributes:
         size: the length of the axis.
-        kernel: how many elements a window has.
-        stride: from one window to the next.
-        dilation: from one element of a window to the next.
-        before: padding before the axis.
-        after: padding after it, as in the model; ceil mode may reach further.
+        kernel: the number of elements of a window.
+        stride: the distance from one window to the next.
+        dilation: the distance from one element of a window to the next.
+        before: the padding before the axis.
+        after: the padding after the axis in the model; ceil mode may extend it.
         count: the number of windows.
     """
 
@@ -73,13 +73,13 @@ class Window:
         return max(last - self.size - self.before, 0)
 
     def pad(self, x: Array, axis: int, fill: Any) -> Array:
-        """The axis with all that its windows cover, padded with `fill`."""
+        """Return the array padded with `fill`, so that the axis covers all windows."""
         widths = [(0, 0, 0)] * x.ndim
         widths[axis] = (self.before, self.reach, 0)
         return lax.pad(x, jnp.asarray(fill, x.dtype), widths)
 
     def parts(self, x: Array, axis: int, fill: Any) -> Iterator[Array]:
-        """Yield what the first, second, ... element of every window is."""
+        """Yield the first, second, ... element of every window."""
         padded = self.pad(x, axis, fill)
         for start in range(0, self.kernel * self.dilation, self.dilation):
             stop = start + (self.count - 1) * self.stride + 1
@@ -96,7 +96,7 @@ def pooling_windows(
     pads: Ints = None,
     strides: Ints = None,
 ) -> tuple[Window, ...]:
-    """The windows along each spatial axis, from a pooling's attributes."""
+    """Return the windows along each spatial axis, from a pooling's attributes."""
     ones = (1,) * len(sizes)
     strides, dilations = strides or ones, dilations or ones
     padding = window_pads(auto_pad, pads, sizes, kernel, strides, dilations)
@@ -112,7 +112,7 @@ def pooling_windows(
 
 
 def _count(size: int, after: int, extent: int, stride: int, *, up: bool) -> int:
-    """How many windows fit; rounded up, but none may start after the data."""
+    """Return how many windows fit, possibly rounded up; none may start after the data."""
     room = size + after - extent
     if not up:
         return room // stride + 1
@@ -128,7 +128,7 @@ def window_shifts(
     dilations: Sequence[int],
     axis: int = 2,
 ) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """Yield each position in the kernel and the elements of x that it multiplies."""
+    """Yield each position in the kernel, and the elements of x that it multiplies."""
     end = axis + len(kernel)
     after = x.ndim - end
     padded = jnp.pad(x, [(0, 0)] * axis + [*pads] + [(0, 0)] * after)

@@ -1,1 +1,1 @@
-"""Rewrites of a graph, each from a graph to an equal one that is faster or plainer."""
+"""Graph passes; each returns an equivalent graph that is faster or simpler."""

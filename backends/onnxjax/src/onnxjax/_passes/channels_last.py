@@ -1,8 +1,8 @@
-"""Elementwise operators between convolutions, run in the order of axes that is fast.
+"""Elementwise operators between convolutions, computed in the order of axes that is fast.
 
-Convolutions and poolings do so by themselves (`_ops/channels.py`). What is between them has to
-follow, or XLA would transpose every feature map twice; but only the graph shows whether the second
-axis of an elementwise operator holds channels.
+Convolutions and poolings use that order without a pass (`_ops/channels.py`). The operators between
+them must use it too, or XLA would transpose every feature map twice. But only the graph shows
+whether the second axis of an elementwise operator holds channels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Params = dict[str, Array]
 
 
 def channels_last(graph: Graph) -> Graph:
-    """The same graph, with elementwise operators on feature maps in the order that is fast."""
+    """Return a graph that computes elementwise operators on feature maps in the fast order."""
     planar = [node for node in graph.nodes if node.is_planar]
     maps = {name for node in planar for name in (*node.inputs[:1], *node.outputs[:1]) if name}
     nodes = []
@@ -46,9 +46,9 @@ def channels_last(graph: Graph) -> Graph:
 
 
 def kernels_by_place(graph: Graph, params: Params) -> Params:
-    """The parameters, with the weights of convolutions in the order in which these read them.
+    """Return the parameters, with the weights of convolutions in the order that these read.
 
-    A weight that something else reads too stays as it is.
+    A weight that another node reads too is not changed.
     """
     if not is_channels_last():
         return params
@@ -60,7 +60,7 @@ def kernels_by_place(graph: Graph, params: Params) -> Params:
 
 
 def _reordered(rule: Rule) -> RuleFunction | None:
-    """The rule's function in another order of axes, None if it does not have one."""
+    """Return the rule's function in the fast order of axes, or None if it has none."""
     if rule.elementwise:
         return _elementwise(rule.fn)
     return ALONG_AXES.get(rule.fn)
@@ -96,4 +96,5 @@ def _pad(
 
 
 ALONG_AXES: Mapping[RuleFunction, RuleFunction] = {concat: _concat, pad_11: _pad}
-"""Rules that count axes, and what counts them in the other order; others cost two transposes."""
+"""Rules with axis numbers, and their versions for the fast order. Any other rule with axis numbers
+costs two transpositions."""

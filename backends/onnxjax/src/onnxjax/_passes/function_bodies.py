@@ -1,7 +1,7 @@
-"""Operators without a rule, run through the function body that their ONNX schema defines.
+"""Rules for operators that are defined by a function body in their ONNX schema.
 
-A body may depend on the types of the inputs, so it is built while the graph is traced, when
-they are known, and kept for the next call with the same types.
+A body may depend on the types of the inputs. Therefore it is built while the graph is traced, when
+the types are known, and cached for later calls with the same types.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Resolve = Callable[[str, str, Mapping[str, int]], Rule | None]
 
 
 def body_rule(domain: str, name: str, opset: int, build: Build, resolve: Resolve) -> Rule | None:
-    """A rule that runs the operator's function body, or None if it has no usable one.
+    """Return a rule that runs the operator's function body, or None if it has no usable one.
 
     Args:
         domain: the operator set.
         name: the operator.
         opset: the version of the operator set.
-        build: makes a graph of the body.
-        resolve: finds the rules of the operators in the body.
+        build: converts the body to a graph.
+        resolve: returns the rules of the operators in the body.
     """
     try:
         schema: Schema = onnx.defs.get_schema(name, opset, domain)
@@ -56,7 +56,10 @@ def body_rule(domain: str, name: str, opset: int, build: Build, resolve: Resolve
 
 
 def _all_resolved(schema: Schema, version: int, resolve: Resolve) -> bool:
-    """Whether every operator of the body has a rule; one made for given types is not known yet."""
+    """Return whether every operator of the body has a rule.
+
+    True for a body that depends on the types of the inputs, because it is not known yet.
+    """
     if version not in schema.function_opset_versions:
         return True
     body = FunctionProto.FromString(schema.get_function_with_opset_version(version))
@@ -75,7 +78,7 @@ def _call(
     attributes: Mapping[str, Any],
     n_outputs: int,
 ) -> NodeProto:
-    """The node as ONNX's own body builders want it: with all the defaults written out."""
+    """Return the node with all default attributes, as ONNX's body builders expect it."""
     names = ["" if x is None else f"i{position}" for position, x in enumerate(inputs)]
     call = helper.make_node(
         schema.name, names, [f"o{i}" for i in range(n_outputs)], domain=schema.domain
@@ -110,7 +113,7 @@ def _graph(
     types: tuple[bytes, ...],
     build: Build,
 ) -> Graph:
-    """The body as a graph that keeps its weights as constants."""
+    """Return the body as a graph that keeps its weights as constants."""
     schema: Schema = onnx.defs.get_schema(name, opset, domain)
     if version in schema.function_opset_versions:
         body = schema.get_function_with_opset_version(version)
@@ -133,7 +136,7 @@ def _graph(
 def _filled(
     nodes: Iterable[NodeProto], attributes: Mapping[str, AttributeProto]
 ) -> Iterable[NodeProto]:
-    """The nodes with the values of the call's attributes instead of references to them."""
+    """Yield the nodes with the call's attribute values instead of references to them."""
     for node in nodes:
         filled = NodeProto()
         filled.CopyFrom(node)

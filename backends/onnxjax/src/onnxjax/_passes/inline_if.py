@@ -1,4 +1,4 @@
-"""The branches of If, inlined into the graph around them."""
+"""Inlining of the branches of If into the surrounding graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Taken = Callable[[Node, Statics], str | None]
 
 
 def decided(node: Node, statics: Statics) -> str | None:
-    """The branch that a known condition takes."""
+    """Return the branch that a known condition selects, or None."""
     condition = statics.get(node.inputs[0])
     if condition is None or np.size(condition) != 1:
         return None
@@ -23,20 +23,20 @@ def decided(node: Node, statics: Statics) -> str | None:
 
 
 def likely(node: Node, statics: Statics) -> str:
-    """Any branch, where both have to give the same shapes."""
+    """Return the branch of a known condition, else either one: both must give the same shapes."""
     return decided(node, statics) or "then_branch"
 
 
 def written_out(graph: Graph, taken: Taken, statics: Statics) -> Graph:
-    """A graph with the nodes of a branch instead of each If.
+    """Return a graph in which each If is replaced by the nodes of one of its branches.
 
-    An If stays where the names in its branch are also names of other values: two branches of one
-    file may share them.
+    An If is kept if a name in its branch is also the name of another value, because two branches
+    of one file may use the same names.
 
     Args:
         graph: the graph.
-        taken: the branch to write out, None to leave an If as it is.
-        statics: values that are known in addition to its constants.
+        taken: returns the branch to inline, or None to keep an If.
+        statics: values that are known in addition to the graph's constants.
     """
     nodes: list[Node] = []
     constants = dict(graph.constants)
@@ -59,7 +59,7 @@ def _body(node: Node, taken: Taken, statics: Statics) -> Graph | None:
 
 
 def _handed_on(node: Node, results: tuple[str, ...]) -> Iterator[Node]:
-    """The results of a branch under the names that the rest of the graph knows."""
+    """Yield nodes that copy the results of a branch to the outputs of the If."""
     rule = find_rule("", "Identity", 1)
     assert rule is not None, "registered with the elementwise operators"
     for inner, outer in zip(results, node.outputs, strict=False):

@@ -1,9 +1,9 @@
-"""Operators between quantised tensors, run on integers as ONNX Runtime runs them.
+"""Operators between quantised tensors, computed on integers as in ONNX Runtime.
 
-A file in QDQ form dequantises, computes on real values and quantises again. ONNX Runtime makes one
-integer operator of such a group: its sums are exact, where the last bit of a sum of real values
-decides on which side of a tie it is rounded. Here the operator stays where it is, with its name and
-its real values, but these are already rounded: they are what the integers represent.
+A file in QDQ form dequantises, computes on real values and quantises again. ONNX Runtime replaces
+such a group by one integer operator, whose sums are exact. In a sum of real values, the last bit
+would decide to which side a tie is rounded. Here the operator keeps its name and position in the
+graph, and it still returns real values, but these are already rounded to those of integers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from onnxjax.registry import Rule, RuleFunction, find_rule
 Array = Any
 
 _NEAR = 1e-3
-"""How near to an integer a quotient is that was one before it was scaled."""
+"""A quotient this near to an integer is taken to have been an integer before it was scaled."""
 
 
 def on_integers(graph: Graph) -> Graph:
-    """The same graph, its operators between quantised tensors computed on their integers."""
+    """Return a graph that computes operators between quantised tensors on their integers."""
     readers = Counter(name for node in graph.nodes for name in node.reads)
     readers.update(graph.outputs)
     rounded = {
@@ -46,7 +46,7 @@ def on_integers(graph: Graph) -> Graph:
 
 
 def _group(node: Node, quantizer: Node, graph: Graph) -> Node | None:
-    """The operator on integers, or None where ONNX Runtime would keep it real, too."""
+    """Return the operator on integers, or None if ONNX Runtime would keep it real, too."""
     operands = [graph.producers.get(name) for name in node.inputs]
     result = quantizer.inputs[1:3]
     if (
@@ -60,7 +60,7 @@ def _group(node: Node, quantizer: Node, graph: Graph) -> Node | None:
 
 
 def _is_operand(dequantizer: Node, reader: Node, graph: Graph) -> bool:
-    """Whether an operand has one scale, or is a weight with one for each of its results."""
+    """Return whether an operand has one scale, or is a weight with one scale per output."""
     return _is_scalar(dequantizer.inputs[1:], graph) or _is_weight(dequantizer, reader, graph)
 
 
@@ -76,7 +76,7 @@ def _is_weight(dequantizer: Node, reader: Node, graph: Graph) -> bool:
 
 
 def _is_scalar(names: Sequence[str], graph: Graph) -> bool:
-    """Whether these are one scale and one zero point of 8 bits."""
+    """Return whether these are one scale and one zero point of 8 bits."""
     values = [graph.constants.get(name) for name in names]
     return len(values) == 2 and all(
         value is not None and value.size == 1 and value.dtype in kinds
@@ -85,7 +85,7 @@ def _is_scalar(names: Sequence[str], graph: Graph) -> bool:
 
 
 def _on_integers(node: Node, operands: Sequence[Node], result: Sequence[str], graph: Graph) -> Node:
-    """The node with the integer operator's arguments after its own inputs."""
+    """Return the node with the integer operator's arguments after its own inputs."""
     assert node.rule.integer is not None, "on_integers asks first"
     integer = find_rule(*node.rule.integer, opset=np.iinfo(int).max)
     assert integer is not None, "a row names an operator that has one"
@@ -107,7 +107,7 @@ def _on_integers(node: Node, operands: Sequence[Node], result: Sequence[str], gr
 
 
 def _run(integer: Rule, count: int, real: Sequence[int]) -> RuleFunction:
-    """Run a rule on integers, which follow `count` inputs that it does not need."""
+    """Return a rule on integers, which follow `count` inputs that it does not read."""
 
     def run(xp: Any, *inputs: Array, **attributes: Any) -> Array:
         arguments = list(inputs[count:-2])
@@ -120,7 +120,10 @@ def _run(integer: Rule, count: int, real: Sequence[int]) -> RuleFunction:
 
 
 def _integers(x: Array, scale: Array, zero: Array) -> Array:
-    """The integers that real values were; what was never one, as a mask's share, stays between."""
+    """Return the integers from which real values were dequantised.
+
+    A value that was never an integer, as after a mask is applied to activations, is not rounded.
+    """
     quotient = exact_quotient(x, jnp.asarray(scale))
     whole = nearest(quotient)
     return jnp.where(jnp.abs(quotient - whole) < _NEAR, whole, quotient) + carried(zero)

@@ -1,4 +1,4 @@
-"""Read ONNX files that are not trusted."""
+"""Reading of ONNX files that are not trusted."""
 
 from onnxjax.read._external import is_external
 from onnxjax.read._file import Source, read_model

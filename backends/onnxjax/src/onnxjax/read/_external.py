@@ -1,4 +1,4 @@
-"""Weights in other files, all of which must be inside the model's folder, and no links."""
+"""Weights in other files, which must be regular files inside the model's folder, not links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnxjax.errors import ModelLoadError
 
 KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
 ALIGNMENT = 64
-"""JAX takes over an array whose data begins at such an address; it copies any other."""
+"""JAX uses an array at such an address without a copy; it copies any other array."""
 
 MOST_AT_ONCE = 2**30
 DIGITS = 18
@@ -25,13 +25,13 @@ REMEDY = "save the model again with onnx.save(..., save_as_external_data=True)"
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the bytes of a tensor lie.
+    """The location of a tensor's bytes.
 
     Attributes:
-        tensor: its name.
+        tensor: the tensor's name.
         path: the file.
-        offset: its first byte there.
-        length: how many there are.
+        offset: the position of its first byte.
+        length: the number of its bytes.
         size: the bytes of the whole file.
     """
 
@@ -45,8 +45,9 @@ class Extent:
         """Read the bytes straight into an array.
 
         Raises:
-            ModelLoadError: the file is not what it was when it was looked at.
+            ModelLoadError: the file has changed since `locate` checked it.
         """
+        # the checks are repeated on the open file, as it may have been replaced by a link
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
             with open(os.open(self.path, flags), "rb", buffering=0) as file:  # noqa: PTH123
@@ -68,14 +69,14 @@ class Extent:
 
 
 def aligned(size: int) -> NDArray[np.uint8]:
-    """Room for bytes that JAX can use without a copy."""
+    """Return an uninitialised array of bytes that JAX can use without a copy."""
     room = np.empty(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + size]
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor's data are in another file."""
+    """Return whether a tensor's data are in another file."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
@@ -83,11 +84,11 @@ def locate(tensor: onnx.TensorProto, folder: Path) -> Extent:
     """Find a tensor's bytes, without opening any file.
 
     Args:
-        tensor: one with external data.
-        folder: that of the model.
+        tensor: a tensor with external data.
+        folder: the model's folder.
 
     Raises:
-        ModelLoadError: its entry is wrong, or its file not a plain one inside the folder.
+        ModelLoadError: its entry is wrong, or its file is not a regular file inside the folder.
     """
     entry = _entry(tensor)
     path = _inside(folder, entry.get("location", ""), tensor.name)
@@ -131,7 +132,7 @@ def _number(entry: dict[str, str], key: str, default: int, tensor: str) -> int:
 
 
 def _inside(folder: Path, location: str, tensor: str) -> Path:
-    """The path of a location, if it has no way out of the folder."""
+    """Return the path of a location, or refuse a location that may leave the folder."""
     parts = PurePosixPath(location).parts
     absolute = location.startswith("/") or PureWindowsPath(location).anchor
     if not parts or absolute or ".." in parts or "\0" in location or "\\" in location:

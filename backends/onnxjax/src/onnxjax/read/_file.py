@@ -1,8 +1,9 @@
-"""Read ONNX files that are not trusted.
+"""Reading of ONNX files that are not trusted.
 
-The order of the checks matters: the file itself, then its bytes, then where its external data
-lie, then the graph's consistency; only then is a weight turned into an array. No check opens a
-file outside the model's folder, and none makes an array of a size that the file merely claims.
+The order of the checks matters: first the file itself, then its bytes, then the locations of its
+external data, then the consistency of the graph. Only then is a weight converted to an array. No
+check opens a file outside the model's folder, and none allocates an array whose size the file
+merely claims.
 """
 
 from __future__ import annotations
@@ -37,18 +38,20 @@ BROKEN = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError),
     *(RuntimeError, TypeError, ValueError),
 )
-"""What protobuf, ONNX and numpy raise on a file that makes no sense; RuntimeError covers deep
-recursion and what comes from C++, ValueError text that is not UTF-8."""
+"""The errors of protobuf, ONNX and numpy on an invalid file.
+
+RuntimeError covers deep recursion and errors from C++; ValueError covers text that is not UTF-8.
+"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model that has passed the checks, with its functions written out.
+    """A model that has passed the checks, with its functions inlined.
 
     Attributes:
-        name: what messages call it.
-        proto: the model, still without its external data.
-        tensors: what makes arrays of its tensors.
+        name: the model's name in messages.
+        proto: the model, without its external data.
+        tensors: the reader that converts its tensors to arrays.
     """
 
     name: str
@@ -57,14 +60,15 @@ class Source:
 
 
 def read_model(model: str | os.PathLike[str] | onnx.ModelProto) -> Source:
-    """Read a model and check all of it but the values of its weights.
+    """Read a model and check all of it except the values of its weights.
 
     Args:
         model: a path, or a model in memory that holds its own weights.
 
     Raises:
-        ModelLoadError: it is missing, damaged, inconsistent, or points outside its folder.
-        UnsupportedModelError: its opset is outside what this version knows.
+        ModelLoadError: it is missing, damaged, inconsistent, or refers to a file outside its
+            folder.
+        UnsupportedModelError: this version does not know its opset.
     """
     name = "the model in memory" if isinstance(model, onnx.ModelProto) else repr(os.fspath(model))
     with refusing(name):
@@ -75,13 +79,13 @@ def read_model(model: str | os.PathLike[str] | onnx.ModelProto) -> Source:
 
 @contextmanager
 def refusing(name: str) -> Iterator[None]:
-    """Turn whatever a library finds wrong with a model into an error of ours.
+    """Convert a library's error about a model to a `ModelLoadError`.
 
     Args:
-        name: what the message calls the model.
+        name: the model's name in the message.
 
     Raises:
-        ModelLoadError: instead of any error in `BROKEN`, which remains as its cause.
+        ModelLoadError: instead of any error in `BROKEN`, which is kept as its cause.
     """
     try:
         yield
@@ -118,7 +122,7 @@ def _from_file(path: Path, name: str) -> Source:
     check_opset(proto, name)
     if _check_tensors(proto, tensors):
         del data
-        onnx.checker.check_model(str(path))  # by its path, so that it looks at external data too
+        onnx.checker.check_model(str(path))  # by its path, so that it checks external data too
     else:
         onnx.checker.check_model(data)
         del data
@@ -169,18 +173,18 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
 
 def _check_tensors(proto: onnx.ModelProto, tensors: TensorReader) -> bool:
-    """Check the sizes and locations of all data, and return whether some are in other files."""
+    """Check the size and location of all data, and return whether some are in other files."""
     found = list(all_tensors(proto))
     tensors.require_sound(found)
     return any(map(is_external, found))
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without functions of its own; its weights make no detour through C++."""
+    """Return the model with its functions inlined."""
     if not proto.functions:
         return proto
     require_finite_calls(proto)
-    weights = list(proto.graph.initializer)
+    weights = list(proto.graph.initializer)  # kept apart, so that C++ does not copy them
     _hollow(proto.graph.initializer, weights)
     result = onnx.inliner.inline_local_functions(proto)
     del result.graph.initializer[:]
@@ -189,7 +193,7 @@ def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _hollow(initializers: Any, weights: Sequence[onnx.TensorProto]) -> None:
-    """Leave of each initialiser what keeps its name from being given to another value."""
+    """Replace initialisers by empty ones, which reserve their names in the inlined graph."""
     del initializers[:]
     for weight in weights:
         initializers.add(name=weight.name, data_type=weight.data_type, dims=[0])

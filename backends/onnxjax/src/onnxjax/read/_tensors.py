@@ -1,4 +1,4 @@
-"""From the tensors of a model file to numpy arrays, sizes first."""
+"""The conversion of a model file's tensors to numpy arrays, after checks of their sizes."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ BITS: dict[int, int] = {
 
 MOST_AXES = 64
 SHARED = 2
-"""Tensors may claim the bytes of a file this many times over, for weights that are tied."""
+"""The number of times that tensors may claim the same bytes of files, for tied weights."""
 
 
 class TensorReader:
-    """The arrays of one model.
+    """The reader of the arrays of one model.
 
     Args:
-        folder: where external data lie; None for a model that must hold its own.
-        size: the bytes of the model's file, of which the budget for constants follows.
+        folder: the folder of external data; None for a model that must hold its own data.
+        size: the bytes of the model's file, which determine the budget for constants.
     """
 
     def __init__(self, folder: Path | None = None, size: int = 0) -> None:
@@ -51,7 +51,7 @@ class TensorReader:
         """Check the size and the location of each tensor's data, without reading any.
 
         Raises:
-            ModelLoadError: one does not fit its data, or these are not where they may be.
+            ModelLoadError: a tensor does not fit its data, or their location is not allowed.
         """
         extents = [self._require_sound(tensor) for tensor in tensors]
         files = {extent.path: extent.size for extent in extents if extent}
@@ -86,10 +86,11 @@ class TensorReader:
         return locate(tensor, self._folder)
 
     def array(self, tensor: TensorProto) -> Array:
-        """The array of a tensor.
+        """Return the array of a tensor.
 
         Raises:
-            ModelLoadError: its data do not fit it, are not where they may be, or not finite.
+            ModelLoadError: its data do not fit it or are not finite, or their location is not
+                allowed.
         """
         extent = self._require_sound(tensor)
         array = _own_array(tensor) if extent is None else _external_array(tensor, extent)
@@ -97,11 +98,11 @@ class TensorReader:
         return array
 
     def dense(self, sparse: onnx.SparseTensorProto) -> Array:
-        """The array of a sparse tensor.
+        """Return the array of a sparse tensor.
 
         Raises:
             ModelLoadError: an index is outside of its shape.
-            UnsupportedModelError: it is far bigger than its file.
+            UnsupportedModelError: the array would exceed the budget of its file.
         """
         values, indices = self.array(sparse.values), self.array(sparse.indices)
         shape = _shape(sparse.values.name, sparse.dims)
@@ -129,7 +130,7 @@ def _shape(name: str, dims: Iterable[int]) -> tuple[int, ...]:
 
 
 def _bits(tensor: TensorProto) -> int:
-    """The bits of one element where they are packed."""
+    """Return the bits of one element when elements are packed."""
     if tensor.data_type in BITS:
         return BITS[tensor.data_type]
     try:
@@ -147,7 +148,7 @@ def _bytes_needed(tensor: TensorProto) -> int:
 
 
 def _require_data(tensor: TensorProto, needed: int) -> None:
-    """Compare the data in the protobuf with the shape."""
+    """Refuse a tensor whose data in the protobuf do not fit its shape."""
     if tensor.HasField("raw_data"):
         if len(tensor.raw_data) != needed:
             raise _unfit(tensor, f"{needed} bytes, but it has {len(tensor.raw_data)}")
@@ -159,7 +160,7 @@ def _require_data(tensor: TensorProto, needed: int) -> None:
 
 
 def _entries(data_type: int, count: int) -> int:
-    """How many numbers of the protobuf hold `count` elements."""
+    """Return how many numbers of the protobuf hold `count` elements."""
     if data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
         return 2 * count
     bits = BITS.get(data_type, 8)
@@ -198,7 +199,7 @@ def _as_typed(tensor: TensorProto, room: np.ndarray[Any, np.dtype[np.uint8]]) ->
 
 
 def _require_finite(array: Array, name: str) -> None:
-    """Refuse weights that are no numbers; an infinity may be a bound, or the fill of a mask."""
+    """Refuse weights with NaN or infinity, except a single bound and the fill of a mask."""
     if array.dtype.kind not in "fV" or not array.size:
         return
     with np.errstate(all="ignore"):
@@ -214,5 +215,5 @@ def _require_finite(array: Array, name: str) -> None:
 
 
 def _is_mask(array: Array) -> bool:
-    """Whether an array is zero or minus infinity, to be added to logits."""
+    """Return whether an array has only zeros and minus infinity, as a mask added to logits."""
     return bool(np.all((array == 0) | (array == -np.inf)))

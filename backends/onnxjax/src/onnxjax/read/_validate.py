@@ -1,4 +1,4 @@
-"""Checks of a parsed model that need nothing but the protobuf itself."""
+"""Checks of a parsed model that need only the protobuf itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REMEDY = "export the model again"
 
 
 def unreadable(name: str, problem: str) -> ModelLoadError:
-    """The error for bytes that are no model."""
+    """Return the error for bytes that are not a model."""
     return ModelLoadError(
         f"{name} is not a readable ONNX file ({problem}); {REMEDY} or copy it again"
     )
@@ -45,7 +45,7 @@ def check_opset(proto: onnx.ModelProto, name: str) -> None:
 
 
 def all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model, in any graph, attribute or function."""
+    """Yield every tensor of a model, in any graph, attribute or function."""
     yield from _tensors_of(proto.graph)
     for function in proto.functions:
         yield from _attribute_tensors(function.node)
@@ -70,7 +70,10 @@ def _attribute_tensors(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorP
 
 
 def check_values(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> None:
-    """What ONNX's checker leaves out: that the functions compute what the graph reads of them."""
+    """Refuse a graph, with its functions inlined, that reads a value which nothing computes.
+
+    ONNX's checker does not check that a function computes all of its outputs.
+    """
     known = {*outer, "", *(value.name for value in (*graph.input, *graph.initializer))}
     known.update(sparse.values.name for sparse in graph.sparse_initializer)
     for node in graph.node:
