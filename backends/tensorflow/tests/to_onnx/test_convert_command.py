@@ -84,7 +84,7 @@ def test_wrong_use_is_told_before_there_is_a_process(monkeypatch, tmp_path):
         run("absent.h5", tmp_path / "net.onnx")
     with pytest.raises(ArrayInputError, match="'tfa'"):
         run("default", tmp_path / "net.onnx", "--preprocess", "tfa")
-    with pytest.raises(OutputError, match=r"ends in \.onnx"):
+    with pytest.raises(OutputError, match=r"must end in \.onnx"):
         run("default", tmp_path / "net.pb")
     with pytest.raises(ModelLoadError, match="imagenet-1k"):
         run("default", tmp_path / "net.onnx", "--labels", "mine.txt")
