@@ -88,6 +88,19 @@ def test_the_gallery_shows_every_method():
     assert all((ROOT / "docs" / "images" / "gallery" / f"{name}.jpg").exists() for name in METHODS)
 
 
+def test_troubleshooting_quotes_messages_of_the_code():
+    """Each cell is a message with `...` for its values; the words between them are in one place."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    cells = re.findall(r"^\| (?:`` (.*?) ``|`(.*?)`)(?: \(a note\))? \|", page, re.MULTILINE)
+    messages = [one or other for one, other in cells]
+    assert len(messages) > 15
+    folders = [ROOT / "xaimaps", *(ROOT / "backends").glob("*/src")]
+    code = " ".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?r?"', "", code)  # strings that go on in the next line
+    code = re.sub(r"\{[^{}\n]*\}", "...", code)
+    assert [message for message in messages if message not in code] == []
+
+
 def test_the_reference_covers_the_public_names():
     reference = (ROOT / "docs" / "reference.md").read_text()
     shown = re.findall(r"^::: ([\w.]+)$", reference, re.MULTILINE)

@@ -34,8 +34,9 @@ def load(
             `input_shape=`), the name of an embedded model ("default"), or of one of Keras's
             applications ("keras:VGG16").
         backend: the name of an installed backend; None for the first that accepts the model.
-        labels: the class names as a list, a text file with one per line, or "imagenet-1k"; None
-            for the labels recorded in the model file.
+        labels: the class names as a list; a text file with one per line, which may be numbered
+            from 0; a JSON list, or a JSON object from class indices to names; or "imagenet-1k".
+            None for the labels recorded in the model file.
         preprocess: the name of a preset or a `Preprocess`; None for the preprocessing recorded in
             the model file.
         options: options of the backend's own `load`.

@@ -50,7 +50,7 @@ _backend_option = click.option(
     shell_complete=_complete_backend,
 )  # fmt: skip
 _labels_option = click.option(
-    "--labels", help="A text file with one class name per line, or imagenet-1k."
+    "--labels", help="A file of class names (lines or JSON), or imagenet-1k."
 )
 preprocess_option = click.option(
     "-p", "--preprocess", help="The preprocessing of pictures: unit, tf, torch, caffe or raw."
