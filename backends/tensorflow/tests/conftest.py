@@ -1,4 +1,4 @@
-"""What the tests of the backend share: small networks as Keras models, with weights that matter."""
+"""Fixtures of the backend's tests: small networks as Keras models with non-trivial weights."""
 
 import os
 
@@ -10,15 +10,15 @@ import xaimaps
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 QUIET = (
-    # Keras copies its variables in a way that NumPy 2 deprecates, whenever it saves a model.
+    # When Keras saves a model, it copies its variables in a way that NumPy 2 deprecates.
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
-    # A nested Sequential of Keras 2 hands its base a list, which Keras 3 mentions and takes.
+    # A nested Sequential of Keras 2 calls its base on a list; Keras 3 warns and accepts it.
     "ignore:The structure of `inputs` doesn't match:UserWarning",
 )
 
 
 def pytest_itemcollected(item):
-    """Keep quiet, in these tests only, what Keras says about itself."""
+    """Suppress Keras's own warnings, in these tests only."""
     for line in QUIET:
         item.add_marker(pytest.mark.filterwarnings(line))
 
@@ -36,7 +36,10 @@ def build():
 
 @pytest.fixture(scope="session")
 def randomised():
-    """Give every weight of a model, moving statistics too, a value that shows if it is wrong."""
+    """Set every weight of a model, including moving statistics, to a random value.
+
+    A weight that is loaded wrongly then changes the outputs.
+    """
 
     def change(model, seed=0):
         draw = np.random.default_rng(seed)

@@ -13,9 +13,9 @@ __all__ = ["TensorFlowBackend", "convert", "keras_model"]
 
 
 def keras_model() -> Any:
-    """Build the embedded EfficientNet-Lite0 as a Keras model with the same weights, bit for bit.
+    """Build the embedded EfficientNet-Lite0 as a Keras model with exactly the same weights.
 
-    Its outputs are logits. A layer has the name of the ONNX file's value, as the path through
+    Its outputs are logits. A layer has the name of the ONNX file's value as its path through
     nested models: `stem/conv` is the layer `conv` of the model `stem`.
     """
     from xaimaps_tensorflow._zoo import efficientnet_lite0
@@ -24,7 +24,7 @@ def keras_model() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the converter when it is asked for: it needs tf2onnx, the backend does not."""
+    """Import the converter on first use, because only it needs tf2onnx."""
     if name != "convert":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from xaimaps_tensorflow.to_onnx._convert import convert

@@ -1,4 +1,4 @@
-"""The architectures of `keras.applications` by name, each with its own preprocessing."""
+"""Return the module that defines an architecture, such as "vgg16"."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PREPROCESSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("densenet",), "torch"),
         **dict.fromkeys(("inception_resnet_v2", "inception_v3", "xception"), "tf"),
         **dict.fromkeys(("mobilenet", "mobilenet_v2", "nasnet", "resnet_v2"), "tf"),
-        # These take pixels: their first layers are the preprocessing.
+        # These take pixels, because their first layers are the preprocessing.
         **dict.fromkeys(("convnext", "efficientnet", "efficientnet_v2", "mobilenet_v3"), "raw"),
     }
 )
@@ -40,13 +40,13 @@ _FETCH = re.compile(r"(https?://\S+?): (.*)")
 
 
 def architectures() -> dict[str, Constructor]:
-    """The functions of `keras.applications` that build a network, by name."""
+    """Return the functions of `keras.applications` that build a network, by name."""
     found = inspect.getmembers(keras.applications, inspect.isfunction)
     return {name: build for name, build in found if name[0].isupper()}
 
 
 def preset(constructor: Constructor) -> str | None:
-    """The preprocessing of an architecture; None for one that is newer than this table."""
+    """Return the preprocessing of an architecture, or None if it is newer than this table."""
     return PREPROCESSING.get(module(constructor))
 
 
@@ -59,14 +59,15 @@ def build(name: str, weights: str | os.PathLike[str] | None = "imagenet") -> tup
     """Build an architecture of `keras.applications` at its own size, with its 1000 classes.
 
     Args:
-        name: as in `keras.applications`, such as "VGG16".
-        weights: "imagenet", which Keras downloads once; a file of weights; or None for random ones.
+        name: the name in `keras.applications`, such as "VGG16".
+        weights: "imagenet", which Keras downloads once; a file of weights; or None for random
+            weights.
 
     Returns:
         The Keras model, and its preprocessing and labels.
 
     Raises:
-        ModelLoadError: there is no such architecture, or its weights cannot be had.
+        ModelLoadError: there is no such architecture, or its weights cannot be loaded.
     """
     require_options(weights=weights)
     known = architectures()
@@ -102,15 +103,15 @@ def _with_weights(
 
 
 def _options(constructor: Constructor) -> dict[str, Any]:
-    """The size, where Keras leaves it open."""
+    """Return the image size, if Keras has no default."""
     return {"input_shape": (224, 224, 3)} if module(constructor) == "mobilenet_v3" else {}
 
 
 def _is_rescaled(constructor: Constructor, file: WeightsFile) -> bool:
-    """Whether weights belong to the network that Keras builds for its own ones of EfficientNet.
+    """Return whether weights are those of EfficientNet with an additional rescaling of its inputs.
 
-    That network divides its inputs once more, by a layer without weights: without it, the same
-    weights load into `weights=None` and answer wrongly.
+    Keras builds that network for its own weights, and the rescaling is a layer without weights. The
+    same weights also load into `weights=None`, which lacks it and then gives wrong outputs.
     """
     if module(constructor) != "efficientnet":
         return False
@@ -121,7 +122,7 @@ def _is_rescaled(constructor: Constructor, file: WeightsFile) -> bool:
 
 
 def _rescale(model: Any, deviations: Sequence[float]) -> None:
-    """Divide by the square root of `deviations`, in the normalisation that comes before."""
+    """Divide by the square root of `deviations`, in the normalisation layer before."""
     layer = next(item for item in model.layers if isinstance(item, keras.layers.Normalization))
     mean, variance, count = layer.get_weights()
     layer.set_weights([mean, variance * np.asarray(deviations, variance.dtype), count])
@@ -130,7 +131,7 @@ def _rescale(model: Any, deviations: Sequence[float]) -> None:
 
 def _downloaded(constructor: Constructor, name: str) -> Any:
     try:
-        # Keras reports its progress where results are printed.
+        # Keras prints its progress to stdout, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
             return constructor(weights="imagenet", **_options(constructor))
     except Exception as error:  # Keras raises a plain Exception

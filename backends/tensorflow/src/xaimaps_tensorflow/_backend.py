@@ -1,4 +1,4 @@
-"""The TensorFlow backend: Keras models, whole methods in one graph."""
+"""The TensorFlow backend: Keras models, with each method compiled to one graph."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class TensorFlowBackend(Backend):
 
     Args:
         program: the model.
-        info: what is known of it.
-        xla: compile with XLA.
+        info: its name, labels and preprocessing.
+        xla: whether to compile with XLA.
     """
 
     name = "tensorflow"
@@ -65,11 +65,11 @@ class TensorFlowBackend(Backend):
         """Load a Keras file, one of Keras's applications, or wrap a live model.
 
         Args:
-            model: a path, a name as "keras:VGG16", or the model.
-            options: `output`: the name or index of the output to explain, the first by default;
-                `xla`: compile with XLA. For a live model, `input_shape` (height, width, channels),
-                if it does not say. For a file, `allow_unsafe` and `custom_objects`. For a name,
-                `weights`: "imagenet", None or a file.
+            model: a path, a name such as "keras:VGG16", or the model.
+            options: `output`: the name or index of the output to explain, by default the first;
+                `xla`: whether to compile with XLA. For a live model, `input_shape` (height, width,
+                channels), if the model does not declare it. For a file, `allow_unsafe` and
+                `custom_objects`. For a name, `weights`: "imagenet", None or a file.
         """
         require_tensorflow()
         load = cls._loader(model)
@@ -103,7 +103,7 @@ class TensorFlowBackend(Backend):
         xla: bool = False,
         info: ModelInfo | None = None,
     ) -> TensorFlowBackend:
-        """Wrap a live Keras model whose one input is a batch of images."""
+        """Wrap a live Keras model with a batch of images as its only input."""
         require_tensorflow()
         from xaimaps_tensorflow._inputs import image_input
         from xaimaps_tensorflow._program import KerasProgram
@@ -135,7 +135,7 @@ class TensorFlowBackend(Backend):
     def from_application(
         cls, name: str, *, weights: str | os.PathLike[str] | None = "imagenet", **options: Any
     ) -> TensorFlowBackend:
-        """Build one of Keras's applications, as "keras:VGG16"; see `from_model`."""
+        """Build one of Keras's applications, such as "keras:VGG16"; see `from_model`."""
         from xaimaps_tensorflow._applications import build
 
         model, info = build(name.removeprefix(SCHEME), weights)
@@ -143,7 +143,7 @@ class TensorFlowBackend(Backend):
 
     @classmethod
     def from_zoo(cls, path: str | os.PathLike[str], **options: Any) -> TensorFlowBackend:
-        """Build the embedded model's twin in Keras; see `from_model`."""
+        """Build the embedded model as a Keras model; see `from_model`."""
         from xaimaps_tensorflow._zoo import efficientnet_lite0
 
         model, info = efficientnet_lite0()
@@ -212,7 +212,7 @@ class TensorFlowBackend(Backend):
             goal = target.with_arrays(arrays)
             return super(TensorFlowBackend, self).grad(images, goal, wrt=wrt, rectifier=rectifier)
 
-        # One graph for each key, where `differentiate` would make one in each call.
+        # One graph for each key. `differentiate` alone would make one in each call.
         key = ("grad", target.key, wrt, rectifier)
         return Gradients(*self._run(key, run, images, *target.arrays))
 
@@ -236,11 +236,11 @@ class TensorFlowBackend(Backend):
     def _call_python(self, fn: Callable[[], None]) -> None:
         from xaimaps_tensorflow._loops import call_python
 
-        if not self._xla:  # which compiles no call of Python
+        if not self._xla:  # XLA cannot call Python
             call_python(fn)
 
     def _run(self, key: Any, run: Callable[..., Any], *arrays: Array) -> Any:
-        """Run a part of the program where we are: inside a graph, or as one of its own."""
+        """Run a part of the program in the current graph, or eagerly as its own graph."""
         native = [self.asarray(a) if isinstance(a, np.ndarray) else a for a in arrays]
         if _in_graph():
             return run(*native)
@@ -268,10 +268,11 @@ class TensorFlowBackend(Backend):
 
 
 def require_tensorflow() -> None:
-    """Import TensorFlow, quietly, and see that Keras uses it.
+    """Import TensorFlow without its log messages, and check that Keras uses it.
 
     Raises:
-        BackendError: it is not installed, or Keras runs on another framework, or not at all.
+        BackendError: TensorFlow is not installed, or Keras uses another framework or fails to
+            import.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -291,7 +292,7 @@ def require_tensorflow() -> None:
 def _problem_of_keras() -> str | None:
     try:
         import keras
-    except Exception as error:  # whatever the framework that it is to run on raises
+    except Exception as error:  # Keras's own framework may raise anything
         return f"does not import ({summary(error)})"
     used = keras.config.backend()
     return None if used == "tensorflow" else f"runs on {used!r}"
@@ -304,7 +305,7 @@ def _in_graph() -> bool:
 
 
 def _is_keras(model: object) -> bool:
-    """Whether it is a layer or model of Keras, told without importing Keras."""
+    """Return whether an object is a layer or model of Keras, without an import of Keras."""
     return any(
         kind.__name__ == "Layer" and kind.__module__.partition(".")[0] in ("keras", "tf_keras")
         for kind in type(model).__mro__

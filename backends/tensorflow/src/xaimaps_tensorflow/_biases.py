@@ -1,4 +1,4 @@
-"""The part of each layer's value that its inputs do not explain to first order."""
+"""The bias of each layer: the constant term of its linear approximation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Layer = tuple[Operation, ...]
 
 
 class Biased(NamedTuple):
-    """A layer whose value is not what its inputs explain.
+    """A layer with a bias.
 
     Attributes:
         layer: its operations.
-        last: what the last of them is.
-        power: the power of its inputs that its value scales with, if it is one operation.
-        is_sum: whether it is one operation that adds a constant.
-        inputs: what it reads of the data.
+        last: the description of the last operation.
+        power: its degree of homogeneity, if it is one homogeneous operation.
+        is_sum: whether it is one operation that is affine in the data.
+        inputs: the data that it reads.
     """
 
     layer: Layer
@@ -35,11 +35,11 @@ class Biased(NamedTuple):
 
 
 def with_bias(operations: set[Operation], images: Tensor) -> list[Biased]:
-    """The layers whose value is not what their inputs explain, in the order of computation.
+    """Return the layers with a bias, in the order of computation.
 
     Args:
-        operations: those that the scores depend on.
-        images: what the model was run on.
+        operations: the operations that the scores depend on.
+        images: the images on which the model ran.
     """
     ordered = [one for one in images.graph.get_operations() if one in operations]
     sources = {operation_of(one): one for one in ordered}
@@ -62,7 +62,7 @@ def with_bias(operations: set[Operation], images: Tensor) -> list[Biased]:
 
 
 def _inputs(layer: Layer, data: Collection[str]) -> list[Tensor]:
-    """The data that a layer reads and does not make itself, each once."""
+    """Return the data that a layer reads from outside, each tensor once."""
     read = {x.name: x for one in layer for x in one.inputs if x.op not in layer}
     return [x for name, x in read.items() if name in data]
 
@@ -70,7 +70,7 @@ def _inputs(layer: Layer, data: Collection[str]) -> list[Tensor]:
 def bias(biased: Biased) -> Tensor:
     """Return `h - J x` for a layer's value h at those inputs x that depend on images."""
     value = biased.layer[-1].outputs[0]
-    if biased.power is not None:  # Euler: J x = k h, where h scales with the k-th power of x
+    if biased.power is not None:  # Euler: J x = k h, for h of degree k
         return (1 - biased.power) * value
     if biased.is_sum and biased.last.kind == "sum" and len(biased.inputs) == 1:
         return _added(biased.layer[-1], biased.inputs[0])
@@ -78,14 +78,17 @@ def bias(biased: Biased) -> Tensor:
 
 
 def _added(operation: Operation, data: Tensor) -> Tensor:
-    """What a sum adds, exactly, where a difference would leave rounding errors."""
+    """Return the constant of a sum exactly; as a difference it would have rounding errors."""
     other = next(x for x in operation.inputs if x is not data)
     is_taken_away = operation.type == "Sub" and operation.inputs[1] is other
     return tf.zeros_like(operation.outputs[0]) + (-other if is_taken_away else other)
 
 
 def _linear(biased: Biased) -> Tensor:
-    """J x: the derivative, by u, of what u pulls back, along x."""
+    """Return J x, by two reverse-mode derivatives, because `tf.gradients` has no forward mode.
+
+    The first gives u J for any u, and the second differentiates that by u, along x.
+    """
     inputs, value = _again(biased.layer, biased.inputs)
     u = tf.ones_like(value)
     pulled = tf.gradients(value, inputs, u, stop_gradients=inputs)
@@ -95,10 +98,10 @@ def _linear(biased: Biased) -> Tensor:
 
 
 def _again(layer: Layer, read: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """What is read, and the value of the same layer by itself.
+    """Return the inputs of a layer, and the value of a separate copy of the layer.
 
-    To differentiate, TensorFlow looks at all that is behind an input: here next to nothing.
-    The derivative of a call is known to that call alone.
+    TensorFlow's gradients search all operations after an input; after a copy there are few. The
+    derivative of a call cannot be copied, because only that call has it.
     """
     if layer[-1].type in CALLS:
         return list(read), layer[-1].outputs[0]
@@ -112,7 +115,7 @@ def _again(layer: Layer, read: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
 
 
 def _copy(operation: Operation, inputs: Sequence[Tensor]) -> Operation:
-    """The same operation on other inputs."""
+    """Return the same operation on other inputs."""
     return operation.graph.create_op(
         operation.type,
         list(inputs),

@@ -1,4 +1,4 @@
-"""Gradients inside a graph: of each image's own score, from one point on."""
+"""Gradients inside a graph, of each image's own score."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ REMEDY = "use a method without gradients, or explain an output before it"
 
 def differentiate(fn: Callable[[Tensor], tuple[Tensor, Tensor]], point: Tensor) -> Gradients:
     """Differentiate `fn(point) -> (scores, outputs)`; see `Backend.differentiate`."""
-    own = tf.identity(point)  # what else was computed from the point is constant
+    own = tf.identity(point)  # a new tensor, so that all other uses of the point are constants
     scores, outputs = fn(own)
     return Gradients(outputs, scores, own, gradients_at(scores, [own])[0])
 
 
 def gradients_at(scores: Tensor, points: Sequence[Tensor]) -> list[Tensor | None]:
-    """The gradients of scores `(N,)` at each point; of scores `(K, N)`, K of each, stacked.
+    """Return the gradients of scores `(N,)` at each point; for scores `(K, N)`, K of each, stacked.
 
-    Each image's score depends on this image alone, so that the gradient of the sum is its own.
+    Each image's score depends on this image alone. Therefore the gradient of the sum of all scores
+    is, for each image, that of its own score.
 
     Args:
-        scores: what is differentiated.
-        points: by these; of those behind the first, one whose gradient is zero everywhere gives
-            None.
+        scores: the scores to differentiate.
+        points: the tensors by which to differentiate. A point after the first gives None if no
+            gradient reaches it.
 
     Raises:
-        UnsupportedModelError: the scores depend on the first point, but not smoothly.
+        UnsupportedModelError: the scores depend on the first point, but every path has an
+            operation without a derivative.
     """
     if len(scores.shape) == 1:
         return _gradients(scores, points)
@@ -53,10 +55,10 @@ def _gradients(scores: Tensor, points: Sequence[Tensor]) -> list[Tensor | None]:
 
 
 def _zeros(scores: Tensor, point: Tensor) -> Tensor:
-    """The gradient of what does not depend on the point.
+    """Return a zero gradient for scores that do not depend on the point.
 
     Raises:
-        UnsupportedModelError: it does.
+        UnsupportedModelError: the scores do depend on the point.
     """
     if point.op in needed_for([scores]):
         raise UnsupportedModelError(

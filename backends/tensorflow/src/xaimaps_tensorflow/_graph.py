@@ -1,4 +1,4 @@
-"""Reading a traced graph: what depends on what, what a value is a view of, how it ends."""
+"""Analyses of a traced graph: dependencies, views, and the ending."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Tensor = Any
 Operation = Any
 
 SAME = frozenset({"Identity", "Cast", "PreventGradient", "CheckNumerics"})
-"""Operations that hand their first input on."""
+"""Operations that return their first input."""
 
 VIEWS = SAME | frozenset({"Reshape", "Squeeze", "ExpandDims"})
-"""Operations that hand their first input on, in another shape at most."""
+"""Operations that return their first input, in another shape at most."""
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """The tensors of a layer's value, which may be a list, a dictionary or None."""
+    """Return the tensors of a layer's value, which may be a list, a dictionary or None."""
     return [one for one in tf.nest.flatten(value) if tf.is_tensor(one)]
 
 
 def depending_on(tensors: Iterable[Tensor]) -> set[Operation]:
-    """The operations that use any of these tensors, or what was made of them."""
+    """Return the operations that use any of these tensors, directly or indirectly."""
     found: set[Operation] = set()
     left = [operation for tensor in tensors for operation in tensor.consumers()]
     while left:
@@ -41,7 +41,7 @@ def depending_on(tensors: Iterable[Tensor]) -> set[Operation]:
 
 
 def needed_for(tensors: Iterable[Tensor], known: Iterable[Tensor] = ()) -> set[Operation]:
-    """The operations that these tensors are made by, up to those that make what is known."""
+    """Return the operations that make these tensors, except those that make known tensors."""
     found = {tensor.op for tensor in known}
     ends = set(found)
     left = [tensor.op for tensor in tensors]
@@ -54,14 +54,14 @@ def needed_for(tensors: Iterable[Tensor], known: Iterable[Tensor] = ()) -> set[O
 
 
 def source(tensor: Tensor, views: frozenset[str] = SAME, stop: Tensor | None = None) -> Tensor:
-    """What a tensor is a view of, back to `stop` at most."""
+    """Return the tensor of which a tensor is a view, but do not search beyond `stop`."""
     while tensor.op.type in views and tensor.op.inputs and tensor is not stop:
         tensor = tensor.op.inputs[0]
     return tensor
 
 
 class Producers(Mapping[str, Described]):
-    """The operation behind each tensor of a graph by name, back to a tensor to stop at."""
+    """The operation that makes each tensor of a graph, by name; `stop` counts as an input."""
 
     def __init__(self, output: Tensor, stop: Tensor | None = None) -> None:
         self._graph = output.graph
@@ -80,7 +80,7 @@ class Producers(Mapping[str, Described]):
 
 
 def without_ending(output: Tensor, stop: Tensor | None = None) -> Tensor:
-    """The logits of an output, in its shape."""
+    """Return the logits of an output, in its shape."""
     found = find_ending(Producers(output, stop), output.name)
     if found is None:
         return output
@@ -89,12 +89,12 @@ def without_ending(output: Tensor, stop: Tensor | None = None) -> Tensor:
 
 
 def described(operations: Iterable[Operation], images: Tensor, output: Tensor) -> description.Graph:
-    """The core's graph of a traced model.
+    """Return the graph of `xaimaps.graph` for a traced model.
 
     Args:
-        operations: those that the output is made by, in the order of computation.
-        images: what the model was run on, of a known shape.
-        output: what is explained.
+        operations: the operations that make the output, in the order of computation.
+        images: the images on which the model ran, of a known shape.
+        output: the output to explain.
     """
     sources = list(operations)
     shapes = ((x.name, shape_of(x)) for one in sources for x in one.outputs)

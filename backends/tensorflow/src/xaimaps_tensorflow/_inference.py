@@ -1,4 +1,4 @@
-"""Calling a user's model in a graph: it is left as it was, and what it raises is one sentence."""
+"""The call of a user's model in a graph, which leaves the model unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xaimaps_tensorflow._messages import own_words, summary
 from xaimaps_tensorflow._trace import replaced
 
 NOTES = frozenset({"_called", "_parent_path"})
-"""What Keras notes in every layer that is called."""
+"""Attributes that Keras sets in every layer that is called."""
 
 
 def call(model: Any, inputs: Any, shape: tuple[int | None, ...]) -> Any:
@@ -21,11 +21,11 @@ def call(model: Any, inputs: Any, shape: tuple[int | None, ...]) -> Any:
 
     Args:
         model: a Keras model.
-        inputs: as it takes them.
-        shape: that of an image in them, for messages.
+        inputs: its inputs, in its own structure.
+        shape: the shape of an image, for messages.
 
     Raises:
-        UnsupportedModelError: the model cannot be called so.
+        UnsupportedModelError: the model cannot be called on these inputs.
     """
     try:
         with _unchanged(model):
@@ -47,7 +47,7 @@ def call(model: Any, inputs: Any, shape: tuple[int | None, ...]) -> Any:
 
 @contextmanager
 def _unchanged(model: Any) -> Iterator[None]:
-    """Let a call neither make weights nor be noticed."""
+    """Prevent a call from creating weights, and undo all that it notes in the layers."""
     with ExitStack() as stack:
         for layer in model._flatten_layers():
             if not layer.built:
@@ -55,7 +55,7 @@ def _unchanged(model: Any) -> Iterator[None]:
             for name in vars(layer).keys() & NOTES:
                 stack.enter_context(replaced(layer, name, getattr(layer, name)))
             if vars(layer).get("_graph_initialized") and not layer._has_explicit_input_shape:
-                # A Sequential of tf_keras without an Input would build its graph anew.
+                # A Sequential of tf_keras without an Input would rebuild its graph.
                 stack.enter_context(replaced(layer, "_has_explicit_input_shape", True))
         yield
 

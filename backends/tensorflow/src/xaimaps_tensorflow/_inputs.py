@@ -1,4 +1,4 @@
-"""The one image input of a Keras model."""
+"""The image input of a Keras model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class ImageInput:
-    """How a model takes a batch of images.
+    """The form in which a model takes a batch of images.
 
     Attributes:
-        shape: `(height, width, channels)`, None where any size will do.
-        structure: what the batch is packed into: nothing, a list or a dictionary.
-        dtype: what the model declares; None if it does not, or takes integers.
-        casting: the model, where it would cast the batch to integers.
+        shape: `(height, width, channels)`, None for a size that varies.
+        structure: the structure of the model's inputs: nothing, a list or a dictionary.
+        dtype: the declared type; None if there is none, or if it is an integer.
+        casting: the model, if it would cast the batch to integers.
     """
 
     shape: Shape
@@ -33,14 +33,14 @@ class ImageInput:
     casting: Any = None
 
     def packed(self, images: Any) -> Any:
-        """A batch as the model takes it."""
+        """Return a batch in the structure and type of the model's inputs."""
         if self.dtype is not None:
             images = tf.cast(images, self.dtype)
         return tf.nest.pack_sequence_as(self.structure, [images])
 
     @contextmanager
     def in_floats(self) -> Iterator[None]:
-        """Let floats into a model that takes pixels as integers, for no gradient passes a cast."""
+        """Disable a cast of pixels to integers, because no gradient passes it."""
         with ExitStack() as stack:
             if self.casting is not None:
                 inside = getattr(self.casting, "_functional", None) or self.casting
@@ -50,17 +50,18 @@ class ImageInput:
 
 
 def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageInput:
-    """Find the image input of a model.
+    """Return the image input of a model.
 
     Args:
         model: the model.
-        shape: `(height, width, channels)` of a subclassed model, if it is not the one that it was
-            built with. No weights are made for it: that would change the model.
+        shape: `(height, width, channels)` of a subclassed model, if it differs from the shape with
+            which the model was built. The model is not built with it, as that would change the
+            model.
 
     Raises:
-        ModelLoadError: `shape` is none.
-        UnsupportedModelError: the model has several inputs, none that takes images with channels
-            last, none of this shape, or no weights.
+        ModelLoadError: `shape` is not a shape.
+        UnsupportedModelError: the model has several inputs or no weights, or its input is not a
+            batch of images with channels last and of this shape.
     """
     require_options(input_shape=shape)
     _require_built(model, shape or (None, None, None))
@@ -93,7 +94,7 @@ def _require_built(model: Any, shape: Sequence[int | None]) -> None:
 
 
 def _require_own(model: Any, inputs: list[Any], shape: Shape) -> None:
-    """Refuse sizes other than those that the model declares."""
+    """Refuse sizes that contradict the model's declared sizes."""
     declared = tuple(inputs[0].shape) if inputs else shape
     if any(None not in pair and pair[0] != pair[1] for pair in zip(declared, shape, strict=True)):
         raise UnsupportedModelError(
@@ -103,7 +104,7 @@ def _require_own(model: Any, inputs: list[Any], shape: Shape) -> None:
 
 
 def _declared(model: Any) -> list[Any]:
-    """The symbolic inputs; none of a subclassed model."""
+    """Return the symbolic inputs, which a subclassed model does not have."""
     try:
         return list(model.inputs or ())
     except (AttributeError, ValueError):

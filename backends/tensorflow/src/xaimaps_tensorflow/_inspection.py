@@ -1,4 +1,4 @@
-"""What one run of a model in a graph says of it: its layers, how it ends, its head."""
+"""The analysis of a traced model: its layers, its ending, its head."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Trace(NamedTuple):
     """One run of the model in a graph.
 
     Attributes:
-        images: what it was run on.
-        output: the output that is explained, as the model returns it.
-        names: of all outputs.
-        calls: of its layers.
+        images: the images on which it ran.
+        output: the output to explain, as the model returns it.
+        names: the names of all outputs.
+        calls: the calls of its layers.
     """
 
     images: Tensor
@@ -38,13 +38,13 @@ class Variable(NamedTuple):
     shape: tuple[int, ...]
 
     def read(self) -> Tensor:
-        """Its value now."""
+        """Return its current value."""
         value = tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype)
         return tf.ensure_shape(value, self.shape)
 
 
 class Reading(NamedTuple):
-    """What a trace at one image size says of the model.
+    """The analysis of a trace at one image size.
 
     Attributes:
         trace: the trace.
@@ -55,13 +55,13 @@ class Reading(NamedTuple):
     graph: Graph
 
     def layout(self, number: int) -> Layout | None:
-        """How the value of a call is shown."""
+        """Return the layout of a call's value, or None."""
         value = tensors_in(self.trace.calls[number].value)[0]
         return self.graph.layouts.get(value.name)
 
 
 def read(trace: Trace) -> Reading:
-    """What a trace says of the model."""
+    """Return the analysis of a trace."""
     needed = needed_for([trace.output, *_values(trace.calls)])
     ordered = [one for one in trace.output.graph.get_operations() if one in needed]
     return Reading(trace, described(ordered, trace.images, trace.output))
@@ -72,7 +72,7 @@ def _values(calls: Calls) -> list[Tensor]:
 
 
 def ending_of(reading: Reading, layers: Layers) -> Ending | None:
-    """The softmax or sigmoid that the model ends in, under its layer's name."""
+    """Return the softmax or sigmoid at the end of the model, with its layer's name."""
     ending = reading.graph.ending
     if ending is None:
         return None
@@ -83,10 +83,11 @@ def ending_of(reading: Reading, layers: Layers) -> Ending | None:
 
 
 def head_of(reading: Reading, layers: Layers) -> Head:
-    """The pooled layer and the dense weights.
+    """Return the pooled layer and the dense weights.
 
     Raises:
-        LayerError: the model does not end so, or what is pooled has no name.
+        LayerError: the model does not end in global average pooling and one dense layer, or the
+            pooled value is not that of a layer.
     """
     graph, head = reading.trace.output.graph, reading.graph.head()
     pooled = source(graph.get_tensor_by_name(head.pooled))
@@ -101,10 +102,10 @@ def head_of(reading: Reading, layers: Layers) -> Head:
 
 
 def variable(graph: Any, weights: str) -> Variable:
-    """The variable that a tensor of the graph holds.
+    """Return the variable that a tensor of the graph reads.
 
     Raises:
-        LayerError: it is computed.
+        LayerError: the tensor is computed and not a variable.
     """
     handle = source(graph.get_tensor_by_name(weights), SAME | {"ReadVariableOp"})
     for outside, inside in graph.captures:

@@ -1,4 +1,4 @@
-"""The layers of a traced model: their names, which are worth showing, and the last with places."""
+"""The layers of a traced model: their names, the listed layers, and the default layer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from xaimaps_tensorflow._trace import Call, Calls, named
 
 
 class Layers:
-    """What a model's layers are called, found from one trace.
+    """The layers of a model by name, from one trace.
 
     Args:
-        calls: of the trace.
+        calls: the calls of the trace.
         graph: its operations.
         batch: the number of images.
-        others: the calls of a trace at another image size, where sizes vary.
+        others: the calls of a trace at another image size, if sizes vary.
     """
 
     def __init__(self, calls: Calls, graph: Graph, batch: int, others: Calls) -> None:
@@ -26,7 +26,7 @@ class Layers:
         self._group()
 
     def _is_layer(self, call: Call, batch: int) -> bool:
-        """Whether a call's value is one batch of vectors, tokens or maps made of the images."""
+        """Return whether a call's value is a batch of vectors, tokens or maps of the images."""
         tensors = tensors_in(call.value)
         return (
             len(tensors) == 1
@@ -36,7 +36,10 @@ class Layers:
         )
 
     def _group(self) -> None:
-        """Of several names for one value, as of a block and its last layer, keep the innermost."""
+        """Group the names of equal values, such as a block and its last layer.
+
+        The name is that of the innermost layer, whose call ends first; the others are aliases.
+        """
         firsts: dict[Any, str] = {}
         self._names: dict[str, list[str]] = {}
         for name, call in sorted(self._calls.items(), key=lambda item: item[1].order):
@@ -44,29 +47,29 @@ class Layers:
             self._names.setdefault(first, []).append(name)
 
     def listed(self) -> tuple[Layer, ...]:
-        """The layers that are of use, in the order of computation."""
+        """Return the layers that a user can name, in the order of computation."""
         return tuple(self._layer(name) for name in self._names if self._says_something(name))
 
     def unlisted(self, name: str) -> Layer | None:
-        """A layer that is left out, by its path."""
+        """Return a layer that `listed` omits, by its path."""
         return self._layer(name) if name in self._calls else None
 
     def number(self, name: str) -> int:
-        """Which call makes the value."""
+        """Return the number of the call that makes the value."""
         return self._calls[name].number
 
     def name_of(self, tensor: Any) -> str | None:
-        """The layer whose value a tensor is."""
+        """Return the layer whose value is this tensor, or None."""
         for name in self._names:
             if source(tensors_in(self._calls[name].value)[0]) is source(tensor):
                 return name
         return None
 
     def default(self) -> Layer:
-        """The last layer with more than one place that the output depends on.
+        """Return the last layer with several spatial positions that contribute to the output.
 
         Raises:
-            LayerError: no layer has.
+            LayerError: no layer has more than one spatial position.
         """
         spatial = [
             layer
@@ -75,17 +78,17 @@ class Layers:
         ]
         if not spatial:
             raise no_spatial_layer()
-        maps = [layer for layer in spatial if len(layer.shape) > 3]
+        maps = [layer for layer in spatial if len(layer.shape) > 3]  # preferred to sequences
         values = {self._value(layer.name): layer for layer in maps or spatial}
         return values[self._graph.last_read(list(values))]
 
     def _value(self, name: str) -> str:
-        """The tensor that a layer hands on, by its name in the graph."""
+        """Return the name, in the graph, of the tensor that a layer returns."""
         value: str = source(tensors_in(self._calls[name].value)[0]).name
         return value
 
     def _says_something(self, name: str) -> bool:
-        """Whether the layer computes anything, and does not consist of others that are listed."""
+        """Return whether the layer computes a new value and has no layers inside."""
         call, operation = self._calls[name], self._graph.producers.get(self._value(name))
         is_new = operation is None or operation.kind not in UNLISTED
         return is_new and call.end == call.number + 1
@@ -98,7 +101,7 @@ class Layers:
         return Layer(name, shape, type(call.layer).__name__, tuple(aliases))
 
     def _shape(self, call: Call) -> tuple[int | None, ...]:
-        """A value's shape as it is shown; None where it differs at another image size."""
+        """Return a value's shape with channels last, None for a size that varies."""
         value = tensors_in(call.value)[0]
         if call.number not in self._others:
             return self._graph.shown(value.name)
@@ -108,6 +111,6 @@ class Layers:
 
 
 def _short(name: str, call: Call) -> list[str]:
-    """Shorter names, which may stand for several: without the number, without the path."""
+    """Return shorter names, which may be ambiguous: without the number, and without the path."""
     last = call.path.rpartition("/")[2]
     return [short for short in (call.path, last) if short != name]

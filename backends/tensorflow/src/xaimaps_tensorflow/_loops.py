@@ -1,4 +1,4 @@
-"""A fold over the first axis of arrays as one loop of the graph."""
+"""A scan as one loop of the graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tu
     """Fold `step(carry, x) -> (carry, y)` over the first axis of `xs`; see `Backend.scan`."""
     carry, xs = (tf.nest.map_structure(tf.convert_to_tensor, value) for value in (carry, xs))
     count = tf.nest.flatten(xs)[0].shape[0]
-    # A function of its own: traced once, it tells what the ys are, and holds all its gradients.
+    # The step is a separate function: its one trace has the types of the ys, and its gradients.
     body = tf.function(_without_none(step), autograph=False).get_concrete_function(
         tf.nest.map_structure(_like, carry), tf.nest.map_structure(_row_like, xs)
     )
@@ -36,12 +36,12 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tu
 
 
 def call_python(fn: Callable[[], None]) -> None:
-    """Call a Python function from inside a graph, each time that this point is reached."""
+    """Call a Python function from inside a graph, each time this operation runs."""
     tf.py_function(fn, [], [])
 
 
 def _without_none(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any], Any]:
-    """The same step with an empty tuple for no y, for TensorFlow takes None for a value."""
+    """Return the same step with an empty tuple for no y, because a loop cannot hold None."""
 
     def stepped(carry: Any, x: Any) -> tuple[Any, Any]:
         carry, y = step(carry, x)

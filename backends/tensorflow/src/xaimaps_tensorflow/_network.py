@@ -1,4 +1,4 @@
-"""`KerasNetwork`: what a Keras model is, by its traces."""
+"""`KerasNetwork`: the description of a Keras model, from its traces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class KerasNetwork(Description):
-    """What a Keras model is.
+    """The description of a Keras model.
 
     Args:
         program: the model.

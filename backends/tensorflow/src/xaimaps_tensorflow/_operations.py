@@ -24,7 +24,7 @@ from xaimaps.graph import (
 
 Tensor = Any
 Source = Any
-"""An operation of TensorFlow's own."""
+"""One of TensorFlow's own operations."""
 
 _NAMES: Mapping[Kind, str] = {
     "view": "Identity Cast PreventGradient CheckNumerics StopGradient Reshape Squeeze ExpandDims",
@@ -59,7 +59,7 @@ _NAMES: Mapping[Kind, str] = {
 }
 
 KINDS: Mapping[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
-"""What TensorFlow's operations do."""
+"""The kinds of TensorFlow's operations."""
 
 HOMOGENEOUS = frozenset(
     "Identity Cast PreventGradient CheckNumerics Reshape Squeeze ExpandDims Relu LeakyRelu MaxPool "
@@ -80,7 +80,7 @@ CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
 
 def operation_of(source: Source) -> Operation:
-    """The operation of one of TensorFlow's."""
+    """Return the operation of one of TensorFlow's."""
     kind = KINDS.get(source.type, "other")
     if is_grouped_convolution(source):
         kind = "conv"
@@ -101,12 +101,15 @@ def operation_of(source: Source) -> Operation:
 
 
 def is_grouped_convolution(source: Source) -> bool:
-    """Keras has a function of its own for these, because TensorFlow has them on CPU in XLA only."""
+    """Return whether an operation is the function by which Keras computes grouped convolutions.
+
+    Keras compiles that function with XLA, because TensorFlow itself has none on CPU.
+    """
     return source.type in CALLS and "conv_xla" in source.get_attr("f").name
 
 
 def shape_of(tensor: Tensor) -> tuple[int, ...] | None:
-    """The shape of a tensor, if all of it is known."""
+    """Return the shape of a tensor, or None if it is not fully known."""
     return tuple(tensor.shape) if tensor.shape.is_fully_defined() else None
 
 
@@ -116,7 +119,7 @@ def _static(tensor: Tensor) -> list[int] | None:
 
 
 def _dense(source: Source) -> Dense | None:
-    """The weights of a matrix product, or of a convolution over single positions."""
+    """Return the weights of a matrix product, or of a 1x1 convolution, or None."""
     if source.type == "MatMul" and not source.get_attr("transpose_a"):
         return Dense(source.inputs[1].name, bool(source.get_attr("transpose_b")))
     is_single = source.type == "Conv2D" and all(n == 1 for n in source.inputs[1].shape[:2])
@@ -124,7 +127,7 @@ def _dense(source: Source) -> Dense | None:
 
 
 def _averages(source: Source) -> frozenset[int] | None:
-    """The axes that an operation takes the mean over, if it does nothing else."""
+    """Return the axes over which an operation takes the mean, or None."""
     if source.type == "Mean":
         return _reduced_axes(source)
     if source.type != "AvgPool":
@@ -171,7 +174,7 @@ def _resized(source: Source) -> Flow:
 
 
 def _strided(source: Source) -> Flow:
-    """A slice of each axis; an axis of which one position is taken may go."""
+    """Return the flow of a slice, which may remove an axis of which it takes one position."""
     starts, ends = (_static(x) for x in source.inputs[1:3])
     before = shape_of(source.inputs[0])
     masks = [source.get_attr(f"{name}_mask") for name in ("ellipsis", "new_axis", "shrink_axis")]
@@ -231,4 +234,4 @@ _MAKERS: Mapping[Callable[[Source], Flow], str] = {
 }
 
 FLOWS = {name: make for make, names in _MAKERS.items() for name in names.split()}
-"""How the axes of a result follow, for operations that are not elementwise."""
+"""The flows of operations that are not elementwise."""

@@ -1,4 +1,4 @@
-"""The options of loading: what each must be, said before any work is done."""
+"""The options of `load`, and checks of their values before any model is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xaimaps.errors import ModelLoadError
 
 
 class Rule(NamedTuple):
-    """Which values an option takes, and how a message calls them."""
+    """The check of an option's value, and a description of valid values for messages."""
 
     allows: Callable[[Any], bool]
     what: str
@@ -60,14 +60,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "output": Rule(_is_output, "the name or the index of one of the model's outputs"),
     }
 )
-"""What `load` takes, by name."""
+"""The rules of the options by name."""
 
 
 def require_options(**options: Any) -> None:
-    """Refuse values that an option does not take.
+    """Refuse invalid values of options.
 
     Raises:
-        ModelLoadError: there is one.
+        ModelLoadError: a value is invalid.
     """
     for name, rule in RULES.items():
         if name in options and not rule.allows(options[name]):

@@ -1,4 +1,4 @@
-"""Which of a model's outputs is explained."""
+"""The choice of the model's output to explain."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from xaimaps.errors import UnsupportedModelError, nearest
 
 
 def named_outputs(model: Any, value: Any) -> dict[str, Any]:
-    """What a model returns, by name, in the order of the indices.
+    """Return a model's outputs by name, in the order of their indices.
 
     Args:
-        model: for the names; where it has none, they are `output`, or `output_0` and so on.
-        value: a tensor, or a list or dictionary of them; a dictionary is taken by its sorted keys.
+        model: the model. If it does not name its outputs, they are `output`, or `output_0` and so
+            on.
+        value: the returned tensor, list or dictionary; the order of a dictionary is that of its
+            sorted keys.
     """
     outputs = tf.nest.flatten(value)
     return dict(zip(_names(model, value, len(outputs)), outputs, strict=True))
 
 
 def chosen_output(outputs: Mapping[str, Any], wanted: str | int | None) -> tuple[str, Any]:
-    """One of the outputs, and its name.
+    """Return the name of an output, and the output.
 
     Args:
         outputs: all of them.

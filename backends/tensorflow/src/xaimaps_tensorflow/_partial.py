@@ -1,4 +1,4 @@
-"""What stays as it was when a network is cut at a layer: the calls that the cut does not reach."""
+"""The calls that do not depend on a cut, and keep their values when the rest runs again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Cut:
     """A trace of a model, cut at one call.
 
     Args:
-        images: what the model was run on.
-        calls: of its layers.
-        number: the call that is cut at.
+        images: the images on which the model ran.
+        calls: the calls of its layers.
+        number: the number of the call at which to cut.
 
     Attributes:
-        number: the same.
-        value: what it returned.
+        number: the number of the call at which the model is cut.
+        value: the value of that call.
     """
 
     def __init__(self, images: Tensor, calls: Calls, number: int) -> None:
@@ -33,7 +33,7 @@ class Cut:
         self._read = set(self._read_behind())
 
     def _passes_by(self, call: Call) -> bool:
-        """Whether a call depends on the images, but not on the value that is cut at."""
+        """Return whether a call depends on the images, but not on the value of the cut."""
         tensors = tensors_in(call.value)
         return bool(tensors) and all(
             tensor is not self.value and tensor.op in self._data and tensor.op not in self._behind
@@ -41,7 +41,7 @@ class Cut:
         )
 
     def _read_behind(self) -> Iterator[Any]:
-        """Those of the values that pass by which are read behind the cut, by their references."""
+        """Return references to the values that bypass the cut and are read after it."""
         known = [one for call in self._passing.values() for one in tensors_in(call.value)]
         reads = [x for operation in self._behind for x in operation.inputs]
         between = needed_for([x for x in reads if x.op not in self._behind], known)
@@ -49,9 +49,10 @@ class Cut:
         return (x.ref() for x in reads)
 
     def known(self, point: Tensor, variants: int) -> dict[int, Any]:
-        """What each call is to return when the value is `point`, for so many variants of it.
+        """Return the values of calls when the value of the cut is `point`.
 
-        Values that nothing reads behind the cut are left alone, so that no loop carries them.
+        `variants` is the number of variants of the batch in `point`. Values that nothing reads
+        after the cut are not repeated, so that no loop carries them.
         """
         found = {
             n: tf.nest.map_structure(lambda x: self._for(x, variants), call.value)
@@ -65,5 +66,5 @@ class Cut:
 
 
 def tiled(value: Tensor, variants: int) -> Tensor:
-    """A batch repeated, once for each variant of it."""
+    """Repeat a batch once for each variant."""
     return value if variants == 1 else tf.tile(value, (variants, *(1,) * (value.shape.rank - 1)))

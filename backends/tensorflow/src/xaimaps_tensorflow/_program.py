@@ -1,4 +1,4 @@
-"""A Keras model as a function in a graph, whose layers can be kept, cut at and replaced."""
+"""A Keras model as a function in a graph, whose layers can be kept, cut and replaced."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class KerasProgram:
     """A model over batches of images with channels last.
 
     Args:
-        model: the model, which is never changed.
-        images: its input.
-        output: which of its outputs is explained; None for the first.
+        model: the model, which is not changed.
+        images: its image input.
+        output: the name or index of the output to explain; None for the first.
     """
 
     def __init__(self, model: Any, images: ImageInput, output: str | int | None) -> None:
@@ -51,7 +51,7 @@ class KerasProgram:
         self._readings: dict[tuple[int, int], Reading] = {}
 
     def reading(self, height: int, width: int) -> Reading:
-        """What the model says of itself at an image size, from a trace that computes nothing."""
+        """Return the analysis of the model at an image size, from a trace that computes nothing."""
         if (height, width) not in self._readings:
             found: list[Reading] = []
 
@@ -69,7 +69,7 @@ class KerasProgram:
 
     @property
     def usual(self) -> Reading:
-        """The reading at the model's own size, or at a usual one."""
+        """The analysis at the model's own size, or at 224 x 224."""
         return self.reading(*self._size(PROBE_SIZES[0]))
 
     @functools.cached_property
@@ -81,24 +81,24 @@ class KerasProgram:
 
     @functools.cached_property
     def network(self) -> KerasNetwork:
-        """What the model is."""
+        """The description of the model."""
         return KerasNetwork(self)
 
     @property
     def ending(self) -> Ending | None:
-        """The softmax or sigmoid that the model ends in."""
+        """The softmax or sigmoid at the end of the model."""
         return ending_of(self.usual, self.layers)
 
     def activations(
         self, images: Tensor, layers: tuple[str, ...], rectifier: RectifierRule | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The outputs: logits, where the model ends in a softmax; and the values of layers."""
+        """Return the outputs, as logits, and the values of layers."""
         trace = self._traced(images, rectifier)
         kept = {name: self._value(trace, name) for name in layers}
         return self._scores(trace), kept
 
     def _value(self, trace: Trace, layer: str) -> Tensor:
-        """The value of a layer: the logits, if it ends the model with a softmax."""
+        """Return the value of a layer, or the logits if it is the softmax that ends the model."""
         value = tensors_in(trace.calls[self.layers.number(layer)].value)[0]
         if source(value, VIEWS) is source(trace.output, VIEWS):
             value = without_ending(value)
@@ -107,13 +107,13 @@ class KerasProgram:
         return tf.cast(shown, trace.images.dtype)
 
     def _layout(self, layer: str, images: Tensor) -> Layout | None:
-        """How a layer is shown for images of this size."""
+        """Return the layout of a layer for images of this size."""
         return self.reading(*images.shape[1:3]).layout(self.layers.number(layer))
 
     def split(
         self, images: Tensor, layer: str, rectifier: RectifierRule | None
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """The value of a layer, and the outputs as a function of it."""
+        """Return the value of a layer, and the outputs as a function of it."""
         trace = self._traced(images)
         value = self._value(trace, layer)
         cut = Cut(trace.images, trace.calls, self.layers.number(layer))
@@ -134,7 +134,7 @@ class KerasProgram:
         return value, rest
 
     def biases(self, images: Tensor, target: Target) -> tuple[Gradients, tuple[Tensor, ...]]:
-        """The gradients by the images, and bias x gradient of each layer with a bias."""
+        """Return the gradients by the images, and bias x gradient for each layer with a bias."""
         trace = self._traced(images)
         outputs = self._scores(trace)
         scores = target.scores(namespace, outputs)
@@ -151,25 +151,25 @@ class KerasProgram:
 
     @staticmethod
     def _per_image(term: Tensor, scores: Tensor, dtype: Any) -> Tensor:
-        """A term `(..., N, ...)`; one of windows or patches of each image as vectors."""
+        """Return a term as `(..., N, ...)`, with an image's windows or patches as one vector."""
         axis, term = len(scores.shape) - 1, tf.cast(term, dtype)
         if term.shape[axis] == scores.shape[-1]:
             return term
         return tf.reshape(term, (*scores.shape, -1))
 
     def weight(self, name: str) -> Tensor:
-        """The variable of a dense layer, on two axes."""
+        """Return the variable of a dense layer as a matrix."""
         weights = tf.cast(variable(self.usual.trace.output.graph, name).read(), tf.float32)
-        return tf.reshape(weights, weights.shape[-2:])  # a convolution's have two axes more
+        return tf.reshape(weights, weights.shape[-2:])  # a 1x1 convolution's have two more axes
 
     def _scores(self, trace: Trace, stop: Tensor | None = None) -> Tensor:
-        """The logits; those of a fully convolutional network as one vector for each image."""
+        """Return the logits, those of a fully convolutional network as vectors."""
         value = tf.cast(without_ending(trace.output, stop), trace.images.dtype)
         return as_scores(namespace, value)
 
     def _traced(self, images: Tensor, rectifier: RectifierRule | None = None) -> Trace:
-        """The run of the model on these images in the current graph, made once."""
-        # The graph keeps it, so that it lives as long as its tensors are of use.
+        """Return the run of the model on these images in the current graph, traced once."""
+        # The graph holds the run, so that it lives as long as its tensors.
         graph = tf.compat.v1.get_default_graph()
         runs = graph._xaimaps_runs = getattr(graph, "_xaimaps_runs", {})
         key = (id(self), images.ref(), rectifier)
@@ -193,7 +193,7 @@ class KerasProgram:
 
 
 def _local(images: Tensor) -> Tensor:
-    """The same images as a value of the current graph, which alone it can be differentiated in."""
+    """Return the images as a tensor of the current graph, in which alone they have gradients."""
     graph = tf.compat.v1.get_default_graph()
     is_elsewhere = not tf.is_symbolic_tensor(images) or images.graph is not graph
     return tf.identity(images) if is_elsewhere else images

@@ -1,4 +1,4 @@
-"""Other derivatives for rectifiers, as guided backpropagation and deconvolution have them."""
+"""Derivatives of rectifiers for guided backpropagation and deconvolution."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RECTIFIERS: dict[str, Derivative] = {
     "Elu": _elu,
     "Selu": _selu,
 }
-"""Operations that pass what is positive and hold back what is negative, with their derivatives."""
+"""Operations that pass positive values and suppress negative ones, with their derivatives."""
 
 
 def _guided(operation: Operation, g: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ _REGISTERED = {"guided": "XaimapsGuided", "deconvnet": "XaimapsDeconvnet"}
 
 
 def rectifying(rule: RectifierRule | None) -> AbstractContextManager[Any]:
-    """Give the rectifiers that are added to the graph inside another derivative."""
+    """Replace the derivatives of rectifiers that are added to the graph inside the context."""
     if rule is None:
         return nullcontext()
     graph = tf.compat.v1.get_default_graph()

@@ -1,8 +1,8 @@
-"""Running a model once in a graph while watching, and replacing, what its layers return.
+"""A run of a model in a graph that records, and can replace, the values of its layers.
 
-A layer is watched by a wrapper that stands in the instance's own `__dict__` while the model is
-traced, and is gone afterwards: it works alike for functional, sequential, nested and subclassed
-models, needs no second model, and leaves the user's as it was.
+While the model is traced, a wrapper in the `__dict__` of each layer records its calls; the wrapper
+is removed afterwards. This works alike for functional, sequential, nested and subclassed models. It
+needs no second model, and the user's model is unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tensorflow as tf
 from xaimaps.errors import UnsupportedModelError
 
 _LOCK = threading.RLock()
-"""One thread at a time may have its wrappers in a model."""
+"""A lock, because only one thread at a time may wrap the layers of a model."""
 
 
 @dataclass(eq=False)
@@ -28,12 +28,12 @@ class Call:
     """One call of a layer while a model ran.
 
     Attributes:
-        layer: what was called.
-        path: its name, behind the names of those that it was called in.
-        number: which call it is, counted from the start of each.
+        layer: the layer.
+        path: its name, after the names of the layers in which it was called.
+        number: the number of the call, in the order in which calls start.
         end: the number of the next call that is not inside this one.
-        order: which call it is, counted from the end of each.
-        value: what it returned.
+        order: the number of the call, in the order in which calls end.
+        value: the returned value.
     """
 
     layer: Any
@@ -48,7 +48,10 @@ Calls = dict[int, Call]
 
 
 def named(calls: Mapping[int, Call]) -> Iterator[tuple[str, Call]]:
-    """Each call by its layer's path, with the number of the call behind it where there are more."""
+    """Yield each call with its name: the layer's path.
+
+    If a layer is called several times, the number of the call follows its path.
+    """
     counts, seen = Counter(call.path for call in calls.values()), Counter[str]()
     for call in calls.values():
         yield f"{call.path}:{seen[call.path]}" if counts[call.path] > 1 else call.path, call
@@ -56,7 +59,7 @@ def named(calls: Mapping[int, Call]) -> Iterator[tuple[str, Call]]:
 
 
 def is_model(layer: object) -> bool:
-    """Whether it is one of Keras's models, of either version."""
+    """Return whether an object is a model of Keras 2 or Keras 3."""
     return any(kind.__name__ == "Model" and _is_keras(kind) for kind in type(layer).__mro__)
 
 
@@ -65,7 +68,10 @@ def _is_keras(kind: type) -> bool:
 
 
 def operations_in(model: Any) -> list[Any]:
-    """Every layer and operation inside a model; one that Keras itself puts together is one."""
+    """Return every layer and operation inside a model.
+
+    The parts of Keras's own composite layers are not included.
+    """
     found: dict[int, Any] = {}
 
     def visit(parent: Any) -> None:
@@ -88,12 +94,12 @@ def _children(parent: Any) -> list[Any]:
 
 
 class Tracer:
-    """Watches one run of a model.
+    """The recorder of one run of a model.
 
     Args:
-        operations: what is watched.
-        known: what calls are to return in place of what they would, by number.
-        earlier: the calls of a run like this one; needed if anything is known.
+        operations: the layers and operations to record.
+        known: the values that calls return instead of their own, by number.
+        earlier: the calls of an earlier run, which are needed if any value is known.
     """
 
     def __init__(
@@ -108,7 +114,7 @@ class Tracer:
 
     @contextmanager
     def watching(self) -> Iterator[Calls]:
-        """Watch all that runs inside; yields the calls."""
+        """Record all calls inside the context; yields the calls."""
         with _LOCK, ExitStack() as stack:
             for operation in self._operations:
                 stack.enter_context(replaced(operation, "call", self._watched(operation)))
@@ -140,7 +146,7 @@ class Tracer:
         return call
 
     def _passed(self, call: Call) -> int:
-        """Where a run goes on behind a call that is left out."""
+        """Return the number of the next call after a call that is skipped."""
         before = self._earlier[call.number]
         if before.layer is not call.layer:
             raise UnsupportedModelError(
@@ -158,7 +164,7 @@ class Tracer:
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of one object for a while, behind the back of what Keras tracks."""
+    """Set an attribute of one object inside the context, without Keras's attribute tracking."""
     own, missing = vars(owner), object()
     before = own.get(name, missing)
     own[name] = value
@@ -172,7 +178,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _forget_losses(layer: Any, before: list[Any]) -> None:
-    """Activity regularizers leave tensors of our graph behind, which nobody could use."""
+    """Remove tensors that activity regularizers left, because they belong to our graph."""
     losses = vars(layer).get("_losses")
     if losses is not None and len(losses) != len(before):
         losses[:] = before

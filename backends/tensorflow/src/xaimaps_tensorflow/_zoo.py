@@ -1,7 +1,7 @@
-"""The embedded network as a Keras model, read from the embedded ONNX file.
+"""The embedded network as a Keras model, converted from the embedded ONNX file.
 
-Layers have the names of the file's values: `stem/conv` is the layer `conv` inside the model `stem`,
-for Keras allows no `/` in a name. So a layer means the same in every framework.
+Keras allows no `/` in a layer's name. Therefore `stem/conv` is the layer `conv` inside the model
+`stem`, so that a layer has the same name in every framework.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ SIX = 6.0
 
 
 def efficientnet_lite0() -> tuple[Any, ModelInfo]:
-    """Build EfficientNet-Lite0 with the embedded weights, bit for bit; its outputs are logits.
+    """Build EfficientNet-Lite0 with exactly the embedded weights; its outputs are logits.
 
     Returns:
-        The Keras model, and what the file says of it.
+        The Keras model, and the information in the file's metadata.
     """
     path = zoo.MODELS["default"]
     content = path.read_bytes()
@@ -60,14 +60,14 @@ def _build(graph: onnx.GraphProto, name: str) -> Any:
 def _submodel(
     nodes: Sequence[onnx.NodeProto], name: str, weights: Weights, shape: tuple[int, ...]
 ) -> Any:
-    """Nodes of one prefix, which read nothing but the output of those before."""
+    """Return a model of the nodes with one prefix, whose only input is the value before them."""
     x = keras.Input(shape, name=f"{name}_input")
-    with keras.name_scope(name):  # The weights have the whole name too.
+    with keras.name_scope(name):  # so that the weights have the whole name, too
         return keras.Model(x, _run(nodes, weights, x), name=name)
 
 
 def _run(nodes: Sequence[onnx.NodeProto], weights: Weights, x: Any) -> Any:
-    """Add the layers of a chain of nodes, of which an `Add` takes in what the chain began with."""
+    """Add the layers of a chain of nodes; an `Add` also reads the input of the chain."""
     first = x
     for node in nodes:
         layer = _layer(node, weights)
@@ -94,11 +94,11 @@ def _layer(node: onnx.NodeProto, weights: Weights) -> Any:
             return keras.layers.GlobalAveragePooling2D(name=name)
         case "Gemm":
             return keras.layers.Dense(len(weights[node.input[1]]), name=node.output[0])
-    return None  # Flatten: Keras's pooling has done it.
+    return None  # Flatten: Keras's pooling already returns vectors
 
 
 def _convolution(node: onnx.NodeProto, name: str, shape: tuple[int, ...]) -> Any:
-    """A convolution; the file's pads are those of "same" for the sizes of this network."""
+    """Return a convolution; for this network's sizes, the file's pads equal those of "same"."""
     options: dict[str, Any] = {"use_bias": False, "padding": "same", "name": name}
     options["strides"] = helper.get_node_attr_value(node, "strides")[0]
     if helper.get_node_attr_value(node, "group") > 1:
@@ -107,7 +107,7 @@ def _convolution(node: onnx.NodeProto, name: str, shape: tuple[int, ...]) -> Any
 
 
 def _values(node: onnx.NodeProto, weights: Weights) -> list[Array]:
-    """A node's weights in Keras's order and layout."""
+    """Return a node's weights in Keras's order and layout."""
     values = [weights[name] for name in node.input if name in weights]
     match node.op_type:
         case "Conv":

@@ -1,4 +1,4 @@
-"""Sound Keras files, and what spoils them in every way that a row of the table names."""
+"""Valid Keras files, and all the ways in which the tests damage them."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ SHAPE = (8, 8, 3)
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory):
-    """A folder with one network in every format."""
+    """Return a folder with one network in every format."""
     folder = tmp_path_factory.mktemp("sound")
     model = tiny()
     for name in ("sound.keras", "sound.h5"):
@@ -29,12 +29,12 @@ def sound(tmp_path_factory):
 
 @pytest.fixture
 def spoiler(sound, tmp_path):
-    """What makes spoiled files of the sound ones."""
+    """Return the maker of damaged files."""
     return Spoiler(sound, tmp_path)
 
 
 def tiny():
-    """A network of two layers with weights."""
+    """Return a network of two layers with weights."""
     import keras
     from xaimaps_tensorflow.testing.models import seeded
 
@@ -44,7 +44,7 @@ def tiny():
 
 
 class Spoiler:
-    """Makes spoiled files from the sound ones of a folder."""
+    """The maker of damaged files from the valid files of a folder."""
 
     def __init__(self, sound, folder):
         self.sound = sound
@@ -65,19 +65,19 @@ class Spoiler:
         return self.bytes(content, f"flipped{Path(name).suffix}")
 
     def zip(self, *, without=(), compression=zipfile.ZIP_STORED, also=(), **members):
-        """The sound .keras with other members; a key `config_json` stands for config.json."""
+        """Write the valid .keras file with other members; the key `config_json` is config.json."""
         path = self.folder / "model.keras"
         new = {key.replace("_json", ".json"): value for key, value in members.items()}
         with zipfile.ZipFile(self.sound / "sound.keras") as old:
             kept = {name: old.read(name) for name in old.namelist() if name not in without}
         with warnings.catch_warnings(), zipfile.ZipFile(path, "w", compression) as archive:
-            warnings.simplefilter("ignore")  # of a member that is there twice
+            warnings.simplefilter("ignore")  # zipfile warns of a duplicate member
             for name, content in [*{**kept, **new}.items(), *also]:
                 archive.writestr(name, content)
         return path
 
     def config(self, change, suffix=".keras"):
-        """A file whose configuration has been changed in place."""
+        """Write a file with a changed configuration."""
         if suffix == ".keras":
             with zipfile.ZipFile(self.sound / "sound.keras") as archive:
                 config = json.loads(archive.read("config.json"))
@@ -97,13 +97,13 @@ class Spoiler:
         return h5py.File(path, "r+")
 
     def hdf5(self, change, *values):
-        """The .h5 whose tree has been changed by one of `CHANGES`."""
+        """Write the .h5 file with its tree changed by one of `CHANGES`."""
         with self.edited() as file:
             CHANGES[change](file["model_weights"], *values)
         return self.folder / "model.h5"
 
     def weights(self, change, *values):
-        """The .keras whose weights have been changed by one of `CHANGES`."""
+        """Write the .keras file with its weights changed by one of `CHANGES`."""
         import h5py
 
         with zipfile.ZipFile(self.sound / "sound.keras") as archive:
@@ -113,11 +113,11 @@ class Spoiler:
         return self.zip(**{"model.weights.h5": buffer.getvalue()})
 
     def layer(self, index=1, suffix=".keras", **parts):
-        """A file of which a layer's configuration has other parts."""
+        """Write a file in which a layer's configuration has other entries."""
         return self.config(lambda c: c["config"]["layers"][index].update(parts), suffix)
 
     def function(self, module, name):
-        """A file that names a function as a layer's activation."""
+        """Write a file that names a function as a layer's activation."""
         part = {"module": module, "class_name": "function", "config": name}
 
         def change(config):
@@ -127,7 +127,7 @@ class Spoiler:
         return self.config(change)
 
     def code(self, suffix=".keras"):
-        """A file with a `Lambda` that makes the marker: as Keras 3 has it, or as Keras 2."""
+        """Write a file with a `Lambda` that creates the marker, in the form of Keras 3 or 2."""
         code = compile(f"lambda x: [open({str(self.marker)!r}, 'w'), x][1]", "model", "eval")
         text = base64.b64encode(marshal.dumps(code.co_consts[0])).decode()
         value = {"code": text, "defaults": None, "closure": None}
@@ -141,7 +141,7 @@ class Spoiler:
 
     @property
     def marker(self):
-        """A file that only code inside a model would make."""
+        """A file that only code inside a model would create."""
         return self.folder / "marker"
 
     def fifo(self):
@@ -157,26 +157,26 @@ class Spoiler:
 
 
 def datasets(weights):
-    """The variables with their names."""
+    """Return the variables by name."""
     found = {}
     weights.visititems(lambda name, item: found.update({name: item}))
     return {name: item for name, item in found.items() if hasattr(item, "shape")}
 
 
 def numbers(weights, value):
-    """A value in every bias."""
+    """Set every bias to a value."""
     for item in datasets(weights).values():
         if item.ndim == 1:
             item[...] = value
 
 
 def bomb(weights):
-    """Four terabytes of which nothing is stored."""
+    """Add four terabytes of which nothing is stored."""
     weights.create_dataset("bomb", (10**6, 10**6), "f4", chunks=(1000, 1000))
 
 
 def squeezed(weights):
-    """Zeros in a file that is a thousandth of them."""
+    """Add zeros that compress to a thousandth of their size."""
     weights.create_dataset("bomb", data=np.zeros(2**24, "f4"), compression="gzip")
 
 
@@ -213,7 +213,7 @@ def text(weights):
 
 
 def fewer(weights):
-    """One variable less, or in a file of Keras 2 one layer."""
+    """Remove one variable, or in a file of Keras 2 one layer."""
     if "layer_names" in weights.attrs:
         weights.attrs["layer_names"] = [n for n in weights.attrs["layer_names"] if "conv" not in n]
     else:
@@ -221,7 +221,7 @@ def fewer(weights):
 
 
 def reshaped(weights):
-    """A kernel of another size."""
+    """Replace a kernel by one of another size."""
     name = next(name for name, item in datasets(weights).items() if item.ndim == 4)
     del weights[name]
     weights[name] = np.zeros((5, 5, 3, 2), np.float32)

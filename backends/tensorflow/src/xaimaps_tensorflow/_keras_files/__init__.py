@@ -1,1 +1,1 @@
-"""Reading Keras files that nobody vouches for: what is checked before Keras sees them."""
+"""Reading of Keras files that are not trusted: the checks before Keras opens them."""

@@ -1,4 +1,4 @@
-"""The zip of a `.keras` file: its directory is checked before any member is unpacked."""
+"""The zip of a `.keras` file, whose directory is checked before any member is unpacked."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from xaimaps_tensorflow._keras_files.limits import RATIO, REMEDY, is_inflated
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 TEXT_BYTES = 2**26
-"""The most that a configuration takes; that of NASNetLarge has a megabyte."""
+"""The largest configuration; that of NASNetLarge has one megabyte."""
 
 TOTAL_BYTES = 2**31
-"""The most that a compressed file may unpack to."""
+"""The most bytes to which a compressed file may unpack, in addition to its own size."""
 
 
 @dataclass(frozen=True)
 class Members:
-    """What a `.keras` file holds.
+    """The members of a `.keras` file.
 
     Attributes:
         config: the text of the configuration.
-        metadata: the text that names the version of Keras, empty if there is none.
-        weights: an HDF5 file.
+        metadata: the text with the version of Keras, empty if there is none.
+        weights: the bytes of an HDF5 file.
     """
 
     config: bytes
@@ -38,7 +38,7 @@ def read_members(path: Path) -> Members:
     """Check a zip's directory, and unpack the three members that Keras writes.
 
     Raises:
-        ModelLoadError: it is damaged, incomplete, or made to do harm.
+        ModelLoadError: the file is damaged, incomplete or malicious.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -105,5 +105,5 @@ def _check_complete(names: list[str], path: Path) -> None:
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member's bytes, of which zipfile checks the sum; Keras reads on where it is wrong."""
+    """Return a member's bytes; zipfile checks their checksum, which Keras ignores."""
     return archive.read(name) if name in archive.namelist() else b""

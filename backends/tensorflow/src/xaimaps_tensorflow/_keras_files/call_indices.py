@@ -1,7 +1,7 @@
-"""The calls of a model inside a graph, as a base or augmentation has in transfer learning.
+"""The numbers of calls of a model inside a graph, such as a base or augmentation.
 
-Keras 2 counted them from one, for a model had been called once when it was built. Keras 3 knows
-this of the outputs of a graph, if they are a functional model's, and of nothing else.
+Keras 2 counted these calls from one, because the model was also called when it was built. Keras 3
+accounts for that only in the outputs of a graph, and only if they are those of a functional model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FUNCTIONAL = ("Functional", "Model")
 
 
 def renumbered(config: Any) -> Any:
-    """Return a configuration with the calls of inner models counted as Keras 3 counts them."""
+    """Return a configuration in which calls of inner models are numbered as in Keras 3."""
     if isinstance(config, list):
         return [renumbered(item) for item in config]
     if not isinstance(config, dict):
@@ -40,7 +40,7 @@ def _renumber(graph: Config) -> None:
 
 
 def _late(called: list[Config], kinds: tuple[str, ...], references: list[Any]) -> set[str]:
-    """The models of these kinds of which the last call has the number of all calls."""
+    """Return the models of these kinds whose last call has the number of all calls."""
     calls = {
         layer.get("name"): len(layer["inbound_nodes"])
         for layer in called

@@ -1,7 +1,7 @@
-"""A model's configuration: what it names is looked up here, before Keras looks it up and builds it.
+"""The check of all names in a model's configuration, before Keras resolves and builds them.
 
-Keras builds what a configuration names. Here a name passes if it is one of Keras's own parts that
-are already in memory, or one that the user has handed over; no module is imported to find out.
+Keras builds whatever a configuration names. Here a name is accepted only if it is one of Keras's
+own parts and already in memory, or if the user passed it. No module is imported for the check.
 """
 
 from __future__ import annotations
@@ -24,57 +24,58 @@ Config = dict[str, Any]
 RUNS_CODE = frozenset(
     {"Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"}
 )
-"""Parts that carry code of their own, or load it from elsewhere."""
+"""Parts that contain code, or load it from elsewhere."""
 
 PARTS = tuple(
     "activations constraints dtype_policies initializers layers losses metrics mixed_precision "
     "models ops optimizers quantizers random regularizers".split()
 )
-"""The modules of Keras that models are made of."""
+"""The modules of Keras with the parts of models."""
 
 FUNCTIONS = ("activations", "initializers", "losses", "metrics", "ops", "regularizers")
-"""Those of them whose functions a configuration may name."""
+"""The modules of Keras whose functions a configuration may name."""
 
 PLAIN = frozenset(
     "__tuple__ __keras_tensor__ __tensor__ __numpy__ __bytes__ __ellipsis__ __slice__ "
     "TensorShape TFOpLambda".split()
 )
-"""Names that stand for values, and those of Keras 2 that are replaced."""
+"""Names that represent values, and names of Keras 2 that are replaced."""
 
 WIDTHS = ("units", "filters", "kernel_size", "input_dim", "output_dim", "num_heads", "key_dim")
-"""Options of which a layer has at least as many weights."""
+"""Options whose value is a lower bound on the number of a layer's weights."""
 
 CALLS = frozenset("TFOpLambda SlicingOpLambda ClassMethod InstanceMethod InstanceProperty".split())
-"""What Keras 2 made of calls that were not those of layers."""
+"""The layers that Keras 2 made of calls of functions."""
 
 KERAS_2 = frozenset(
     f"{package}.engine.{name}"
     for package in ("keras", "keras.src", "tf_keras", "tf_keras.src")
     for name in ("functional", "sequential", "training")
 )
-"""Where models were defined in Keras 2."""
+"""The modules that defined models in Keras 2."""
 
 CONVNEXT = "keras.src.applications.convnext"
-"""Where the layers of ConvNeXt are, which Keras does not export."""
+"""The module with the layers of ConvNeXt, which Keras does not export."""
 
 INITIALIZERS = "tensorflow.python.ops.init_ops_v2"
-"""Where TensorFlow has initialisers, which Keras 2 wrote too; Keras's have the same names."""
+"""TensorFlow's module of initialisers, which Keras 2 also wrote. Those of Keras have the same
+names."""
 
 OPERATOR_MODULES = tuple(
     f"keras.src.ops.{name}" for name in ("core", "image", "linalg", "math", "nn", "numpy")
 )
-"""Where the operators are that Keras writes without a layer, as in `keras.ops.relu(x)`."""
+"""The modules of operators that Keras writes without a layer, as `keras.ops.relu(x)`."""
 
 
 @dataclass
 class Checks:
-    """What the user allows.
+    """The checks of one file's configuration.
 
     Attributes:
-        name: what messages call the model.
+        name: the model's name in messages.
         custom_objects: the user's own parts by name.
         allow_unsafe: whether the file may run code.
-        most: how many weights the file may hold at all.
+        most: the largest number of weights that the file can hold.
     """
 
     name: str
@@ -83,11 +84,11 @@ class Checks:
     most: float = math.inf
 
     def check(self, config: Any) -> None:
-        """Refuse a configuration that names anything but parts of Keras and of the user.
+        """Refuse a configuration that names anything except parts of Keras or of the user.
 
         Raises:
-            ModelLoadError: it carries code, or names what is not known.
-            UnsupportedModelError: it has an operation of Keras 2 that has no translation.
+            ModelLoadError: it contains code, or names an unknown part.
+            UnsupportedModelError: an operation of Keras 2 in it has no translation.
         """
         for part, is_layer in _parts(config):
             self._check_part(part, is_layer)
@@ -117,7 +118,7 @@ class Checks:
             )
 
     def _check_width(self, part: Config, name: str) -> None:
-        """Refuse a layer with more weights than the file has: Keras would make room for them."""
+        """Refuse a layer with more weights than the file, as Keras would allocate them."""
         config = part.get("config")
         options = config if isinstance(config, dict) else {}
         for key in WIDTHS:
@@ -130,7 +131,7 @@ class Checks:
                 )
 
     def _is_custom(self, part: Config, name: str) -> bool:
-        """Whether the user has handed the part over, or registered it with Keras."""
+        """Return whether the user passed the part, or registered it with Keras."""
         names = [part.get("registered_name"), name]
         names += [part["config"]] if isinstance(part.get("config"), str) else []
         found = (keras.saving.get_registered_object(n, self.custom_objects) for n in names if n)
@@ -150,7 +151,7 @@ def parse(text: bytes | str, what: str) -> Config:
     """Return the JSON object of a configuration.
 
     Raises:
-        ModelLoadError: it is not one.
+        ModelLoadError: the text is not a JSON object with the configuration of a model.
     """
     try:
         config = json.loads(text)
@@ -164,7 +165,7 @@ def parse(text: bytes | str, what: str) -> Config:
 
 
 def find_class(module: Any, name: str) -> type | None:
-    """Find one of Keras's own classes, in the modules that are loaded."""
+    """Return one of Keras's own classes from the modules that are loaded, or None."""
     if module is None:
         places = [*(f"keras.{part}" for part in PARTS), *OPERATOR_MODULES, CONVNEXT]
     elif is_ours(module):
@@ -179,7 +180,7 @@ def find_class(module: Any, name: str) -> type | None:
 
 
 def find_operator(name: str) -> type | None:
-    """Find the class of an operator of Keras 3."""
+    """Return the class of an operator of Keras 3, or None."""
     return _class_in(OPERATOR_MODULES, name)
 
 
@@ -190,14 +191,14 @@ def _class_in(places: Iterable[str], name: str) -> type | None:
 
 
 def _model_class(name: str) -> type | None:
-    """A model's class, where its module does not export the name any more."""
+    """Return a model's class, if its module no longer exports the name."""
     return {"Functional": keras.Model, "Model": keras.Model, "Sequential": keras.Sequential}.get(
         name
     )
 
 
 def is_ours(module: Any) -> bool:
-    """Whether a module is one of those of Keras that models are made of."""
+    """Return whether a module is one of Keras's modules with parts of models."""
     if not isinstance(module, str):
         return False
     package = module.removeprefix("keras.src.").removeprefix("keras.").partition(".")[0]
@@ -206,14 +207,14 @@ def is_ours(module: Any) -> bool:
 
 
 def known_function(module: Any, name: Any) -> bool:
-    """Whether a name is that of a function of Keras that computes."""
+    """Return whether a name is that of a function in one of Keras's modules in `FUNCTIONS`."""
     if not isinstance(name, str) or not (module is None or module == "builtins" or is_ours(module)):
         return False
     return any(inspect.isroutine(getattr(getattr(keras, m), name, None)) for m in FUNCTIONS)
 
 
 def _parts(config: Any, is_layer: bool = True) -> Iterator[tuple[Config, bool]]:
-    """Every described object, and whether it stands where a layer does."""
+    """Yield every described object, and whether it is at the position of a layer."""
     if isinstance(config, dict):
         if "class_name" in config:
             yield config, is_layer
@@ -227,7 +228,7 @@ def _parts(config: Any, is_layer: bool = True) -> Iterator[tuple[Config, bool]]:
 
 
 def _check_operation(part: Config, name: str, model: str) -> None:
-    """Refuse an unknown operation of Keras 2: tf_keras would call any function of TensorFlow."""
+    """Refuse an unknown operation of Keras 2; tf_keras would call any function of TensorFlow."""
     config = part.get("config")
     if name not in CALLS:
         return

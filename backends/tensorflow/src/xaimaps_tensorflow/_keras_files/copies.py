@@ -1,4 +1,4 @@
-"""Copies of model files, for Keras chooses its reader by the file's name."""
+"""Copies of model files, because Keras chooses its reader by the file's name."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from xaimaps_tensorflow._keras_files.archive import CONFIG
 from xaimaps_tensorflow._keras_files.formats import Kind
 
 HDF5 = (".h5", ".hdf5")
-"""Where Keras expects the format of Keras 2, unless `WEIGHTS` stands before it."""
+"""Suffixes for which Keras expects the format of Keras 2, unless the whole suffix is `WEIGHTS`."""
 
 WEIGHTS = ".weights.h5"
 
 
 @contextmanager
 def staged(path: Path, suffixes: tuple[str, ...], config: str | None = None) -> Iterator[Path]:
-    """Give a file under a name with a suffix of its format: itself, or a copy for the while.
+    """Provide a file under a name with a suffix of its format, as a temporary copy if necessary.
 
     Args:
         path: the file.
-        suffixes: one of these Keras must see.
+        suffixes: the suffixes by which Keras recognises the format.
         config: for an HDF5 file of a model, another configuration.
     """
     fits = path.name.endswith(suffixes) and (WEIGHTS in suffixes or not path.name.endswith(WEIGHTS))
@@ -44,7 +44,7 @@ def staged(path: Path, suffixes: tuple[str, ...], config: str | None = None) -> 
 
 @contextmanager
 def without_weights(config: str | bytes, kind: Kind) -> Iterator[Path]:
-    """Give a file of a configuration alone, of which Keras builds the model and then fails."""
+    """Provide a temporary file without weights: Keras builds the model of it, and then fails."""
     with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
         if kind is Kind.ARCHIVE:
             path = Path(folder) / "model.keras"

@@ -1,4 +1,4 @@
-"""What Keras says when it cannot load a file, and what it does not say, as errors of ours."""
+"""The conversion of Keras's errors and warnings about a file to our own errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xaimaps_tensorflow._messages import summary
 
 @contextmanager
 def refusing(name: str) -> Iterator[None]:
-    """The boundary: whatever Keras finds wrong with a file is an error of ours.
+    """Convert any error that Keras raises about a file.
 
     Args:
-        name: what the message calls the file.
+        name: the file's name in the message.
 
     Raises:
-        ModelLoadError: in place of any other error, which remains as its cause.
+        ModelLoadError: instead of any other error, which is kept as its cause.
     """
     try:
         yield
@@ -37,10 +37,10 @@ def refusing(name: str) -> Iterator[None]:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Let Keras load something, with its warnings kept quiet and one of them taken seriously.
+    """Suppress Keras's warnings while it loads a file, but convert one of them to an error.
 
     Raises:
-        ModelLoadError: a layer has kept its random weights, of which Keras only warns.
+        ModelLoadError: a layer keeps its random weights; Keras only warns of that.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -54,10 +54,10 @@ def loading() -> Iterator[None]:
 
 
 def require_finite(model: Any, name: str) -> None:
-    """Refuse weights that are not numbers, which Keras loads without a word.
+    """Refuse weights that are not finite, which Keras loads silently.
 
     Raises:
-        ModelLoadError: there is one.
+        ModelLoadError: a weight is NaN or infinite.
     """
     for variable in model.weights:
         values = np.asarray(variable)

@@ -1,4 +1,7 @@
-"""What a path holds, told by its first bytes: Keras calls all that it cannot open "not found"."""
+"""The format of a model file, by its first bytes.
+
+Keras reports every file that it cannot open as "not found".
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ FORMATS = "a .keras file, or an .h5 file of Keras"
 
 
 class Kind(Enum):
-    """The two formats of Keras, by the bytes that they begin with."""
+    """The two formats of Keras, by their first bytes."""
 
     ARCHIVE = b"PK\x03\x04"
     HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell the format of a model file.
+    """Return the format of a model file.
 
     Raises:
-        ModelLoadError: it is missing, empty, a folder, or of no format of Keras.
-        UnsupportedModelError: it is of a format that runs code.
+        ModelLoadError: the file is missing, empty, a folder, or not in a format of Keras.
+        UnsupportedModelError: the file is in a format that runs code.
     """
     mode = _mode(path)
     if why := runs_code(path):

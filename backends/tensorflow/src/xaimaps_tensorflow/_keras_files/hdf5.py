@@ -1,4 +1,4 @@
-"""The tree of an HDF5 file: nothing in it may lead elsewhere, or be bigger than it is stored."""
+"""The check of an HDF5 file: no part may be a link, or be much larger than it is stored."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from xaimaps_tensorflow._keras_files.limits import REMEDY, is_inflated
 GROWTH_BYTES = 2**31
 OBJECTS = 10**6
 FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
-"""What may have packed the values; HDF5 loads any other filter from a library of code."""
+"""The allowed compression filters; HDF5 loads any other filter from a library of code."""
 
 BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, UnicodeError)
-"""What h5py raises on a damaged file."""
+"""The errors of h5py on a damaged file."""
 
 
 @dataclass
 class _Walk:
-    """What has been seen of a file."""
+    """The state of the check of one file."""
 
     name: str
     size: int
@@ -34,27 +34,27 @@ class _Walk:
     total: int = 0
 
     def refuse(self, what: str, problem: str) -> ModelLoadError:
-        """The error for a part of the file."""
+        """Return the error for a part of the file."""
         return ModelLoadError(f"{what[:200]!r} in {self.name} {problem}; {REMEDY}")
 
 
 @contextmanager
 def checked(source: Path | bytes, name: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file whose whole tree has been checked.
+    """Open an HDF5 file after a check of its whole tree.
 
     Args:
         source: a path, or the bytes of the file.
-        name: what messages call it.
+        name: the file's name in messages.
 
     Raises:
-        ModelLoadError: it is damaged, or made to do harm.
+        ModelLoadError: the file is damaged or malicious.
     """
     size = len(source) if isinstance(source, bytes) else os.stat(source).st_size  # noqa: PTH116
     try:
         with h5py.File(BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
             _check_group(file, _Walk(name, size))
             yield file
-    except XaimapsError:  # a ValueError too
+    except XaimapsError:  # our own errors are also ValueErrors, and need no conversion
         raise
     except BROKEN as error:
         raise ModelLoadError(

@@ -1,7 +1,8 @@
-"""Layers' names with a slash, as `Conv/BatchNorm` in the MobileNetV3 of Keras 2.
+"""Layer names with a slash, such as `Conv/BatchNorm` in the MobileNetV3 of Keras 2.
 
-Keras 3 keeps the slash for paths, and refuses such a name. It becomes an underscore, as in most of
-the names in Keras 3's own MobileNetV3. The weights keep their names: Keras reads them in order.
+Keras 3 reserves the slash for paths and refuses such a name. It is replaced by an underscore, as in
+most names of Keras 3's own MobileNetV3. The names of weights are unchanged, because Keras reads
+weights in order.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Any
 
 
 def renamed(config: Any) -> Any:
-    """Return a configuration with underscores for the slashes in its layers' names."""
+    """Return a configuration with underscores instead of slashes in layer names."""
     names = _new_names(config)
     return _replaced(config, names) if names else config
 
 
 def is_call(value: Any) -> bool:
-    """Whether a value stands for a layer's output: its name, the number of the call and more."""
+    """Return whether a value is a reference to a layer's output: name, number of the call, ..."""
     return (
         isinstance(value, list)
         and len(value) >= 3

@@ -1,10 +1,10 @@
-"""The configurations in .h5 files, reworded where Keras 3 does not take their words.
+"""Translation of the configurations in .h5 files for Keras 3.
 
-Keras 3 reads the .h5 files of Keras 2 in principle. In fact it stops at options that it no longer
-has, as the `groups` of a depthwise convolution, at policies of mixed precision, at slashes in
-names, at the list of one axis of a batch normalisation in a nested Sequential, at every operator on
-tensors, at tensors given by keyword, at initialisers of TensorFlow, and at the layers of ConvNeXt.
-In files of its own it takes operators for layers of their names, and loses axes without a word.
+In principle, Keras 3 reads the .h5 files of Keras 2. In fact, it fails at options that it no longer
+has, such as the `groups` of a depthwise convolution; at policies of mixed precision; at slashes in
+names; at a batch normalisation in a nested Sequential whose axis is a list; at every operator on
+tensors; at tensors given by keyword; at initialisers of TensorFlow; and at the layers of ConvNeXt.
+In its own files it confuses operators with layers of the same name, and silently loses axes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from xaimaps_tensorflow._keras_files.operations import OPERATIONS
 Config = dict[str, Any]
 
 GROUPED = frozenset({"Conv1D", "Conv2D", "Conv3D"})
-"""The layers that still take `groups`; in all others, it could only be 1."""
+"""The layers that still have the option `groups`; in all others it could only be 1."""
 
 POLICIES = frozenset({"Policy", "PolicyV1"})
-"""What Keras 2 called a `DTypePolicy`; Keras 3 takes its name as well."""
+"""The names of `DTypePolicy` in Keras 2; Keras 3 also accepts the name of a policy."""
 
 _RECURRENT = ("RNN", "SimpleRNN", "GRU", "LSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _RANDOM = "Brightness Contrast Flip Rotation Translation Zoom".split()
-"""Not Crop, which in Keras 3 does not crop but in training."""
+"""Random layers without Crop, which in Keras 3 crops only in training."""
 
 UNUSED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
@@ -43,13 +43,13 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
     **{f"Random{kind}": ("rng_type",) for kind in _RANDOM},
     "MultiHeadAttention": ("query_shape", "key_shape", "value_shape"),
 }
-"""Options by layer that Keras 2 wrote and did not use for an answer."""
+"""Options by layer that Keras 2 wrote, and that do not change its outputs."""
 
 SWITCHES: Mapping[str, str] = {
     **dict.fromkeys(_RECURRENT, "time_major"),
     "MultiHeadAttention": "softmax_robust_masking",
 }
-"""Options by layer that Keras 3 has no more, and that change nothing where they are off."""
+"""Options by layer that Keras 3 no longer has, and that have no effect if they are false."""
 
 CONSTANT = "_CONSTANT_VALUE"
 
@@ -97,7 +97,7 @@ def _reword_calls(part: Config, name: str, config: Config) -> None:
         names = OPERATIONS[config["function"]].parameters
         part["inbound_nodes"] = [_reword_node(node, names) for node in nodes]
     elif any(_has_tensors_by_keyword(node) for node in nodes):
-        # Unlike operators, layers take a list of one tensor for the tensor.
+        # Layers accept a list of one tensor instead of the tensor; operators do not.
         part["inbound_nodes"] = [
             _reword_node(node[0] if len(node) == 1 else node, {}) for node in nodes
         ]
@@ -110,10 +110,10 @@ def _has_tensors_by_keyword(node: Any) -> bool:
 
 
 def _place(part: Config, name: str, config: Config) -> None:
-    """Name the module of a part that Keras 3, as it looks in the old way, mistakes or misses.
+    """Add the module to a part that Keras 3 does not find, or confuses with another, by its name.
 
-    It takes the operator `Add` for the layer, and `dot`, the way an attention scores, for the
-    function; it forgets an `axis` that is a list of several.
+    Keras 3 confuses the operator `Add` with the layer, and `dot`, the score mode of an attention,
+    with the function. It also loses an `axis` that is a list of several.
     """
     if part.get("module") == INITIALIZERS:
         part |= {"module": "keras.initializers", "registered_name": None}
@@ -130,7 +130,7 @@ def _of_convnext(name: str) -> type | None:
 
 
 def _reword_node(node: list[Any] | Config, names: Mapping[str, str]) -> Config:
-    """A call as Keras 3 writes it: Keras 3 finds no tensors among the old keywords."""
+    """Return a call in the form of Keras 3, which ignores tensors among the old keywords."""
     if isinstance(node, dict):
         return node
     several = isinstance(node[0], list)
@@ -139,7 +139,7 @@ def _reword_node(node: list[Any] | Config, names: Mapping[str, str]) -> Config:
     given = {key: _value(value) for key, value in keywords.items() if key != "name"}
     if isinstance(first, dict | list):
         return {"args": [first], "kwargs": given}
-    # A constant comes first, as in `1 - x`: Keras 3 takes only tensors by their position.
+    # A constant is the first operand, as in `1 - x`. In Keras 3, positional arguments are tensors.
     key = next(key for key, value in given.items() if isinstance(value, dict))
     return {"args": [given.pop(key)], "kwargs": {next(iter(names)): first, **given}}
 
@@ -149,7 +149,7 @@ def _value(value: Any) -> Any:
 
 
 def _tensor(call: list[Any]) -> Any:
-    """A layer's output; its shape is that of the layer, whatever is written here."""
+    """Return a reference to a layer's output; Keras ignores the shape here and uses the layer's."""
     if call[0] == CONSTANT:
         return call[2]
     config = {"shape": [None], "dtype": "float32", "keras_history": call[:3]}

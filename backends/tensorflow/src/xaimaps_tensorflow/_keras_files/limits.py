@@ -1,16 +1,16 @@
-"""How much a file may declare for what it stores, before it is taken for a trap."""
+"""The limit on the declared size of a file's parts, relative to their stored size."""
 
 from __future__ import annotations
 
 RATIO = 100
-"""How many bytes may come of a stored one; Keras itself does not compress."""
+"""The most declared bytes for each stored byte; Keras itself does not compress."""
 
 FREE = 2**20
-"""What may be declared of anything in any case: where the ratio begins to matter."""
+"""The declared size that is always allowed; the ratio applies above it."""
 
 REMEDY = "save the model again, or copy it again"
 
 
 def is_inflated(declared: int, stored: int) -> bool:
-    """Whether so many bytes cannot come of so many stored ones."""
+    """Return whether a declared size is implausible for a stored size."""
     return declared > max(RATIO * stored, FREE)

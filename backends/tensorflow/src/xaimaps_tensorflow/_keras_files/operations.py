@@ -1,7 +1,7 @@
-"""Operators on tensors as Keras 2 wrote them, for Keras 3, which has no class of their names.
+"""Operators on tensors in files of Keras 2, for Keras 3, which has no classes with their names.
 
 In Keras 2, `x / 127.5` and `tf.nn.relu6(x)` became a `TFOpLambda` layer with the name of a function
-of TensorFlow. Here such a name is looked up in a closed table, or the file is refused.
+of TensorFlow. Here such a name must be in a fixed table; otherwise the file is refused.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "cast": Operation("cast", {"x": "x", "dtype": "dtype"}),
     }
 )
-"""What `TFOpLambda` may call, by TensorFlow's name without `tf.`"""
+"""The functions that `TFOpLambda` may call, by TensorFlow's name without `tf.`"""
 
 
 class TensorOperation(keras.layers.Layer):  # type: ignore[misc]  # keras is untyped
-    """Stands in for a `TFOpLambda`.
+    """The replacement of a `TFOpLambda`.
 
     Args:
         function: a key of `OPERATIONS`.
-        options: what every layer takes.
+        options: the options of every layer.
     """
 
     def __init__(self, function: str, **options: Any) -> None:
@@ -68,7 +68,10 @@ class TensorOperation(keras.layers.Layer):  # type: ignore[misc]  # keras is unt
         self.function = function
 
     def call(self, tensor: Any, **others: Any) -> Any:
-        """Call the function; others are by TensorFlow's names, `tensor` is the first that lacks."""
+        """Call the function.
+
+        The keywords have TensorFlow's names. `tensor` is the first parameter that they lack.
+        """
         operation = OPERATIONS[self.function]
         names = operation.parameters
         given = {names[key]: value for key, value in others.items()}
@@ -76,5 +79,5 @@ class TensorOperation(keras.layers.Layer):  # type: ignore[misc]  # keras is unt
         return getattr(keras.ops, operation.name)(**{first: tensor, **given})
 
     def get_config(self) -> dict[str, Any]:
-        """What makes an equal layer."""
+        """Return the options that recreate the layer."""
         return {**super().get_config(), "function": self.function}

@@ -1,4 +1,4 @@
-"""`read_model`: the Keras model in a file, checked before and after Keras reads it."""
+"""`read_model`: the Keras model in a file, with checks before and after Keras reads it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def read_model(
     """Read a `.keras` file, or an `.h5` file of Keras 2, tf_keras or Keras 3.
 
     Args:
-        path: the file; its format is told by its bytes.
-        allow_unsafe: let the file run code of its own, as `Lambda` layers do.
-        custom_objects: your own layers and functions, by the names that the file has for them.
+        path: the file; its first bytes determine its format.
+        allow_unsafe: whether the file may run its own code, as `Lambda` layers do.
+        custom_objects: your own layers and functions, by their names in the file.
 
     Returns:
         The model, not compiled.
@@ -83,7 +83,7 @@ def _check_weights(config: str | bytes, kind: Kind, stored: int, checks: Checks)
 
 
 def _is_keras_2(members: Members, name: str) -> bool:
-    """Whether Keras 2 wrote a `.keras` file: another format under the same suffix."""
+    """Return whether Keras 2 wrote a `.keras` file, which has another format."""
     try:
         metadata = json.loads(members.metadata or b"{}")
     except (ValueError, RecursionError) as error:

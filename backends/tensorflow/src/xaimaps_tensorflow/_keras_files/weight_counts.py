@@ -1,7 +1,7 @@
-"""How many weights a model asks for, found before there is room made for any of them.
+"""The number of weights that a model needs, before memory is allocated for them.
 
-Two dense layers of a million units each take two lines of a configuration, and four terabytes.
-Keras builds a model without values in a scope of its own, so that their shapes can be counted.
+Two dense layers with a million units each take two lines of a configuration, and four terabytes.
+Keras can build a model without values in a scope, so that their shapes can be counted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from xaimaps.errors import ModelLoadError
 from xaimaps_tensorflow._keras_files.limits import FREE, REMEDY
 
 _EMPTY = "uninitialized_variables"
-"""Where Keras notes variables without values, to make them later."""
+"""Keras's global list of variables without values, which it initialises later."""
 
 
 def weights_in(file: h5py.File) -> int:
-    """The number of values that a checked file holds."""
+    """Return the number of values in a checked file."""
     sizes: list[int] = []
 
     def visit(_name: str, item: h5py.HLObject) -> None:
@@ -35,15 +35,15 @@ def weights_in(file: h5py.File) -> int:
 
 
 def require_weights(build: Callable[[], Any], stored: int, name: str) -> None:
-    """Refuse a model that asks for more weights than its file holds.
+    """Refuse a model with more weights than its file holds.
 
     Args:
-        build: what builds the model; if it fails, what it has built by then counts.
-        stored: how many the file holds.
-        name: what messages call the file.
+        build: builds the model; if it fails, the weights built before the failure count.
+        stored: the number of values in the file.
+        name: the file's name in messages.
 
     Raises:
-        ModelLoadError: it does.
+        ModelLoadError: the model has more weights.
     """
     asked = _asked_for(build)
     if asked > stored + FREE:
@@ -57,9 +57,10 @@ def _asked_for(build: Callable[[], Any]) -> int:
     before = global_state.get_global_attribute(_EMPTY)
     global_state.set_global_attribute(_EMPTY, [])
     try:
-        # A failure comes again when the model is loaded, and is told then.
+        # The same failure occurs again, and is reported, when the model is loaded.
         with keras.StatelessScope(initialize_variables=False), suppress(Exception):
             build()
         return sum(math.prod(one.shape) for one in global_state.get_global_attribute(_EMPTY))
     finally:
-        global_state.set_global_attribute(_EMPTY, before)  # or Keras would make ours, too
+        # otherwise Keras would later allocate the weights of this model, too
+        global_state.set_global_attribute(_EMPTY, before)

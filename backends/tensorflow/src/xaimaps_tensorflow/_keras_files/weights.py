@@ -1,4 +1,4 @@
-"""Weights from a file into a network of a known architecture."""
+"""Loading of weights from a file into a network of a known architecture."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class WeightsFile:
 
     Attributes:
         path: the file.
-        suffixes: what Keras must see at the end of its name to read it as what it is.
-        layers: the names of its layers, also of those without weights.
+        suffixes: the suffixes by which Keras recognises its format.
+        layers: the names of its layers, including those without weights.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class WeightsFile:
         """Set the weights of a network.
 
         Raises:
-            ModelLoadError: they are those of another one, or no numbers.
+            ModelLoadError: the weights are those of another network, or are not finite.
         """
         try:
             with staged(self.path, self.suffixes) as file, loading():
@@ -69,7 +69,7 @@ class WeightsFile:
 
 
 def _legacy_group(file: h5py.File) -> h5py.Group | None:
-    """Where Keras 2 has the weights, alone or beside a model."""
+    """Return the group with the weights in a file of Keras 2, or None for another format."""
     if "layer_names" in file.attrs:
         return file
     return file.get("model_weights")

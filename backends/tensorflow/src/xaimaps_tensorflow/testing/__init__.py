@@ -1,1 +1,1 @@
-"""For tests: Keras models of every kind, and the networks of xaimaps.testing in Keras."""
+"""Tools for tests: Keras models of every kind, and the networks of xaimaps.testing in Keras."""

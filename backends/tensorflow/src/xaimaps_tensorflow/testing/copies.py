@@ -18,12 +18,12 @@ from xaimaps.testing.networks import (
 def as_keras(network: Network, *end: Any) -> Any:
     """Write a network as a Keras `Sequential` whose layers have the same names.
 
-    Flattening goes channel by channel, as the network's does: a `Permute` before it, named
-    NAME_planar, puts the channels first.
+    Vectors are flattened channel by channel, as in the network. Therefore a `Permute` before the
+    flattening, named NAME_planar, moves the channels first.
 
     Args:
         network: the layers.
-        end: more layers of Keras behind them.
+        end: Keras layers to append.
     """
     import keras
 

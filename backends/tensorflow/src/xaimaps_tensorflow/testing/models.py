@@ -1,6 +1,6 @@
-"""Keras models of every kind, with drawn weights that tell pictures apart.
+"""Keras models of every kind, with random weights whose outputs differ between pictures.
 
-Untouched initial weights prove nothing: with them two pictures give outputs that are 1e-7 apart.
+Keras's initial weights would test nothing: with them, the outputs for two pictures differ by 1e-7.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 SIZE = 96
-"""The side of the applications' images: the least that all of them take."""
+"""The size of the applications' images: the smallest that all of them accept."""
 
 APPLICATIONS = (
     *("VGG16", "ResNet50", "InceptionV3", "Xception", "MobileNetV2", "MobileNetV3Small"),
@@ -24,7 +24,7 @@ APPLICATIONS = (
 
 
 def pictures(count: int, size: int, seed: int = 0) -> Array:
-    """Smooth patterns from -1 to 1, `(N, size, size, 3)`, rather than noise, which averages out."""
+    """Return smooth patterns from -1 to 1, `(N, size, size, 3)`; noise would average out."""
     draw = np.random.default_rng(seed)
     waves = draw.normal(size=(count, 3, 3, 6, 1, 1))
     place = np.linspace(0, 2 * np.pi, size)
@@ -36,13 +36,13 @@ def pictures(count: int, size: int, seed: int = 0) -> Array:
 
 
 def seeded(model: Any, images: Array | None = None, seed: int = 0) -> Any:
-    """Draw all weights of a model: He-normal kernels, and normalisations that are not neutral.
+    """Set all weights of a model at random: He-normal kernels, and non-trivial normalisations.
 
     Args:
-        model: whose weights are set.
-        images: what moving statistics are taken from, before they are disturbed by up to a
-            quarter; None to draw them too.
-        seed: of the draws.
+        model: the model, which is modified.
+        images: the images of which moving statistics are taken, before these are multiplied by
+            random factors from 0.8 to 1.25; None for random statistics.
+        seed: the seed of the random numbers.
     """
     draw = np.random.default_rng(seed)
     for weight in model.variables:
@@ -62,7 +62,7 @@ def _drawn(draw: np.random.Generator, name: str, shape: tuple[int, ...]) -> Arra
 
 
 def _calibrate(model: Any, images: Array, draw: np.random.Generator) -> None:
-    """Let each batch normalisation see what reaches it, and then a little off."""
+    """Set each batch normalisation to the statistics of its inputs, randomly perturbed."""
     normalisations = [
         layer for layer in model._flatten_layers() if type(layer).__name__ == "BatchNormalization"
     ]
@@ -78,7 +78,7 @@ def _calibrate(model: Any, images: Array, draw: np.random.Generator) -> None:
 
 
 def nested() -> Any:
-    """A functional base inside a `Sequential`, as one is put on top of a pretrained network."""
+    """Return a functional base inside a `Sequential`, as in transfer learning."""
     import keras
     from keras import layers
 
@@ -89,7 +89,7 @@ def nested() -> Any:
 
 
 def subclassed() -> Any:
-    """A model with a `call` of its own, with a skip connection."""
+    """Return a model with its own `call` and a skip connection."""
     import keras
     from keras import layers
 
@@ -112,7 +112,7 @@ def subclassed() -> Any:
 
 
 def shared() -> Any:
-    """A submodel that is called twice."""
+    """Return a model that calls a submodel twice."""
     import keras
     from keras import layers
 
@@ -125,7 +125,7 @@ def shared() -> Any:
 
 
 def joined() -> Any:
-    """Layers that other frameworks write as other operations: normalisations and activations."""
+    """Return a model with normalisations and activations that frameworks write differently."""
     import keras
     from keras import layers
 
@@ -164,7 +164,7 @@ def _head() -> tuple[Any, Any]:
 
 
 def application(name: str) -> Any:
-    """One of Keras's applications for small images."""
+    """Return one of Keras's applications for small images."""
     import keras
 
     build = getattr(keras.applications, name)
@@ -175,13 +175,13 @@ def application(name: str) -> Any:
 
 
 def images_for(name: str, count: int, seed: int = 0) -> Array:
-    """Images as the model of that name takes them: EfficientNet scales pixels by itself."""
+    """Return images for the model of that name; EfficientNet itself rescales pixels."""
     images = pictures(count, 24 if name in SMALL else SIZE, seed)
     return (images + 1) * np.float32(127.5) if name.startswith("EfficientNet") else images
 
 
 def preset_for(name: str) -> str:
-    """The preset by which pictures become `images_for` a model."""
+    """Return the preset that converts pictures to `images_for` a model."""
     return "raw" if name.startswith("EfficientNet") else "tf"
 
 
@@ -190,13 +190,14 @@ def _made(name: str, build: Callable[[], Any]) -> Any:
 
 
 def _calibrating(name: str) -> Array:
-    """Images of which moving statistics are taken.
+    """Return the images of which moving statistics are taken.
 
-    Where black is the end of the range, channels that are alike on all patterns would be blown up
-    on the way there, layer by layer: some of the patterns are faint, down to black. So would those
-    be that answer to noise alone, and SmoothGrad's copies have it: with patterns only, their
-    gradients are up to two million times the picture's, and a change by a millionth turns them over
-    in double precision too. So the other patterns have noise on them.
+    A channel that is nearly constant on these images has a tiny variance, so that its normalisation
+    amplifies any other image. EfficientNet takes pixels, whose range ends at black. Therefore half
+    of its patterns are faded, down to black. The other half have noise, for channels that only
+    react to noise. Without it, SmoothGrad's noisy copies have gradients up to two million times
+    those of the picture, and a relative change by a millionth reverses them even in double
+    precision.
     """
     images = images_for(name, 16, seed=7)
     if name.startswith("EfficientNet"):
@@ -206,7 +207,7 @@ def _calibrating(name: str) -> Array:
 
 
 def _noisy(images: Array) -> Array:
-    """Each with noise that is as strong as SmoothGrad's, unless it is told otherwise."""
+    """Add noise of the strength of SmoothGrad's default to each image."""
     draw = np.random.default_rng(0)
     strength = 0.15 * np.ptp(images, axis=(1, 2, 3), keepdims=True)
     noise = draw.standard_normal(images.shape, dtype=np.float32)
@@ -219,7 +220,7 @@ SMALL: Mapping[str, Callable[[], Any]] = MappingProxyType(
         for build in (nested, subclassed, shared, joined)
     }
 )
-"""Quick ones, each a kind that is put together in another way."""
+"""Small models, each of another kind."""
 
 LARGE: Mapping[str, Callable[[], Any]] = MappingProxyType(
     {

@@ -1,1 +1,1 @@
-"""From a Keras model to an ONNX file, with every layer's name and the answers compared."""
+"""Conversion of a Keras model to an ONNX file, with all layer names and compared outputs."""

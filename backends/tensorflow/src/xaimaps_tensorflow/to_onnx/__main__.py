@@ -1,7 +1,7 @@
 """The child process of `_subprocess.py`.
 
-`python -m xaimaps_tensorflow.to_onnx JOB` takes a request as JSON and writes the
-result as the last line.
+`python -m xaimaps_tensorflow.to_onnx JOB` takes a request as JSON, and writes the result as the
+last line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STATUS = Path("/proc/self/status")
 
 
 def main(job: Job) -> Exported:
-    """Convert as the job says, and tell how it went."""
+    """Convert as the job requests, and return the measurements."""
     from xaimaps_tensorflow.to_onnx._convert import conversion_of
     from xaimaps_tensorflow.to_onnx._open import open_source
 
@@ -47,8 +47,8 @@ def main(job: Job) -> Exported:
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process has held; None where the system does not say."""
-    # The usual measure starts at the parent's peak, which a child inherits.
+    """Return the peak memory of this process, or None if the system does not report it."""
+    # The usual measure, ru_maxrss, includes the parent's peak, which a child inherits.
     found = re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
     return int(found[1]) * 1024 if found else _peak_with_parent()
 

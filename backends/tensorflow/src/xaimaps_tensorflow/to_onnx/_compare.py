@@ -1,4 +1,4 @@
-"""Whether a graph answers as the Keras model does that it was made of."""
+"""The comparison of a graph's outputs with those of the Keras model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ Array = np.ndarray[Any, Any]
 
 SMALLEST = np.float32(1e-30)
 LOOSE = 10
-"""How much further the answers to images may be apart that a model was not made for."""
+"""The factor of the tolerance for images outside the range for which a model was made."""
 
 
 def logits(found: Array, expected: Array) -> tuple[Array, Array]:
-    """What two softmaxes were made of, up to a summand, for images where that can be told.
+    """Return the logits of two softmax outputs, up to a constant.
 
-    An answer that is certain is the same for many models.
+    Images with a single nonzero probability are omitted, because their outputs would be equal for
+    many models.
     """
     telling = [np.count_nonzero(image > SMALLEST) > 1 for image in expected]
     chosen = np.array(telling) if any(telling) else np.ones(len(expected), bool)
@@ -28,10 +29,10 @@ def logits(found: Array, expected: Array) -> tuple[Array, Array]:
 
 
 def require_equal(found: Array, expected: Array, tolerance: float) -> float:
-    """The difference on the image that the model was made for.
+    """Return the smallest difference on an image; that image is in the model's own range.
 
     Raises:
-        UnsupportedModelError: it is above the tolerance, or that on another image far above.
+        UnsupportedModelError: it is above the tolerance, or the largest difference is far above.
     """
     same = found.shape == expected.shape
     apart = differences(found, expected, largest(expected)) if same else np.array([np.inf])

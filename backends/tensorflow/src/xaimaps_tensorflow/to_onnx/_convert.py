@@ -1,4 +1,4 @@
-"""Keras to ONNX, with every layer's name, and no file that was not compared with its model."""
+"""Keras to ONNX with all layer names; no file is written before a comparison with the model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph that has no data for its big weights, and these."""
+    """A graph without the data of its large weights, and these data."""
 
     proto: onnx.ModelProto
     weights: dict[str, Array]
@@ -42,11 +42,11 @@ class Graph:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted model, and what was measured of it.
+    """A converted model, and its comparison with the original.
 
     Attributes:
         graph: the model.
-        difference: the largest between the outputs of ONNX Runtime and of Keras, relative.
+        difference: the largest relative difference between the outputs of ONNX Runtime and Keras.
         layers: the tensor of each layer.
         lost: the layers that have no tensor of their own.
     """
@@ -57,16 +57,16 @@ class Conversion:
     lost: Sequence[str]
 
     def model(self) -> onnx.ModelProto:
-        """The model in one piece; the conversion is used up."""
+        """Return the model in one piece; this conversion cannot be used afterwards."""
         fill(self.graph.proto, self.graph.weights)
         return self.graph.proto
 
     def write(self, file: BinaryIO) -> int:
-        """Write the model's file; how many bytes it has."""
+        """Write the model's file, and return the number of bytes."""
         return write_model(file, self.graph.proto, self.graph.weights)
 
     def save(self, path: Path) -> None:
-        """Write the model's file, whole or not at all."""
+        """Write the model's file atomically."""
         write_atomic(path, self.write)
 
 
@@ -84,26 +84,26 @@ def convert(
 ) -> onnx.ModelProto:
     """Convert a Keras model to ONNX.
 
-    The file computes what the model computes in inference mode, with the same weights bit for
-    bit, and knows the model's layers by name: `--layer block5_conv3` works on it.
+    The file computes what the model computes in inference mode, with exactly the same weights. It
+    has the model's layers by name: `--layer block5_conv3` works on it.
 
     Args:
         model: a live model of Keras 3 or tf_keras, the path of a `.keras` or `.h5` file, or the
             name of one of Keras's applications ("keras:VGG16").
-        layers: a layer that the file must know, or several; None for those that its graph has
-            anyway, which is nearly all.
+        layers: a layer, or several, that must have a value in the graph; None for the layers whose
+            values tf2onnx keeps, which are nearly all.
         output: the name or the index of one of several outputs.
-        opset: of the graph, from 13 to 18.
+        opset: the opset of the graph, from 13 to 18.
         input_shape: `(height, width, channels)` of a subclassed model that was never called.
-        info: the name, labels and preprocessing to note in the file.
+        info: the name, labels and preprocessing to write into the file.
         weights: the file of weights for such a name; None for ImageNet's.
-        allow_unsafe: load a file with code in it.
+        allow_unsafe: whether to load a file that contains code.
         custom_objects: classes that a file names; for a live model of tf_keras, the layers of
-            Keras 3 that stand for its own.
+            Keras 3 that replace its own layers.
 
     Raises:
         ModelLoadError: the file is missing, damaged or unsafe.
-        UnsupportedModelError: the model cannot be converted; a part to blame is named.
+        UnsupportedModelError: the model cannot be converted; the message names the cause.
         LayerError: one of `layers` does not exist, or has no value of its own in the graph.
     """
     require_opset(opset)
@@ -133,7 +133,7 @@ def conversion_of(
     custom_objects: Mapping[str, Any] | None = None,
     **chosen: Any,
 ) -> Conversion:
-    """Convert a live model; see `convert`, and `subject_of` for what is chosen."""
+    """Convert a live model; see `convert`, and `subject_of` for the options `chosen`."""
     if is_keras_2(model):
         subject = subject_of_keras_2(model, custom_objects=custom_objects, **chosen)
     else:
@@ -144,7 +144,7 @@ def conversion_of(
 def converted(
     subject: Subject, layers: Sequence[str], opset: int, info: ModelInfo | None = None
 ) -> Conversion:
-    """Trace, compare, look for the layers; trace again if a layer that is wanted was not there."""
+    """Trace, compare and locate the layers; trace again if a requested layer was not found."""
     probe = probe_keras(subject)
     wanted = [_path(name, probe.layers) for name in layers]
     graph, apart, located = _attempt(subject, (), opset, probe)
@@ -184,7 +184,7 @@ def _ends_in_softmax(graph: Graph) -> bool:
 
 
 def _path(name: str, by_path: Mapping[str, Any]) -> str:
-    """The path of a layer that is named by it, or by its last part."""
+    """Return the path of a layer, given by its path or by its last part."""
     found = [name] if name in by_path else [p for p in by_path if p.rpartition("/")[2] == name]
     if len(found) == 1:
         return found[0]
@@ -204,7 +204,7 @@ def _require_located(wanted: Sequence[str], located: Mapping[str, str]) -> None:
 
 
 def _note(proto: onnx.ModelProto, located: Mapping[str, str], info: ModelInfo) -> None:
-    """Write into the file what it should say of itself."""
+    """Write the layers, name, labels and preprocessing into the file's metadata."""
     notes = {"xaimaps.name": info.name, LAYERS: json.dumps(located)}
     if info.labels_name:
         notes["xaimaps.labels"] = info.labels_name

@@ -1,4 +1,4 @@
-"""The converter as the core finds it."""
+"""The converter as an exporter of the core."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from xaimaps.errors import BackendError
 NEEDED = ("xaimaps_onnx", "tf2onnx", "tensorflow")
 
 LOADING = ("weights", "allow_unsafe")
-"""What is said to both processes that load a model."""
+"""Options of loading that also apply to the process that converts."""
 
 
 class OnnxExporter:
-    """Keras models as ONNX files."""
+    """The export of Keras models as ONNX files."""
 
     backend = "tensorflow"
     suffix = ".onnx"
 
     def require(self) -> None:
-        """See that all is there that converting needs, without importing it.
+        """Refuse to convert if a needed package is not installed; none is imported.
 
         Raises:
-            BackendError: something is missing.
+            BackendError: a package is missing.
         """
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
         if missing:
@@ -45,12 +45,12 @@ class OnnxExporter:
     def export_loaded(
         self, model: Any, native: Any, file: Path, options: Mapping[str, Any]
     ) -> None:
-        """Convert in another process where that can load the same model; else in this one."""
+        """Convert in another process if that can load the same model, otherwise in this one."""
         from xaimaps_tensorflow.to_onnx._subprocess import is_alike_apart
 
         output = options.get("output")
         chosen: dict[str, Any] = {
-            "output": 0 if output is None else output,  # as backends choose
+            "output": 0 if output is None else output,  # the default of backends
             "input_shape": options.get("input_shape"),
         }
         if is_alike_apart(model, options):

@@ -1,4 +1,4 @@
-"""Weights back into the graph: rearranged as the nodes before them would, bit for bit."""
+"""Insertion of weights into the graph, rearranged exactly as its nodes would do."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Array = np.ndarray[Any, Any]
 
 
 def fold(proto: onnx.ModelProto, weights: Mapping[str, Array], output: str) -> dict[str, Array]:
-    """Make initialisers without data of the inputs that are weights, in place.
+    """Replace the inputs that are weights by initialisers without data, in place.
 
-    Nodes that only rearrange a weight are carried out; arithmetic is left to whatever runs the
-    graph, so that a file holds the model's own numbers.
+    Nodes that only rearrange a weight are computed here. Arithmetic stays in the graph, so that the
+    file holds the model's own numbers.
 
     Args:
-        proto: the graph; what `output` does not need is dropped.
-        weights: by the names of its inputs.
+        proto: the graph; nodes that `output` does not need are removed.
+        weights: the weights by the names of the graph's inputs.
         output: the one output to keep.
 
     Returns:
@@ -52,7 +52,7 @@ def _replace(field: Any, content: list[Any]) -> None:
 def _carried_out(
     node: onnx.NodeProto, known: dict[str, Array], small: Mapping[str, onnx.TensorProto]
 ) -> bool:
-    """Whether a node only rearranges a weight; then its result is known."""
+    """Return whether a node only rearranges a weight; if so, add its result to `known`."""
     if not node.input or node.input[0] not in known:
         return False
     others = [name for name in node.input[1:] if name]
@@ -69,7 +69,7 @@ def _ints(tensor: onnx.TensorProto) -> list[int]:
 
 
 def _rearranged(node: onnx.NodeProto, weight: Array, given: list[list[int]]) -> Array | None:
-    """A view of the weight, or None for any other operator."""
+    """Return a view of the weight, or None for any other operator."""
     match node.op_type:
         case "Identity":
             return weight
@@ -99,7 +99,7 @@ def _hollow_tensors(weights: Mapping[str, Array]) -> Iterator[TensorProto]:
 
 
 def with_weights_as_inputs(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph, which is given the data of its hollow initialisers when it runs."""
+    """Return a copy of the graph in which initialisers without data are inputs."""
     own = onnx.ModelProto()
     own.CopyFrom(proto)
     for tensor in [t for t in own.graph.initializer if t.data_location == TensorProto.EXTERNAL]:
@@ -110,7 +110,7 @@ def with_weights_as_inputs(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def fill(proto: onnx.ModelProto, weights: dict[str, Array]) -> None:
-    """Write the data into a graph, and give up each array as soon as it is there."""
+    """Write the data into a graph, and free each array afterwards."""
     for tensor in proto.graph.initializer:
         if tensor.name in weights:
             tensor.ClearField("external_data")

@@ -1,4 +1,4 @@
-"""Live models of tf_keras, which is Keras 2 as it is still published, by way of Keras 3."""
+"""Live models of tf_keras, the package that still publishes Keras 2, converted to Keras 3."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xaimaps_tensorflow.to_onnx._probe import probe_images
 
 
 def is_keras_2(model: object) -> bool:
-    """Whether it is a model of tf_keras, told without importing that."""
+    """Return whether an object is a model of tf_keras, without an import of tf_keras."""
     return any(
         kind.__name__ == "Model" and kind.__module__.partition(".")[0] == "tf_keras"
         for kind in type(model).__mro__
@@ -36,16 +36,16 @@ def subject_of_keras_2(
     input_shape: Sequence[int | None] | None = None,
     custom_objects: Mapping[str, Any] | None = None,
 ) -> Subject:
-    """Take a model of tf_keras as its copy in Keras 3, which must answer as it does.
+    """Return the copy of a tf_keras model in Keras 3, which must give the same outputs.
 
     Args:
-        model: functional or sequential.
+        model: a functional or sequential model.
         output: see `subject_of`.
-        input_shape: see there.
-        custom_objects: its own layers, written for Keras 3, by name.
+        input_shape: see `subject_of`.
+        custom_objects: the model's own layers, written for Keras 3, by name.
 
     Raises:
-        UnsupportedModelError: there is no such copy.
+        UnsupportedModelError: the model cannot be copied, or the outputs differ.
     """
     given = image_input(model, input_shape)
     copied = _in_keras_3(model, custom_objects)
@@ -62,7 +62,7 @@ def _in_keras_3(model: Any, custom_objects: Mapping[str, Any] | None) -> Any:
         file = Path(folder) / "model.h5"
         _save(model, file)
         try:
-            # Any code in the file is this process's own.
+            # This process has just written the file, so that any code in it is trusted.
             return read_model(file, allow_unsafe=True, custom_objects=custom_objects)
         except XaimapsError as error:
             said = str(error).replace(repr(str(file)), "it").partition("; ")[0]
@@ -79,13 +79,13 @@ def _save(model: Any, file: Path) -> None:
             f"its own layers, but {model.name!r} is not; explain it with the backend 'tensorflow', "
             "or write it for Keras 3"
         ) from None
-    except Exception as error:  # what layers of the user's own raise
+    except Exception as error:  # the user's own layers may raise anything
         raise _unequalled(model, f"{type(error).__name__}: {error}") from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keras says that its format is old, and that a model was not compiled."""
+    """Suppress Keras's warnings of an old format, and of a model that is not compiled."""
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""What each layer of a Keras model gives while it runs, under the TensorFlow backend's names.
+"""The values of a Keras model's layers while it runs, under the TensorFlow backend's names.
 
-A layer is called by its path (`conv5`, `base/conv5` inside a layer `base`), and by the number of
-the call behind it where there are several (`base/conv5:1`).
+The name of a layer is its path (`conv5`, `base/conv5` inside a layer `base`). If the layer is
+called several times, the number of the call follows (`base/conv5:1`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from xaimaps_tensorflow._trace import Call, Tracer, named, operations_in, replac
 
 
 def recording(model: Any) -> AbstractContextManager[dict[int, Call]]:
-    """Note the calls of all layers as long as the context lasts; the model is left as it was."""
+    """Record the calls of all layers inside the context; the model is unchanged."""
     return Tracer(operations_in(model), {}, {}).watching()
 
 
 @contextmanager
 def kept_apart(layers: Iterable[Any], zero: Any) -> Iterator[None]:
-    """Add a zero that nobody knows to be one to what these layers give.
+    """Add an input that is always zero to the values of these layers.
 
-    What is around such a value cannot be fused with it, so that it stays in the graph.
+    The exporter cannot know that it is zero, so that it does not fuse the value with others.
     """
 
     def apart(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,5 +41,5 @@ def _plus(value: Any, zero: Any) -> Any:
 
 
 def by_name(calls: Mapping[int, Call]) -> dict[str, Call]:
-    """The calls that gave one tensor, by the layer's name, in the order of computation."""
+    """Return the calls with one tensor as their value, by the layer's name, in order."""
     return {name: call for name, call in named(calls) if hasattr(call.value, "shape")}

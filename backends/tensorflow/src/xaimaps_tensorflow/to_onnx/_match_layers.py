@@ -1,7 +1,7 @@
-"""Finding the layers of a model in its graph: by their values, not by their names.
+"""The search for a model's layers in its graph, by their values and not by their names.
 
-Names tell of four layers in ten to nearly all, depending on the network, and some of what they
-tell is wrong. Equal values on random images are the proof that is wanted anyway.
+Names identify between four layers in ten and nearly all, depending on the network, and some names
+are wrong. Equal values on random images are needed as a proof in any case.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import onnx
 Array = np.ndarray[Any, Any]
 
 VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Cast", "Squeeze", "Unsqueeze"})
-"""Operators whose results say nothing new: the value before them is the layer."""
+"""Operators whose results have the values of their input, which is the layer's own tensor."""
 
 
 ROUNDING = 1e-6
-"""What equal values may differ by in float32, over the largest."""
+"""The rounding error of equal values in float32, relative to the largest."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Value:
 
     Attributes:
         name: its name.
-        array: what it is for the probe images, with the channels last where it had them first.
-        rank: the smaller, the better it stands for a layer with this value.
+        array: its value for the probe images, as it is or with its first channels moved last.
+        rank: the preference among tensors with the same value; the smallest is chosen.
         origin: the name of its node.
     """
 
@@ -47,13 +47,13 @@ def locate(
     layers: Mapping[str, Array],
     tolerance: float,
 ) -> dict[str, str]:
-    """The tensor of each layer that has one.
+    """Return the tensor of each layer that has one.
 
     Args:
         proto: the graph.
-        values: its tensors, for some images.
+        values: the values of its tensors, for some images.
         layers: the value of each layer with channels last, for the same images.
-        tolerance: of the largest value of each image.
+        tolerance: the tolerance, relative to the largest value of each image.
     """
     by_shape: defaultdict[tuple[int, ...], list[Value]] = defaultdict(list)
     for value in _values(proto, values):
@@ -74,17 +74,17 @@ def _values(proto: onnx.ModelProto, values: Mapping[str, Array]) -> list[Value]:
 
 
 def _ways(array: Array) -> list[Array]:
-    """As it is, and with the channels last if they were first."""
+    """Return the array as it is, and with its first channels moved last."""
     if array.ndim < 3:
         return [array]
     return [array, np.moveaxis(array, 1, -1)]
 
 
 def _best(path: str, layer: Array, values: Sequence[Value], tolerance: float) -> str | None:
-    """The tensor that equals a layer on an image where it says something.
+    """Return the tensor that equals a layer on an image for which its value is not constant.
 
-    One image is enough, for another may lie outside of what the model was made for: there a
-    clipped value keeps the rounding of what was a thousand times larger before.
+    One image is enough, because the other may be outside the range for which the model was made.
+    There, a clipped value has the rounding errors of a value that was a thousand times larger.
     """
     telling = np.flatnonzero([np.ptp(image) > 0 for image in layer])  # nor is NaN
     size = largest(layer)
@@ -99,7 +99,8 @@ def _best(path: str, layer: Array, values: Sequence[Value], tolerance: float) ->
     if not equal:
         return None
     least = min(apart[i].max() for i in equal)
-    # A factor without its summand is near enough where values are large, but not on all images.
+    # Before a small bias is added, a tensor can be equal within the tolerance on an image with
+    # large values, but not on all images.
     equal = [i for i in equal if apart[i].max() <= 3 * least + ROUNDING]
     own = path.rpartition("/")[2]
     ranked = sorted(
@@ -109,15 +110,15 @@ def _best(path: str, layer: Array, values: Sequence[Value], tolerance: float) ->
 
 
 def _sample(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """All images, and a few places on every other axis."""
+    """Return an index of all images, and of a few positions on every other axis."""
     return slice(None), *(slice(None, None, max(1, size // 5)) for size in shape[1:])
 
 
 def differences(found: Array, expected: Array, size: Array) -> Array:
-    """The largest difference in each image, relative to a size for each.
+    """Return the largest difference in each image, relative to a size for each image.
 
-    NaN stands where the size overflows, as it may in half precision, and infinity where only
-    what was found does.
+    The result is NaN if the size overflows, as it may in half precision, and infinity if only the
+    found value does.
     """
     with np.errstate(invalid="ignore"):
         apart = largest(found.astype(np.float32) - expected.astype(np.float32))
@@ -128,6 +129,6 @@ def differences(found: Array, expected: Array, size: Array) -> Array:
 
 
 def largest(array: Array) -> Array:
-    """The largest value of each image, by its amount."""
+    """Return the largest absolute value of each image."""
     result: Array = np.abs(array.reshape(len(array), -1)).max(axis=1, initial=0)
     return result

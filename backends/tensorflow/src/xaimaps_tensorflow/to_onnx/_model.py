@@ -1,4 +1,4 @@
-"""The Keras model that is converted: its image input, its chosen output, and what is refused."""
+"""The Keras model to convert: its image input, its chosen output, and unsupported models."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EXACT = 1e-4
 HALF = 3e-2
 
 REFUSED_TYPES = {"bfloat16", "float64"}
-"""Types that ONNX Runtime's convolutions do not compute in."""
+"""Types for which ONNX Runtime has no convolutions."""
 
 MOST_BYTES = 2_000_000_000
-"""What protobuf can hold is 2 GiB; the graph itself needs some of it."""
+"""The most bytes of weights; protobuf can hold 2 GiB, and the graph needs a part of it."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Subject:
 
     Attributes:
         model: the model.
-        images: how it takes them.
-        batch: the batch size that it insists on.
-        output: the name or index of the output to convert; None if there is one only.
+        images: its image input.
+        batch: the batch size that it requires.
+        output: the name or index of the output to convert; None if there is only one.
     """
 
     model: Any
@@ -43,19 +43,19 @@ class Subject:
 
     @property
     def image_shape(self) -> tuple[int | None, ...]:
-        """`(batch, height, width, channels)`, None where a size varies."""
+        """`(batch, height, width, channels)`, None for a size that varies."""
         return (self.batch, *self.images.shape)
 
     @property
     def input_name(self) -> str:
-        """The name of its input layer; `images` where Keras made one up."""
+        """The name of its input layer, or `images` if Keras generated the name."""
         inputs = getattr(self.model, "inputs", None) or ()
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", inputs[0].name) if inputs else ""
         return "images" if not name or name.startswith("keras_tensor") else name
 
     @property
     def tolerance(self) -> float:
-        """What answers may differ by, relative to the largest."""
+        """The largest allowed difference of outputs, relative to the largest output."""
         return HALF if self.is_half else EXACT
 
     @property
@@ -64,9 +64,9 @@ class Subject:
         return any(_compute_type(layer) == "float16" for layer in operations_in(self.model))
 
     def __call__(self, images: Any) -> tuple[str, Any]:
-        """The chosen output of the model in inference mode, and its name."""
+        """Return the name and the value of the chosen output in inference mode."""
         with self.images.in_floats():
-            # Said each time: layers such as Resizing leak training mode into those behind them.
+            # Explicitly, because layers such as Resizing pass training mode to the layers after.
             value = self.model(self.images.packed(images), training=False)
         outputs = named_outputs(self.model, value)
         if self.output is None and len(outputs) > 1:
@@ -80,7 +80,7 @@ class Subject:
 def subject_of(
     model: Any, *, output: str | int | None = None, input_shape: Sequence[int | None] | None = None
 ) -> Subject:
-    """Take a model, or refuse it by name.
+    """Return a model for conversion, or refuse it with the name of the cause.
 
     Args:
         model: a Keras 3 model on TensorFlow.

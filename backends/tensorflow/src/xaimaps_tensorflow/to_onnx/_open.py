@@ -1,4 +1,4 @@
-"""Where a Keras model comes from: a file, one of Keras's applications, or the embedded network."""
+"""The source of a Keras model: a file, one of Keras's applications, or the embedded network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def open_source(
     allow_unsafe: bool = False,
     custom_objects: Mapping[str, Any] | None = None,
 ) -> tuple[Any, ModelInfo]:
-    """Load a Keras model, and what is known of it.
+    """Load a Keras model, with its name, labels and preprocessing.
 
     Args:
         source: the path of a `.keras` or `.h5` file, a name such as "keras:VGG16", or "default".
         weights: a file of weights for such a name; None for ImageNet's, which Keras downloads.
-        allow_unsafe: load a file with code in it.
+        allow_unsafe: whether to load a file that contains code.
         custom_objects: classes that a file names.
     """
     require_source(source)

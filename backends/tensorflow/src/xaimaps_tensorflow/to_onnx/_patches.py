@@ -1,6 +1,6 @@
-"""What the versions of Keras, TensorFlow and tf2onnx need to fit, for as long as one trace lasts.
+"""Patches that make Keras, TensorFlow and tf2onnx fit together, for the duration of one trace.
 
-All of it is state of the process, so that a lock keeps other conversions out.
+The patches change state of the process, so that a lock excludes other conversions.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from tf2onnx.optimizer.merge_duplicated_nodes_optimizer import MergeDuplicatedNo
 LOCK = threading.Lock()
 
 RECTIFIERS = frozenset("Relu Clip LeakyRelu PRelu ThresholdedRelu Elu Selu".split())
-"""What a rectifier of Keras becomes."""
+"""The operators to which rectifiers of Keras are converted."""
 
 
 @contextmanager
 def repaired() -> Iterator[None]:
-    """Hold the lock, patch, and put everything back."""
+    """Hold the lock, apply the patches, and undo them afterwards."""
     with LOCK, _inlined_functions(), _quiet(), _counted_from_one(), _rectifiers_apart():
         yield
 
 
 @contextmanager
 def _inlined_functions() -> Iterator[None]:
-    """Keras compiles grouped convolutions by themselves, which freezing does not inline."""
+    """Do not compile grouped convolutions as functions, which freezing cannot inline."""
     original = tf.function
 
     def plain(func: Any = None, *args: Any, jit_compile: Any = None, **options: Any) -> Any:
@@ -49,7 +49,7 @@ def _inlined_functions() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What tf2onnx logs as an error and goes on with, `require_known` raises."""
+    """Suppress tf2onnx's log of errors that it ignores, because `require_known` raises them."""
     logger = logging.getLogger("tf2onnx")
     level, disabled = logger.level, logging.root.manager.disable
     logger.setLevel(logging.CRITICAL + 1)
@@ -63,7 +63,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _counted_from_one() -> Iterator[None]:
-    """The same names for the same model, whatever was converted before."""
+    """Generate the same names for the same model, whatever was converted before."""
     before = tf2onnx.utils.INTERNAL_NAME
     tf2onnx.utils.INTERNAL_NAME = 1
     try:
@@ -74,7 +74,7 @@ def _counted_from_one() -> Iterator[None]:
 
 @contextmanager
 def _rectifiers_apart() -> Iterator[None]:
-    """Two rectifiers of one value stay two: guided backpropagation cuts off at each by itself."""
+    """Do not merge two rectifiers of one value: guided backpropagation treats each alone."""
     original = MergeDuplicatedNodesOptimizer._skip_node_type
 
     def skip(node: Any) -> bool:
@@ -88,7 +88,7 @@ def _rectifiers_apart() -> Iterator[None]:
 
 
 def _write_erfc(context: Any, node: Any, name: str, args: Any) -> None:
-    """Exact GELU as TensorFlow writes it: erfc(x) is 1 - erf(x), for which ONNX has a name."""
+    """Write erfc(x), of TensorFlow's exact GELU, as 1 - erf(x); ONNX only has Erf."""
     (source,) = node.input
     kind, shape = context.get_dtype(node.output[0]), context.get_shape(node.output[0])
     output = node.output[0]
@@ -105,4 +105,4 @@ def _one(kind: int) -> Any:
 
 
 HANDLERS: dict[str, tuple[Callable[..., Any], list[Any]]] = {"Erfc": (_write_erfc, [])}
-"""How operators are written that tf2onnx does not know."""
+"""Handlers for operators that tf2onnx does not know."""

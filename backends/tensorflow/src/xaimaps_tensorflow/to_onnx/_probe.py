@@ -1,4 +1,4 @@
-"""The same images through the Keras model and through its graph, with every value in between."""
+"""A run of the same images through the Keras model and its graph, with all intermediate values."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from xaimaps_tensorflow.to_onnx._model import Subject
 Array = np.ndarray[Any, Any]
 
 SIZE = 96
-"""Of images for a model that takes any; small, but with a place left behind five strides."""
+"""The size of images for a model without a fixed size: small, but large enough that spatial
+positions remain after five strides of 2."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a Keras model makes of some images.
+    """The values of a Keras model for some images.
 
     Attributes:
         images: the images.
-        output: its output.
-        layers: the value of each layer, by path and with the number of the call if there are
-            several.
-        owners: these layers.
+        output: the model's output.
+        layers: the value of each layer, by its path, followed by the number of the call if there
+            are several.
+        owners: the layer of each value.
     """
 
     images: Array
@@ -39,7 +40,7 @@ class Probe:
 
 
 def probe_keras(subject: Subject) -> Probe:
-    """Run a Keras model as it is on random images."""
+    """Run a Keras model on random images."""
     images = probe_images(subject.image_shape)
     with recording(subject.model) as calls:
         _, output = subject(images)
@@ -53,10 +54,10 @@ def probe_keras(subject: Subject) -> Probe:
 
 
 def probe_images(shape: tuple[int | None, ...]) -> Array:
-    """Noise around a gradient: as numbers from -1 to 1, and as pixels.
+    """Return noise around a gradient of brightness, once from -1 to 1 and once as pixels.
 
-    One of the two is what the model was made for, and differs from place to place enough to tell
-    layers from each other.
+    One of the two is in the range for which the model was made, and its positions differ enough to
+    distinguish layers.
     """
     batch, height, width, channels = shape
     size = (2 if batch is None else batch, height or SIZE, width or SIZE, channels or 3)
@@ -70,9 +71,9 @@ def probe_images(shape: tuple[int | None, ...]) -> Array:
 def probe_onnx(
     proto: onnx.ModelProto, weights: Mapping[str, Array], images: Array
 ) -> dict[str, Array]:
-    """All values of a graph that depend on the images."""
+    """Return all values of a graph that depend on the images."""
     source = proto.graph.input[0].name
-    sessions = Sessions(with_weights_as_inputs(proto), {})  # which copies no input
+    sessions = Sessions(with_weights_as_inputs(proto), {})  # inputs are not copied
     values = sessions.run({source: images, **weights}, _depending(proto.graph, source))
     return {name: value for name, value in values.items() if name not in weights}
 

@@ -1,6 +1,6 @@
-"""What a conversion in another process is asked for, and what came of it.
+"""The request for a conversion in another process.
 
-Whatever is wrong with it is told here, before anything heavy is imported.
+Invalid settings are refused here, before any large library is imported.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ OPSETS = range(13, 19)
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One conversion; all of it goes into JSON.
+    """One conversion; JSON can hold all of it.
 
     Attributes:
         source: the path of a `.keras` or `.h5` file, a name such as "keras:VGG16", or "default".
         file: the path of the ONNX file to write.
         layers: as in `xaimaps_tensorflow.convert`, as are `output`, `opset`, `input_shape`,
             `weights` and `allow_unsafe`.
-        labels: the name of an embedded list of labels to note in the file.
-        preprocess: the name of a preset to note there.
+        labels: the name of an embedded list of labels to write into the file.
+        preprocess: the name of a preset to write into the file.
 
     Raises:
-        XaimapsError: a setting is wrong whatever the model is.
+        XaimapsError: a setting is invalid for every model.
     """
 
     source: str | os.PathLike[str]
@@ -59,12 +59,12 @@ class Job:
             get_preprocess(self.preprocess)
 
     def as_json(self) -> str:
-        """All of it as text."""
+        """Return the job as JSON."""
         return json.dumps(dataclasses.asdict(self), default=os.fspath)
 
 
 def require_source(source: str | os.PathLike[str]) -> None:
-    """Refuse a file that is missing, or is ONNX already."""
+    """Refuse a file that is missing, or that is an ONNX file."""
     located(source)
     name = os.fspath(source)
     if name not in zoo.MODELS and Path(name).suffix.lower() == ".onnx":

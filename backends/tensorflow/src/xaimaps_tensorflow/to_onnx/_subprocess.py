@@ -1,4 +1,4 @@
-"""A conversion in a process of its own, which gives TensorFlow's memory back when it ends."""
+"""A conversion in a separate process, which frees TensorFlow's memory when it ends."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def convert_apart(job: Job, *, loud: bool = False) -> Exported:
 
     Args:
         job: what to convert.
-        loud: whether what the libraries log goes to stderr.
+        loud: whether the libraries log to stderr.
 
     Raises:
-        XaimapsError: what `xaimaps_tensorflow.convert` raises, or the process died.
+        XaimapsError: an error of `xaimaps_tensorflow.convert`, or the process died.
     """
     child = subprocess.run(
-        # -P: a file of the folder that we are in must not stand in for a library.
+        # -P: a file in the current folder must not be imported instead of a library.
         [sys.executable, "-P", "-m", "xaimaps_tensorflow.to_onnx", job.as_json()],
         stdout=subprocess.PIPE,
         stderr=None if loud else subprocess.PIPE,
@@ -42,9 +42,9 @@ def convert_apart(job: Job, *, loud: bool = False) -> Exported:
 
 
 def is_alike_apart(model: object, options: Mapping[str, Any]) -> bool:
-    """Whether another process loads the same model with these options of `xaimaps.load`.
+    """Return whether another process loads the same model with these options of `xaimaps.load`.
 
-    It has neither this one's random weights nor its parts of models, nor a live model.
+    It has no access to this process's random weights, custom parts or live models.
     """
     if not isinstance(model, str | os.PathLike) or options.get("custom_objects"):
         return False

@@ -1,7 +1,7 @@
-"""From a Keras model to an ONNX graph whose weights are still inputs.
+"""Conversion of a Keras model to an ONNX graph whose weights are inputs.
 
-tf2onnx copies a graph, weights and all, again and again: 24 GB for VGG16's 0.5. So the weights
-are kept out of it: the model is traced as a function of its images and its big variables.
+tf2onnx copies a graph with its weights several times: 24 GB for the 0.5 GB of VGG16. Therefore the
+model is traced as a function of its images and its large variables.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from xaimaps_tensorflow.to_onnx._patches import HANDLERS, repaired
 Array = np.ndarray[Any, Any]
 
 BIG = 1024
-"""Vectors of fewer elements become constants, so that a batch normalisation becomes two; a kernel
-never does, for it would be multiplied by them."""
+"""Vectors with fewer elements are constants of the graph, so that tf2onnx folds a batch
+normalisation to a factor and a bias. A kernel never is, or tf2onnx would multiply it by the
+factor."""
 
 
 _ZERO = tf.TensorSpec((), tf.float32, name="xaimaps_zero")
@@ -37,7 +38,7 @@ class Traced:
 
     Attributes:
         proto: the graph, with an input for each weight.
-        weights: by the names of these inputs.
+        weights: the weights by the names of these inputs.
         output: the name of the model's own output.
     """
 
@@ -47,23 +48,23 @@ class Traced:
 
 
 def trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
-    """Write a model's graph.
+    """Convert a model to a graph.
 
     Args:
         subject: the model.
-        exposed: layers whose values must be in the graph, also where others would be fused with
-            them.
-        opset: of the graph.
+        exposed: layers whose values must be in the graph, even if tf2onnx would fuse them with
+            others.
+        opset: the opset of the graph.
 
     Raises:
-        UnsupportedModelError: tf2onnx cannot write it.
+        UnsupportedModelError: tf2onnx cannot convert the model.
     """
     with repaired():
         try:
             return _trace(subject, exposed, opset)
         except XaimapsError:
             raise
-        except Exception as error:  # whatever three libraries may raise
+        except Exception as error:  # the three libraries may raise anything
             first = " ".join(str(error).split())[:300].rstrip(". ")
             raise UnsupportedModelError(
                 f"tf2onnx cannot convert the model {subject.model.name!r} "
@@ -96,7 +97,7 @@ def _trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
 
 
 def _shared(variable: Any) -> Array:
-    """A variable's own memory, not a copy of it."""
+    """Return a variable's own memory, without a copy."""
     return np.asarray(tf.convert_to_tensor(variable.value))
 
 
@@ -109,7 +110,7 @@ def _weight_spec(index: int, variable: Any) -> Any:
 
 
 def _captured(concrete: Any, proto: onnx.ModelProto) -> dict[str, Array]:
-    """Tensors that layers hold themselves, as Normalization does: tf2onnx makes inputs of them."""
+    """Return tensors that layers hold, as Normalization does; tf2onnx makes inputs of them."""
     inputs = {value.name for value in proto.graph.input}
     pairs = zip(concrete.inputs[-len(concrete.captured_inputs) :], concrete.captured_inputs)  # noqa: B905
     return {

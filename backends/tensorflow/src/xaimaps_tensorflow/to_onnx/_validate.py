@@ -1,4 +1,4 @@
-"""What tf2onnx writes without a word although nothing can run it."""
+"""Checks of graphs that tf2onnx writes without an error although nothing can run them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COUNT = re.compile(r"_\d+$")
 
 
 def require_known(proto: onnx.ModelProto) -> None:
-    """Refuse operators that are none of ONNX's, by operator, node and layer."""
+    """Refuse operators that ONNX does not have, with the operator, node and layer."""
     (opset,) = (entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     unknown = [node for node in _all_nodes(proto.graph) if not _is_known(node, opset)]
     if unknown:
@@ -40,13 +40,13 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _layer(node: onnx.NodeProto) -> str:
-    """The path of the layer in a node's name `model_1/inner_1/layer_1/Operator`."""
+    """Return the path of the layer in a node's name `model_1/inner_1/layer_1/Operator`."""
     parts = node.name.split("/")[1:-1]
     return "/".join(COUNT.sub("", part) for part in parts) or node.name
 
 
 def check_graph(proto: onnx.ModelProto) -> None:
-    """Run ONNX's checker on a graph whose big weights are not there yet.
+    """Run ONNX's checker on a graph without the data of its large weights.
 
     Raises:
         UnsupportedModelError: the graph is not valid, or has other inputs than the images.

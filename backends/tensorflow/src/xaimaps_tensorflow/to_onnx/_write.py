@@ -1,6 +1,6 @@
-"""Writing a model whose weights are still where the framework has them, without a copy of them.
+"""The writing of a model without a copy of its weights, which are still in the framework's memory.
 
-protobuf would make three: in the message, in its encoding, and in Python's bytes.
+protobuf would make three copies: in the message, in its encoding, and in Python's bytes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
 
 
 def write_model(file: BinaryIO, proto: onnx.ModelProto, weights: Mapping[str, Array]) -> int:
-    """Write a graph, with the data of its hollow initialisers in place, as one message.
+    """Write a graph as one message, with the data of its initialisers that have none.
 
     Args:
-        file: what is written to.
+        file: the file to write to.
         proto: the graph.
         weights: the data by name, each contiguous.
 
     Returns:
-        How many bytes that took.
+        The number of written bytes.
     """
     model, graph = onnx.ModelProto(), onnx.GraphProto()
     model.CopyFrom(proto)
@@ -45,7 +45,7 @@ def write_model(file: BinaryIO, proto: onnx.ModelProto, weights: Mapping[str, Ar
 
 
 def _parts(tensor: TensorProto, weights: Mapping[str, Array]) -> list[Any]:
-    """An initialiser as a field of its graph."""
+    """Return an initialiser as an encoded field of its graph."""
     array = weights.get(tensor.name)
     if array is None:
         whole = tensor.SerializeToString()
@@ -60,12 +60,12 @@ def _size(part: Any) -> int:
 
 
 def _prefix(field: int, size: int) -> bytes:
-    """What stands before a field of so many bytes."""
+    """Return the encoded number and length that precede a field with so many bytes."""
     return bytes(_varint(field << 3 | 2)) + bytes(_varint(size))
 
 
 def _varint(number: int) -> Iterator[int]:
-    """Seven bits a byte, the lowest first; all but the last have the eighth set."""
+    """Yield seven bits in each byte, the lowest first; the eighth is set in all but the last."""
     while number > 127:
         yield number & 127 | 128
         number >>= 7
