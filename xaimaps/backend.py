@@ -133,7 +133,7 @@ class ModelInfo:
         preprocess: the conversion of a picture to an input, if known.
         ending: the activation that converts scores to probabilities.
         loading: the arguments of `load`, for manifests.
-        notes: sentences that tell a user how the model is run.
+        notes: sentences about how the model is run, for users.
     """
 
     name: str = "model"

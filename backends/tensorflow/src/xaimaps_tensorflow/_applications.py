@@ -1,4 +1,4 @@
-"""Return the module that defines an architecture, such as "vgg16"."""
+"""The architectures of `keras.applications` by name, each with its own preprocessing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def preset(constructor: Constructor) -> str | None:
 
 
 def module(constructor: Constructor) -> str:
-    """The module that defines an architecture, such as "vgg16"."""
+    """Return the module that defines an architecture, such as "vgg16"."""
     return constructor.__module__.rpartition(".")[2]
 
 

@@ -44,7 +44,7 @@ class TensorFlowBackend(Backend):
     takes = "Keras models"
     suffixes = (".keras", ".h5", ".hdf5")
     schemes = ("keras",)
-    authority = 2  # Keras models come from here
+    authority = 2  # the framework of the original Keras models
     capabilities = frozenset(
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
