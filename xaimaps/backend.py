@@ -270,7 +270,8 @@ class Backend(ABC):
             *((tuple(array.shape), str(array.dtype)) for array in arrays),
         )
         if whole not in self._compiled:
-            if len(self._compiled) >= CACHE_SIZE:  # a new lambda as the target is a new key
+            # drop the oldest program, because each new lambda as a target makes a new key
+            if len(self._compiled) >= CACHE_SIZE:
                 del self._compiled[next(iter(self._compiled))]
             self._compiled[whole] = self.compile(fn, *arrays)
         return self._compiled[whole]

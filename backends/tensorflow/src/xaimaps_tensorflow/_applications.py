@@ -122,7 +122,7 @@ def _is_rescaled(constructor: Constructor, file: WeightsFile) -> bool:
 
 
 def _rescale(model: Any, deviations: Sequence[float]) -> None:
-    """Divide by the square root of `deviations`, in the normalisation layer before."""
+    """Divide the inputs by the square root of `deviations`, in the model's normalisation layer."""
     layer = next(item for item in model.layers if isinstance(item, keras.layers.Normalization))
     mean, variance, count = layer.get_weights()
     layer.set_weights([mean, variance * np.asarray(deviations, variance.dtype), count])
