@@ -133,7 +133,7 @@ class ModelInfo:
         preprocess: the conversion of a picture to an input, if known.
         ending: the activation that converts scores to probabilities.
         loading: the arguments of `load`, for manifests.
-        notes: sentences that tell a user how the model is run.
+        notes: sentences about how the model is run, for users.
     """
 
     name: str = "model"
@@ -278,7 +278,8 @@ class Backend(ABC):
             *((tuple(array.shape), str(array.dtype)) for array in arrays),
         )
         if whole not in self._compiled:
-            if len(self._compiled) >= CACHE_SIZE:  # a new lambda as the target is a new key
+            # drop the oldest program, because each new lambda as a target makes a new key
+            if len(self._compiled) >= CACHE_SIZE:
                 del self._compiled[next(iter(self._compiled))]
             self._compiled[whole] = self.compile(fn, *arrays)
         return self._compiled[whole]

@@ -17,10 +17,10 @@ class Layer:
     """A named value inside a model.
 
     Attributes:
-        name: the name that results record.
-        shape: `(batch, *spatial, channels)`, None where a size varies.
-        operator: the operator that computes the value, as the framework calls it.
-        aliases: other names that a user may know it by.
+        name: the name in results.
+        shape: `(batch, *spatial, channels)`, None for a size that varies.
+        operator: the framework's name of the operator that computes the value.
+        aliases: other names of the value that a user may know.
     """
 
     name: str
@@ -52,10 +52,10 @@ class Description(ABC):
         return None
 
     def default_layer(self) -> Layer:
-        """The last layer with more than one spatial position.
+        """Return the last layer with more than one spatial position.
 
         Raises:
-            LayerError: no layer has.
+            LayerError: no layer has several spatial positions.
         """
         spatial = [layer for layer in self.layers() if layer.is_spatial]
         if not spatial:
@@ -75,11 +75,11 @@ class Description(ABC):
         """
         raise no_head("neither is known")
 
-    def require_gradient(self, wrt: str) -> None:  # noqa: B027, a chain without steps refuses nothing
+    def require_gradient(self, wrt: str) -> None:  # noqa: B027, this default refuses nothing
         """Refuse a network in which no gradient passes from the output to a layer.
 
         Raises:
-            UnsupportedModelError: every path has an operation without a derivative.
+            UnsupportedModelError: every path has an operation whose derivative is zero.
         """
 
 

@@ -131,7 +131,7 @@ def _result_bytes(rule: Rule, fn: Callable[..., Any], inputs: Sequence[Array]) -
     require_jax()
     try:
         return _traced_bytes(fn, inputs, rule.static)
-    except Exception:  # the rule itself reports what is wrong with the inputs
+    except Exception:  # the rule itself reports invalid inputs when it runs
         return 8 * sum(sizes)
 
 

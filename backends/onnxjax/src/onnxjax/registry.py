@@ -69,7 +69,7 @@ Kind = Literal[
     "quantize",  # rounds to integers
     "dequantize",  # turns integers back into floats
     "size",  # reads the shape of its input, not its values
-    "random",  # draws random numbers
+    "random",  # generates random numbers
     "other",
 ]
 """The function of an operator; arguments that differ between operators of a kind are attributes."""

@@ -1,4 +1,4 @@
-"""Return the module that defines an architecture, such as "vgg16"."""
+"""The architectures of `keras.applications` by name, each with its own preprocessing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def preset(constructor: Constructor) -> str | None:
 
 
 def module(constructor: Constructor) -> str:
-    """The module that defines an architecture, such as "vgg16"."""
+    """Return the module that defines an architecture, such as "vgg16"."""
     return constructor.__module__.rpartition(".")[2]
 
 
@@ -122,7 +122,7 @@ def _is_rescaled(constructor: Constructor, file: WeightsFile) -> bool:
 
 
 def _rescale(model: Any, deviations: Sequence[float]) -> None:
-    """Divide by the square root of `deviations`, in the normalisation layer before."""
+    """Divide the inputs by the square root of `deviations`, in the model's normalisation layer."""
     layer = next(item for item in model.layers if isinstance(item, keras.layers.Normalization))
     mean, variance, count = layer.get_weights()
     layer.set_weights([mean, variance * np.asarray(deviations, variance.dtype), count])

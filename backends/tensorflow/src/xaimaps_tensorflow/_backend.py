@@ -44,7 +44,7 @@ class TensorFlowBackend(Backend):
     takes = "Keras models"
     suffixes = (".keras", ".h5", ".hdf5")
     schemes = ("keras",)
-    authority = 2  # Keras models come from here
+    authority = 2  # the framework of the original Keras models
     capabilities = frozenset(
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
@@ -240,7 +240,7 @@ class TensorFlowBackend(Backend):
             call_python(fn)
 
     def _run(self, key: Any, run: Callable[..., Any], *arrays: Array) -> Any:
-        """Run a part of the program in the current graph, or eagerly as its own graph."""
+        """Run a part of the program in the current graph, or as its own graph."""
         native = [self.asarray(a) if isinstance(a, np.ndarray) else a for a in arrays]
         if _in_graph():
             return run(*native)

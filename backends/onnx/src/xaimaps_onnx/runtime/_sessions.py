@@ -23,8 +23,8 @@ from xaimaps_onnx.runtime._subgraph import (
 Values = dict[str, np.ndarray[Any, Any]]
 
 MOST_SESSIONS = 6
-"""The largest number of sessions to keep. A method at a layer uses three, and each may hold a copy
-of the weights that it needs."""
+"""The largest number of sessions to keep. A method at a layer uses three, and each holds a copy of
+the weights that it needs."""
 
 ERRORS_ONLY = 3
 

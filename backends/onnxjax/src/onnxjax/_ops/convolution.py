@@ -50,7 +50,7 @@ class Kernel:
     def of(cls, weights: Array) -> Kernel:
         """Return the kernel of weights in ONNX's order, for arrays of JAX or numpy."""
         outputs, channels, *kernel = weights.shape
-        if math.prod(kernel) == 1:  # a matrix, of which XLA needs no transposed copy
+        if math.prod(kernel) == 1:  # a matrix; XLA does not need a transposed copy of it
             return cls(weights.reshape(outputs, channels).T.reshape(*kernel, channels, outputs))
         return cls(weights.transpose(*range(2, weights.ndim), 1, 0))
 

@@ -19,7 +19,7 @@ from onnxjax.graph import Graph
 from onnxjax.registry import Rule, find_traits
 
 Array = Any
-Schema = Any  # onnx.defs.OpSchema, of whose methods the type stubs lack some
+Schema = Any  # onnx.defs.OpSchema; its type stubs lack some methods
 Build = Callable[[onnx.GraphProto, Mapping[str, int]], tuple[Graph, dict[str, Array]]]
 Resolve = Callable[[str, str, Mapping[str, int]], Rule | None]
 

@@ -86,9 +86,9 @@ def _best(path: str, layer: Array, values: Sequence[Value], tolerance: float) ->
     One image is enough, because the other may be outside the range for which the model was made.
     There, a clipped value has the rounding errors of a value that was a thousand times larger.
     """
-    telling = np.flatnonzero([np.ptp(image) > 0 for image in layer])  # nor is NaN
+    telling = np.flatnonzero([np.ptp(image) > 0 for image in layer])  # false for NaN
     size = largest(layer)
-    few = _sample(layer.shape)  # most tensors differ from most layers at first sight
+    few = _sample(layer.shape)  # a cheap first comparison, in which most tensors already differ
     close = [
         value
         for value in values
