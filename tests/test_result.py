@@ -58,6 +58,24 @@ def test_probabilities_are_the_models_own(pooled, images):
     assert found.top(1)[0].probability == pytest.approx(1 / (1 + np.exp(-scores.max())))
 
 
+def test_outputs_that_are_probabilities_stay_so(pooled, images):
+    """As the mean of two softmaxes, of which none can be bypassed."""
+    found = xaimaps.attribute(pooled, images)
+    rows = np.float32([[0.1, 0.592, 0.108, 0.2, 0]])
+    object.__setattr__(found, "scores", rows)
+    assert found.top(1)[0].probability == pytest.approx(0.592)
+    pooled.info.ending = "softmax"  # then these are logits
+    assert found.top(1)[0].probability == pytest.approx(np.exp(0.592) / np.exp(rows).sum())
+
+
+def test_one_output_has_a_probability_behind_a_sigmoid_only(pooled, images):
+    found = xaimaps.attribute(pooled, images)
+    object.__setattr__(found, "scores", np.float32([[34.4]]))
+    assert found.top(1)[0].probability is None
+    pooled.info.ending = "sigmoid"
+    assert found.top(1)[0].probability == pytest.approx(1)
+
+
 @pytest.mark.parametrize("call", ["heatmap", "top"])
 def test_an_image_that_is_not_there(pooled, images, call):
     found = xaimaps.attribute(pooled, images)

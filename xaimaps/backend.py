@@ -131,7 +131,8 @@ class ModelInfo:
         labels: the name of each class, if known.
         labels_name: the name of an embedded list of labels, if the file names one.
         preprocess: the conversion of a picture to an input, if known.
-        ending: the activation that converts scores to probabilities.
+        ending: the final activation that is bypassed, which converts scores to probabilities;
+            None if the model has none.
         loading: the arguments of `load`, for manifests.
         notes: sentences about how the model is run, for users.
     """
@@ -142,7 +143,7 @@ class ModelInfo:
     labels: tuple[str, ...] | None = None
     labels_name: str = ""
     preprocess: Preprocess | None = None
-    ending: Literal["softmax", "sigmoid"] = "softmax"
+    ending: Literal["softmax", "sigmoid"] | None = None
     loading: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

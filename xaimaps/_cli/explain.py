@@ -240,12 +240,16 @@ def _report(record: dict[str, Any], as_json: bool) -> None:
         _print(record)
 
 
+def _probability(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
 def _print(record: dict[str, Any]) -> None:
     print_table(
         f"{record['picture']}",
         ("class", "label", "score", "probability"),
         [
-            (str(p["index"]), p["label"], f"{p['score']:.3f}", f"{p['probability']:.3f}")
+            (str(p["index"]), p["label"], f"{p['score']:.3f}", _probability(p["probability"]))
             for p in record["top"]
         ],
     )

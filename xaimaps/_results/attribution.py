@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -53,12 +54,17 @@ def displays_of(row: Method, maps: Array) -> tuple[Display, ...]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class of a prediction; the probability is a softmax or sigmoid of the scores."""
+    """One class of a prediction.
+
+    The probability is the softmax or sigmoid in which the model ends; the score itself, if the
+    outputs are probabilities; the softmax of the scores, if the model ends in none; and None for
+    a single output, such as of a regression, that no sigmoid follows.
+    """
 
     index: int
     label: str
     score: float
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,14 +154,19 @@ class Attribution:
         row = self.scores[index].astype(np.float64)
         probabilities = self._probabilities(row)
         best = np.argsort(-row, kind="stable")[:count].tolist()
-        return [Prediction(i, self.label(i), float(row[i]), float(probabilities[i])) for i in best]
+        return [Prediction(i, self.label(i), float(row[i]), probabilities[i]) for i in best]
 
-    def _probabilities(self, row: Array) -> Array:
-        """Apply the model's own softmax or sigmoid to a row of scores; a sigmoid to one score."""
-        if self.model.ending == "sigmoid" or row.size == 1:
-            return np.asarray(0.5 * (1 + np.tanh(row / 2)))
+    def _probabilities(self, row: Array) -> Sequence[float | None]:
+        """Return the probability of each class; see `Prediction`."""
+        if self.model.ending == "sigmoid":
+            return np.asarray(0.5 * (1 + np.tanh(row / 2))).tolist()
+        if self.model.ending is None and row.size == 1:
+            return [None]
+        is_distribution = row.min() >= 0 and abs(row.sum() - 1) < 1e-3
+        if self.model.ending is None and is_distribution:
+            return row.tolist()
         powers = np.exp(row - row.max())
-        return np.asarray(powers / powers.sum())
+        return np.asarray(powers / powers.sum()).tolist()
 
     @staticmethod
     def _check_index(index: int, count: int) -> None:
