@@ -158,15 +158,17 @@ class Attribution:
 
     def _probabilities(self, row: Array) -> Sequence[float | None]:
         """Return the probability of each class; see `Prediction`."""
-        if self.model.ending == "sigmoid":
-            return np.asarray(0.5 * (1 + np.tanh(row / 2))).tolist()
-        if self.model.ending is None and row.size == 1:
-            return [None]
         is_distribution = row.min() >= 0 and abs(row.sum() - 1) < 1e-3
-        if self.model.ending is None and is_distribution:
-            return row.tolist()
-        powers = np.exp(row - row.max())
-        return np.asarray(powers / powers.sum()).tolist()
+        if self.model.ending == "sigmoid":
+            found = 0.5 * (1 + np.tanh(row / 2))
+        elif self.model.ending is None and row.size == 1:
+            return [None]
+        elif self.model.ending is None and is_distribution:
+            found = row
+        else:
+            powers = np.exp(row - row.max())
+            found = powers / powers.sum()
+        return [float(one) for one in found]
 
     @staticmethod
     def _check_index(index: int, count: int) -> None:
