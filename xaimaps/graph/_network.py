@@ -6,6 +6,7 @@ import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
+from xaimaps.errors import XaimapsError
 from xaimaps.graph._axes import Shape
 from xaimaps.graph._description import INPUT, Description, Layer, no_spatial_layer
 from xaimaps.graph._graph import UNLISTED, Graph
@@ -18,6 +19,9 @@ PROBE_SIZES = (224, 256)
 
 A size of a layer that differs between the two traces is one that varies.
 """
+
+OTHER_SIZES = (384, 299, 512, 640, 64, 32, 28, 96, 128, 160)
+"""Sizes to try if a model runs at none of the others, although its file declares any size."""
 
 
 class Network(Description):
@@ -47,13 +51,30 @@ class Network(Description):
 
     @property
     def usual(self) -> Graph:
-        """The graph at the model's own size, or at 224 x 224."""
-        return self.graph(*self._size(PROBE_SIZES[0]))
+        """The graph at the model's own size, or at the first usual size at which it runs."""
+        return self.graph(*self._usual_size)
 
     @property
     def usual_shape(self) -> tuple[int, int, int]:
         """`(height, width, channels)` of an image for `usual`."""
-        return *self._size(PROBE_SIZES[0]), self.input_shape[2] or 3
+        return *self._usual_size, self.input_shape[2] or 3
+
+    @functools.cached_property
+    def _usual_size(self) -> tuple[int, int]:
+        """The first size at which the model runs.
+
+        A size that is declared free may be fixed inside: by a dense layer after a flattening, or by
+        the position embedding of a transformer.
+        """
+        sizes = list(dict.fromkeys(map(self._size, (*PROBE_SIZES, *OTHER_SIZES))))
+        return next(filter(self._runs_at, sizes), sizes[0])
+
+    def _runs_at(self, size: tuple[int, int]) -> bool:
+        try:
+            self.graph(*size)
+        except XaimapsError:
+            return False
+        return True
 
     def _size(self, size: int) -> tuple[int, int]:
         height, width, _ = self.input_shape
@@ -78,7 +99,9 @@ class Network(Description):
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """The shape, as shown, of every value that has a layout; None for a size that varies."""
-        small, large = (self.graph(*self._size(size)) for size in PROBE_SIZES)
+        others = [size for size in map(self._size, PROBE_SIZES) if size != self._usual_size]
+        other = next(filter(self._runs_at, others), self._usual_size)
+        small, large = self.usual, self.graph(*other)
         return {
             value: (None, *_merged(small.shown(value)[1:], large.shown(value)[1:]))
             for value in small.layouts

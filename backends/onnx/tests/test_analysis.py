@@ -1,7 +1,6 @@
 """What a graph says about itself: axes, layouts, names, heads and tokens, on graphs made here."""
 
 import json
-import re
 
 import numpy as np
 import onnx
@@ -424,26 +423,84 @@ def test_the_first_of_several_outputs_is_noted():
         assert not xaimaps.load(model, backend=backend, output="scores").info.notes
 
 
-@pytest.mark.parametrize("backend", ["jax", "onnxruntime"])
+BACKENDS = pytest.mark.parametrize("backend", ["jax", "onnxruntime"])
+
+
+def loaded(graph, backend, rank=2):
+    """Load a graph whose output `y` is declared without sizes."""
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, graph.shape)
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, rank * [None])
+    proto = helper.make_model(
+        helper.make_graph(graph.nodes, "g", [given], [made], graph.weights),
+        opset_imports=[helper.make_opsetid("", 18)],
+    )
+    proto.ir_version = 9
+    return xaimaps.load(proto, backend=backend)
+
+
+@BACKENDS
 @pytest.mark.parametrize("target", [None, 1])
 def test_outputs_without_a_row_for_each_image_are_refused(backend, target):
-    """The batch axis is squeezed away, or two images are one row: `view(1, -1)` when exported."""
-    squeezed = Graph((1, 3, 8, 8))
-    squeezed("Conv", "c", "x", drawn(5, 3, 4, 4), strides=[4, 4])
-    squeezed("Reshape", "r", "c", ints(5, 4))
-    squeezed("Transpose", "y", "r", perm=[1, 0])
-    joined = Graph()
-    joined("Reshape", "r", "x", ints(1, 3, -1))
-    joined("ReduceMean", "y", "r", ints(2), keepdims=0)
-    for graph, count, rows in ((squeezed, 1, "(4, 5) for 1 image;"), (joined, 2, "(1, 3) for 2")):
-        given = helper.make_tensor_value_info("x", TensorProto.FLOAT, graph.shape)
-        made = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None])
-        proto = helper.make_model(
-            helper.make_graph(graph.nodes, "g", [given], [made], graph.weights),
-            opset_imports=[helper.make_opsetid("", 18)],
+    """As of detectors whose batch axis is squeezed away."""
+    graph = Graph((1, 3, 8, 8))
+    graph("Conv", "c", "x", drawn(5, 3, 4, 4), strides=[4, 4])
+    graph("Reshape", "r", "c", ints(5, 4))
+    graph("Transpose", "y", "r", perm=[1, 0])
+    model, given = loaded(graph, backend), images(None, batch=1)
+    with pytest.raises(UnsupportedModelError, match=r"got shape \(4, 5\) for 1 image;"):
+        xaimaps.attribute(model, given, "occlusion", target=target, window=4, stride=4)
+
+
+def one_image_inside(kind, shape):
+    """A convolution, and a reshape with a batch of 1 as `view(1, -1)` writes it."""
+    graph = Graph(shape)
+    graph("Conv", "c", "x", np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype("f4"))
+    graph("Relu", "a", "c")
+    if kind == "fails":  # with two images
+        graph("Reshape", "f", "a", ints(1, 4 * 62 * 62))
+        graph("MatMul", "y", "f", np.random.default_rng(2).normal(size=(4 * 62**2, 3)).astype("f4"))
+    else:  # takes them as one
+        graph("Reshape", "f", "a", ints(1, 4, -1))
+        graph("ReduceMean", "y", "f", ints(2), keepdims=0)
+    return graph
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", ["fails", "joins"])
+def test_a_batch_that_is_one_inside_runs_one_by_one(backend, kind):
+    free, fixed = (
+        loaded(one_image_inside(kind, (batch, 3, 64, 64)), backend) for batch in ("N", 1)
+    )
+    assert any("one image at a time" in note for note in free.info.notes)
+    given = images(None, batch=3, size=64)
+    for method in ("eigen_cam", "occlusion") if backend == "onnxruntime" else ("grad_cam",):
+        options = {"window": 32, "stride": 32} if method == "occlusion" else {}
+        found, expected = (
+            xaimaps.attribute(model, given, method, target=1, **options) for model in (free, fixed)
         )
-        proto.ir_version = 9
-        model = xaimaps.load(proto, backend=backend)
-        given = RNG.random((count, 8, 8, 3)).astype(np.float32)
-        with pytest.raises(UnsupportedModelError, match=re.escape(rows)):
-            xaimaps.attribute(model, given, "occlusion", target=target, window=4, stride=4)
+        np.testing.assert_array_equal(found.maps, expected.maps)
+        alone = xaimaps.attribute(free, given[2:], method, target=1, **options)
+        np.testing.assert_allclose(found.maps[2:], alone.maps, rtol=1e-5, atol=1e-7)
+        assert np.abs(found.maps).max() > 1e-3
+
+
+@BACKENDS
+def test_a_free_size_that_is_fixed_inside(backend):
+    """A dense layer after a flattening allows one size, here 64."""
+
+    def made(*sizes):
+        graph = Graph(("N", *sizes))
+        graph("Conv", "c", "x", np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype("f4"))
+        graph("Relu", "a", "c")
+        graph("Flatten", "f", "a")
+        graph("MatMul", "y", "f", np.random.default_rng(2).normal(size=(4 * 62**2, 3)).astype("f4"))
+        return loaded(graph, backend)
+
+    free, fixed = made("c", "h", "w"), made(3, 64, 64)
+    assert (free.input_shape[:2], fixed.input_shape) == ((None, None), (64, 64, 3))
+    assert [layer.name for layer in free.layers()] == [layer.name for layer in fixed.layers()]
+    assert free.default_layer().shape == (None, 62, 62, 4)
+    given = images(None, batch=2, size=64)
+    method = "eigen_cam" if backend == "onnxruntime" else "grad_cam"
+    found, expected = (xaimaps.attribute(m, given, method, target=1) for m in (free, fixed))
+    np.testing.assert_array_equal(found.maps, expected.maps)

@@ -11,7 +11,7 @@ from onnxjax import OnnxModel, Value
 from onnxjax._passes.inline_if import likely, written_out
 from onnxjax.graph import Graph as OnnxGraph
 
-from xaimaps.errors import UnsupportedModelError
+from xaimaps.errors import UnsupportedModelError, XaimapsError
 from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of
 from xaimaps_onnx._aliases import aliases
 from xaimaps_onnx.nodes import NodeReader
@@ -82,9 +82,21 @@ class OnnxNetwork(Network):
         self.output = _chosen_output(model, output)
         self.nodes = model.graph.needed_for([self.output])
 
-    @property
+    @functools.cached_property
     def fixed_batch(self) -> int | None:
-        """The batch size that the file requires, or None."""
+        """The batch size that the file requires, or None.
+
+        A batch that is declared free may be one image inside, as after `view(1, -1)` in PyTorch.
+        """
+        return self._declared_batch or (1 if self.usual.shapes[self.input.name][0] == 1 else None)
+
+    @property
+    def is_single_inside(self) -> bool:
+        """Whether the file declares a free batch, but takes one image."""
+        return self._declared_batch is None and self.fixed_batch == 1
+
+    @property
+    def _declared_batch(self) -> int | None:
         return (self.input.shape or (None,))[0]
 
     @property
@@ -119,7 +131,24 @@ class OnnxNetwork(Network):
 
     def trace(self, height: int, width: int) -> Graph:
         """Return the graph for images of this size; nothing is computed from a real image."""
-        sizes = {"N": self.fixed_batch or PROBE_BATCH, "C": 3, "H": height, "W": width}
+        if self._declared_batch is not None:
+            return self._traced(self._declared_batch, height, width)
+        try:
+            several = self._traced(PROBE_BATCH, height, width)
+        except XaimapsError:
+            return self._traced(1, height, width)
+        if self._rows(several) in (None, PROBE_BATCH):
+            return several
+        single = self._traced(1, height, width)
+        return single if self._rows(single) == 1 else several
+
+    def _rows(self, graph: Graph) -> int | None:
+        """Return the first size of the output, if it is known."""
+        shape = graph.shapes.get(self.output)
+        return shape[0] if shape else None
+
+    def _traced(self, batch: int, height: int, width: int) -> Graph:
+        sizes = {"N": batch, "C": 3, "H": height, "W": width}
         declared = self.input.shape or ()
         pairs = zip(self.input_layout, declared, strict=True)
         given = [(axis, sizes[axis] if axis in "HW" else d or sizes[axis]) for axis, d in pairs]

@@ -28,6 +28,8 @@ def model_info(
     _read_metadata(info, network.model.metadata)
     if output is None:
         info.note_output([value.name for value in network.model.outputs])
+    if network.is_single_inside:
+        info.notes.append("the file takes one image at a time, although it declares any number")
     if (ending := network.usual.ending) is not None:
         info.note_ending(ending)
     return info
