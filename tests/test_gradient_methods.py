@@ -623,11 +623,11 @@ def test_options_out_of_range(pooled, images, name, options, message):
 
 def test_colours_need_a_preprocessing(pooled, images):
     pooled.info.preprocess = None
-    with pytest.raises(MethodError, match="preprocessing, which is not known"):
+    with pytest.raises(MethodError, match="preprocessing, which is unknown"):
         attribute(pooled, images, "integrated_gradients", baseline="black")
 
 
 def test_a_region_is_not_mirrored(pooled, images):
     target = several(targets.contrast(0, targets.region(np.ones((2, 2)), 0)))
-    with pytest.raises(TargetError, match="leave out augment"):
+    with pytest.raises(TargetError, match="`augment` must be None for a region"):
         attribute(pooled, images, "saliency", target=target, augment="flip")
