@@ -144,5 +144,5 @@ OTHER_OUTPUTS = {
 @pytest.mark.parametrize("make", OTHER_OUTPUTS.values(), ids=OTHER_OUTPUTS)
 def test_outputs_that_are_no_classes(tmp_path, make):
     model = xaimaps.load(at(tmp_path, make()))
-    with pytest.raises(TargetError, match=r"outputs of shape \(batch, classes\)"):
+    with pytest.raises(TargetError, match=r"outputs must be \(N, classes\)"):
         xaimaps.attribute(model, IMAGES, "eigen_cam")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -135,8 +136,10 @@ class OnnxNetwork(Network):
             return self._traced(self._declared_batch, height, width)
         try:
             several = self._traced(PROBE_BATCH, height, width)
-        except XaimapsError:
-            return self._traced(1, height, width)
+        except XaimapsError as error:
+            with suppress(XaimapsError):
+                return self._traced(1, height, width)
+            raise error
         if self._rows(several) in (None, PROBE_BATCH):
             return several
         single = self._traced(1, height, width)
