@@ -204,6 +204,7 @@ def _result(
     found: Maps,
     seconds: Seconds,
 ) -> Attribution:
+    goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own
     return Attribution(
         maps=found.maps,
         scores=found.outputs,

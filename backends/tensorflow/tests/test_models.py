@@ -502,3 +502,17 @@ def test_pooled_channels_that_are_the_classes(randomised):
     backend = xaimaps.load(randomised(keras.Sequential([L.Input(SHAPE), *layers])))
     np.testing.assert_array_equal(backend.classifier().weights, np.eye(5))
     assert backend.classifier().layer == "conv"
+
+
+def test_tensors_of_classes_are_targets():
+    """As in Keras's tutorials: `tf.argmax(predictions, -1)`, or of the first image."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), L.Flatten(), L.Dense(4)])
+    images = np.random.default_rng(0).random((3, 8, 8, 3)).astype(np.float32)
+    best = tf.argmax(model(images), -1)
+    found = xaimaps.attribute(model, images, "saliency", target=best)
+    expected = xaimaps.attribute(model, images, "saliency", target=best.numpy().tolist())
+    np.testing.assert_array_equal(found.maps, expected.maps)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    np.testing.assert_array_equal(found.target_scores, expected.target_scores)
+    one = xaimaps.attribute(model, images[:1], "saliency", target=best[0])
+    np.testing.assert_array_equal(one.maps, found.maps[:1])

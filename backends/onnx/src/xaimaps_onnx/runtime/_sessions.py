@@ -26,7 +26,7 @@ MOST_SESSIONS = 6
 """The largest number of sessions to keep. A method at a layer uses three, and each holds a copy of
 the weights that it needs."""
 
-ERRORS_ONLY = 3
+ERRORS_ONLY, FATAL_ONLY = 3, 4
 
 
 class Sessions:
@@ -83,8 +83,10 @@ class Sessions:
         part = with_shapes(part_of(model, given, shaped), shaped, wanted)
         session = self._opened(part)
         names = [value.name for value in part.graph.output]
+        quiet = onnxruntime.RunOptions()
+        quiet.log_severity_level = FATAL_ONLY  # a size at which it fails is one of several tried
         with _one_sentence("run the model"):
-            results = dict(zip(names, session.run(names, given), strict=True))
+            results = dict(zip(names, session.run(names, given, quiet), strict=True))
         values = {name: results[name] for name in wanted}
         return {name: tuple(map(int, results[shape_name(name)])) for name in shaped}, values
 
