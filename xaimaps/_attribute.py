@@ -190,6 +190,7 @@ def each_result(
     count = len(batch.images)
     spec = as_spec(target, count)
     goal = spec.loaded(backend, batch.size).resolve(count, backend.info.labels)
+    goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own
     for i, maps, seconds in run_all(backend, jobs, batch.images, goal, size):
         _check_labels(backend, maps.outputs)
         yield i, _result(backend, jobs[i], batch, spec, goal, maps, seconds)
@@ -204,7 +205,6 @@ def _result(
     found: Maps,
     seconds: Seconds,
 ) -> Attribution:
-    goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own
     return Attribution(
         maps=found.maps,
         scores=found.outputs,
