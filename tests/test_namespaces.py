@@ -49,9 +49,11 @@ class StrictBackend(ReferenceBackend):
 
     def cut(self, images, layer=INPUT, rectifier=None):
         cut = ReferenceBackend(self.chain).cut(np.asarray(images), layer, rectifier)
-        return StrictCut(
-            self, self.asarray(cut.value), lambda p: self.asarray(cut.forward(np.asarray(p))), cut
-        )
+
+        def forward(point):
+            return self.asarray(cut.forward(np.asarray(point)))
+
+        return StrictCut(self, layer, self.asarray(cut.value), forward, cut)
 
     def differentiate(self, fn, point):
         def plain(point):

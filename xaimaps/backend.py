@@ -89,6 +89,7 @@ class Cut:
 
     Attributes:
         backend: the backend that runs the network.
+        layer: the layer's name, or the images.
         value: the layer's activations for the images, `(N, *spatial, C)`.
         forward: the rest of the network, from activations of that shape to outputs. Operations
             that do not depend on the layer, as in a skip connection, keep their values.
@@ -97,6 +98,7 @@ class Cut:
     """
 
     backend: Backend
+    layer: str
     value: Array
     forward: Callable[[Array], Array]
 
@@ -111,7 +113,11 @@ class Cut:
         Args:
             activations: a, of the shape of `value`.
             target: s.
+
+        Raises:
+            UnsupportedModelError: no gradient reaches the layer.
         """
+        self.backend.network.require_gradient(self.layer)
 
         def scores(activations: Array) -> tuple[Array, Array]:
             outputs = self.forward(activations)
@@ -353,11 +359,13 @@ class Backend(ABC):
         Raises:
             BackendError: the backend lacks the capability "split".
         """
-        if layer == INPUT:
-            return Cut(
-                self, images, lambda images: self.forward_with_activations(images, (), rectifier)[0]
-            )
-        return Cut(self, *self.split(images, layer, rectifier))
+        if layer != INPUT:
+            return Cut(self, layer, *self.split(images, layer, rectifier))
+
+        def forward(images: Array) -> Array:
+            return self.forward_with_activations(images, (), rectifier)[0]
+
+        return Cut(self, layer, images, forward)
 
     def split(
         self, images: Array, layer: str, rectifier: RectifierRule | None = None
@@ -435,7 +443,6 @@ class Backend(ABC):
             UnsupportedModelError: no gradient reaches the layer.
         """
         self.require(frozenset({"grad"}), "a gradient")
-        self.network.require_gradient(wrt)
         cut = self.cut(images, wrt, rectifier)
         return cut.pull(cut.value, target)
 

@@ -18,3 +18,9 @@ def softmax(xp: Any, values: Array) -> Array:
     """Return probabilities over the last axis."""
     powers = xp.exp(values - xp.max(values, axis=-1, keepdims=True))
     return powers / xp.sum(powers, axis=-1, keepdims=True)
+
+
+def log_softmax(xp: Any, values: Array) -> Array:
+    """Return the logarithms of `softmax`, also of probabilities that are rounded to zero."""
+    shifted = values - xp.max(values, axis=-1, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xaimaps.backend import Array, Backend, Cut
+from xaimaps.methods._arithmetic import log_softmax
 from xaimaps.methods._class_map import class_map
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, spatial_axes
@@ -71,7 +72,6 @@ def shapley_cam(
         (1, 5, 5)
     """
     xp, name = backend.xp, backend.find_map_layer(layer).name
-    backend.network.require_gradient(name)
     cut = backend.cut(images, name)
     outputs = cut.forward(cut.value)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
@@ -118,6 +118,4 @@ class Residual(Target):
         return None
 
     def scores(self, xp: Any, outputs: Array) -> Array:
-        shifted = outputs - xp.max(outputs, axis=-1, keepdims=True)
-        log_softmax = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
-        return self.target.scores(xp, outputs) + self.target.scores(xp, log_softmax)
+        return self.target.scores(xp, outputs) + self.target.scores(xp, log_softmax(xp, outputs))

@@ -90,7 +90,7 @@ class ReferenceBackend(Backend):
             result = list(self.values(flat, layer).values())[-1]
             return result.reshape(*before, len(images), *result.shape[1:])
 
-        return ChainCut(self, value, rest, layer, rectifier)
+        return ChainCut(self, layer, value, rest, rectifier)
 
     def split(
         self, images: Array, layer: str, rectifier: RectifierRule | None = None
@@ -154,12 +154,10 @@ class ChainCut(Cut):
     """A chain cut at a layer.
 
     Attributes:
-        layer: the layer's name.
         rectifier: the rule for rectifiers.
     """
 
     backend: ReferenceBackend
-    layer: str
     rectifier: RectifierRule | None
 
     def pull(self, activations: Array, target: Target) -> Gradients:
