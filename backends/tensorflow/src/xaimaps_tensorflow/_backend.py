@@ -112,7 +112,7 @@ class TensorFlowBackend(Backend):
         info = info or ModelInfo(model.name)
         if output is None:
             info.note_output(program.usual.trace.names)
-        if (ending := program.ending) is not None:
+        if (ending := program.network.ending) is not None:
             info.note_ending(ending)
         return cls(program, info, xla=xla)
 

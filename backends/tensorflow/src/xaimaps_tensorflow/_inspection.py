@@ -1,16 +1,13 @@
-"""The analysis of a traced model: its layers, its ending, its head."""
+"""The analysis of one run of a model in a graph."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from xaimaps.errors import LayerError
-from xaimaps.graph import Ending, Graph, Head, Layout, no_head
+from xaimaps.graph import Graph, Layout, no_head
 from xaimaps_tensorflow._graph import SAME, Tensor, described, needed_for, source, tensors_in
-from xaimaps_tensorflow._layers import Layers
 from xaimaps_tensorflow._trace import Calls
 
 
@@ -69,36 +66,6 @@ def read(trace: Trace) -> Reading:
 
 def _values(calls: Calls) -> list[Tensor]:
     return [tensor for call in calls.values() for tensor in tensors_in(call.value)]
-
-
-def ending_of(reading: Reading, layers: Layers) -> Ending | None:
-    """Return the softmax or sigmoid at the end of the model, with its layer's name."""
-    ending = reading.graph.ending
-    if ending is None:
-        return None
-    graph = reading.trace.output.graph
-    layer = layers.name_of(graph.get_tensor_by_name(ending.operation.makes[0]))
-    named = replace(ending.operation, name=layer or ending.operation.name)
-    return ending._replace(operation=named)
-
-
-def head_of(reading: Reading, layers: Layers) -> Head:
-    """Return the pooled layer and the dense weights.
-
-    Raises:
-        LayerError: the model does not end in global average pooling and one dense layer, or the
-            pooled value is not that of a layer.
-    """
-    graph, head = reading.trace.output.graph, reading.graph.head()
-    pooled = source(graph.get_tensor_by_name(head.pooled))
-    layer = layers.name_of(pooled)
-    if layer is None:
-        raise LayerError(
-            f"CAM needs a layer that is pooled, but here {pooled.op.type} in the model's own code "
-            "is pooled, which has no name; use grad_cam, or make a layer of it, "
-            "as keras.layers.ReLU"
-        )
-    return head._replace(pooled=layer)
 
 
 def variable(graph: Any, weights: str) -> Variable:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from xaimaps.backend import Gradients, RectifierRule
-from xaimaps.graph import PROBE_BATCH, PROBE_SIZES, Ending, Layout, as_scores
+from xaimaps.graph import PROBE_BATCH, PROBE_SIZES, Layout, as_scores
 from xaimaps.targets import Target
 from xaimaps_tensorflow import _namespace as namespace
 from xaimaps_tensorflow._biases import bias, with_bias
@@ -25,8 +25,7 @@ from xaimaps_tensorflow._graph import (
 )
 from xaimaps_tensorflow._inference import call
 from xaimaps_tensorflow._inputs import ImageInput
-from xaimaps_tensorflow._inspection import Reading, Trace, ending_of, read, variable
-from xaimaps_tensorflow._layers import Layers
+from xaimaps_tensorflow._inspection import Reading, Trace, read, variable
 from xaimaps_tensorflow._network import KerasNetwork
 from xaimaps_tensorflow._outputs import chosen_output, named_outputs
 from xaimaps_tensorflow._partial import Cut, tiled
@@ -73,21 +72,11 @@ class KerasProgram:
         return self.reading(*self._size(PROBE_SIZES[0]))
 
     @functools.cached_property
-    def layers(self) -> Layers:
-        """The model's layers."""
-        other = self.reading(*self._size(PROBE_SIZES[1]))
-        others = {} if other is self.usual else other.trace.calls
-        return Layers(self.usual.trace.calls, self.usual.graph, PROBE_BATCH, others)
-
-    @functools.cached_property
     def network(self) -> KerasNetwork:
         """The description of the model."""
-        return KerasNetwork(self)
-
-    @property
-    def ending(self) -> Ending | None:
-        """The softmax or sigmoid at the end of the model."""
-        return ending_of(self.usual, self.layers)
+        other = self.reading(*self._size(PROBE_SIZES[1]))
+        others = {} if other is self.usual else other.trace.calls
+        return KerasNetwork(self.input.shape, self.usual, others)
 
     def activations(
         self, images: Tensor, layers: tuple[str, ...], rectifier: RectifierRule | None
@@ -99,7 +88,7 @@ class KerasProgram:
 
     def _value(self, trace: Trace, layer: str) -> Tensor:
         """Return the value of a layer, or the logits if it is the softmax that ends the model."""
-        value = tensors_in(trace.calls[self.layers.number(layer)].value)[0]
+        value = tensors_in(trace.calls[self.network.number(layer)].value)[0]
         if source(value, VIEWS) is source(trace.output, VIEWS):
             value = without_ending(value)
         layout = self._layout(layer, trace.images)
@@ -108,7 +97,7 @@ class KerasProgram:
 
     def _layout(self, layer: str, images: Tensor) -> Layout | None:
         """Return the layout of a layer for images of this size."""
-        return self.reading(*images.shape[1:3]).layout(self.layers.number(layer))
+        return self.reading(*images.shape[1:3]).layout(self.network.number(layer))
 
     def split(
         self, images: Tensor, layer: str, rectifier: RectifierRule | None
@@ -116,7 +105,7 @@ class KerasProgram:
         """Return the value of a layer, and the outputs as a function of it."""
         trace = self._traced(images)
         value = self._value(trace, layer)
-        cut = Cut(trace.images, trace.calls, self.layers.number(layer))
+        cut = Cut(trace.images, trace.calls, self.network.number(layer))
         layout = self._layout(layer, trace.images)
 
         def rest(point: Tensor) -> Tensor:
