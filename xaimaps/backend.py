@@ -170,8 +170,9 @@ class ModelInfo:
 
     def note_ending(self, ending: Ending) -> None:
         """Record that scores are taken before the last activation, and which it is."""
-        self.ending = ending.function
-        self.notes.append(f"scores are taken before the final {ending}")
+        self.ending = ending.function if ending.is_whole else None
+        part = "" if ending.is_whole else ", which makes a part of the output"
+        self.notes.append(f"scores are taken before the final {ending}{part}")
 
 
 def scan_length(xs: Any) -> int:

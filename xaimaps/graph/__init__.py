@@ -8,7 +8,13 @@ stop gradients.
 """
 
 from xaimaps.graph._axes import Axes, Axis, Grid, Part, Shape, axis_of, kind_of
-from xaimaps.graph._description import INPUT, Description, Layer, no_spatial_layer
+from xaimaps.graph._description import (
+    INPUT,
+    Description,
+    Layer,
+    no_default_layer,
+    no_spatial_layer,
+)
 from xaimaps.graph._flow import (
     Aligned,
     Broadcast,
@@ -18,15 +24,17 @@ from xaimaps.graph._flow import (
     Planar,
     Regrouped,
     Resized,
+    gathered,
 )
 from xaimaps.graph._graph import UNLISTED, Graph, groups_of, smooth_values
-from xaimaps.graph._head import Ending, Head, find_ending, no_head
+from xaimaps.graph._head import ASSEMBLING, Ending, Head, find_ending, no_head
 from xaimaps.graph._layer_groups import Group, degree, is_affine, layer_groups
 from xaimaps.graph._layout import Layout, as_scores, layout_of, require_rows
 from xaimaps.graph._network import PROBE_BATCH, PROBE_SIZES, Network
 from xaimaps.graph._operation import Dense, Kind, Operation, Value
 
 __all__ = [
+    "ASSEMBLING",
     "INPUT",
     "PROBE_BATCH",
     "PROBE_SIZES",
@@ -60,11 +68,13 @@ __all__ = [
     "axis_of",
     "degree",
     "find_ending",
+    "gathered",
     "groups_of",
     "is_affine",
     "kind_of",
     "layer_groups",
     "layout_of",
+    "no_default_layer",
     "no_head",
     "no_spatial_layer",
     "require_rows",

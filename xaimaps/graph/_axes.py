@@ -15,11 +15,19 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """The positions of the grid in a sequence of tokens: row by row, after `start` other tokens."""
+    """The positions of the grid in a sequence of tokens, after `start` other tokens.
+
+    Attributes:
+        start: the index of its first token.
+        rows: the number of rows.
+        columns: the number of columns.
+        is_by_column: whether the tokens go down one column after the other, and not row by row.
+    """
 
     start: int
     rows: int
     columns: int
+    is_by_column: bool = False
 
     @property
     def stop(self) -> int:
@@ -32,7 +40,8 @@ class Part:
     """A run of positions: a whole axis of one kind, or a part of it after a reshape.
 
     Attributes:
-        kind: N batch, C channels, H rows, W columns, T tokens with a grid, ? unknown.
+        kind: N batch, C channels, H rows, W columns, T tokens with a grid, X positions of the
+            image in an unknown order, ? unknown.
         size: the number of positions.
         stride: the distance between consecutive positions, in positions of the whole.
         total: the size of the whole.
@@ -94,8 +103,9 @@ def kind_of(axis: Axis) -> str:
     kinds = "".join(part.kind for part in axis)
     if not axis:
         return "1"
-    if kinds in ("H", "W", "HW"):
-        return {"HW": "S"}.get(kinds, kinds) if all(p.is_outermost for p in axis) else "?"
+    if kinds in ("H", "W", "HW", "WH"):
+        is_whole = all(part.is_outermost for part in axis)
+        return "?" if not is_whole else kinds if len(kinds) == 1 else "S"
     if kinds in ("N", "T"):
         return kinds if axis[0].size == axis[0].total else "?"
     return "C" if "C" in kinds and "N" not in kinds and "?" not in kinds else "?"
@@ -103,9 +113,12 @@ def kind_of(axis: Axis) -> str:
 
 def grid_of(axis: Axis) -> Grid:
     """Return the grid of an axis of kind S or T."""
-    if axis[0].grid is not None:
-        return axis[0].grid
-    return Grid(0, axis[0].size, axis[1].size)
+    outer, *inner = axis
+    if outer.grid is not None:
+        return outer.grid
+    if outer.kind == "W":
+        return Grid(0, inner[0].size, outer.size, is_by_column=True)
+    return Grid(0, outer.size, inner[0].size)
 
 
 def regroup(axes: Axes, shape: Shape) -> Axes:

@@ -86,3 +86,11 @@ class Description(ABC):
 def no_spatial_layer() -> LayerError:
     """Return the error for a model whose values are all vectors."""
     return LayerError("no layer of this model has a spatial extent; use a gradient method")
+
+
+def no_default_layer() -> LayerError:
+    """Return the error for a model with layers of which none explains the whole output."""
+    return LayerError(
+        "no layer with known positions explains all of the output; name one, or several to fuse, "
+        "with `layer` or -l (`xaimaps layers` lists them)"
+    )

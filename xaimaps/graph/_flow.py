@@ -7,10 +7,12 @@ each axis of the result from an axis of an input.
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from xaimaps.graph._axes import (
     Axes,
@@ -29,6 +31,22 @@ Source = tuple[int, int]
 
 Span = tuple[int, int]
 """The first position of a slice, and the one after its last."""
+
+
+class Taken(NamedTuple):
+    """The positions p of an axis that are read: those with start <= p // inner % size < stop.
+
+    They are a span of the axis (`inner` is 1), or of one of the axes that a reshape has merged.
+    """
+
+    start: int
+    stop: int
+    size: int
+    inner: int = 1
+
+
+Region = Mapping[int, Taken]
+"""The part of a value that is read: the positions on some axes; the other axes are read whole."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,18 @@ class Flow(ABC):
         None if the input has no such axis, or if the operation mixes its positions.
         """
         return None
+
+    def read(self, position: int, region: Region, view: View) -> Region | None:
+        """Return the part of an input on which a part of the result depends.
+
+        None if the result does not depend on this input at all.
+        """
+        sizes, found = view.shapes[position], dict[int, Taken]()
+        for axis, taken in region.items():
+            source = self.source(axis, position, view)
+            if source is not None and sizes is not None and sizes[source] == view.shape[axis]:
+                found[source] = taken
+        return found
 
 
 @dataclass(frozen=True)
@@ -196,10 +226,26 @@ class Regrouped(Flow):
     def result(self, view: View) -> Axes:
         return regroup(view.data, view.shape)
 
+    def read(self, position: int, region: Region, view: View) -> Region | None:
+        before = view.shapes[position]
+        if before is None or position:
+            return {}
+        steps = [math.prod(before[axis + 1 :]) for axis in range(len(before))]
+        found = dict[int, Taken]()
+        for axis, taken in region.items():
+            step = taken.inner * math.prod(view.shape[axis + 1 :])
+            for place, own in enumerate(steps):
+                # the positions that `taken` counts lie on this axis
+                if step % own == 0 and own * before[place] % (step * taken.size) == 0:
+                    found[place] = taken._replace(inner=step // own)
+        return found
+
 
 @dataclass(frozen=True)
 class Planar(Flow):
     """A convolution or pooling over feature maps, whose spatial axes are new.
+
+    Over tokens or patches it is no operation on the image, and its axes keep their meaning.
 
     Attributes:
         order: the kinds of the axes of the result.
@@ -210,9 +256,14 @@ class Planar(Flow):
     def result(self, view: View) -> Axes:
         if len(view.shape) != len(self.order):
             return Broadcast().result(view)
-        sizes = zip(self.order, view.shape, strict=True)
-        batch = view.data[0]
-        return tuple(batch if kind == "N" else axis_of(kind, size) for kind, size in sizes)
+        fresh = [axis_of(*one) for one in zip(self.order, view.shape, strict=True)]
+        fresh[0] = view.data[0]
+        if not any(map(_is_no_side, view.data)):
+            return tuple(fresh)
+        kept = zip(view.data, view.shape, strict=True)
+        sides = [axis if _size(axis) == size else axis_of("?", size) for axis, size in kept]
+        pairs = zip(self.order, fresh, sides, strict=True)
+        return tuple(side if kind in "HW" else axis for kind, axis, side in pairs)
 
 
 @dataclass(frozen=True)
@@ -249,6 +300,17 @@ class Concatenated(Flow):
     def source(self, axis: int, position: int, view: View) -> int | None:
         return axis if view.axes[position] is not None else None
 
+    def read(self, position: int, region: Region, view: View) -> Region | None:
+        axis = self.axis % len(view.shape)
+        found = dict(super().read(position, region, view) or {})
+        sizes = [None if shape is None else shape[axis] for shape in view.shapes[: position + 1]]
+        taken = region.get(axis)
+        if taken is None or taken.size != view.shape[axis] or None in sizes:
+            return found
+        *before, own = [size for size in sizes if size is not None]
+        start, stop = (min(max(end - sum(before), 0), own) for end in taken[:2])
+        return {**found, axis: Taken(start, stop, own)} if start < stop else None
+
 
 @dataclass(frozen=True)
 class Resized(Flow):
@@ -284,11 +346,16 @@ class Resized(Flow):
             return axis_of("?", size)
         left = replace(grid, start=grid.start - span[0])
         if left.start == 0 and left.stop == size:
-            return Part.whole("H", grid.rows), Part.whole("W", grid.columns)
+            rows, columns = Part.whole("H", grid.rows), Part.whole("W", grid.columns)
+            return (columns, rows) if grid.is_by_column else (rows, columns)
         return (Part.whole("T", size, left),)
 
     def source(self, axis: int, position: int, view: View) -> int | None:
         return axis if position == 0 else None
+
+    def read(self, position: int, region: Region, view: View) -> Region | None:
+        found = super().read(position, region, view) or {}
+        return found if position else {**found, **_taken(self.spans, view)}
 
 
 @dataclass(frozen=True)
@@ -306,7 +373,8 @@ class Picked(Flow):
     def result(self, view: View) -> Axes:
         data, width = view.data, len(view.shape) - len(view.data) + 1
         axis = self.axis % len(data)
-        between = unknown(view.shape[axis : axis + width])
+        kind = "X" if _has_positions(data[axis]) else "C" if kind_of(data[axis]) == "C" else "?"
+        between = [axis_of(kind, size) for size in view.shape[axis : axis + width]]
         return (*data[:axis], *between, *data[axis + 1 :])
 
     def source(self, axis: int, position: int, view: View) -> int | None:
@@ -314,6 +382,42 @@ class Picked(Flow):
         if position or first <= axis < first + width:
             return None
         return axis if axis < first else axis - width + 1
+
+    def read(self, position: int, region: Region, view: View) -> Region | None:
+        found = super().read(position, region, view) or {}
+        return found if position else {**found, **_taken(self.spans, view)}
+
+
+def gathered(axis: int, indices: Sequence[int], size: int, *, keeps_rank: bool) -> Flow:
+    """Return the flow of a gather along an axis: a slice if the indices are consecutive.
+
+    Args:
+        axis: the axis.
+        indices: the static indices.
+        size: the number of positions on that axis.
+        keeps_rank: whether the result has as many axes as the input.
+    """
+    taken = [index % size for index in indices]
+    spans = {axis: (min(taken), max(taken) + 1)} if taken else {}
+    is_slice = all(after == before + 1 for before, after in itertools.pairwise(taken))
+    return Resized(spans) if keeps_rank and is_slice else Picked(axis, spans)
+
+
+def _taken(spans: Mapping[int, Span], view: View) -> Region:
+    shape = view.shapes[0] or ()
+    return {axis: Taken(*span, shape[axis]) for axis, span in spans.items() if axis < len(shape)}
+
+
+def _is_no_side(axis: Axis) -> bool:
+    """Return whether an axis has positions of the image, but is neither its rows nor its columns.
+
+    Such axes are tokens, or the positions inside the patches of an unfolded map.
+    """
+    return kind_of(axis) not in "HW" and _has_positions(axis)
+
+
+def _has_positions(axis: Axis) -> bool:
+    return any(part.kind in "HWTX" for part in axis)
 
 
 def _size(axis: Axis) -> int:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from xaimaps.graph._axes import Axes, Shape
-from xaimaps.graph._flow import View
+from xaimaps.graph._default_layer import LayerChoice
+from xaimaps.graph._demands import Demands, demands_of
+from xaimaps.graph._flow import Region, View
 from xaimaps.graph._gradients import require_gradient
 from xaimaps.graph._head import Ending, Head, HeadFinder, find_ending
 from xaimaps.graph._layer_groups import Group, layer_groups
 from xaimaps.graph._layout import Layout, layout_of
 from xaimaps.graph._operation import Operation, Value
-from xaimaps.graph._tokens import ALL, Demands, token_demands
 
 UNLISTED = frozenset({"view", "transpose", "pad", "slice", "quantize"})
 """Kinds whose results have the values of their input, so that no list shows them."""
@@ -85,7 +86,7 @@ class Graph:
     @functools.cached_property
     def ending(self) -> Ending | None:
         """The softmax or sigmoid at the end of the model."""
-        return find_ending(self.producers, self.output)
+        return find_ending(self.producers, self.output, self.operations)
 
     def head(self) -> Head:
         """Return the pooled value and the dense weights after it.
@@ -109,28 +110,25 @@ class Graph:
         """
         require_gradient(self.operations, start, self.output)
 
-    @functools.cached_property
-    def _demands(self) -> Mapping[Value, Demands]:
-        def view(operation: Operation) -> View:
-            axes = [self.axes.get(value) for value in _sources(operation)]
-            return self._view(operation, operation.makes[0], axes)
+    def demands(self, region: Region) -> Demands:
+        """Return the parts of each value on which a part of the output depends."""
 
-        return token_demands(self.operations, self.output, self.axes, view)
+        def view(operation: Operation, value: Value) -> View:
+            return self._view(operation, value, [self.axes.get(one) for one in _sources(operation)])
 
-    def last_read(self, candidates: Sequence[Value]) -> Value:
-        """Return the last of some layers whose spatial positions all contribute to the output.
+        return demands_of(self.operations, self.output, region, self.shapes, view)
 
-        After the last attention, a transformer that ends in a class token reads that token
-        alone, and the gradient at all other tokens is zero. The layer right before the attention
-        is read twice: the class token by the query, and all tokens by the keys.
+    def best_layer(self, candidates: Sequence[Value], region: Region) -> Value | None:
+        """Return the layer that explains a part of the output best, None if none is known.
+
+        Args:
+            candidates: the layers with several spatial positions, in the order of computation.
+            region: the part of the output.
         """
-        demands = self._demands
-        whole = [value for value in candidates if ALL in demands.get(value, ())]
-        if len(whole) == len(candidates) or not whole:
-            return candidates[-1]
-        width = self.shown(candidates[-1])[-1]
-        both = [v for v in whole if len(demands[v]) > 1 and self.shown(v)[-1] == width]
-        return both[-1] if both else whole[-1]
+        choice = LayerChoice(
+            self.operations, self.output, self.axes, self.layouts, self.shown, self.demands(region)
+        )
+        return choice.best(candidates)
 
     def is_layer(self, value: Value) -> bool:
         """Return whether a value is more than an intermediate result, as of a normalisation."""

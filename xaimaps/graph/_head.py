@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -19,25 +19,32 @@ SAME = frozenset({"view", "quantize", "dequantize"})
 PASSED = SAME | {"transpose"}
 
 
+ASSEMBLING = PASSED | {"slice", "concat"}
+"""Kinds that take parts of values, or join them, and compute nothing."""
+
+
 class Ending(NamedTuple):
     """The softmax or sigmoid that a model ends in.
 
     Attributes:
         operation: the operation that makes the probabilities.
         function: the function that it computes.
-        logits: the value that it converts to probabilities.
+        logits: the value that it converts to probabilities, if it is the whole output; else the
+            output.
         replaced: for each value that has to be replaced so that the output is the logits, its
             replacement.
+        is_whole: whether all of the output is such probabilities.
     """
 
     operation: Operation
     function: Literal["softmax", "sigmoid"]
     logits: Value
     replaced: Mapping[Value, Value]
+    is_whole: bool = True
 
     def __str__(self) -> str:
-        is_whole = self.operation.kind in ("softmax", "sigmoid")
-        return f"{self.operation.operator if is_whole else self.function} {self.operation.name!r}"
+        is_plain = self.operation.kind in ("softmax", "sigmoid")
+        return f"{self.operation.operator if is_plain else self.function} {self.operation.name!r}"
 
 
 class Head(NamedTuple):
@@ -52,17 +59,31 @@ class Head(NamedTuple):
     dense: Dense | None
 
 
-def find_ending(producers: Mapping[Value, Operation], output: Value) -> Ending | None:
+def find_ending(
+    producers: Mapping[Value, Operation], output: Value, operations: Sequence[Operation] = ()
+) -> Ending | None:
+    """Return the softmax or sigmoid that makes an output, or the sigmoids that make parts of it.
+
+    Args:
+        producers: the operation that makes each value.
+        output: the output.
+        operations: those that read the same values, if a replaced value is replaced for all of
+            them. A sigmoid is then left in place if another operation depends on it.
+    """
+    return _last_function(producers, output) or _assembled(producers, output, operations)
+
+
+def _last_function(producers: Mapping[Value, Operation], output: Value) -> Ending | None:
     """Return the softmax or sigmoid that makes an output, except for views of its result."""
     replaced, value = dict[Value, Value](), output
-    while (operation := producers.get(value)) and operation.kind in SAME:
-        if operation.kind != "view":  # quantised for values from 0 to 1
+    while (operation := producers.get(value)) and operation.kind in PASSED:
+        if operation.kind in ("quantize", "dequantize"):  # quantised for values from 0 to 1
             replaced[value] = operation.reads[0]
         value = operation.reads[0]
     if operation is None:
         return None
-    is_whole = operation.kind in ("softmax", "sigmoid")
-    logits = operation.reads[0] if is_whole else _exponents(operation, producers)
+    is_plain = operation.kind in ("softmax", "sigmoid")
+    logits = operation.reads[0] if is_plain else _exponents(operation, producers)
     if logits is None:
         return None
     replaced[value] = logits
@@ -70,6 +91,40 @@ def find_ending(producers: Mapping[Value, Operation], output: Value) -> Ending |
         "sigmoid" if operation.kind == "sigmoid" else "softmax"
     )
     return Ending(operation, function, logits, replaced)
+
+
+def _assembled(
+    producers: Mapping[Value, Operation], output: Value, operations: Sequence[Operation]
+) -> Ending | None:
+    """Return the sigmoids whose results are parts of an output, as of the boxes of a detector."""
+    sigmoids, joins, others = list[Operation](), list[Operation](), list[Operation]()
+    left = [output]
+    while left:
+        operation = producers.get(left.pop())
+        if operation is not None and operation.kind == "sigmoid":
+            sigmoids.append(operation)
+        elif operation is not None and operation.kind in ASSEMBLING - {"quantize", "dequantize"}:
+            joins.append(operation)
+            left += operation.reads if operation.kind == "concat" else operation.reads[:1]
+        elif operation is not None and operation.reads:  # not a constant
+            others.append(operation)
+    replaced = {one.makes[0]: one.reads[0] for one in sigmoids}
+    if not sigmoids or _are_read_elsewhere(replaced, joins, operations):
+        return None
+    return Ending(sigmoids[0], "sigmoid", output, replaced, is_whole=not others)
+
+
+def _are_read_elsewhere(
+    values: Collection[Value], joins: Sequence[Operation], operations: Sequence[Operation]
+) -> bool:
+    """Return whether any of the operations but `joins` depends on one of some values."""
+    affected = set(values)
+    for operation in operations:
+        if affected.intersection(operation.needs):
+            if operation not in joins:
+                return True
+            affected.update(operation.makes)
+    return False
 
 
 def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Value | None:

@@ -37,8 +37,11 @@ class Layout:
         if self.grid is None:
             return value
         tokens = value[:, self.grid.start : self.grid.stop]
-        shape = (value.shape[0], self.grid.rows, self.grid.columns, value.shape[2])
-        return xp.reshape(tokens, shape)
+        rows, columns = self.grid.rows, self.grid.columns
+        if self.grid.is_by_column:
+            by_column = xp.reshape(tokens, (value.shape[0], columns, rows, value.shape[2]))
+            return xp.permute_dims(by_column, (0, 2, 1, 3))
+        return xp.reshape(tokens, (value.shape[0], rows, columns, value.shape[2]))
 
     def hide(self, xp: Any, shown: Array, original: Array = None) -> Array:
         """Return a value in the network's own layout: the inverse of `show`.
@@ -49,6 +52,8 @@ class Layout:
             original: the value that it replaces. Its tokens outside the grid are kept; it is not
                 read if there are none.
         """
+        if self.grid is not None and self.grid.is_by_column:
+            shown = xp.permute_dims(shown, (0, 2, 1, 3))
         if self.grid is not None:
             shown = xp.reshape(shown, (shown.shape[0], -1, shown.shape[-1]))
         if self.grid is not None and self.has_others:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from xaimaps.errors import XaimapsError
 from xaimaps.graph._axes import Shape
-from xaimaps.graph._description import INPUT, Description, Layer, no_spatial_layer
+from xaimaps.graph._description import INPUT, Description, Layer, no_default_layer, no_spatial_layer
 from xaimaps.graph._graph import UNLISTED, Graph
 from xaimaps.graph._head import Head
 from xaimaps.graph._layout import Layout
@@ -143,23 +143,28 @@ class Network(Description):
         return self._layer(known[0]) if len(known) == 1 else None
 
     def default_layer(self) -> Layer:
-        """Return the last layer with several spatial positions that contribute to the output.
+        """Return the last layer with several spatial positions on which all scores depend.
 
         Raises:
-            LayerError: no layer has more than one spatial position.
+            LayerError: no layer has more than one spatial position, or none is known to be read.
         """
-        if self._default is None:
+        if not self._spatial:
             raise no_spatial_layer()
+        if self._default is None:
+            raise no_default_layer()
         return self._layer(self._default)
 
     @functools.cached_property
-    def _default(self) -> str | None:
-        candidates = [
+    def _spatial(self) -> list[str]:
+        return [
             value
             for value in self.values()
             if value in self.shapes and self.is_new(value) and self._layer(value).is_spatial
         ]
-        return self.usual.last_read(candidates) if candidates else None
+
+    @functools.cached_property
+    def _default(self) -> str | None:
+        return self.usual.best_layer(self._spatial, {})
 
 
 def _merged(small: Shape, large: Sequence[int]) -> tuple[int | None, ...]:

@@ -75,6 +75,16 @@ def test_tokens_are_rows_and_columns_on_one_axis():
     assert layout_of(tokens) == Layout((0, 2, 1), Grid(0, 4, 6))
 
 
+def test_tokens_may_go_column_by_column():
+    whole = (axis_of("N", 2), axis_of("W", 6), axis_of("H", 4), axis_of("C", 5))
+    layout = layout_of(regroup(whole, (2, 24, 5)))
+    assert layout == Layout((0, 1, 2), Grid(0, 4, 6, is_by_column=True))
+    value = drawn(2, 24, 5)
+    shown = layout.show(np, value)
+    np.testing.assert_array_equal(shown, value.reshape(2, 6, 4, 5).swapaxes(1, 2))
+    np.testing.assert_array_equal(layout.hide(np, shown), value)
+
+
 def test_a_batch_of_one_is_still_the_batch():
     whole = (axis_of("N", 1), axis_of("C", 5), axis_of("H", 4), axis_of("W", 6))
     assert kind_of(regroup(whole, (1, 5, 24))[0]) == "N"

@@ -516,3 +516,35 @@ def test_tensors_of_classes_are_targets():
     np.testing.assert_array_equal(found.target_scores, expected.target_scores)
     one = xaimaps.attribute(model, images[:1], "saliency", target=best[0])
     np.testing.assert_array_equal(one.maps, found.maps[:1])
+
+
+def test_tokens_that_go_column_by_column_are_a_map(randomised):
+    images = keras.Input((48, 80, 3))
+    patches = keras.layers.Conv2D(16, 16, strides=16)(images)
+    tokens = keras.layers.Reshape((15, 16))(keras.layers.Permute((2, 1, 3))(patches))
+    mixed = keras.layers.Dense(16, activation="relu", name="mix")(tokens)
+    pooled = keras.layers.GlobalAveragePooling1D()(mixed)
+    model = randomised(keras.Model(images, keras.layers.Dense(3)(pooled)))
+    backend = xaimaps.load(model)
+    assert backend.find_layer("mix").shape == (None, 3, 5, 16)
+    batch = np.random.default_rng(0).random((1, 48, 80, 3), np.float32)
+    (value,) = backend.forward_with_activations(batch, ("mix",))[1].values()
+    by_hand = keras.Model(images, mixed)(batch).numpy().reshape(1, 5, 3, 16).swapaxes(1, 2)
+    np.testing.assert_allclose(value, by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sigmoid_before_a_concatenation_is_not_explained(randomised):
+    images = keras.Input((16, 16, 3))
+    features = keras.layers.Conv2D(6, 3, activation="relu")(images)
+    logits = keras.layers.Reshape((-1, 4))(keras.layers.Conv2D(4, 1)(features))
+    boxes = keras.layers.Reshape((-1, 4))(keras.layers.Conv2D(4, 1)(features))
+    classes = keras.layers.Activation("sigmoid", name="classes")(logits)
+    outputs = keras.layers.Concatenate()([boxes, classes])
+    model = randomised(keras.Model(images, outputs))
+    backend = xaimaps.load(model)
+    assert backend.info.notes == [
+        "scores are taken before the final Sigmoid 'classes', which makes a part of the output"
+    ]
+    batch = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    plain = keras.Model(images, keras.layers.Concatenate()([boxes, logits]))
+    np.testing.assert_allclose(backend.forward(batch), plain(batch), rtol=1e-5, atol=1e-6)

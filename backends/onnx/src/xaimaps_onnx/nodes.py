@@ -23,6 +23,7 @@ from xaimaps.graph import (
     Regrouped,
     Resized,
     Shape,
+    gathered,
 )
 
 Statics = Mapping[str, np.ndarray[Any, Any]]
@@ -112,18 +113,14 @@ class NodeReader:
         return Aligned.transposed(order)
 
     def _sliced(self, node: Node, before: Shape, after: Shape) -> Flow:
+        keeps_rank = len(before) == len(after)
         if node.operator == "Gather":
             axis = int(node.attributes.get("axis", 0)) % len(before)
-            spans = self._gathered(node, axis, before[axis])
-            return Resized(spans) if len(before) == len(after) else Picked(axis, spans)
-        return Resized(self._spans(node, before)) if len(before) == len(after) else Broadcast()
-
-    def _gathered(self, node: Node, axis: int, size: int) -> dict[int, Span]:
-        indices = self.statics.get(node.inputs[1])
-        if indices is None or not indices.size:
-            return {}
-        taken = np.ravel(indices) % size
-        return {axis: (int(taken.min()), int(taken.max()) + 1)}
+            indices = self.statics.get(node.inputs[1])
+            if indices is None:
+                return Resized() if keeps_rank else Picked(axis)
+            return gathered(axis, np.ravel(indices).tolist(), before[axis], keeps_rank=keeps_rank)
+        return Resized(self._spans(node, before)) if keeps_rank else Broadcast()
 
     def _spans(self, node: Node, before: Shape) -> dict[int, Span]:
         """Return the positions that a Slice takes of each axis that it names."""

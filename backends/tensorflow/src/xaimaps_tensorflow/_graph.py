@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from xaimaps import graph as description
+from xaimaps.graph import ASSEMBLING, axis_of, find_ending
 from xaimaps.graph import Operation as Described
-from xaimaps.graph import axis_of, find_ending
 from xaimaps_tensorflow._operations import operation_of, shape_of
 
 Tensor = Any
@@ -80,12 +81,41 @@ class Producers(Mapping[str, Described]):
 
 
 def without_ending(output: Tensor, stop: Tensor | None = None) -> Tensor:
-    """Return the logits of an output, in its shape."""
+    """Return an output with the logits in the place of its probabilities."""
     found = find_ending(Producers(output, stop), output.name)
     if found is None:
         return output
-    logits = output.graph.get_tensor_by_name(found.logits)
-    return tf.reshape(logits, tf.shape(output))
+    return _with(output, found.replaced)
+
+
+def _with(tensor: Tensor, replaced: Mapping[str, str]) -> Tensor:
+    """Return a value with others in the place of some that it is assembled from."""
+    if tensor.name in replaced:
+        return _with(tensor.graph.get_tensor_by_name(replaced[tensor.name]), replaced)
+    operation = tensor.op
+    if operation_of(operation).kind not in ASSEMBLING:
+        return tensor
+    inputs = [_with(one, replaced) for one in operation.inputs]
+    if all(new is old for new, old in zip(inputs, operation.inputs, strict=True)):
+        return tensor
+    results = _again(operation, inputs)
+    return results[tensor.value_index] if len(operation.outputs) > 1 else results
+
+
+def _again(operation: tf.Operation, inputs: Sequence[Tensor]) -> Any:
+    """Return the results of an operation for other inputs."""
+    declared, left = operation.op_def, iter(inputs)
+    arguments = {
+        one.name: list(itertools.islice(left, operation.get_attr(one.number_attr)))
+        if one.number_attr
+        else next(left)
+        for one in declared.input_arg
+    }
+    inferred = {n for one in declared.input_arg for n in (one.type_attr, one.number_attr)}
+    attributes = {
+        one.name: operation.get_attr(one.name) for one in declared.attr if one.name not in inferred
+    }
+    return getattr(tf.raw_ops, operation.type)(**arguments, **attributes)
 
 
 def described(operations: Iterable[Operation], images: Tensor, output: Tensor) -> description.Graph:

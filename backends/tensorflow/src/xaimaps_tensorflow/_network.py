@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from xaimaps.errors import LayerError
-from xaimaps.graph import UNLISTED, Description, Ending, Head, Layer, no_spatial_layer
+from xaimaps.graph import (
+    UNLISTED,
+    Description,
+    Ending,
+    Head,
+    Layer,
+    no_default_layer,
+    no_spatial_layer,
+)
 from xaimaps_tensorflow._graph import source, tensors_in
 from xaimaps_tensorflow._inspection import Reading
 from xaimaps_tensorflow._trace import Call, Calls, named
@@ -75,10 +83,10 @@ class KerasNetwork(Description):
         return None
 
     def default_layer(self) -> Layer:
-        """Return the last layer with several spatial positions that contribute to the output.
+        """Return the last layer with several spatial positions on which all scores depend.
 
         Raises:
-            LayerError: no layer has more than one spatial position.
+            LayerError: no layer has more than one spatial position, or none is known to be read.
         """
         spatial = [
             layer
@@ -89,7 +97,10 @@ class KerasNetwork(Description):
             raise no_spatial_layer()
         maps = [layer for layer in spatial if len(layer.shape) > 3]  # preferred to sequences
         values = {self._value(layer.name): layer for layer in maps or spatial}
-        return values[self._graph.last_read(list(values))]
+        best = self._graph.best_layer(list(values), {})
+        if best is None:
+            raise no_default_layer()
+        return values[best]
 
     @property
     def has_rectifiers(self) -> bool:

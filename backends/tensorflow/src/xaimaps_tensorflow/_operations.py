@@ -20,6 +20,7 @@ from xaimaps.graph import (
     Planar,
     Regrouped,
     Resized,
+    gathered,
 )
 
 Tensor = Any
@@ -196,10 +197,9 @@ def _gathered(source: Source) -> Flow:
     indices, axis, before = (*map(_static, source.inputs[1:3]), shape_of(source.inputs[0]))
     if not indices or not axis or before is None:
         return Broadcast()
-    taken = [index % before[axis[0]] for index in indices]
-    spans = {axis[0] % len(before): (min(taken), max(taken) + 1)}
-    same_rank = source.inputs[0].shape.rank == source.outputs[0].shape.rank
-    return Resized(spans) if same_rank else Picked(axis[0], spans)
+    place = axis[0] % len(before)
+    keeps_rank = source.inputs[0].shape.rank == source.outputs[0].shape.rank
+    return gathered(place, indices, before[place], keeps_rank=keeps_rank)
 
 
 def _multiplied(source: Source) -> Flow:

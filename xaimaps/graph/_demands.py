@@ -1,0 +1,76 @@
+"""The parts of each value that the explained output depends on.
+
+If a classifier reads a class token alone, the other tokens after the last attention have no
+effect. If one score of a detector is explained, only the feature maps of its scale have one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from xaimaps.graph._axes import Axes, Shape, grid_of, kind_of
+from xaimaps.graph._flow import Region, Taken, View
+from xaimaps.graph._operation import Operation, Value
+
+Demand = frozenset[tuple[int, Taken]]
+"""A region, without the axes of which every position is read."""
+
+Demands = Mapping[Value, frozenset[Demand]]
+
+OPAQUE = frozenset({"control", "recurrent", "random", "size", "other"})
+"""Kinds for which any part of the result may depend on all of an input."""
+
+
+def demands_of(
+    operations: Sequence[Operation],
+    output: Value,
+    region: Region,
+    shapes: Mapping[Value, Shape],
+    view: Callable[[Operation, Value], View],
+) -> Demands:
+    """Return the demands for every value, from the output backwards.
+
+    Args:
+        operations: the operations in the order of computation.
+        output: the value to explain.
+        region: the part of it that is explained.
+        shapes: the shapes of the values that depend on the images.
+        view: returns what the flow of an operation depends on, for one of its results.
+    """
+    found: defaultdict[Value, set[Demand]] = defaultdict(set)
+    found[output].add(_demand(region))
+    for operation in reversed(operations):
+        for value in operation.makes:
+            for demand in found.get(value, ()):
+                for read, part in _passed(operation, dict(demand), view, value):
+                    if read in shapes:
+                        found[read].add(_demand(part))
+    return {value: frozenset(demands) for value, demands in found.items()}
+
+
+def _passed(
+    operation: Operation, region: Region, view: Callable[[Operation, Value], View], value: Value
+) -> list[tuple[Value, Region]]:
+    """Return the values that an operation reads for a part of a result, each with its part."""
+    if operation.kind in OPAQUE:
+        return [(read, {}) for read in operation.needs]
+    seen = view(operation, value)
+    parts = [
+        (read, operation.flow.read(position, region, seen))
+        for position, read in enumerate(operation.reads)
+        if seen.axes[position] is not None
+    ]
+    captured: list[tuple[Value, Region]] = [(read, {}) for read in operation.captured]
+    return [*captured, *((read, part) for read, part in parts if part is not None)]
+
+
+def _demand(region: Region) -> Demand:
+    parts = region.items()
+    return frozenset((axis, taken) for axis, taken in parts if taken[:2] != (0, taken.size))
+
+
+def has_grid(demand: Demand, axes: Axes) -> bool:
+    """Return whether a demand includes tokens of the grid, and not only others beside it."""
+    tokens = [(grid_of(axes[axis]), taken) for axis, taken in demand if kind_of(axes[axis]) == "T"]
+    return all(taken.start < grid.stop and taken.stop > grid.start for grid, taken in tokens)
