@@ -20,7 +20,7 @@ import numpy as np
 
 from xaimaps._progress import Watch
 from xaimaps.errors import BackendError, LayerError, ModelLoadError, nearest
-from xaimaps.graph import INPUT, Description, Ending, Layer
+from xaimaps.graph import INPUT, Description, Ending, Layer, Operation
 
 if TYPE_CHECKING:
     from xaimaps._images.preprocess import Preprocess
@@ -173,6 +173,13 @@ class ModelInfo:
         self.ending = ending.function if ending.is_whole else None
         part = "" if ending.is_whole else ", which makes a part of the output"
         self.notes.append(f"scores are taken before the final {ending}{part}")
+
+    def note_random(self, operation: Operation) -> None:
+        """Record that an operation draws other numbers in each run."""
+        self.notes.append(
+            f"the model is random: {operation} draws other numbers in each run, so that maps "
+            "differ from run to run"
+        )
 
 
 def scan_length(xs: Any) -> int:

@@ -212,7 +212,7 @@ def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> 
     return {
         "picture": picture.source,
         "status": "ok",
-        "notes": [*picture.notes, *found[0].model.notes],
+        "notes": list(dict.fromkeys(note for one in found for note in one.notes(index))),
         "top": [asdict(prediction) for prediction in _top(found[0], index)],
         "methods": [
             {

@@ -13,6 +13,7 @@ import numpy as np
 from xaimaps._images.open import Picture
 from xaimaps._results import render
 from xaimaps._results.formats import DEFAULT_FORMAT
+from xaimaps._results.notes import notes_of
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ArrayInputError
 from xaimaps.methods import Method
@@ -133,6 +134,15 @@ class Attribution:
         if self.classes is not None:
             return self.label(int(np.atleast_1d(self.classes[index])[k]))
         return str(self.target.for_image(index).members[k])
+
+    def notes(self, index: int = 0) -> list[str]:
+        """Return what one must know before trusting the maps of one image.
+
+        The notes say how the picture was read and cropped, how the model is run, and which maps
+        explain nothing: those that are zero, constant, or below the rounding of the score.
+        """
+        self._check_index(index, len(self))
+        return notes_of(self, index)
 
     def label(self, index: int) -> str:
         """Return the name of a class, or its number if the labels are unknown."""

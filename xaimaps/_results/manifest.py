@@ -49,7 +49,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "display": found.display[index]._asdict(),
         "maps": {"shape": list(found.maps.shape[1:]), "dtype": str(found.maps.dtype)},
         "seconds": found.seconds._asdict(),
-        "notes": list(model.notes),
+        "notes": found.notes(index),
         "files": [path.name for path in files],
         "not_recorded": list(_not_recorded(found, index)),
     }

@@ -102,6 +102,11 @@ class Graph:
         """Whether a rectifier rule changes any derivative."""
         return any(one.kind == "relu" for one in self.operations)
 
+    @functools.cached_property
+    def random(self) -> Operation | None:
+        """The first operation that draws other numbers in each run, None if there is none."""
+        return next((one for one in self.operations if one.kind == "random"), None)
+
     def require_gradient(self, start: Value) -> None:
         """Refuse a network in which no gradient passes from the output back to a value.
 

@@ -548,3 +548,18 @@ def test_a_sigmoid_before_a_concatenation_is_not_explained(randomised):
     batch = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
     plain = keras.Model(images, keras.layers.Concatenate()([boxes, logits]))
     np.testing.assert_allclose(backend.forward(batch), plain(batch), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_that_is_random_has_a_note():
+    class AlwaysDrops(keras.layers.Layer):
+        def call(self, x):
+            return tf.nn.dropout(x, 0.5)
+
+    images = keras.Input((8, 8, 3))
+    features = keras.layers.Conv2D(4, 3, activation="relu")(images)
+    dropped = AlwaysDrops()(features)
+    pooled = keras.layers.GlobalAveragePooling2D()
+    for values, is_random in ((dropped, True), (features, False)):
+        model = keras.Model(images, keras.layers.Dense(3)(pooled(values)))
+        notes = [one for one in xaimaps.load(model).info.notes if "the model is random" in one]
+        assert bool(notes) == is_random

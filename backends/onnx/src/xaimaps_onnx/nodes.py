@@ -77,6 +77,8 @@ class NodeReader:
     def _kind(self, node: Node) -> Kind:
         if node.operator == "Gather" and self._takes_all(node):
             return "view"  # PyTorch's exporter writes as_strided as such a Gather
+        if node.operator == "Dropout" and self._is_training(node):
+            return "random"
         return KINDS.get(node.rule.kind) or cast("Kind", node.rule.kind)
 
     def _takes_all(self, node: Node) -> bool:
@@ -85,6 +87,10 @@ class NodeReader:
         if shape is None or len(shape) != 1 or indices is None or indices.size != shape[0]:
             return False
         return bool((np.ravel(indices) == np.arange(shape[0])).all())
+
+    def _is_training(self, node: Node) -> bool:
+        mode = self.statics.get(node.inputs[2]) if len(node.inputs) > 2 else None
+        return mode is not None and bool(mode)
 
     @staticmethod
     def _is_cast_to_integers(node: Node) -> bool:

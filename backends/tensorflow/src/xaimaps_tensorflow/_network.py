@@ -13,6 +13,7 @@ from xaimaps.graph import (
     Ending,
     Head,
     Layer,
+    Operation,
     no_default_layer,
     no_spatial_layer,
 )
@@ -105,6 +106,10 @@ class KerasNetwork(Description):
     @property
     def has_rectifiers(self) -> bool:
         return self._graph.has_rectifiers
+
+    @property
+    def random(self) -> Operation | None:
+        return self._graph.random
 
     @functools.cached_property
     def ending(self) -> Ending | None:

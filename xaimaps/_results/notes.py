@@ -1,0 +1,58 @@
+"""Notes on the maps of one image: what a reader must know before trusting them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from xaimaps._results.attribution import Array, Attribution
+
+ROUNDING = float(np.finfo(np.float32).eps)
+
+
+def notes_of(found: Attribution, index: int) -> list[str]:
+    """Return the notes on one image, on the model, its picture and its maps, in this order."""
+    picture = found.pictures[index].notes if found.pictures else ()
+    return list(
+        dict.fromkeys([*picture, *_crop(found, index), *found.model.notes, *_maps(found, index)])
+    )
+
+
+def _crop(found: Attribution, index: int) -> Iterator[str]:
+    """Say that the model did not see a whole picture."""
+    if found.views:
+        whole, seen = found.pictures[index].pixels.shape[:2], found.views[index].shape[:2]
+        if seen[0] < whole[0] or seen[1] < whole[1]:
+            yield (
+                f"the model saw the middle {seen[0]} x {seen[1]} of {whole[0]} x {whole[1]} "
+                'pixels; a preset with fit="stretch" or "pad" shows it the whole picture'
+            )
+
+
+def _maps(found: Attribution, index: int) -> Iterator[str]:
+    """Say which maps of an image explain nothing."""
+    maps = found.maps[index] if found.is_several else found.maps[index : index + 1]
+    for k, values in enumerate(maps):
+        reason = _reason(values, _score(found, index, k))
+        if reason:
+            yield f"the {found.method} map of {found.target_name(index, k)} {reason}"
+
+
+def _score(found: Attribution, index: int, k: int) -> float | None:
+    if found.target_scores is None:
+        return None
+    return float(np.atleast_1d(found.target_scores[index])[k])
+
+
+def _reason(values: Array, score: float | None) -> str | None:
+    """Return why a map explains nothing, None if it may explain something."""
+    if not values.any():
+        return "is zero everywhere: nothing at this layer speaks for the score"
+    if values.size > 1 and np.ptp(values) == 0:
+        return f"has the same value everywhere, {values.flat[0]:.3g}"
+    if score is not None and np.abs(values).sum(dtype=np.float64) < ROUNDING * abs(score):
+        return "is smaller than the rounding of the score, so that it is noise"
+    return None
