@@ -1,5 +1,6 @@
 """The CAM family and occlusion on the embedded model, against what other libraries give."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 import xaimaps
+from xaimaps._attribute import plan, run_jobs
+from xaimaps._prepare import Batch
 from xaimaps.methods import METHODS
 from xaimaps.methods._channel_masks import masked, masked_scores
 from xaimaps.targets import as_target, several
@@ -34,22 +37,6 @@ def names(references, cams):
 def pair(photographs, names):
     """The two photographs."""
     return photographs[names]
-
-
-@pytest.fixture(scope="module")
-def found(embedded, pair, cams):
-    """Compute a map once."""
-    known = {}
-
-    def run(name, layer, **options):
-        key = (name, layer, tuple(sorted(options.items())))
-        if key not in known:
-            options["layer"] = LAYERS[layer]
-            target = cams["targets"].tolist()
-            known[key] = xaimaps.attribute(embedded, pair, name, target=target, **options).maps
-        return known[key]
-
-    return run
 
 
 def apart(actual, desired):
@@ -120,6 +107,24 @@ COMPONENTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def found(embedded, pair, cams):
+    """The map of a method with a row in these tables; those of a layer share one program."""
+
+    @functools.cache
+    def at(layer):
+        rows = {key_of(name, options): (name, options) for name, options, *_ in SAME + COMPONENTS}
+        jobs = [plan(embedded, name, LAYERS[layer], options) for name, options in rows.values()]
+        results = run_jobs(embedded, jobs, Batch(pair), cams["targets"].tolist())
+        return {key: one.maps for key, one in zip(rows, results, strict=True)}
+
+    return lambda name, layer, **options: at(layer)[key_of(name, options)]
+
+
+def key_of(name, options):
+    return name, *sorted(options.items())
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize(("name", "options", "reference"), COMPONENTS)
 def test_components_are_those_of_the_libraries_but_for_the_sign(
@@ -130,14 +135,27 @@ def test_components_are_those_of_the_libraries_but_for_the_sign(
         assert min(apart(own, other), apart(own, -other)) < 1e-4
 
 
-def test_ablation_cam_is_pytorch_grad_cams(found, cams):
-    maps = found("ablation_cam", "head", variant="pytorch-grad-cam", **RAW)
+@pytest.fixture(scope="module")
+def alone(embedded, pair, cams):
+    """The map of a method that has a program of its own."""
+    target = cams["targets"].tolist()
+
+    def run(name, layer, **options):
+        return xaimaps.attribute(
+            embedded, pair, name, target=target, layer=LAYERS[layer], **options
+        ).maps
+
+    return run
+
+
+def test_ablation_cam_is_pytorch_grad_cams(alone, cams):
+    maps = alone("ablation_cam", "head", variant="pytorch-grad-cam", **RAW)
     assert apart(maps, cams["ablation_cam/pytorch-grad-cam/head"]) < 1e-4
 
 
 @pytest.mark.parametrize("library", ["pytorch-grad-cam", "torch-cam"])
-def test_score_cam_is_the_libraries(found, cams, library):
-    maps = found("score_cam", "block", variant=library, relu=library == "torch-cam")
+def test_score_cam_is_the_libraries(alone, cams, library):
+    maps = alone("score_cam", "block", variant=library, relu=library == "torch-cam")
     assert apart(maps, cams[f"score_cam/{library}/block"]) < 1e-3
 
 
@@ -145,18 +163,16 @@ def test_score_cam_is_the_libraries(found, cams, library):
     ("variant", "how"), [("paper", "late"), ("torch-cam", "early"), ("pytorch-grad-cam", "aligned")]
 )
 def test_scores_behind_masks_are_pytorchs(embedded, pair, cams, variant, how):
-    chosen = cams["channels"]
+    goal, chosen = as_target(cams["targets"], len(pair)), cams["channels"]
 
-    for n, target in enumerate(cams["targets"]):
-        images = embedded.asarray(pair[n : n + 1])
+    def scores(backend, images):
+        seen = masked(backend, images, goal, LAYERS["head"], variant, None, 512)
+        few = seen._replace(masks=seen.masks[chosen])
+        return masked_scores(backend, few, few.masks, lambda mask: mask)
 
-        def of_target(backend, images, target=int(target)):
-            seen = masked(backend, images, target, LAYERS["head"], variant, None, 512)
-            few = seen._replace(masks=seen.masks[chosen])
-            return masked_scores(backend, few, few.masks, lambda mask: mask)
-
-        own = embedded.to_numpy(embedded.compile(of_target, images)(images))[:, 0]
-        np.testing.assert_allclose(own, cams[f"scores_{how}/torch/head"][n], atol=2e-4)
+    images = embedded.asarray(pair)
+    own = embedded.to_numpy(embedded.compile(scores, images)(images))
+    np.testing.assert_allclose(own.T, cams[f"scores_{how}/torch/head"], atol=2e-4)
 
 
 def test_occlusion_is_captums(embedded, pair, cams):
