@@ -1,5 +1,6 @@
 """Every snippet of the README and the guides runs, page by page."""
 
+import collections
 import re
 import shlex
 import shutil
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import xaimaps
-from xaimaps import zoo
+from xaimaps import _registry, zoo
 from xaimaps._cli import cli
 from xaimaps.methods import METHODS
 
@@ -48,8 +49,28 @@ def equipped(request, page):
         request.getfixturevalue("without_downloads")
 
 
+@pytest.fixture(scope="module")
+def programs():
+    """The compiled programs of each file in each backend."""
+    return collections.defaultdict(dict)
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def compiled_once(monkeypatch, programs):
+    """Keep the programs of a file, as the pages load the same few again and again."""
+    load = _registry.load_with
+
+    def load_with(backend, model, options):
+        loaded = load(backend, model, options)
+        if loaded.info.sha256 and not options:
+            loaded._compiled = programs[loaded.name, loaded.info.sha256]
+        return loaded
+
+    monkeypatch.setattr(_registry, "load_with", load_with)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, compiled_once):
     """A user's folder, with the files that the snippets name."""
     for name in ("dalmatian.jpg", "cat_and_dog.jpg"):
         shutil.copy(zoo.PICTURES["chelsea"], tmp_path / name)
