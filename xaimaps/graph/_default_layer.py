@@ -32,7 +32,7 @@ class LayerChoice:
         axes: the meaning of the axes of every value that depends on the images.
         layouts: the layouts of the values that have one.
         shown: returns the shape of a value with channels last.
-        demands: the parts of each value on which the explained part of the output depends.
+        demands: the parts of each value on which the output depends.
     """
 
     operations: Sequence[Operation]

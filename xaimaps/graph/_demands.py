@@ -1,7 +1,7 @@
 """The parts of each value that the explained output depends on.
 
 If a classifier reads a class token alone, the other tokens after the last attention have no
-effect. If one score of a detector is explained, only the feature maps of its scale have one.
+effect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ OPAQUE = frozenset({"control", "recurrent", "random", "size", "other"})
 def demands_of(
     operations: Sequence[Operation],
     output: Value,
-    region: Region,
     shapes: Mapping[Value, Shape],
     view: Callable[[Operation, Value], View],
 ) -> Demands:
@@ -33,13 +32,12 @@ def demands_of(
 
     Args:
         operations: the operations in the order of computation.
-        output: the value to explain.
-        region: the part of it that is explained.
+        output: the value to explain, all of which is read.
         shapes: the shapes of the values that depend on the images.
         view: returns what the flow of an operation depends on, for one of its results.
     """
     found: defaultdict[Value, set[Demand]] = defaultdict(set)
-    found[output].add(_demand(region))
+    found[output].add(frozenset())
     for operation in reversed(operations):
         for value in operation.makes:
             for demand in found.get(value, ()):

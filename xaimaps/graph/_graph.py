@@ -12,7 +12,7 @@ import numpy as np
 from xaimaps.graph._axes import Axes, Shape
 from xaimaps.graph._default_layer import LayerChoice
 from xaimaps.graph._demands import Demands, demands_of
-from xaimaps.graph._flow import Region, View
+from xaimaps.graph._flow import View
 from xaimaps.graph._gradients import require_gradient
 from xaimaps.graph._head import Ending, Head, HeadFinder, find_ending
 from xaimaps.graph._layer_groups import Group, layer_groups
@@ -115,23 +115,23 @@ class Graph:
         """
         require_gradient(self.operations, start, self.output)
 
-    def demands(self, region: Region) -> Demands:
-        """Return the parts of each value on which a part of the output depends."""
+    @functools.cached_property
+    def demands(self) -> Demands:
+        """The parts of each value on which the output depends."""
 
         def view(operation: Operation, value: Value) -> View:
             return self._view(operation, value, [self.axes.get(one) for one in _sources(operation)])
 
-        return demands_of(self.operations, self.output, region, self.shapes, view)
+        return demands_of(self.operations, self.output, self.shapes, view)
 
-    def best_layer(self, candidates: Sequence[Value], region: Region) -> Value | None:
-        """Return the layer that explains a part of the output best, None if none is known.
+    def best_layer(self, candidates: Sequence[Value]) -> Value | None:
+        """Return the layer that explains the output best, None if none is known.
 
         Args:
             candidates: the layers with several spatial positions, in the order of computation.
-            region: the part of the output.
         """
         choice = LayerChoice(
-            self.operations, self.output, self.axes, self.layouts, self.shown, self.demands(region)
+            self.operations, self.output, self.axes, self.layouts, self.shown, self.demands
         )
         return choice.best(candidates)
 

@@ -164,7 +164,7 @@ class Network(Description):
 
     @functools.cached_property
     def _default(self) -> str | None:
-        return self.usual.best_layer(self._spatial, {})
+        return self.usual.best_layer(self._spatial)
 
 
 def _merged(small: Shape, large: Sequence[int]) -> tuple[int | None, ...]:

@@ -98,7 +98,7 @@ class KerasNetwork(Description):
             raise no_spatial_layer()
         maps = [layer for layer in spatial if len(layer.shape) > 3]  # preferred to sequences
         values = {self._value(layer.name): layer for layer in maps or spatial}
-        best = self._graph.best_layer(list(values), {})
+        best = self._graph.best_layer(list(values))
         if best is None:
             raise no_default_layer()
         return values[best]
