@@ -25,7 +25,8 @@ def test_a_map_of_zeros(found, pooled):
     zero = dataclasses.replace(found, maps=np.zeros_like(found.maps))
     assert zero.notes(0) == [
         f"the grad_cam map of {pooled.info.labels[1]} is zero everywhere: nothing at this layer "
-        "speaks for the score"
+        "speaks for the score; for the score of one position, such as of a box, layer_cam and "
+        "hires_cam keep it apart from the others"
     ]
 
 

@@ -71,7 +71,19 @@ def load(
         loaded.info.labels = read_labels(loaded.info.labels_name)
     if preprocess is not None:
         loaded.info.preprocess = get_preprocess(preprocess)
+        loaded.info.notes += _doubled(loaded, loaded.info.preprocess)
     return loaded
+
+
+def _doubled(loaded: Backend, preset: Preprocess) -> list[str]:
+    """Note a model that rescales images which the preset has rescaled before."""
+    inside = loaded.network.rescaling
+    if inside is None or (preset.scale, preset.mean, preset.std) == (1, (0, 0, 0), (1, 1, 1)):
+        return []
+    return [
+        f"the model rescales images itself, by {inside}, after the preset {preset.name!r} has done "
+        "so; use 'raw' if the model was trained on pixels from 0 to 255"
+    ]
 
 
 def _arguments(place: Any, labels: Labels | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,10 @@ def _score(found: Attribution, index: int, k: int) -> float | None:
 def _reason(values: Array, score: float | None) -> str | None:
     """Return why a map explains nothing, None if it may explain something."""
     if not values.any():
-        return "is zero everywhere: nothing at this layer speaks for the score"
+        return (
+            "is zero everywhere: nothing at this layer speaks for the score; for the score of one "
+            "position, such as of a box, layer_cam and hires_cam keep it apart from the others"
+        )
     if values.size > 1 and np.ptp(values) == 0:
         return f"has the same value everywhere, {values.flat[0]:.3g}"
     if score is not None and np.abs(values).sum(dtype=np.float64) < ROUNDING * abs(score):

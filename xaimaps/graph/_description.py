@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from xaimaps.errors import LayerError
 from xaimaps.graph._head import Head, no_head
+from xaimaps.graph._operation import Operation
 
 INPUT = "<input>"
 """The name of the images as a layer."""
@@ -66,6 +67,11 @@ class Description(ABC):
     def has_rectifiers(self) -> bool:
         """Whether a rectifier rule changes any derivative."""
         return True
+
+    @property
+    def rescaling(self) -> Operation | None:
+        """The operation with which the network itself rescales its images, if it does."""
+        return None
 
     def head(self) -> Head:
         """Return the pooled layer and the dense weights after it.

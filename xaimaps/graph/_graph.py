@@ -26,6 +26,10 @@ ARITHMETIC = frozenset({"sum", "product", "quotient", "exp", "arithmetic", "expa
 """Kinds that are a layer only if they join two values, or end a layer that has a name."""
 
 
+FRONT = frozenset({"view", "transpose", "slice", "concat", "resize", "pad", "size"})
+"""Kinds that may come before a rescaling of the images."""
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """The operations of a network for images of one size; no value is computed.
@@ -106,6 +110,20 @@ class Graph:
     def random(self) -> Operation | None:
         """The first operation that draws other numbers in each run, None if there is none."""
         return next((one for one in self.operations if one.kind == "random"), None)
+
+    @functools.cached_property
+    def rescaling(self) -> Operation | None:
+        """The first operation that rescales or shifts the images before any layer, or None."""
+        front = {self.images}
+        for one in self.operations:
+            if not front.intersection(one.needs):
+                continue
+            if one.kind in ("product", "quotient", "sum"):
+                return one if sum(value in self.axes for value in one.needs) == 1 else None
+            if one.kind not in FRONT:
+                return None
+            front.update(one.makes)
+        return None
 
     def require_gradient(self, start: Value) -> None:
         """Refuse a network in which no gradient passes from the output back to a value.

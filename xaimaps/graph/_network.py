@@ -12,6 +12,7 @@ from xaimaps.graph._description import INPUT, Description, Layer, no_default_lay
 from xaimaps.graph._graph import UNLISTED, Graph
 from xaimaps.graph._head import Head
 from xaimaps.graph._layout import Layout
+from xaimaps.graph._operation import Operation
 
 PROBE_BATCH = 2
 PROBE_SIZES = (224, 256)
@@ -83,6 +84,10 @@ class Network(Description):
     @property
     def has_rectifiers(self) -> bool:
         return self.usual.has_rectifiers
+
+    @property
+    def rescaling(self) -> Operation | None:
+        return self.usual.rescaling
 
     def head(self) -> Head:
         return self.usual.head()

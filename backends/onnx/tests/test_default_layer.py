@@ -41,14 +41,14 @@ class Graph:
         made = self("Conv", f"{name}/conv", source, kernel, pads=pads, strides=[stride, stride])
         return self("Relu", name, made)
 
-    def load(self, last, rank=2):
+    def load(self, last, rank=2, **options):
         given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])
         made = helper.make_tensor_value_info(last, TensorProto.FLOAT, rank * [None])
         graph = helper.make_graph(self.nodes, "g", [given], [made], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
         model.ir_version = 9
         onnx.checker.check_model(model)
-        return xaimaps.load(model)
+        return xaimaps.load(model, **options)
 
 
 def images(count=1):
@@ -237,3 +237,22 @@ def test_a_sigmoid_that_another_value_depends_on_is_left():
     probabilities = backend.forward(images())[:, 4:]
     assert probabilities.min() > 0
     assert probabilities.max() < 1
+
+
+@pytest.mark.parametrize(("preset", "is_noted"), [("unit", True), ("raw", False)])
+def test_a_model_that_rescales_images_itself_has_a_note(preset, is_noted):
+    graph = Graph()
+    scaled = graph("Mul", "scaled", "x", np.float32(1 / 255))
+    graph("GlobalAveragePool", "pool", graph.conv("features", scaled, 3, 4))
+    graph("Flatten", "y", "pool")
+    backend = graph.load("y", preprocess=preset)
+    noted = "the model rescales images itself, by Mul 'scaled', after the preset 'unit'"
+    assert any(note.startswith(noted) for note in backend.info.notes) == is_noted
+
+
+def test_a_scale_of_features_is_no_rescaling_of_images():
+    graph = Graph()
+    scaled = graph("Mul", "scaled", graph.conv("features", "x", 3, 4), np.float32(0.5))
+    graph("GlobalAveragePool", "pool", scaled)
+    graph("Flatten", "y", "pool")
+    assert graph.load("y", preprocess="unit").info.notes == []

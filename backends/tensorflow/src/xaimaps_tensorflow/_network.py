@@ -108,6 +108,10 @@ class KerasNetwork(Description):
         return self._graph.has_rectifiers
 
     @property
+    def rescaling(self) -> Operation | None:
+        return self._graph.rescaling
+
+    @property
     def random(self) -> Operation | None:
         return self._graph.random
 
