@@ -21,7 +21,7 @@ from xaimaps.errors import (
     TargetError,
 )
 from xaimaps.methods import Maps, Method, get_method
-from xaimaps.targets import Target, TargetSpec, as_spec
+from xaimaps.targets import EveryTarget, Target, TargetSpec, as_spec
 
 Array = np.ndarray[Any, Any]
 MethodLike = str | Method | Callable[..., Maps]
@@ -188,12 +188,13 @@ def each_result(
         A job's index and its result, in the order of execution.
     """
     count = len(batch.images)
-    spec = as_spec(target, count)
+    spec = as_spec(target, count) if any(job.row.uses_target for job in jobs) else EveryTarget()
     goal = spec.loaded(backend, batch.size).resolve(count, backend.info.labels)
     goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own
     for i, maps, seconds in run_all(backend, jobs, batch.images, goal, size):
         _check_labels(backend, maps.outputs)
-        yield i, _result(backend, jobs[i], batch, spec, goal, maps, seconds)
+        own = spec if jobs[i].row.uses_target else EveryTarget()
+        yield i, _result(backend, jobs[i], batch, own, jobs[i].explains(goal), maps, seconds)
 
 
 def _result(
@@ -210,7 +211,7 @@ def _result(
         scores=found.outputs,
         target=spec,
         classes=classes_of(goal, found.outputs),
-        target_scores=None if spec.is_function else _scores_of(goal, found.outputs),
+        target_scores=_scores_of(spec, goal, found.outputs),
         method=job.row.name,
         row=job.row,
         display=displays_of(job.row, found.maps),
@@ -228,8 +229,10 @@ def _result(
     )
 
 
-def _scores_of(goal: Target, outputs: Array) -> Array:
-    """Return the explained scores, `(N,)` or `(N, K)`."""
+def _scores_of(spec: TargetSpec, goal: Target, outputs: Array) -> Array | None:
+    """Return the explained scores, `(N,)` or `(N, K)`; None if there are none in numpy."""
+    if spec.is_function or isinstance(goal, EveryTarget):
+        return None
     scores = np.asarray(goal.scores(np, outputs))
     return np.moveaxis(scores, 0, 1) if goal.is_several else scores
 

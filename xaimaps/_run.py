@@ -17,7 +17,7 @@ from xaimaps.graph import require_rows
 from xaimaps.methods import Maps, Method
 from xaimaps.methods._augment import augmented
 from xaimaps.methods._batching import images_within
-from xaimaps.targets import Target
+from xaimaps.targets import EveryTarget, Target
 
 Array = np.ndarray[Any, Any]
 
@@ -50,6 +50,10 @@ class Job:
     def is_light(self) -> bool:
         """Whether the method needs few passes, so that sharing the forward pass pays off."""
         return re.fullmatch(r"\d F( \+ \d [Bb])*", self.row.cost) is not None
+
+    def explains(self, goal: Target) -> Target:
+        """Return the target of the method: `goal`, if the method uses one."""
+        return goal if self.row.uses_target else EveryTarget()
 
     def arrays(self, batch: Floats) -> dict[str, Array]:
         """Return the arrays that are arguments of the program: random arrays and the user's."""
@@ -105,7 +109,7 @@ class _Call:
     def __call__(self, backend: Backend, images: Any, target: Target, arrays: Any) -> Maps:
         explain = augmented(self.job.row.fn, **self.job.around)
         given = {name: next(arrays) for name in self.names}
-        return explain(backend, images, target, **self._fixed, **given)
+        return explain(backend, images, self.job.explains(target), **self._fixed, **given)
 
 
 def _run(
@@ -134,7 +138,10 @@ def _run(
         begin = time.perf_counter()
         chunks.append([_to_numpy(backend, found) for found in compiled(*own, *shared)])
         running += time.perf_counter() - begin
-    joined = [_joined(list(each), len(batch), goal) for each in zip(*chunks, strict=True)]
+    joined = [
+        _joined(list(each), len(batch), job.explains(goal))
+        for job, each in zip(jobs, zip(*chunks, strict=True), strict=True)
+    ]
     return joined, Seconds(compiling, running)
 
 

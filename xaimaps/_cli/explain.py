@@ -245,14 +245,9 @@ def _probability(value: float | None) -> str:
 
 
 def _print(record: dict[str, Any]) -> None:
-    print_table(
-        f"{record['picture']}",
-        ("class", "label", "score", "probability"),
-        [
-            (str(p["index"]), p["label"], f"{p['score']:.3f}", _probability(p["probability"]))
-            for p in record["top"]
-        ],
-    )
+    click.echo(printable(record["picture"]))
+    if record["top"]:
+        _print_classes(record["top"])
     print_table(
         "",
         ("method", "layer", "time", "compilation"),
@@ -270,3 +265,14 @@ def _print(record: dict[str, Any]) -> None:
         click.echo(printable(f"note: {note}"))
     for path in record["files"]:
         click.echo(printable(path))
+
+
+def _print_classes(top: Sequence[dict[str, Any]]) -> None:
+    print_table(
+        "",
+        ("class", "label", "score", "probability"),
+        [
+            (str(p["index"]), p["label"], f"{p['score']:.3f}", _probability(p["probability"]))
+            for p in top
+        ],
+    )

@@ -79,7 +79,7 @@ class Attribution:
         target: the target, which prints as text.
         classes: the class of each map, `(N,)` or `(N, K)`; None if the target is not a class.
         target_scores: the score that each map explains, `(N,)` or `(N, K)`; None if the target
-            is a Python function.
+            is a Python function, or if the method uses none.
         method: the method's name.
         row: the method's row in the table.
         display: how the maps of each image are normalised for pictures.

@@ -32,6 +32,7 @@ class Method:
         draws: makes the random arrays, as keywords of `fn`, from `(input_shape, **options)`; they
             are arguments of the compiled program, and the same on every backend.
         defaults: returns values for options whose default, None, depends on the model.
+        uses_target: whether a map depends on the target; if not, none is needed.
         is_relative: whether a map is only defined up to a constant, so that zero has no meaning.
         is_sensitive: whether rounding decides the path of the method, so that the tolerance has to
             be measured; see `xaimaps.parity`.
@@ -45,6 +46,7 @@ class Method:
     cost: str
     draws: Callable[..., dict[str, Any]] | None = None
     defaults: Callable[[Backend], dict[str, object]] | None = None
+    uses_target: bool = True
     is_relative: bool = False
     is_sensitive: bool = False
     tolerance: float | None = None

@@ -10,7 +10,6 @@ from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, gradients
 from xaimaps.methods._pca import first_component
 from xaimaps.methods._registry import method
-from xaimaps.targets import as_target
 
 
 @method(
@@ -18,6 +17,7 @@ from xaimaps.targets import as_target
     needs={"forward", "activations"},
     paper="Muhammad, Yeasin 2020, arXiv:2008.00299",
     cost="1 F",
+    uses_target=False,
 )
 @over_layers
 def eigen_cam(
@@ -41,7 +41,7 @@ def eigen_cam(
     Args:
         backend: the model.
         images: `(N, H, W, C)`, preprocessed for the model.
-        target: only sets the number of maps.
+        target: not used.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         variant: "paper"; "pytorch-grad-cam" subtracts each channel's spatial mean first.
         relu: keep the positive part only.
@@ -71,8 +71,6 @@ def eigen_cam(
     outputs, kept = backend.forward_with_activations(images, (name,))
     rank = len(kept[name].shape) - 2
     maps = first_component(xp, kept[name], rank, centre=variant != "paper")
-    scores = as_target(target, images.shape[0], backend.info.labels).scores(xp, outputs)
-    maps = xp.broadcast_to(maps, (*scores.shape, *maps.shape[1:]))
     return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, outputs)
 
 

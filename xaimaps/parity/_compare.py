@@ -14,6 +14,7 @@ from xaimaps.errors import (
     BackendError,
     LayerError,
     MethodError,
+    TargetError,
     UnsupportedModelError,
     nearest,
 )
@@ -33,10 +34,11 @@ from xaimaps.parity._measures import (
 )
 from xaimaps.parity._report import Report, Row
 from xaimaps.parity._subjects import Subject, as_subjects
-from xaimaps.targets import as_spec, as_target
+from xaimaps.targets import Top, as_spec, as_target
 
 UNABLE = (BackendError, UnsupportedModelError)
 """Errors of what a backend or a model cannot do; other errors are the user's mistakes."""
+
 
 DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
 
@@ -157,7 +159,9 @@ class Comparison:
         outputs = reference.backend.to_numpy(
             reference.run("forward", lambda b, x: b.forward(x), reference.images)
         )
-        self.classes = _classes(reference.backend, target, outputs, reference.batch.size)
+        self.target = _fixed(reference.backend, target, outputs, reference.batch.size)
+        # The default target is the top class, which the outputs may not have.
+        self.unable = UNABLE if target is not None else (*UNABLE, TargetError)
         self.layer = layer and reference.backend.find_map_layer(layer).name
 
     def report(self, methods: Sequence[Method], options: Mapping[str, Any]) -> Report:
@@ -244,8 +248,8 @@ class Comparison:
         try:
             wrt = name if name == INPUT else self._own_layer(subject, name)
             labels = subject.backend.info.labels
-            return subject.gradient(as_target(self.classes, len(subject.images), labels), wrt)
-        except UNABLE as error:
+            return subject.gradient(as_target(self.target, len(subject.images), labels), wrt)
+        except self.unable as error:
             return str(error)
 
     def _own_layer(self, subject: Subject, name: str) -> str:
@@ -271,7 +275,7 @@ class Comparison:
                 return "the method needs rectifiers, and the model has none"
             try:
                 kept[subject.name] = self._attribute(subject, method, options)
-            except UNABLE as error:
+            except self.unable as error:
                 return str(error)
             except LayerError as error:
                 if self.layer is not None:
@@ -303,7 +307,7 @@ class Comparison:
             name = None  # the method uses the pooled layer
         layer = None if name is None else self._own_layer(subject, name)
         job = plan(subject.backend, method, layer, options)
-        return run_jobs(subject.backend, [job], subject.batch, self.classes)[0]
+        return run_jobs(subject.backend, [job], subject.batch, self.target)[0]
 
     def _against(
         self,
@@ -321,8 +325,10 @@ class Comparison:
         return self._row(other, kind, name, found, expected)
 
 
-def _classes(backend: Backend, target: Any, outputs: Array, size: tuple[int, int]) -> Any:
+def _fixed(backend: Backend, target: Any, outputs: Array, size: tuple[int, int]) -> Any:
     """Fix the target to the reference's classes, so that all backends explain the same."""
+    if target is None and len(outputs.shape) > 2:
+        return Top()
     spec = as_spec(target, len(outputs)).loaded(backend, size)
     goal = spec.resolve(len(outputs), backend.info.labels)
     classes = classes_of(goal, outputs)

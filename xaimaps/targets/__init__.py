@@ -18,13 +18,14 @@ from xaimaps.targets._make import (
     similarity,
 )
 from xaimaps.targets._parse import parse_target
-from xaimaps.targets._scores import Box, Contrast, Function, Output, Region, Similarity
+from xaimaps.targets._scores import Box, Contrast, EveryTarget, Function, Output, Region, Similarity
 
 __all__ = [
     "Array",
     "Box",
     "Classes",
     "Contrast",
+    "EveryTarget",
     "Function",
     "Labels",
     "Output",

@@ -2,7 +2,7 @@
 
     target    = contrast, or several separated by ";": "tabby; 285" ("tabby;" for a list of one)
     contrast  = single, or "A vs B"
-    single    = a label, an index, "top-K", "[A, B]" with a class for each image,
+    single    = a label, an index, "top-K", "every target", "[A, B]" with a class for each image,
                 region:FILE@CLASS, box:X0,Y0,X1,Y1@CLASS, output:I,J, similarity:FILE,
                 or a target in parentheses
 
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from xaimaps.errors import TargetError
 from xaimaps.targets._base import TargetSpec
 from xaimaps.targets._classes import Top
-from xaimaps.targets._scores import Output
+from xaimaps.targets._scores import EVERY_TARGET, EveryTarget, Output
 from xaimaps.targets._spatial import (
     BoxSpec,
     RegionSpec,
@@ -91,6 +91,8 @@ def _single(text: str) -> TargetSpec:
     _refuse_description(text)
     if top := re.fullmatch(r"top-?([1-9]\d*)", text, re.ASCII):
         return Top(int(top[1]))
+    if text == EVERY_TARGET:
+        return EveryTarget()
     kind, colon, rest = text.partition(":")
     if colon and kind in KINDS:
         return _READERS[kind](rest)

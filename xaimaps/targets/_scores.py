@@ -12,11 +12,36 @@ from xaimaps.targets._base import Array, Labels, Scoring, Target, TargetSpec, sp
 _LEAST_SQUARE = 1e-24  # a vector whose squared norm is below it has no direction
 
 
+EVERY_TARGET = "every target"
+"""The text of the target of a method that uses none."""
+
+
 class _NoClass(Target):
     """A target that is not a class."""
 
     def indices_in(self, xp: Any, outputs: Array) -> None:
         return None
+
+
+@dataclass(frozen=True)
+class EveryTarget(_NoClass, TargetSpec):
+    """The target of a method that uses none: its map is the same for every target."""
+
+    def __str__(self) -> str:
+        return EVERY_TARGET
+
+    def resolve(self, batch: int, labels: Labels) -> EveryTarget:
+        return self
+
+    @property
+    def key(self) -> Hashable:
+        return EVERY_TARGET
+
+    def scores(self, xp: Any, outputs: Array) -> Array:
+        raise TargetError(
+            f"{EVERY_TARGET!r} is only a target of methods that use none, such as eigen_cam; give "
+            "a class or another target"
+        )
 
 
 @dataclass(frozen=True)

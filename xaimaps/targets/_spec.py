@@ -13,7 +13,7 @@ import numpy as np
 from xaimaps.errors import TargetError
 from xaimaps.targets._base import Array, Classes, Labels, Target, TargetSpec
 from xaimaps.targets._classes import Several, class_index, repeated_index
-from xaimaps.targets._scores import Contrast
+from xaimaps.targets._scores import EVERY_TARGET, Contrast
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
@@ -22,7 +22,7 @@ KINDS = ("region", "box", "output", "similarity")
 """The prefixes, before a colon, of kinds of targets."""
 
 # Text with a special meaning in the grammar, which is literal only in quotes.
-_SPECIAL = re.compile(r'["@:;,()\[\]<>]|\svs\s|^top-?[1-9]\d*$|^-?\d+$', re.ASCII)
+_SPECIAL = re.compile(rf'["@:;,()\[\]<>]|\svs\s|^top-?[1-9]\d*$|^-?\d+$|^{EVERY_TARGET}$', re.ASCII)
 
 
 def quoted(text: str) -> str:
