@@ -21,7 +21,14 @@ from xaimaps.errors import (
     TargetError,
 )
 from xaimaps.methods import Maps, Method, get_method
-from xaimaps.targets import EveryTarget, Target, TargetSpec, as_spec
+from xaimaps.targets import (
+    EveryTarget,
+    Target,
+    TargetSpec,
+    as_spec,
+    class_scores,
+    is_binary,
+)
 
 Array = np.ndarray[Any, Any]
 MethodLike = str | Method | Callable[..., Maps]
@@ -284,18 +291,20 @@ def classes_of(goal: Target, outputs: Array) -> Array | None:
     if indices is None:
         return None
     indices = np.asarray(indices)
-    outside = indices[(indices < 0) | (indices >= outputs.shape[-1])]
+    count = class_scores(np, outputs, is_binary=goal.is_binary).shape[-1]
+    outside = indices[(indices < 0) | (indices >= count)]
     if outside.size:
-        raise TargetError(
-            f"`target` must be a class from 0 to {outputs.shape[-1] - 1}, got {outside[0]}"
-        )
+        raise TargetError(f"`target` must be a class from 0 to {count - 1}, got {outside[0]}")
     return np.moveaxis(indices, 0, 1) if goal.is_several else indices
 
 
 def _check_labels(backend: Backend, outputs: Array) -> None:
     labels = backend.info.labels
-    if labels is not None and outputs.ndim == 2 and len(labels) != outputs.shape[1]:
+    if labels is None or outputs.ndim > 2:
+        return
+    count = class_scores(np, outputs, is_binary=is_binary(labels)).shape[1]
+    if len(labels) != count:
         raise ModelLoadError(
-            f"`labels` must name the model's {outputs.shape[1]} classes, got {len(labels)} names; "
-            "give the list that the model was trained with"
+            f"`labels` must name the model's {count} classes, got {len(labels)} names; give the "
+            "list that the model was trained with"
         )

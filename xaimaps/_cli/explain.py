@@ -230,7 +230,7 @@ def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> 
 
 def _top(found: Attribution, index: int) -> list[Prediction]:
     """Return the top classes, if the model's outputs are classes."""
-    return found.top(index=index) if found.scores.ndim == 2 else []
+    return found.top(index=index) if found.scores.ndim <= 2 else []
 
 
 def _report(record: dict[str, Any], as_json: bool) -> None:

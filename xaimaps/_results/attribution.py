@@ -17,7 +17,7 @@ from xaimaps._results.notes import notes_of
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ArrayInputError
 from xaimaps.methods import Method
-from xaimaps.targets import TargetSpec
+from xaimaps.targets import TargetSpec, class_scores, is_binary
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,7 +59,8 @@ class Prediction:
 
     The probability is the softmax or sigmoid in which the model ends; the score itself, if the
     outputs are probabilities; the softmax of the scores, if the model ends in none; and None for
-    a single output, such as of a regression, that no sigmoid follows.
+    a single output, such as of a regression, that no sigmoid follows. In a binary model with one
+    output, the score of the first class is minus that of the second.
     """
 
     index: int
@@ -155,13 +156,14 @@ class Attribution:
         Raises:
             ArrayInputError: the outputs are not `(N, classes)`.
         """
-        if self.scores.ndim != 2:
+        if self.scores.ndim > 2:
             raise ArrayInputError(
                 f"outputs must be (N, classes) for the top classes, got shape "
                 f"{self.scores.shape}; read `scores` instead"
             )
         self._check_index(index, len(self))
-        row = self.scores[index].astype(np.float64)
+        scores = self.scores[[index]].astype(np.float64)
+        row = class_scores(np, scores, is_binary=is_binary(self.model.labels))[0]
         probabilities = self._probabilities(row)
         best = np.argsort(-row, kind="stable")[:count].tolist()
         return [Prediction(i, self.label(i), float(row[i]), probabilities[i]) for i in best]
@@ -171,8 +173,8 @@ class Attribution:
         is_distribution = row.min() >= 0 and abs(row.sum() - 1) < 1e-3
         if self.model.ending == "sigmoid":
             found = 0.5 * (1 + np.tanh(row / 2))
-        elif self.model.ending is None and row.size == 1:
-            return [None]
+        elif self.model.ending is None and self.scores[0].size == 1:
+            return [None] * row.size
         elif self.model.ending is None and is_distribution:
             found = row
         else:

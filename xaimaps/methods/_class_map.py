@@ -7,7 +7,7 @@ from typing import Any
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import TargetError
 from xaimaps.methods._pca import first_component
-from xaimaps.targets import as_target, one_hot
+from xaimaps.targets import as_target, class_scores, one_hot
 
 
 def class_map(
@@ -55,5 +55,7 @@ def class_weights(backend: Backend, weights: Array, outputs: Array, target: Any)
     indices = wanted.indices_in(backend.xp, outputs)
     if indices is None:
         raise TargetError("`target` must be a class for CAM, got a function; use grad_cam")
-    chosen = backend.xp.astype(one_hot(backend.xp, indices, outputs), weights.dtype)
-    return backend.xp.matmul(chosen, backend.xp.matrix_transpose(weights))
+    xp = backend.xp
+    columns = class_scores(xp, weights, is_binary=wanted.is_binary)
+    chosen = xp.astype(one_hot(xp, indices, columns), weights.dtype)
+    return xp.matmul(chosen, xp.matrix_transpose(columns))

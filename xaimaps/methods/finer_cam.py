@@ -13,7 +13,7 @@ from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, gradients, spatial_axes
 from xaimaps.methods._options import check_count
 from xaimaps.methods._registry import method
-from xaimaps.targets import Target, as_target
+from xaimaps.targets import Target, as_target, class_scores, one_hot
 
 
 @method(
@@ -82,7 +82,8 @@ def finer_cam(
     own = as_target(target, images.shape[0], backend.info.labels)
     found = gradients(backend, images, _WithSimilar(own, references), wrt=name)
     axes = spatial_axes(found.activations, batch_axes=1)
-    count = min(1 + references, found.outputs.shape[-1])
+    classes = class_scores(xp, found.outputs, is_binary=own.is_binary)
+    count = min(1 + references, classes.shape[-1])
     shares = _shares(xp, _grouped(xp, found.scores, count, own.is_several), strength, variant)
     pooled = _grouped(xp, xp.mean(found.gradients, axis=axes), count, own.is_several)
     weights = xp.sum(shares[..., None] * pooled, axis=0)
@@ -106,6 +107,10 @@ class _WithSimilar(Target):
         return True
 
     @property
+    def is_binary(self) -> bool:
+        return self.own.is_binary
+
+    @property
     def arrays(self) -> tuple[Array, ...]:
         return self.own.arrays
 
@@ -119,10 +124,10 @@ class _WithSimilar(Target):
                 "`target` must be a class for finer_cam, got a function; use grad_cam"
             )
         own = own if self.own.is_several else own[None, :]
-        indices = xp.arange(outputs.shape[-1], dtype=own.dtype)
-        is_own = own[..., None] == indices
-        score = xp.sum(xp.where(is_own, outputs, xp.zeros_like(outputs)), axis=-1, keepdims=True)
-        distance = xp.where(is_own, xp.full_like(score, -1.0), xp.abs(outputs - score))
+        classes = class_scores(xp, outputs, is_binary=self.is_binary)
+        is_own = one_hot(xp, own, classes)
+        score = xp.sum(xp.where(is_own, classes, xp.zeros_like(classes)), axis=-1, keepdims=True)
+        distance = xp.where(is_own, xp.full_like(score, -1.0), xp.abs(classes - score))
         nearest = xp.argsort(distance, axis=-1, stable=True)[..., : 1 + self.most]
         first = xp.moveaxis(nearest, -1, 0)
         return xp.astype(xp.reshape(first, (-1, first.shape[-1])), own.dtype)

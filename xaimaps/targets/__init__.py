@@ -5,7 +5,16 @@ reads that text back. It resolves to a `Target` once the batch and the labels ar
 maps the outputs `(N, ...)` of a model to the score of each image.
 """
 
-from xaimaps.targets._base import Array, Classes, Labels, Target, TargetSpec, one_hot
+from xaimaps.targets._base import (
+    Array,
+    Classes,
+    Labels,
+    Target,
+    TargetSpec,
+    class_scores,
+    is_binary,
+    one_hot,
+)
 from xaimaps.targets._classes import Several, Top
 from xaimaps.targets._make import (
     as_spec,
@@ -38,7 +47,9 @@ __all__ = [
     "as_spec",
     "as_target",
     "box",
+    "class_scores",
     "contrast",
+    "is_binary",
     "one_hot",
     "output",
     "parse_target",

@@ -86,6 +86,11 @@ class Target(ABC):
         return False
 
     @property
+    def is_binary(self) -> bool:
+        """Whether there are two class names, so that a single output is the second class."""
+        return False
+
+    @property
     def has_place(self) -> bool:
         """Whether the target refers to a part of the image, which mirroring would move."""
         return any(part.has_place for part in self.parts if part is not self)
@@ -114,12 +119,13 @@ class Target(ABC):
         The top class of a noisy or masked copy may differ from that of the image.
         """
         indices = self.indices_in(xp, outputs)
-        return self if indices is None else Classes(indices)
+        return self if indices is None else Classes(indices, self.is_binary)
 
     def scores(self, xp: Any, outputs: Array) -> Array:
         """Return the scores `(N,)` or `(K, N)` of outputs `(N, ...)`."""
-        chosen = one_hot(xp, self.indices_in(xp, outputs), outputs)
-        return xp.sum(xp.where(chosen, outputs, xp.zeros_like(outputs)), axis=-1)
+        classes = class_scores(xp, outputs, is_binary=self.is_binary)
+        chosen = one_hot(xp, self.indices_in(xp, outputs), classes)
+        return xp.sum(xp.where(chosen, classes, xp.zeros_like(classes)), axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +134,15 @@ class Classes(Target):
 
     Attributes:
         indices: integers `(N,)` or `(K, N)`.
+        is_binary: see `Target.is_binary`.
     """
 
     indices: Array
+    is_binary: bool = False
 
     @property
     def key(self) -> Hashable:
-        return ("classes", self.is_several)
+        return ("classes", self.is_several, self.is_binary)
 
     @property
     def is_several(self) -> bool:
@@ -144,27 +152,53 @@ class Classes(Target):
     def parts(self) -> tuple[Target, ...]:
         if not self.is_several:
             return (self,)
-        return tuple(Classes(self.indices[k, ...]) for k in range(self.indices.shape[0]))
+        count = self.indices.shape[0]
+        return tuple(Classes(self.indices[k, ...], self.is_binary) for k in range(count))
 
     @property
     def arrays(self) -> tuple[Array, ...]:
         return (self.indices,)
 
     def with_arrays(self, arrays: tuple[Array, ...]) -> Classes:
-        return Classes(*arrays)
+        return Classes(arrays[0], self.is_binary)
 
     def indices_in(self, xp: Any, outputs: Array) -> Array:
         return self.indices
 
 
-def one_hot(xp: Any, indices: Array, outputs: Array) -> Array:
+def one_hot(xp: Any, indices: Array, classes: Array) -> Array:
     """Mark class `indices[..., n]` in a row of booleans for each image: `(..., N, classes)`.
 
     Every array namespace has the operations of a mask, unlike a gather. An index out of range marks
     no class instead of silently marking another.
     """
-    require_classes(outputs)
-    return indices[..., None] == xp.arange(outputs.shape[-1], dtype=indices.dtype)
+    return indices[..., None] == xp.arange(classes.shape[-1], dtype=indices.dtype)
+
+
+def class_scores(xp: Any, outputs: Array, *, is_binary: bool) -> Array:
+    """Return the score of each class, `(N, classes)`.
+
+    A single number, `(N,)` or `(N, 1)`, is the score of one class. In a binary model it is the
+    logit of the second class, and its negative is that of the first.
+
+    Args:
+        xp: the namespace.
+        outputs: those of the model.
+        is_binary: see `Target.is_binary`.
+
+    Raises:
+        TargetError: the outputs have more axes.
+    """
+    classes = outputs[:, None] if len(outputs.shape) == 1 else outputs
+    require_classes(classes)
+    if not is_binary or classes.shape[-1] != 1:
+        return classes
+    return xp.concat([-classes, classes], axis=-1)
+
+
+def is_binary(labels: Labels) -> bool:
+    """Return whether there are two class names; see `Target.is_binary`."""
+    return labels is not None and len(labels) == 2
 
 
 def require_classes(outputs: Array) -> None:

@@ -15,7 +15,8 @@ from xaimaps.targets._base import (
     Labels,
     Target,
     TargetSpec,
-    require_classes,
+    class_scores,
+    is_binary,
     split_arrays,
 )
 
@@ -27,30 +28,31 @@ class Top(Target, TargetSpec):
     """The k classes with the highest scores, best first: `(N,)` for one, `(k, N)` for more."""
 
     k: int = 1
+    is_binary: bool = False
 
     def __str__(self) -> str:
         return f"top-{self.k}"
 
     def resolve(self, batch: int, labels: Labels) -> Top:
-        return self
+        return Top(self.k, is_binary(labels))
 
     @property
     def key(self) -> Hashable:
-        return ("top", self.k)
+        return ("top", self.k, self.is_binary)
 
     @property
     def is_several(self) -> bool:
         return self.k > 1
 
     def indices_in(self, xp: Any, outputs: Array) -> Array:
-        require_classes(outputs)
-        if self.k > outputs.shape[-1]:
+        classes = class_scores(xp, outputs, is_binary=self.is_binary)
+        if self.k > classes.shape[-1]:
             raise TargetError(
-                f"`target` must ask for at most the model's {outputs.shape[-1]} classes, got {self}"
+                f"`target` must ask for at most the model's {classes.shape[-1]} classes, got {self}"
             )
         if self.k == 1:
-            return xp.argmax(outputs, axis=-1)
-        return xp.moveaxis(xp.argsort(-outputs, axis=-1, stable=True)[..., : self.k], -1, 0)
+            return xp.argmax(classes, axis=-1)
+        return xp.moveaxis(xp.argsort(-classes, axis=-1, stable=True)[..., : self.k], -1, 0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Several(Target):
     @property
     def parts(self) -> tuple[Target, ...]:
         return self.members
+
+    @property
+    def is_binary(self) -> bool:
+        return any(part.is_binary for part in self.parts)
 
     @property
     def key(self) -> Hashable:
@@ -126,4 +132,4 @@ def _label_index(label: str, labels: Labels) -> int:
 
 def repeated_index(value: int | str, batch: int, labels: Labels) -> Classes:
     """Return the same class for every image of a batch."""
-    return Classes(np.full(batch, class_index(value, labels), np.int32))
+    return Classes(np.full(batch, class_index(value, labels), np.int32), is_binary(labels))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xaimaps.errors import TargetError
-from xaimaps.targets._base import Array, Classes, Labels, Target, TargetSpec
+from xaimaps.targets._base import Array, Classes, Labels, Target, TargetSpec, is_binary
 from xaimaps.targets._classes import Several, class_index, repeated_index
 from xaimaps.targets._scores import EVERY_TARGET, Contrast
 
@@ -58,7 +58,8 @@ class PerImageSpec(TargetSpec):
 
     def resolve(self, batch: int, labels: Labels) -> Classes:
         require_one_per_image((len(self.names),), batch)
-        return Classes(np.asarray([class_index(name, labels) for name in self.names], np.int32))
+        indices = np.asarray([class_index(name, labels) for name in self.names], np.int32)
+        return Classes(indices, is_binary(labels))
 
 
 def require_one_per_image(shape: Sequence[int], batch: int) -> None:
@@ -94,6 +95,7 @@ class Given(TargetSpec):
     def resolve(self, batch: int, labels: Labels) -> Target:
         if isinstance(self.target, Classes):
             require_one_per_image(self.target.indices.shape[-1:], batch)
+            return Classes(self.target.indices, self.target.is_binary or is_binary(labels))
         return self.target
 
 

@@ -187,7 +187,7 @@ def _seeds(target: Target, outputs: Array) -> Array:
     if isinstance(target, Several):
         return np.stack([_seeds(part, outputs) for part in target.parts])
     indices = target.indices_in(np, outputs)
-    if indices is not None:
+    if indices is not None and outputs.ndim == 2 and not target.is_binary:
         return one_hot(np, indices, outputs).astype(outputs.dtype)
     return _differences(lambda outputs: target.scores(np, outputs), outputs, OUTPUT_STEP)
 
