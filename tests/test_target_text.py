@@ -30,10 +30,12 @@ ODD = [
     "<f>",
     "a@b",
     "boxes:1",
+    "class:1",
+    "every target",
 ]
 NAMES = st.sampled_from(ODD) | st.text(max_size=8) | st.just("tench, Tinca tinca")
 CLASSES = NAMES | st.integers(-5, 10**6)
-AXES = st.sampled_from([-1, 1])
+AXES = st.sampled_from([None, -1, 1])
 BOXES = st.builds(
     lambda x, y, w, h, name, axis: targets.box(x, y, x + w, y + h, name, axis=axis),
     *(st.integers(0, 9),) * 2, *(st.integers(1, 9),) * 2, CLASSES, AXES,
@@ -44,6 +46,8 @@ LEAVES = st.one_of(
     st.lists(st.integers(-3, 9), max_size=3).map(lambda index: targets.output(*index)),
     st.builds(lambda m, c, a: targets.region(m or "m", c, axis=a), NAMES, CLASSES, AXES),
     BOXES,
+    st.builds(lambda c, a: targets.predicted(c, axis=a), CLASSES, AXES),
+    st.just(targets.EveryTarget()),
     NAMES.map(lambda path: targets.similarity(path or "x")),
     st.lists(CLASSES, max_size=3).map(lambda names: targets._spec.PerImageSpec(tuple(names))),
 )
@@ -76,6 +80,8 @@ def test_what_prints_parses_to_the_same(target):
         ("a vs b; 3", targets.several(targets.contrast("a", "b"), 3)),
         ("a;", targets.several("a")),
         ("region:mask.png@dog", targets.region("mask.png", "dog")),
+        ("class:dog", targets.predicted("dog")),
+        ("class:3,axis=1", targets.predicted(3, axis=1)),
         ("region:m.png@3,axis=1", targets.region("m.png", 3, axis=1)),
         ("box:0,1,8,9@dog", targets.box(0, 1, 8, 9, "dog")),
         ("output:1,-2", targets.output(1, -2)),
@@ -101,6 +107,7 @@ def test_the_words_of_the_grammar(text, target):
         ("box:a,2,3,4@4", "whole numbers"),
         ("output:two", "whole numbers as in output:2"),
         ("similarity:", "must name a file"),
+        ("class:", "must be named after 'class:'"),
         ("<function f>", "made in Python"),
         (r'"\q"', "escape"),
     ],

@@ -23,6 +23,7 @@ from xaimaps.errors import (
 from xaimaps.methods import Maps, Method, get_method
 from xaimaps.targets import (
     EveryTarget,
+    Scene,
     Target,
     TargetSpec,
     as_spec,
@@ -196,7 +197,8 @@ def each_result(
     """
     count = len(batch.images)
     spec = as_spec(target, count) if any(job.row.uses_target for job in jobs) else EveryTarget()
-    goal = spec.loaded(backend, batch.size).resolve(count, backend.info.labels)
+    scene = Scene(backend, batch.images)
+    goal = spec.settled(scene).resolve(count, backend.info.labels)
     goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own
     for i, maps, seconds in run_all(backend, jobs, batch.images, goal, size):
         _check_labels(backend, maps.outputs)

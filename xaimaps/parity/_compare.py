@@ -34,7 +34,7 @@ from xaimaps.parity._measures import (
 )
 from xaimaps.parity._report import Report, Row
 from xaimaps.parity._subjects import Subject, as_subjects
-from xaimaps.targets import Top, as_spec, as_target
+from xaimaps.targets import Scene, Top, as_spec, as_target
 
 UNABLE = (BackendError, UnsupportedModelError)
 """Errors of what a backend or a model cannot do; other errors are the user's mistakes."""
@@ -156,10 +156,7 @@ class Comparison:
         self.reference, self.others = reference, others
         self.allowed, self.progress = dict(allowed), progress
         self.notes: list[str] = []
-        outputs = reference.backend.to_numpy(
-            reference.run("forward", lambda b, x: b.forward(x), reference.images)
-        )
-        self.target = _fixed(reference.backend, target, outputs, reference.batch.size)
+        self.target = _fixed(Scene(reference.backend, reference.images), target)
         # The default target is the top class, which the outputs may not have.
         self.unable = UNABLE if target is not None else (*UNABLE, TargetError)
         self.layer = layer and reference.backend.find_map_layer(layer).name
@@ -325,13 +322,14 @@ class Comparison:
         return self._row(other, kind, name, found, expected)
 
 
-def _fixed(backend: Backend, target: Any, outputs: Array, size: tuple[int, int]) -> Any:
-    """Fix the target to the reference's classes, so that all backends explain the same."""
-    if target is None and len(outputs.shape) > 2:
-        return Top()
-    spec = as_spec(target, len(outputs)).loaded(backend, size)
-    goal = spec.resolve(len(outputs), backend.info.labels)
-    classes = classes_of(goal, outputs)
+def _fixed(scene: Scene, target: Any) -> Any:
+    """Fix the target to the reference's outputs, so that all backends explain the same."""
+    count = len(scene.images)
+    spec = as_spec(target, count).settled(scene)
+    if target is None and spec == Top() and scene.outputs.ndim > 2:
+        return spec
+    goal = spec.resolve(count, scene.labels)
+    classes = classes_of(goal, scene.outputs)
     return spec if classes is None or goal.is_several else classes.tolist()
 
 

@@ -22,11 +22,13 @@ from xaimaps.targets._make import (
     box,
     contrast,
     output,
+    predicted,
     region,
     several,
     similarity,
 )
 from xaimaps.targets._parse import parse_target
+from xaimaps.targets._scene import Scene
 from xaimaps.targets._scores import Box, Contrast, EveryTarget, Function, Output, Region, Similarity
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Labels",
     "Output",
     "Region",
+    "Scene",
     "Several",
     "Similarity",
     "Target",
@@ -53,6 +56,7 @@ __all__ = [
     "one_hot",
     "output",
     "parse_target",
+    "predicted",
     "region",
     "several",
     "similarity",

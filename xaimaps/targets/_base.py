@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xaimaps.errors import TargetError
 
 if TYPE_CHECKING:
-    from xaimaps.backend import Backend
+    from xaimaps.targets._scene import Scene
 
 Array = Any
 Labels = Sequence[str] | None
@@ -58,12 +58,11 @@ class TargetSpec(ABC):
         """Return the target of one image of the batch."""
         return self
 
-    def loaded(self, backend: Backend, size: tuple[int, int]) -> TargetSpec:
-        """Return the same target with its files read; pictures are embedded by the model.
+    def settled(self, scene: Scene) -> TargetSpec:
+        """Return the same target, with everything decided that depends on the model's outputs.
 
-        Args:
-            backend: the model.
-            size: the height and width of the explained images.
+        Raises:
+            TargetError: the outputs have no such target.
         """
         return self
 
@@ -206,7 +205,8 @@ def require_classes(outputs: Array) -> None:
     if len(outputs.shape) != 2:
         raise TargetError(
             f"outputs must be (N, classes) for a class as the target, got shape "
-            f"{tuple(outputs.shape)}; give a region, a box, an output or a function as the target"
+            f"{tuple(outputs.shape)}; give output:INDEX, class:NAME, region:FILE@CLASS or a "
+            "function as the target"
         )
 
 

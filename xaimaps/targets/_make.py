@@ -17,6 +17,7 @@ from xaimaps.targets._scores import Function, Output
 from xaimaps.targets._spatial import (
     BoxSpec,
     InMemory,
+    PredictedSpec,
     RegionSpec,
     SimilaritySpec,
     checked_axis,
@@ -76,7 +77,7 @@ def output(*index: int) -> TargetSpec:
     return Output(tuple(operator.index(i) for i in index))
 
 
-def region(mask: Any, channel: int | str, *, axis: int = -1) -> TargetSpec:
+def region(mask: Any, channel: int | str, *, axis: int | None = None) -> TargetSpec:
     """Explain the mean score of one class over a region of a segmentation.
 
     Args:
@@ -84,7 +85,8 @@ def region(mask: Any, channel: int | str, *, axis: int = -1) -> TargetSpec:
             `(h, w)`, or `(N, h, w)` with one mask for each image: 1 inside of the region, 0
             outside, other numbers are weights. A mask has the size of the outputs.
         channel: the class, as an index or a label.
-        axis: the axis of the classes: -1 for outputs `(N, h, w, C)`, 1 for `(N, C, h, w)`.
+        axis: the axis of the classes: -1 for outputs `(N, h, w, C)`, 1 for `(N, C, h, w)`; None to
+            tell it from the class names and the images' aspect ratio.
 
     Raises:
         TargetError: the mask has another rank or is empty, or `axis` is neither -1 nor 1.
@@ -94,7 +96,22 @@ def region(mask: Any, channel: int | str, *, axis: int = -1) -> TargetSpec:
     return RegionSpec(source, _class_spec(channel), checked_axis(axis))
 
 
-def box(x0: int, y0: int, x1: int, y1: int, channel: int | str, *, axis: int = -1) -> TargetSpec:
+def predicted(channel: int | str, *, axis: int | None = None) -> TargetSpec:
+    """Explain the mean score of one class over all positions that are predicted as that class.
+
+    Args:
+        channel: the class, as an index or a label.
+        axis: see `region`.
+
+    Raises:
+        TargetError: `axis` is neither -1 nor 1.
+    """
+    return PredictedSpec(_class_spec(channel), checked_axis(axis))
+
+
+def box(
+    x0: int, y0: int, x1: int, y1: int, channel: int | str, *, axis: int | None = None
+) -> TargetSpec:
     """Explain the mean score of one class over a box of a segmentation.
 
     Args:

@@ -3,7 +3,8 @@
     target    = contrast, or several separated by ";": "tabby; 285" ("tabby;" for a list of one)
     contrast  = single, or "A vs B"
     single    = a label, an index, "top-K", "every target", "[A, B]" with a class for each image,
-                region:FILE@CLASS, box:X0,Y0,X1,Y1@CLASS, output:I,J, similarity:FILE,
+                region:FILE@CLASS, class:CLASS, box:X0,Y0,X1,Y1@CLASS, output:I,J,
+                similarity:FILE,
                 or a target in parentheses
 
 A label or a file in double quotes is literal, with the escapes of JSON.
@@ -22,6 +23,7 @@ from xaimaps.targets._classes import Top
 from xaimaps.targets._scores import EVERY_TARGET, EveryTarget, Output
 from xaimaps.targets._spatial import (
     BoxSpec,
+    PredictedSpec,
     RegionSpec,
     SimilaritySpec,
     checked_axis,
@@ -38,7 +40,7 @@ def parse_target(text: str) -> TargetSpec:
 
     Args:
         text: such as "Egyptian cat", "285", "top-3", "A vs B", "A; B", "region:mask.png@dog",
-            "box:0,0,8,8@dog", "output:2" or "similarity:cat.jpg".
+            "class:dog", "box:0,0,8,8@dog", "output:2" or "similarity:cat.jpg".
 
     Raises:
         TargetError: the text is not a target.
@@ -151,13 +153,24 @@ def _box(text: str) -> BoxSpec:
     return BoxSpec(checked_box((numbers[0], numbers[1], numbers[2], numbers[3])), of, axis)
 
 
-def _with_channel(text: str, like: str) -> tuple[str, ClassSpec, int]:
+def _predicted(text: str) -> PredictedSpec:
+    if not text:
+        raise TargetError("a class must be named after 'class:', got none; write class:dog")
+    return PredictedSpec(*_channel(text))
+
+
+def _with_channel(text: str, like: str) -> tuple[str, ClassSpec, int | None]:
     """Split a text into the region, the class, and the axis of the classes."""
     parts = _split(text, "@")
     if len(parts) < 2 or not parts[0] or not parts[-1]:
         raise TargetError(f"a region must have a class after '@', got {text!r}; write {like}")
-    name, *axis = re.split(r",axis=(-?\d+)$", parts[-1])
-    return "@".join(parts[:-1]), _class(name), checked_axis(int(axis[0]) if axis else -1)
+    return "@".join(parts[:-1]), *_channel(parts[-1])
+
+
+def _channel(text: str) -> tuple[ClassSpec, int | None]:
+    """Split a text into the class, and the axis of the classes."""
+    name, *axis = re.split(r",axis=(-?\d+)$", text)
+    return _class(name), checked_axis(int(axis[0]) if axis else None)
 
 
 def _output(text: str) -> Output:
@@ -180,6 +193,7 @@ def _similarity(text: str) -> SimilaritySpec:
 
 _READERS: dict[str, Callable[[str], TargetSpec]] = {
     "region": _region,
+    "class": _predicted,
     "box": _box,
     "output": _output,
     "similarity": _similarity,

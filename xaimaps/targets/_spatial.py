@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xaimaps.errors import TargetError
-from xaimaps.targets._base import Labels, TargetSpec
+from xaimaps.targets._base import Labels, Target, TargetSpec
 from xaimaps.targets._classes import class_index
 from xaimaps.targets._scores import Box, Region, Similarity
 from xaimaps.targets._spec import ClassSpec, batch_last, quoted
 
 if TYPE_CHECKING:
-    from xaimaps.backend import Backend
+    from xaimaps.targets._scene import Scene
+
+Array = np.ndarray[Any, Any]
 
 
 class InMemory:
     """An array that did not come from a file; compares by content."""
 
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+    def __init__(self, array: Array) -> None:
         self.array = np.array(array)
         self._digest = hashlib.sha256(self.array.tobytes()).hexdigest()
 
@@ -73,7 +75,7 @@ class RegionSpec(_FromSource):
     """The mean score of a class over a mask: `region:mask.png@dog`."""
 
     of: ClassSpec
-    axis: int = -1
+    axis: int | None = None
 
     def __str__(self) -> str:
         return f"region:{self._text}@{self.of}{_axis(self.axis)}"
@@ -81,10 +83,13 @@ class RegionSpec(_FromSource):
     def for_image(self, index: int) -> TargetSpec:
         return self._one_of(index, rank=2)
 
+    def settled(self, scene: Scene) -> RegionSpec:
+        return self if self.axis else replace(self, axis=scene.class_axis)
+
     def resolve(self, batch: int, labels: Labels) -> Region:
         mask = _read_mask(self.source) if isinstance(self.source, str) else self.source.array
         weights = batch_last(checked_mask(mask), batch, 2, "mask")
-        return Region(weights, class_index(self.of.name, labels), self.axis)
+        return Region(weights, class_index(self.of.name, labels), self.axis or -1)
 
 
 @dataclass(frozen=True)
@@ -93,17 +98,59 @@ class BoxSpec(TargetSpec):
 
     corners: tuple[int, int, int, int]
     of: ClassSpec
-    axis: int = -1
+    axis: int | None = None
 
     def __str__(self) -> str:
         return f"box:{','.join(map(str, self.corners))}@{self.of}{_axis(self.axis)}"
 
+    def settled(self, scene: Scene) -> BoxSpec:
+        return self if self.axis else replace(self, axis=scene.class_axis)
+
     def resolve(self, batch: int, labels: Labels) -> Box:
-        return Box(self.corners, class_index(self.of.name, labels), self.axis)
+        return Box(self.corners, class_index(self.of.name, labels), self.axis or -1)
 
 
-def _axis(axis: int) -> str:
-    return "" if axis == -1 else f",axis={axis}"
+def _axis(axis: int | None) -> str:
+    return "" if axis is None else f",axis={axis}"
+
+
+@dataclass(frozen=True)
+class PredictedSpec(TargetSpec):
+    """The mean score of a class over the positions that are predicted as it: `class:dog`."""
+
+    of: ClassSpec
+    axis: int | None = None
+
+    def __str__(self) -> str:
+        return f"class:{self.of}{_axis(self.axis)}"
+
+    def settled(self, scene: Scene) -> RegionSpec:
+        axis = self.axis or scene.class_axis
+        masks = predicted(scene, axis) == class_index(self.of.name, scene.labels)
+        for index, mask in enumerate(masks):
+            if not mask.any():
+                raise TargetError(
+                    f"`target` must be a class that is predicted somewhere, got {str(self)!r}, "
+                    f"which no position of image {index} is; `xaimaps targets` lists the classes"
+                )
+        return RegionSpec(InMemory(masks), self.of, axis)
+
+    def resolve(self, batch: int, labels: Labels) -> Target:
+        raise TargetError(
+            f"the positions of {str(self)!r} must be predicted by a model; use attribute or explain"
+        )
+
+
+def predicted(scene: Scene, axis: int) -> Array:
+    """Return the class of each position of a segmentation, `(N, h, w)`.
+
+    A single channel is a mask: its positions are 0 inside, and -1 outside.
+    """
+    outputs = np.moveaxis(scene.outputs, axis, -1)
+    if outputs.shape[-1] > 1:
+        return np.asarray(outputs.argmax(axis=-1))
+    threshold = 0 if scene.backend.info.ending == "sigmoid" else 0.5
+    return np.where(outputs[..., 0] > threshold, 0, -1)
 
 
 @dataclass(frozen=True)
@@ -116,12 +163,12 @@ class SimilaritySpec(_FromSource):
     def for_image(self, index: int) -> TargetSpec:
         return self._one_of(index, rank=1)
 
-    def loaded(self, backend: Backend, size: tuple[int, int]) -> TargetSpec:
+    def settled(self, scene: Scene) -> TargetSpec:
         if not isinstance(self.source, str):
             return self
         if self.source.endswith(".npy"):
             return SimilaritySpec(InMemory(_read_array(self.source)))
-        return SimilaritySpec(InMemory(_embedding(backend, self.source, size)))
+        return SimilaritySpec(InMemory(_embedding(scene, self.source)))
 
     def resolve(self, batch: int, labels: Labels) -> Similarity:
         if isinstance(self.source, str):
@@ -132,7 +179,7 @@ class SimilaritySpec(_FromSource):
         return Similarity(batch_last(checked_vector(self.source.array), batch, 1, "embedding"))
 
 
-def checked_mask(mask: Any) -> np.ndarray[Any, Any]:
+def checked_mask(mask: Any) -> Array:
     """Return the weights of a mask.
 
     Raises:
@@ -147,7 +194,7 @@ def checked_mask(mask: Any) -> np.ndarray[Any, Any]:
     return weights
 
 
-def checked_vector(embedding: Any) -> np.ndarray[Any, Any]:
+def checked_vector(embedding: Any) -> Array:
     """Return an embedding, or one for each image.
 
     Raises:
@@ -161,9 +208,9 @@ def checked_vector(embedding: Any) -> np.ndarray[Any, Any]:
     return vector
 
 
-def checked_axis(axis: int) -> int:
+def checked_axis(axis: int | None) -> int | None:
     """Return the axis of the classes of a segmentation, or raise a TargetError."""
-    if axis not in (-1, 1):
+    if axis not in (None, -1, 1):
         raise TargetError(f"`axis` must be -1 (N, h, w, C) or 1 (N, C, h, w), got {axis!r}")
     return axis
 
@@ -179,14 +226,14 @@ def checked_box(corners: tuple[int, int, int, int]) -> tuple[int, int, int, int]
     return x0, y0, x1, y1
 
 
-def _read_mask(path: str) -> np.ndarray[Any, Any]:
+def _read_mask(path: str) -> Array:
     """Read a mask from a picture, in which black is outside, or from an .npy file."""
     from xaimaps._images.open import open_picture
 
     return _read_array(path) if path.endswith(".npy") else open_picture(path).pixels.max(axis=-1)
 
 
-def _read_array(path: str) -> np.ndarray[Any, Any]:
+def _read_array(path: str) -> Array:
     try:
         return np.asarray(np.load(Path(path), allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
@@ -195,10 +242,8 @@ def _read_array(path: str) -> np.ndarray[Any, Any]:
         ) from None
 
 
-def _embedding(backend: Backend, path: str, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+def _embedding(scene: Scene, path: str) -> Array:
     """Return the model's outputs for a picture, `(D,)`."""
     from xaimaps._prepare import prepare
 
-    images = backend.asarray(prepare(backend, path, size).images)
-    run = backend.compiled("forward", lambda backend, images: backend.forward(images), images)
-    return np.asarray(backend.to_numpy(run(images))[0])
+    return np.asarray(scene.outputs_of(prepare(scene.backend, path, scene.size).images)[0])

@@ -16,9 +16,9 @@ from xaimaps.targets._classes import Several, class_index, repeated_index
 from xaimaps.targets._scores import EVERY_TARGET, Contrast
 
 if TYPE_CHECKING:
-    from xaimaps.backend import Backend
+    from xaimaps.targets._scene import Scene
 
-KINDS = ("region", "box", "output", "similarity")
+KINDS = ("region", "class", "box", "output", "similarity")
 """The prefixes, before a colon, of kinds of targets."""
 
 # Text with a special meaning in the grammar, which is literal only in quotes.
@@ -120,8 +120,8 @@ class _Composite(TargetSpec):
     def for_image(self, index: int) -> TargetSpec:
         return self._mapped(lambda child: child.for_image(index))
 
-    def loaded(self, backend: Backend, size: tuple[int, int]) -> TargetSpec:
-        return self._mapped(lambda child: child.loaded(backend, size))
+    def settled(self, scene: Scene) -> TargetSpec:
+        return self._mapped(lambda child: child.settled(scene))
 
     def _mapped(self, change: Callable[[TargetSpec], TargetSpec]) -> TargetSpec:
         return type(self)(tuple(map(change, self.children)))

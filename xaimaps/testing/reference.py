@@ -168,7 +168,7 @@ class ChainCut(Cut):
 
     def _pull(self, values: dict[str, Array], g: Array) -> Array:
         """Backpropagate from the outputs to the layer, for one target or for K on a first axis."""
-        if g.ndim > 2:
+        if g.ndim > list(values.values())[-1].ndim:
             return np.stack([self._pull(values, row) for row in g])
         for before, name in reversed(list(itertools.pairwise(values))):
             layer = self.backend.chain.layers[name]
