@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -198,12 +199,15 @@ def each_result(
     count = len(batch.images)
     spec = as_spec(target, count) if any(job.row.uses_target for job in jobs) else EveryTarget()
     scene = Scene(backend, batch.images)
-    goal = spec.settled(scene).resolve(count, backend.info.labels)
+    settled = spec.settled(scene)
+    goal = settled.resolve(count, backend.info.labels)
     goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own
     for i, maps, seconds in run_all(backend, jobs, batch.images, goal, size):
         _check_labels(backend, maps.outputs)
-        own = spec if jobs[i].row.uses_target else EveryTarget()
-        yield i, _result(backend, jobs[i], batch, own, jobs[i].explains(goal), maps, seconds)
+        own, aim = (spec, settled) if jobs[i].row.uses_target else (EveryTarget(),) * 2
+        result = _result(backend, jobs[i], batch, own, jobs[i].explains(goal), maps, seconds)
+        explained = tuple(map(aim.boxes, range(count)))
+        yield i, replace(result, boxes=scene.boxes, explained_boxes=explained)
 
 
 def _result(

@@ -103,6 +103,7 @@ def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, 
                 f"`input_size` must be {(height, width)} for this model, got {wanted}"
             )
         return height, width
+    wanted = wanted or backend.info.input_size
     if wanted is None:
         raise ArrayInputError(
             "`input_size` must be given, as the model takes images of any size; use "

@@ -137,6 +137,7 @@ class ModelInfo:
         labels: the name of each class, if known.
         labels_name: the name of an embedded list of labels, if the file names one.
         preprocess: the conversion of a picture to an input, if known.
+        input_size: the height and width to use if the model takes any.
         ending: the final activation that is bypassed, which converts scores to probabilities;
             None if the model has none.
         loading: the arguments of `load`, for manifests.
@@ -149,6 +150,7 @@ class ModelInfo:
     labels: tuple[str, ...] | None = None
     labels_name: str = ""
     preprocess: Preprocess | None = None
+    input_size: tuple[int, int] | None = None
     ending: Literal["softmax", "sigmoid"] | None = None
     loading: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -355,6 +357,14 @@ class Backend(ABC):
     def forward(self, images: Array) -> Array:
         """Return the outputs `(N, ...)`: logits, if the model ends in a softmax or sigmoid."""
         return self.forward_with_activations(images, ())[0]
+
+    def named_outputs(self, images: Array) -> dict[str, np.ndarray[Any, Any]]:
+        """Return all outputs of a model that has several, by name and as they are, in numpy.
+
+        Args:
+            images: `(N, H, W, C)`, in numpy.
+        """
+        return {}
 
     def cut(self, images: Array, layer: str = INPUT, rectifier: RectifierRule | None = None) -> Cut:
         """Cut the network at a layer, or at the images.

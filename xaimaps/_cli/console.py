@@ -60,6 +60,25 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDEST).print(table)
 
 
+def print_boxes(boxes: Sequence[dict[str, Any]]) -> None:
+    """Print the boxes of a detector; * marks those that a map explains."""
+    print_table(
+        "",
+        ("", "box", "class", "label", "score", "x0, y0, x1, y1"),
+        [
+            (
+                "*" if box.get("explained") else "",
+                str(rank),
+                str(box["class"]),
+                box["label"],
+                f"{box['score']:.3f}",
+                ", ".join(f"{corner:.0f}" for corner in box["corners"]),
+            )
+            for rank, box in enumerate(boxes, 1)
+        ],
+    )
+
+
 def progress_bar() -> Progress:
     """Make a transient progress bar on stderr; silent if stderr is not a terminal."""
     from rich.console import Console

@@ -14,6 +14,7 @@ import click
 
 from xaimaps._cli.console import (
     load_model,
+    print_boxes,
     print_json,
     print_table,
     printable,
@@ -214,6 +215,7 @@ def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> 
         "status": "ok",
         "notes": list(dict.fromkeys(note for one in found for note in one.notes(index))),
         "top": [asdict(prediction) for prediction in _top(found[0], index)],
+        "boxes": _boxes(found, index),
         "methods": [
             {
                 "method": one.method,
@@ -233,6 +235,19 @@ def _top(found: Attribution, index: int) -> list[Prediction]:
     return found.top(index=index) if found.scores.ndim <= 2 else []
 
 
+def _boxes(found: Sequence[Attribution], index: int) -> list[dict[str, Any]]:
+    """Return the boxes of a detector, and whether each is one that the maps explain."""
+    from xaimaps._results.manifest import box_record
+
+    listed = found[0].boxes[index] if found[0].boxes else ()
+    explained = {box for one in found for box in one.explained_boxes[index] if box is not None}
+    every = sorted({*listed, *explained}, key=lambda box: -box.score)
+    return [
+        {**box_record(found[0].label(box.category), box), "explained": box in explained}
+        for box in every
+    ]
+
+
 def _report(record: dict[str, Any], as_json: bool) -> None:
     if record["status"] == "failed":
         click.echo(printable(f"xaimaps: {record['reason']}"), err=True)
@@ -248,6 +263,8 @@ def _print(record: dict[str, Any]) -> None:
     click.echo(printable(record["picture"]))
     if record["top"]:
         _print_classes(record["top"])
+    if record["boxes"]:
+        print_boxes(record["boxes"])
     print_table(
         "",
         ("method", "layer", "time", "compilation"),

@@ -17,7 +17,7 @@ from xaimaps._results.notes import notes_of
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ArrayInputError
 from xaimaps.methods import Method
-from xaimaps.targets import TargetSpec, class_scores, is_binary
+from xaimaps.targets import Detection, TargetSpec, class_scores, is_binary
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -92,6 +92,8 @@ class Attribution:
         versions: the versions of the packages that computed the maps.
         details: other results of the method by name, `(N, ...)` or `(N, K, ...)`.
         is_several: whether the maps have an axis of K targets.
+        boxes: the boxes that a detector finds in each image, best first; empty for other models.
+        explained_boxes: for each image, the box that each of its K maps explains, or None.
         input_size: height and width of the images.
         pictures: the pictures, if pictures were explained.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8.
@@ -113,6 +115,8 @@ class Attribution:
     versions: dict[str, str] = field(default_factory=dict)
     details: dict[str, Array] = field(default_factory=dict)
     is_several: bool = False
+    boxes: tuple[tuple[Detection, ...], ...] = ()
+    explained_boxes: tuple[tuple[Detection | None, ...], ...] = ()
     input_size: tuple[int, int] = (0, 0)
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()
@@ -131,7 +135,10 @@ class Attribution:
         return self.maps.shape[1] if self.is_several else 1
 
     def target_name(self, index: int = 0, k: int = 0) -> str:
-        """Return the label of the class that map k of an image explains, or the target as text."""
+        """Return the class or box that map k of an image explains, or the target as text."""
+        if (box := self.explained_box(index, k)) is not None:
+            corners = ",".join(f"{corner:.0f}" for corner in box.corners)
+            return f"{self.label(box.category)} {box.score:.2f} at {corners}"
         if self.classes is not None:
             return self.label(int(np.atleast_1d(self.classes[index])[k]))
         return str(self.target.for_image(index).members[k])
@@ -144,6 +151,10 @@ class Attribution:
         """
         self._check_index(index, len(self))
         return notes_of(self, index)
+
+    def explained_box(self, index: int = 0, k: int = 0) -> Detection | None:
+        """Return the box that map k of an image explains, if the model is a detector."""
+        return self.explained_boxes[index][k] if self.explained_boxes else None
 
     def label(self, index: int) -> str:
         """Return the name of a class, or its number if the labels are unknown."""
@@ -230,7 +241,7 @@ class Attribution:
             raise ArrayInputError("an overlay needs a picture, got only an array; use heatmap")
         view = self.views[index]
         colours = self._colours(index, values, view.shape[:2], colormap)
-        return Image.fromarray(render.blend(view, colours, alpha))
+        return Image.fromarray(self._over_view(index, target, colours, alpha))
 
     def drawn(
         self, index: int = 0, *, target: int = 0, colormap: str | None = None
@@ -241,7 +252,13 @@ class Attribution:
         heatmap = self.heatmap(index, target=target, colormap=colormap)
         if not self.views:
             return heatmap, None
-        return heatmap, Image.fromarray(render.blend(self.views[index], np.asarray(heatmap), 0.5))
+        return heatmap, Image.fromarray(self._over_view(index, target, np.asarray(heatmap), 0.5))
+
+    def _over_view(self, index: int, target: int, colours: Array, alpha: float) -> Array:
+        """Blend a heat map into the view, and draw the explained box."""
+        blended = render.blend(self.views[index], colours, alpha)
+        box = self.explained_box(index, target)
+        return blended if box is None else render.outlined(blended, [box.corners], self.input_size)
 
     def _colours(
         self, index: int, values: Array, shape: tuple[int, int], colormap: str | None

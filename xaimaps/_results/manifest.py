@@ -17,6 +17,7 @@ from xaimaps import _registry, zoo
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import MethodError
 from xaimaps.methods import Method, get_method
+from xaimaps.targets import Detection
 
 if TYPE_CHECKING:
     from xaimaps._results.attribution import Attribution
@@ -160,11 +161,23 @@ def targets_of(found: Attribution, index: int) -> list[dict[str, Any]]:
     return [_target(found, index, k) for k in range(found.count)]
 
 
+def box_record(label: str, box: Detection) -> dict[str, Any]:
+    """Describe a box as JSON values; the corners are x0, y0, x1, y1 in pixels of the input."""
+    return {
+        "class": box.category,
+        "label": label,
+        "score": box.score,
+        "corners": list(box.corners),
+    }
+
+
 def _target(found: Attribution, index: int, k: int) -> dict[str, Any]:
     entry: dict[str, Any] = {"target": found.target_name(index, k)}
     if found.classes is not None:
         entry["class"] = int(np.atleast_1d(found.classes[index])[k])
         entry["label"] = found.label(entry["class"])
+    if (box := found.explained_box(index, k)) is not None:
+        entry["box"] = box_record(found.label(box.category), box)
     if found.target_scores is not None:
         entry["score"] = float(np.atleast_1d(found.target_scores[index])[k])
     return entry

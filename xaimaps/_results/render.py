@@ -150,6 +150,29 @@ def blend(pixels: Pixels, colours: Pixels, alpha: float) -> Pixels:
     return _to_uint8(pixels * (1 - weight) + colours * weight)
 
 
+def outlined(
+    pixels: Pixels, boxes: Sequence[tuple[float, float, float, float]], size: tuple[int, int]
+) -> Pixels:
+    """Draw the outlines of boxes, white within black.
+
+    Args:
+        pixels: `(H, W, 3)` uint8.
+        boxes: x0, y0, x1, y1 in pixels of an image of `size`, of which `pixels` is a resized copy.
+        size: height and width.
+    """
+    from PIL import Image, ImageDraw
+
+    picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    scale = np.asarray([pixels.shape[1] / size[1], pixels.shape[0] / size[0]] * 2)
+    width = max(1, min(pixels.shape[:2]) // 150)
+    for box in boxes:
+        x0, y0, x1, y1 = np.rint(np.asarray(box) * scale).tolist()
+        draw.rectangle((x0 - width, y0 - width, x1 + width, y1 + width), None, "black", 3 * width)
+        draw.rectangle((x0, y0, x1, y1), None, "white", width)
+    return np.asarray(picture)
+
+
 def figure(panels: Sequence[tuple[str, Pixels]], *, columns: int = 5) -> Image.Image:
     """Draw rows of titled pictures on white, without changing matplotlib's global state.
 

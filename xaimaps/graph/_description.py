@@ -64,6 +64,16 @@ class Description(ABC):
         return spatial[-1]
 
     @property
+    def output_name(self) -> str:
+        """The name of the output to explain, if the model has several."""
+        return ""
+
+    @property
+    def output_rank(self) -> int | None:
+        """The number of axes of the outputs, if it is known."""
+        return None
+
+    @property
     def has_rectifiers(self) -> bool:
         """Whether a rectifier rule changes any derivative."""
         return True

@@ -82,6 +82,15 @@ class Network(Description):
         return height or size, width or size
 
     @property
+    def output_name(self) -> str:
+        return self.usual.output
+
+    @property
+    def output_rank(self) -> int | None:
+        shape = self.usual.shapes.get(self.usual.output)
+        return None if shape is None else len(shape)
+
+    @property
     def has_rectifiers(self) -> bool:
         return self.usual.has_rectifiers
 

@@ -15,7 +15,9 @@ from xaimaps.targets._base import (
     is_binary,
     one_hot,
 )
+from xaimaps.targets._boxes import BoxScore
 from xaimaps.targets._classes import Several, Top
+from xaimaps.targets._detect import Detection
 from xaimaps.targets._make import (
     as_spec,
     as_target,
@@ -34,8 +36,10 @@ from xaimaps.targets._scores import Box, Contrast, EveryTarget, Function, Output
 __all__ = [
     "Array",
     "Box",
+    "BoxScore",
     "Classes",
     "Contrast",
+    "Detection",
     "EveryTarget",
     "Function",
     "Labels",

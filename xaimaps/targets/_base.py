@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xaimaps.errors import TargetError
 
 if TYPE_CHECKING:
+    from xaimaps.targets._detect import Detection
     from xaimaps.targets._scene import Scene
 
 Array = Any
@@ -57,6 +58,10 @@ class TargetSpec(ABC):
     def for_image(self, index: int) -> TargetSpec:
         """Return the target of one image of the batch."""
         return self
+
+    def boxes(self, index: int) -> tuple[Detection | None, ...]:
+        """Return the box that each of the K targets explains in one image, if it is settled."""
+        return (None,) * len(self.members)
 
     def settled(self, scene: Scene) -> TargetSpec:
         """Return the same target, with everything decided that depends on the model's outputs.

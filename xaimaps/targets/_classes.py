@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from xaimaps.targets._base import (
     is_binary,
     split_arrays,
 )
+from xaimaps.targets._boxes import top_boxes
+
+if TYPE_CHECKING:
+    from xaimaps.targets._scene import Scene
 
 _MOST_CLASSES = 2**31  # class indices are int32
 
@@ -32,6 +36,9 @@ class Top(Target, TargetSpec):
 
     def __str__(self) -> str:
         return f"top-{self.k}"
+
+    def settled(self, scene: Scene) -> TargetSpec:
+        return top_boxes(self, scene, self.k) if scene.is_detector else self
 
     def resolve(self, batch: int, labels: Labels) -> Top:
         return Top(self.k, is_binary(labels))

@@ -4,7 +4,7 @@
     contrast  = single, or "A vs B"
     single    = a label, an index, "top-K", "every target", "[A, B]" with a class for each image,
                 region:FILE@CLASS, class:CLASS, box:X0,Y0,X1,Y1@CLASS, output:I,J,
-                similarity:FILE,
+                similarity:FILE, box:RANK, box@X,Y,
                 or a target in parentheses
 
 A label or a file in double quotes is literal, with the escapes of JSON.
@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from xaimaps.errors import TargetError
 from xaimaps.targets._base import TargetSpec
+from xaimaps.targets._boxes import BoxAt, RankedBox
 from xaimaps.targets._classes import Top
 from xaimaps.targets._scores import EVERY_TARGET, EveryTarget, Output
 from xaimaps.targets._spatial import (
@@ -93,6 +94,8 @@ def _single(text: str) -> TargetSpec:
     _refuse_description(text)
     if top := re.fullmatch(r"top-?([1-9]\d*)", text, re.ASCII):
         return Top(int(top[1]))
+    if point := re.fullmatch(r"box@(\d+),(\d+)", text, re.ASCII):
+        return BoxAt(int(point[1]), int(point[2]))
     if text == EVERY_TARGET:
         return EveryTarget()
     kind, colon, rest = text.partition(":")
@@ -145,7 +148,9 @@ def _region(text: str) -> RegionSpec:
     return RegionSpec(_file(path), of, axis)
 
 
-def _box(text: str) -> BoxSpec:
+def _box(text: str) -> TargetSpec:
+    if re.fullmatch(r"[1-9]\d*", text, re.ASCII):
+        return RankedBox(int(text))
     corners, of, axis = _with_channel(text, "box:x0,y0,x1,y1@dog")
     numbers = _integers(corners, "box:x0,y0,x1,y1@dog")
     if len(numbers) != 4:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xaimaps.errors import TargetError
 from xaimaps.targets._base import Labels
+from xaimaps.targets._classes import class_index
+from xaimaps.targets._detect import Candidates, Detection, candidates
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
@@ -50,6 +53,45 @@ class Scene:
         native = self.backend.asarray(images)
         run = self.backend.compiled("forward", lambda b, images: b.forward(images), native)
         return self.backend.to_numpy(run(native))
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether the outputs are boxes with classes."""
+        return bool(self.detector)
+
+    @functools.cached_property
+    def detector(self) -> tuple[Candidates, ...]:
+        """The candidates of each image; empty if the model is no detector."""
+        if self.backend.network.output_rank != 3:
+            return ()  # without a run
+        found = [self._candidates(index) for index in range(len(self.images))]
+        decoded = tuple(one for one in found if one is not None)
+        return decoded if len(decoded) == len(found) else ()
+
+    @functools.cached_property
+    def boxes(self) -> tuple[tuple[Detection, ...], ...]:
+        """The boxes of each image after suppression, best first."""
+        return tuple(tuple(one.found()) for one in self.detector)
+
+    def _candidates(self, index: int) -> Candidates | None:
+        def others() -> Mapping[str, Array]:
+            named = self.backend.named_outputs(self.images[index : index + 1])
+            own = self.backend.network.output_name
+            return {name: value[0] for name, value in named.items() if name != own}
+
+        info = self.backend.info
+        return candidates(self.outputs[index], others, self.size, info.labels, info.ending)
+
+    def category(self, name: int | str) -> int:
+        """Return the index of a class of a detector.
+
+        Raises:
+            TargetError: there is no such class.
+        """
+        index, count = class_index(name, self.labels), self.detector[0].scores.shape[1]
+        if index >= count:
+            raise TargetError(f"`target` must be a class from 0 to {count - 1}, got {index}")
+        return index
 
     @functools.cached_property
     def class_axis(self) -> int:

@@ -12,10 +12,12 @@ import numpy as np
 
 from xaimaps.errors import TargetError
 from xaimaps.targets._base import Array, Classes, Labels, Target, TargetSpec, is_binary
+from xaimaps.targets._boxes import best_boxes
 from xaimaps.targets._classes import Several, class_index, repeated_index
 from xaimaps.targets._scores import EVERY_TARGET, Contrast
 
 if TYPE_CHECKING:
+    from xaimaps.targets._detect import Detection
     from xaimaps.targets._scene import Scene
 
 KINDS = ("region", "class", "box", "output", "similarity")
@@ -40,6 +42,9 @@ class ClassSpec(TargetSpec):
     def __str__(self) -> str:
         return quoted(self.name) if isinstance(self.name, str) else str(self.name)
 
+    def settled(self, scene: Scene) -> TargetSpec:
+        return _class_boxes(self, scene, [self.name] * len(scene.images))
+
     def resolve(self, batch: int, labels: Labels) -> Classes:
         return repeated_index(self.name, batch, labels)
 
@@ -56,10 +61,21 @@ class PerImageSpec(TargetSpec):
     def for_image(self, index: int) -> ClassSpec:
         return ClassSpec(self.names[index])
 
+    def settled(self, scene: Scene) -> TargetSpec:
+        return _class_boxes(self, scene, self.names)
+
     def resolve(self, batch: int, labels: Labels) -> Classes:
         require_one_per_image((len(self.names),), batch)
         indices = np.asarray([class_index(name, labels) for name in self.names], np.int32)
         return Classes(indices, is_binary(labels))
+
+
+def _class_boxes(spec: TargetSpec, scene: Scene, names: Sequence[int | str]) -> TargetSpec:
+    """Return the best box of a class in each image, if the model is a detector."""
+    if not scene.is_detector:
+        return spec
+    require_one_per_image((len(names),), len(scene.images))
+    return best_boxes(spec, scene, [scene.category(name) for name in names])
 
 
 def require_one_per_image(shape: Sequence[int], batch: int) -> None:
@@ -141,6 +157,9 @@ class SeveralSpec(_Composite):
     @property
     def members(self) -> tuple[TargetSpec, ...]:
         return self.children
+
+    def boxes(self, index: int) -> tuple[Detection | None, ...]:
+        return tuple(box for child in self.children for box in child.boxes(index))
 
     def resolve(self, batch: int, labels: Labels) -> Several:
         return Several(tuple(self._singles(batch, labels)))

@@ -139,6 +139,10 @@ class ChainDescription(Description):
         )
 
     @property
+    def output_rank(self) -> int:
+        return len(self.layers()[-1].shape)
+
+    @property
     def has_rectifiers(self) -> bool:
         return any(isinstance(layer, ReLU) for layer in self._chain.layers.values())
 

@@ -147,6 +147,12 @@ class JaxBackend(Backend):
         return self._program.apply(self.params, images, layers, rectifier)
 
     @onnxjax_errors()
+    def named_outputs(self, images: Array) -> dict[str, np.ndarray[Any, Any]]:
+        native = self.asarray(images)
+        run = self.compiled("outputs", lambda b, x: b._program.named_outputs(b.params, x), native)
+        return {name: np.asarray(value) for name, value in run(native).items()}
+
+    @onnxjax_errors()
     def split(
         self, images: Array, layer: str, rectifier: RectifierRule | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:

@@ -83,6 +83,7 @@ class FunctionSource:
 
     images = IMAGES
     fixed_batch: int | None = None
+    output_names: tuple[str, ...] = ()
 
     def __init__(self, fn: Callable[[Params, Array], Array]) -> None:
         self._fn = fn

@@ -54,6 +54,7 @@ class OnnxSource:
         self._reader = NodeReader({}, {})
         self.images = network.input.name
         self.fixed_batch = network.fixed_batch
+        self.output_names = tuple(value.name for value in network.model.outputs)
 
     def graph(self, params: Params, images: Array) -> Graph:
         """Return the file's nodes, which are the same for every image size."""

@@ -36,6 +36,9 @@ class Source(Protocol):
     fixed_batch: int | None
     """The batch size that the model requires, or None."""
 
+    output_names: tuple[str, ...]
+    """The names of all outputs; none for a function."""
+
     def graph(self, params: Params, images: Array) -> Graph:
         """Return the nodes for images of this shape."""
 
@@ -71,6 +74,15 @@ class Program:
         known = graph.run(self._source.values(params, images), [name])
         weights = jnp.asarray(self._source.array(known[name]))
         return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
+
+    def named_outputs(self, params: Params, images: Array) -> dict[str, Array]:
+        """Return all outputs of a model that has several, by name."""
+        names = self._source.output_names
+        if len(names) < 2:
+            return {}
+        graph = self._source.graph(params, images)
+        known = graph.run(self._source.values(params, images), names)
+        return {name: known[name] for name in names}
 
     def apply(
         self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 
 import onnx
 
-from xaimaps._images.preprocess import get_preprocess
+from xaimaps._images.preprocess import Fit, get_preprocess
 from xaimaps.backend import ModelInfo
 from xaimaps_onnx.analysis import OnnxNetwork
 
@@ -26,6 +29,8 @@ def model_info(
         ModelInfo("onnx model") if isinstance(model, onnx.ModelProto) else ModelInfo.of_file(model)
     )
     _read_metadata(info, network.model.metadata)
+    if network.model.metadata.get("author") == "Ultralytics":
+        _read_ultralytics(info, network.model.metadata)
     if output is None:
         info.note_output([value.name for value in network.model.outputs])
     if network.is_single_inside:
@@ -43,3 +48,18 @@ def _read_metadata(info: ModelInfo, metadata: Mapping[str, str]) -> None:
     info.labels_name = metadata.get("xaimaps.labels", "")
     if "xaimaps.preprocess" in metadata:
         info.preprocess = get_preprocess(metadata["xaimaps.preprocess"])
+
+
+def _read_ultralytics(info: ModelInfo, metadata: Mapping[str, str]) -> None:
+    """Read the class names and the input that the exporter of Ultralytics records.
+
+    Its values are Python literals; one that is not as expected is ignored.
+    """
+    with suppress(ValueError, SyntaxError, AttributeError, TypeError, KeyError):
+        names = ast.literal_eval(metadata["names"])
+        info.labels = tuple(str(names[index]) for index in range(len(names)))
+    with suppress(ValueError, SyntaxError, TypeError, KeyError):
+        height, width = map(int, ast.literal_eval(metadata["imgsz"]))
+        info.input_size = height, width
+    fit: Fit = "crop" if metadata.get("task") == "classify" else "pad"
+    info.preprocess = replace(get_preprocess("unit"), fit=fit)

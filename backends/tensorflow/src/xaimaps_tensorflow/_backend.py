@@ -181,6 +181,12 @@ class TensorFlowBackend(Backend):
         outputs, kept = self._run(("activations", layers, rectifier), run, images)
         return outputs, kept
 
+    def named_outputs(self, images: Array) -> dict[str, np.ndarray[Any, Any]]:
+        if len(self._program.usual.trace.names) == 1:
+            return {}
+        found = self._run(("outputs",), self._program.named_outputs, images)
+        return {name: np.asarray(value) for name, value in found.items()}
+
     def split(
         self, images: Array, layer: str, rectifier: RectifierRule | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:

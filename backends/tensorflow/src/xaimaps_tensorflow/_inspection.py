@@ -17,12 +17,14 @@ class Trace(NamedTuple):
     Attributes:
         images: the images on which it ran.
         output: the output to explain, as the model returns it.
+        name: its name.
         names: the names of all outputs.
         calls: the calls of its layers.
     """
 
     images: Tensor
     output: Tensor
+    name: str
     names: tuple[str, ...]
     calls: Calls
 

@@ -42,6 +42,15 @@ class KerasNetwork(Description):
         self._group()
 
     @property
+    def output_name(self) -> str:
+        return self._trace.name
+
+    @property
+    def output_rank(self) -> int | None:
+        rank: int | None = self._trace.output.shape.rank
+        return rank
+
+    @property
     def input_shape(self) -> tuple[int | None, ...]:
         return self._input_shape
 

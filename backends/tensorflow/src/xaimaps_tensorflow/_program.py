@@ -178,7 +178,14 @@ class KerasProgram:
         with tracer.watching() as calls, rectifying(rectifier), self.input.in_floats():
             value = call(self.model, self.input.packed(images), tuple(images.shape[1:]))
         outputs = named_outputs(self.model, value)
-        return Trace(images, chosen_output(outputs, self._output)[1], tuple(outputs), calls)
+        name, output = chosen_output(outputs, self._output)
+        return Trace(images, output, name, tuple(outputs), calls)
+
+    def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Return all outputs by name, as the model returns them."""
+        with self.input.in_floats():
+            value = call(self.model, self.input.packed(images), tuple(images.shape[1:]))
+        return named_outputs(self.model, value)
 
 
 def _local(images: Tensor) -> Tensor:

@@ -102,6 +102,13 @@ class OnnxRuntimeBackend(Backend):
         shown = {name: self._shown(name, runs, images) for name in layers}
         return self._scores([run[self._output] for run in runs], images), shown
 
+    def named_outputs(self, images: Array) -> Values:
+        names = tuple(value.name for value in self._network.model.outputs)
+        if len(names) == 1:
+            return {}
+        runs = list(self._runs(images, names))
+        return {name: np.concatenate([run[name] for run in runs]) for name in names}
+
     def weight(self, name: str) -> Array:
         model = self._network.model
         known = {**model.graph.constants, **model.params}

@@ -1,0 +1,295 @@
+"""The outputs of a detector as boxes: decoding, and non-maximum suppression.
+
+The heads are told by their shapes, for one image of A candidates and C classes:
+
+    (4 + C, A)      YOLOv8 to v11: centre, size, class scores
+    (A, 5 + C)      YOLOv5, YOLOX: centre, size, objectness, class scores
+    (A, C), (A, 4)  SSD and DETR, in two outputs: class scores, and boxes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xaimaps.targets._base import Labels
+
+Array = np.ndarray[Any, Any]
+Size = tuple[int, int]
+"""The height and width of the images."""
+
+LEAST_SCORE = 0.25
+"""The least score of a box in the list of boxes."""
+
+MOST_OVERLAP = 0.45
+"""The largest overlap, as intersection over union, of two listed boxes of one class."""
+
+NORMALISED = 2.0
+"""The largest coordinate of boxes that are in units of the image's size, with a margin."""
+
+STRIDES = (4, 8, 16, 32, 64)
+
+
+class Detection(NamedTuple):
+    """A box that a detector has found.
+
+    Attributes:
+        category: the index of the class.
+        score: that of the class for this box, 0 to 1.
+        corners: x0, y0, x1, y1 in pixels of the model's input.
+        places: the positions in the image's flattened outputs whose values make the score.
+    """
+
+    category: int
+    score: float
+    corners: tuple[float, float, float, float]
+    places: tuple[int, ...]
+
+    def holds(self, x: float, y: float) -> bool:
+        """Return whether a point lies in the box."""
+        x0, y0, x1, y1 = self.corners
+        return x0 <= x <= x1 and y0 <= y <= y1
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """All boxes that a head makes for one image.
+
+    Attributes:
+        corners: `(A, 4)`, x0, y0, x1, y1 in pixels of the model's input.
+        scores: `(A, C)`, 0 to 1.
+        places: `(A, C, P)`, the positions in the flattened outputs that make each score: the
+            class alone, or the class and the objectness, whose product is the score.
+        is_logits: whether the outputs are the logits of these scores.
+    """
+
+    corners: Array
+    scores: Array
+    places: Array
+    is_logits: bool
+
+    def detection(self, candidate: int, category: int) -> Detection:
+        """Return one candidate as a box of a class."""
+        x0, y0, x1, y1 = map(float, self.corners[candidate])
+        score = float(self.scores[candidate, category])
+        places = tuple(map(int, self.places[candidate, category]))
+        return Detection(int(category), score, (x0, y0, x1, y1), places)
+
+    def found(self) -> list[Detection]:
+        """Return the boxes that stay after suppression, best first."""
+        categories = self.scores.argmax(axis=1)
+        scores = self.scores.max(axis=1)
+        kept: list[int] = []
+        for category in np.unique(categories[scores >= LEAST_SCORE]):
+            own = np.flatnonzero((categories == category) & (scores >= LEAST_SCORE))
+            kept += own[suppressed(self.corners[own], scores[own], MOST_OVERLAP)].tolist()
+        kept.sort(key=lambda candidate: (-scores[candidate], candidate))
+        return [self.detection(candidate, categories[candidate]) for candidate in kept]
+
+    def best(self, category: int | None = None) -> Detection:
+        """Return the box with the highest score of a class, or of any class."""
+        scores = self.scores if category is None else self.scores[:, [category]]
+        candidate, column = np.unravel_index(scores.argmax(), scores.shape)
+        return self.detection(int(candidate), int(column) if category is None else category)
+
+
+def suppressed(corners: Array, scores: Array, most_overlap: float) -> Array:
+    """Return the indices that greedy non-maximum suppression keeps, best first.
+
+    Args:
+        corners: `(A, 4)`.
+        scores: `(A,)`.
+        most_overlap: a box is dropped if it overlaps a better one by more.
+    """
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    while order.size:
+        best, rest = order[0], order[1:]
+        kept.append(best)
+        order = rest[overlaps(corners[best], corners[rest]) <= most_overlap]
+    return np.asarray(kept, int)
+
+
+def overlaps(box: Array, others: Array) -> Array:
+    """Return the intersection over union of a box `(4,)` with others `(A, 4)`."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=1)
+    areas = _area(others) + _area(box[None]) - shared
+    return np.asarray(shared / np.where(areas > 0, areas, 1))
+
+
+def _area(corners: Array) -> Array:
+    return np.asarray(np.maximum(corners[:, 2:] - corners[:, :2], 0).prod(axis=1))
+
+
+def candidates(
+    outputs: Array,
+    others: Callable[[], Mapping[str, Array]],
+    size: Size,
+    labels: Labels = None,
+    ending: str | None = None,
+) -> Candidates | None:
+    """Decode the outputs for one image, or return None if they are not those of a detector.
+
+    Args:
+        outputs: the explained outputs, without the batch axis.
+        others: returns the other outputs of the model by name, without the batch axis.
+        size: of the image.
+        labels: the class names, if known.
+        ending: the final activation that the outputs lack; see `ModelInfo`.
+    """
+    if outputs.ndim != 2 or not np.isfinite(outputs).all():
+        return None
+    pair = _boxes_beside(outputs, others())
+    if pair is not None:
+        return _pair(outputs, *pair, size, labels, ending)
+    return _one_table(outputs, size, labels)
+
+
+# One table of centres, sizes and scores
+
+
+class _Table(NamedTuple):
+    """The values `(A, fields)` of a head, their positions in the outputs, and the classes."""
+
+    values: Array
+    places: Array
+    classes: slice
+
+    @property
+    def has_objectness(self) -> bool:
+        return bool(self.classes.start == 5)
+
+
+def _one_table(outputs: Array, size: Size, labels: Labels) -> Candidates | None:
+    for table in _tables(outputs, size, labels):
+        corners = _corners(table, size)
+        scored = _scored(table, corners) if _are_boxes(corners) else None
+        if scored is not None:
+            return scored
+    return None
+
+
+def _are_boxes(corners: Array) -> bool:
+    extent = corners[:, 2:] - corners[:, :2]
+    return bool((extent >= 0).all() and (extent > 0).mean() > 0.9)
+
+
+def _tables(outputs: Array, size: Size, labels: Labels) -> Iterator[_Table]:
+    """Yield the readings of the outputs as a table that agree with the class names."""
+    places = np.arange(outputs.size).reshape(outputs.shape)
+    options = [(outputs.T, places.T, 4), (outputs, places, 5)]
+    if labels is not None:
+        options += [(outputs, places, 4), (outputs.T, places.T, 5)]
+    for values, own, first in options:
+        count, fields = len(values), values.shape[1]
+        last = fields if labels is None else first + len(labels)
+        is_exact = last == fields and (labels is not None or count > fields)
+        # YOLOv8 may have coefficients of masks, or points, after the classes.
+        has_more = first == 4 and first < last < fields and _grid(count, size) is not None
+        if last > first and (is_exact or has_more):
+            yield _Table(values, own, slice(first, last))
+
+
+def _corners(table: _Table, size: Size) -> Array:
+    """Return the corners of all candidates in pixels."""
+    centre, extent = table.values[:, :2], table.values[:, 2:4]
+    grid = _grid(len(centre), size) if table.has_objectness else None
+    if grid is not None and _is_relative(centre, grid):
+        origins, strides = grid
+        centre, extent = origins + centre * strides, np.exp(extent) * strides
+    return _in_pixels(np.concatenate([centre - extent / 2, centre + extent / 2], axis=1), size)
+
+
+def _is_relative(centre: Array, grid: tuple[Array, Array]) -> bool:
+    """Whether centres are relative to their cells, as in YOLOX, and not in the image."""
+    origins, strides = grid
+    return bool(abs(centre).mean() < abs(centre - origins - strides / 2).mean())
+
+
+def _grid(count: int, size: Size) -> tuple[Array, Array] | None:
+    """Return the origin `(A, 2)` and the stride `(A, 1)` of the cell of each candidate.
+
+    None if no two or more strides in a row have as many cells; one alone may be a grid of tokens.
+    """
+    for first in range(len(STRIDES)):
+        for last in range(first + 2, len(STRIDES) + 1):
+            strides = STRIDES[first:last]
+            shapes = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
+            if sum(rows * columns for rows, columns in shapes) == count:
+                cells = [np.indices(shape)[::-1].reshape(2, -1).T for shape in shapes]
+                steps = np.repeat(strides, [len(one) for one in cells])[:, None]
+                return np.concatenate(cells) * steps, steps
+    return None
+
+
+def _scored(table: _Table, corners: Array) -> Candidates | None:
+    values, places = table.values[:, table.classes], table.places[:, table.classes, None]
+    if table.has_objectness:
+        objectness = np.broadcast_to(table.places[:, 4, None, None], places.shape)
+        places = np.concatenate([places, objectness], axis=-1)
+    used = table.values[:, 4 : table.classes.stop]
+    is_logits = bool((used < 0).any() or (used > 1).any())
+    if not is_logits and (abs(used.sum(axis=0) - 1) < 1e-3).all():
+        return None  # a distribution over positions, such as of attention
+    scores = _sigmoid(values) if is_logits else values
+    if table.has_objectness:
+        given = table.values[:, 4:5]
+        scores = scores * (_sigmoid(given) if is_logits else given)
+    return Candidates(corners, scores, places, is_logits)
+
+
+def _sigmoid(logits: Array) -> Array:
+    return np.asarray(0.5 * (1 + np.tanh(logits.astype(np.float64) / 2)))
+
+
+def _in_pixels(corners: Array, size: Size) -> Array:
+    """Return corners in pixels, from pixels or from units of the image's size."""
+    scale = np.asarray([*size[::-1], *size[::-1]], corners.dtype)
+    return corners * scale if abs(corners).max(initial=0) <= NORMALISED else corners
+
+
+# Scores and boxes in two outputs
+
+
+def _boxes_beside(outputs: Array, others: Mapping[str, Array]) -> tuple[str, Array] | None:
+    """Return the output `(A, 4)` with a box for each row of the explained scores, and its name."""
+    for name, value in others.items():
+        boxes = value.reshape(-1, value.shape[-1])
+        if boxes.shape == (len(outputs), 4):
+            return name, boxes
+    return None
+
+
+def _pair(
+    outputs: Array, name: str, boxes: Array, size: Size, labels: Labels, ending: str | None
+) -> Candidates:
+    is_centred = "pred_boxes" in name or (boxes[:, 2:] < boxes[:, :2]).any()
+    if is_centred:
+        centre, extent = boxes[:, :2], boxes[:, 2:]
+        boxes = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1)
+    background = -1 if is_centred else 0  # the last class in DETR, the first in SSD
+    is_logits = ending is not None or bool(outputs.min() < 0 or outputs.max() > 1)
+    scores = _probabilities(outputs, labels, ending, background) if is_logits else outputs
+    columns = list(range(scores.shape[1]))
+    has_background = len(columns) > 1 and bool((abs(scores.sum(axis=1) - 1) < 1e-3).all())
+    if has_background and (labels is None or len(labels) < len(columns)):
+        columns.pop(background)
+    places = np.arange(outputs.size).reshape(outputs.shape)[:, columns, None]
+    return Candidates(_in_pixels(boxes, size), scores[:, columns], places, is_logits)
+
+
+def _probabilities(logits: Array, labels: Labels, ending: str | None, background: int) -> Array:
+    """Return the softmax of logits that have a background class, or their sigmoids."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    softmax = np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    if ending is not None:
+        has_background = ending == "softmax"
+    elif labels is not None:
+        has_background = logits.shape[1] > len(labels)
+    else:  # most candidates are the background
+        has_background = bool(np.median(softmax[:, background]) > 0.5)
+    return softmax if has_background else _sigmoid(logits)
