@@ -16,6 +16,7 @@ from xaimaps._cli.explain import demo, explain
 from xaimaps._cli.listing import backends, completion, layers, methods
 from xaimaps._cli.parity import parity
 from xaimaps._cli.reproduce import reproduce
+from xaimaps._cli.targets import targets
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +31,7 @@ def cli(debug: bool) -> None:
 
 
 COMMANDS = (demo, explain, compare, reproduce, parity, convert)
-LISTS = (layers, methods, backends, completion)
+LISTS = (layers, targets, methods, backends, completion)
 
 for command in (*COMMANDS, *LISTS):
     cli.add_command(command)

@@ -45,7 +45,7 @@ _model_option = click.option(
     "-m", "--model", default="default", show_default=True,
     help="A model file, keras:NAME, or the name of an embedded model.",
 )  # fmt: skip
-_backend_option = click.option(
+backend_option = click.option(
     "-b", "--backend", help="The backend, if several can run the model.",
     shell_complete=_complete_backend,
 )  # fmt: skip
@@ -112,7 +112,7 @@ colormap_option = click.option(
 
 def model_options(command: Command) -> Command:
     """Add the options that choose the model and its loading."""
-    return _model_option(_backend_option(load_options(command)))
+    return _model_option(backend_option(load_options(command)))
 
 
 def load_options(command: Command) -> Command:

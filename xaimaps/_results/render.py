@@ -151,14 +151,18 @@ def blend(pixels: Pixels, colours: Pixels, alpha: float) -> Pixels:
 
 
 def outlined(
-    pixels: Pixels, boxes: Sequence[tuple[float, float, float, float]], size: tuple[int, int]
+    pixels: Pixels,
+    boxes: Sequence[tuple[float, float, float, float]],
+    size: tuple[int, int],
+    names: Sequence[str] = (),
 ) -> Pixels:
-    """Draw the outlines of boxes, white within black.
+    """Draw the outlines of boxes, white within black, and their names.
 
     Args:
         pixels: `(H, W, 3)` uint8.
         boxes: x0, y0, x1, y1 in pixels of an image of `size`, of which `pixels` is a resized copy.
         size: height and width.
+        names: a text for each box, or none.
     """
     from PIL import Image, ImageDraw
 
@@ -166,10 +170,12 @@ def outlined(
     draw = ImageDraw.Draw(picture)
     scale = np.asarray([pixels.shape[1] / size[1], pixels.shape[0] / size[0]] * 2)
     width = max(1, min(pixels.shape[:2]) // 150)
-    for box in boxes:
+    for box, name in zip_longest(boxes, names, fillvalue=""):
         x0, y0, x1, y1 = np.rint(np.asarray(box) * scale).tolist()
         draw.rectangle((x0 - width, y0 - width, x1 + width, y1 + width), None, "black", 3 * width)
         draw.rectangle((x0, y0, x1, y1), None, "white", width)
+        place = (x0 + 3 * width, y0 + 2 * width)
+        draw.text(place, name, "white", stroke_width=2, stroke_fill="black")
     return np.asarray(picture)
 
 

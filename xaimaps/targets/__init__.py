@@ -32,11 +32,14 @@ from xaimaps.targets._make import (
 from xaimaps.targets._parse import parse_target
 from xaimaps.targets._scene import Scene
 from xaimaps.targets._scores import Box, Contrast, EveryTarget, Function, Output, Region, Similarity
+from xaimaps.targets._spatial import predicted_classes
+from xaimaps.targets._spec import ClassSpec
 
 __all__ = [
     "Array",
     "Box",
     "BoxScore",
+    "ClassSpec",
     "Classes",
     "Contrast",
     "Detection",
@@ -61,6 +64,7 @@ __all__ = [
     "output",
     "parse_target",
     "predicted",
+    "predicted_classes",
     "region",
     "several",
     "similarity",

@@ -109,14 +109,24 @@ class Scene:
                 f"a region needs outputs of four axes, got shape {shape}; give an output or a "
                 "function as the target"
             )
-        named = [axis for axis in (1, -1) if shape[axis] == len(self.labels or ())]
-        fitting = [axis for axis in named or (1, -1) if self._is_picture(shape, axis)]
-        if len(fitting) != 1:
+        if len(self._class_axes) != 1:
             raise TargetError(
                 f"outputs of shape {shape} may have their classes on axis 1 or -1; add ',axis=1' "
                 "or ',axis=-1' to the target"
             )
-        return fitting[0]
+        return self._class_axes[0]
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether the outputs have a class for each position, on a known axis."""
+        return self.outputs.ndim == 4 and len(self._class_axes) == 1
+
+    @property
+    def _class_axes(self) -> list[int]:
+        """The axes that may be that of the classes."""
+        shape = self.outputs.shape
+        named = [axis for axis in (1, -1) if shape[axis] == len(self.labels or ())]
+        return [axis for axis in named or (1, -1) if self._is_picture(shape, axis)]
 
     def _is_picture(self, shape: tuple[int, ...], axis: int) -> bool:
         """Whether the axes beside that of the classes have the images' aspect ratio."""

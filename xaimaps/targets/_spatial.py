@@ -126,7 +126,7 @@ class PredictedSpec(TargetSpec):
 
     def settled(self, scene: Scene) -> RegionSpec:
         axis = self.axis or scene.class_axis
-        masks = predicted(scene, axis) == class_index(self.of.name, scene.labels)
+        masks = predicted_classes(scene, axis) == class_index(self.of.name, scene.labels)
         for index, mask in enumerate(masks):
             if not mask.any():
                 raise TargetError(
@@ -141,12 +141,12 @@ class PredictedSpec(TargetSpec):
         )
 
 
-def predicted(scene: Scene, axis: int) -> Array:
+def predicted_classes(scene: Scene, axis: int | None = None) -> Array:
     """Return the class of each position of a segmentation, `(N, h, w)`.
 
     A single channel is a mask: its positions are 0 inside, and -1 outside.
     """
-    outputs = np.moveaxis(scene.outputs, axis, -1)
+    outputs = np.moveaxis(scene.outputs, axis or scene.class_axis, -1)
     if outputs.shape[-1] > 1:
         return np.asarray(outputs.argmax(axis=-1))
     threshold = 0 if scene.backend.info.ending == "sigmoid" else 0.5
