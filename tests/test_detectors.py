@@ -137,6 +137,19 @@ def test_yolox_boxes_are_relative_to_their_cells():
     assert box.places == (chosen * 6 + 5, chosen * 6 + 4)
 
 
+@pytest.mark.parametrize(("extra", "is_known"), [(32, True), (51, True), (7, False)])
+def test_masks_and_points_follow_the_classes(extra, is_known):
+    size = (64, 64)  # 64 + 16 + 4 candidates
+    table = np.full((6 + extra, 84), 0.1)
+    table[2:4] = 8
+    table[:6, 20] = [30, 20, 10, 12, 0.2, 0.9]
+    found = candidates(table, dict, size, NAMES)
+    assert (found is not None) == is_known
+    if found is not None:
+        (box,) = found.found()
+        assert (box.category, box.corners) == (1, (25, 14, 35, 26))
+
+
 @pytest.mark.parametrize(
     "outputs",
     [

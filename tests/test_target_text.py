@@ -30,6 +30,7 @@ ODD = [
     "<f>",
     "a@b",
     "boxes:1",
+    "similar:1",
     "class:1",
     "every target",
 ]
@@ -87,6 +88,7 @@ def test_what_prints_parses_to_the_same(target):
         ("output:1,-2", targets.output(1, -2)),
         ("output:", targets.output()),
         ("similarity:cat.jpg", targets.similarity("cat.jpg")),
+        ("similar:cat.jpg", targets.similarity("cat.jpg")),
         ("[0, tench]", as_spec([0, "tench"])),
     ],
 )

@@ -114,3 +114,23 @@ def test_a_result_for_a_contrast_names_no_class(pooled, images):
     found = attribute(pooled, images, "integrated_gradients", target=targets.contrast(None, 1))
     assert found.classes is None
     assert found.maps.shape == (7, 9, 9)
+
+
+@pytest.mark.parametrize("scale", [1, 3, [[2]] * 7])
+def test_the_similarity_to_itself_is_refused(pooled, images, scale):
+    own = pooled.forward(images)
+    with pytest.raises(TargetError, match="another picture, got the embedding of image 0 itself"):
+        attribute(pooled, images, "saliency", target=targets.similarity(own * scale))
+    with pytest.raises(TargetError, match="of image 3 itself"):
+        attribute(pooled, images, "saliency", target=targets.similarity(own[3]))
+
+
+def test_a_similarity_to_another_picture_or_a_file_is_explained(pooled, images, tmp_path):
+    path = tmp_path / "vector.npy"
+    np.save(path, pooled.forward(images[1:2])[0])
+    found = attribute(pooled, images[:1], "saliency", target=f"similar:{path}")
+    one, two = pooled.forward(images[:2]).astype(float)
+    cosine = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
+    np.testing.assert_allclose(found.target_scores, [cosine], rtol=1e-5)
+    assert found.maps.max() > 1e-4
+    assert str(found.target) == f"similarity:{path}"

@@ -167,7 +167,7 @@ class ModelInfo:
         if len(outputs) > 1:
             self.notes.append(
                 f"the model has {len(outputs)} outputs ({', '.join(outputs)}), of which "
-                f"{outputs[0]!r} is explained; choose with output="
+                f"{outputs[0]!r} is explained; choose with output=NAME, or --load output=NAME"
             )
 
     def note_ending(self, ending: Ending) -> None:

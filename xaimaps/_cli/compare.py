@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xaimaps._cli.console import load_model, print_json, print_table, progress_bar, steps_shown
+from xaimaps._cli.console import (
+    load_model,
+    print_json,
+    print_table,
+    printable,
+    progress_bar,
+    steps_shown,
+)
 from xaimaps._cli.jobs import plan_all
 from xaimaps._cli.options import (
     colormap_option,
@@ -90,17 +97,21 @@ def _explain_all(model: Backend, batch: Batch, jobs: list[Job], target: Any) -> 
 
 
 def _report(found: list[Attribution], path: Path, as_json: bool) -> None:
+    from xaimaps._results.manifest import targets_of
+
+    notes = found[0].model.notes
     if as_json:
         rows = [
             {
                 "method": one.method,
                 "layer": one.layer,
                 "target": str(one.target),
+                "targets": targets_of(one, 0),
                 "seconds": one.seconds._asdict(),
             }
             for one in found
         ]
-        print_json({"figure": str(path), "methods": rows})
+        print_json({"figure": str(path), "methods": rows, "notes": notes})
         return
     print_table(
         str(path),
@@ -115,3 +126,5 @@ def _report(found: list[Attribution], path: Path, as_json: bool) -> None:
             for one in found
         ],
     )
+    for note in notes:
+        click.echo(printable(f"note: {note}"))

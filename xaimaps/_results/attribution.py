@@ -93,7 +93,8 @@ class Attribution:
         details: other results of the method by name, `(N, ...)` or `(N, K, ...)`.
         is_several: whether the maps have an axis of K targets.
         boxes: the boxes that a detector finds in each image, best first; empty for other models.
-        explained_boxes: for each image, the box that each of its K maps explains, or None.
+        explained_boxes: for each image, the box that each of its K maps explains, or None; empty
+            for other targets.
         input_size: height and width of the images.
         pictures: the pictures, if pictures were explained.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8.
@@ -154,7 +155,8 @@ class Attribution:
 
     def explained_box(self, index: int = 0, k: int = 0) -> Detection | None:
         """Return the box that map k of an image explains, if the model is a detector."""
-        return self.explained_boxes[index][k] if self.explained_boxes else None
+        boxes = self.explained_boxes[index] if self.explained_boxes else ()
+        return boxes[k] if boxes else None
 
     def label(self, index: int) -> str:
         """Return the name of a class, or its number if the labels are unknown."""

@@ -155,7 +155,7 @@ class Comparison:
     ) -> None:
         self.reference, self.others = reference, others
         self.allowed, self.progress = dict(allowed), progress
-        self.notes: list[str] = []
+        self.notes: list[str] = list(reference.backend.info.notes)
         self.target = _fixed(Scene(reference.backend, reference.images), target)
         # The default target is the top class, which the outputs may not have.
         self.unable = UNABLE if target is not None else (*UNABLE, TargetError)

@@ -60,8 +60,8 @@ class TargetSpec(ABC):
         return self
 
     def boxes(self, index: int) -> tuple[Detection | None, ...]:
-        """Return the box that each of the K targets explains in one image, if it is settled."""
-        return (None,) * len(self.members)
+        """Return the box that each of the K targets explains in one image; nothing for classes."""
+        return ()
 
     def settled(self, scene: Scene) -> TargetSpec:
         """Return the same target, with everything decided that depends on the model's outputs.

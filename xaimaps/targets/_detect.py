@@ -30,6 +30,9 @@ MOST_OVERLAP = 0.45
 NORMALISED = 2.0
 """The largest coordinate of boxes that are in units of the image's size, with a margin."""
 
+EXTRAS = (1, 32, 51)
+"""The numbers of fields after the classes of YOLOv8: an angle, a mask's coefficients, points."""
+
 STRIDES = (4, 8, 16, 32, 64)
 
 
@@ -188,8 +191,7 @@ def _tables(outputs: Array, size: Size, labels: Labels) -> Iterator[_Table]:
         count, fields = len(values), values.shape[1]
         last = fields if labels is None else first + len(labels)
         is_exact = last == fields and (labels is not None or count > fields)
-        # YOLOv8 may have coefficients of masks, or points, after the classes.
-        has_more = first == 4 and first < last < fields and _grid(count, size) is not None
+        has_more = first == 4 and fields - last in EXTRAS and _grid(count, size) is not None
         if last > first and (is_exact or has_more):
             yield _Table(values, own, slice(first, last))
 

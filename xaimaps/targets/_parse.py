@@ -202,4 +202,5 @@ _READERS: dict[str, Callable[[str], TargetSpec]] = {
     "box": _box,
     "output": _output,
     "similarity": _similarity,
+    "similar": _similarity,
 }

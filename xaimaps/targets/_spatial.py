@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
+SAME = 1e-4
+"""The distance of two embeddings of length 1 below which they are those of one picture."""
+
+LEAST_LENGTH = 1e-12
+
+
 class InMemory:
     """An array that did not come from a file; compares by content."""
 
@@ -164,11 +170,15 @@ class SimilaritySpec(_FromSource):
         return self._one_of(index, rank=1)
 
     def settled(self, scene: Scene) -> TargetSpec:
+        vectors = checked_vector(self._vectors(scene))
+        _require_another(vectors, scene.outputs)
+        return SimilaritySpec(InMemory(vectors))
+
+    def _vectors(self, scene: Scene) -> Array:
         if not isinstance(self.source, str):
-            return self
-        if self.source.endswith(".npy"):
-            return SimilaritySpec(InMemory(_read_array(self.source)))
-        return SimilaritySpec(InMemory(_embedding(scene, self.source)))
+            return self.source.array
+        is_array = self.source.endswith(".npy")
+        return _read_array(self.source) if is_array else _embedding(scene, self.source)
 
     def resolve(self, batch: int, labels: Labels) -> Similarity:
         if isinstance(self.source, str):
@@ -206,6 +216,20 @@ def checked_vector(embedding: Any) -> Array:
             f"`embedding` must be a vector (D,) or (N, D) other than zero, got shape {vector.shape}"
         )
     return vector
+
+
+def _require_another(vectors: Array, outputs: Array) -> None:
+    """Refuse the cosine similarity of an image to itself, as its gradient is zero."""
+    if outputs.ndim != 2 or vectors.shape[-1] != outputs.shape[-1]:
+        return  # the scores say what does not fit
+    own = outputs / np.maximum(np.linalg.norm(outputs, axis=-1, keepdims=True), LEAST_LENGTH)
+    others = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), LEAST_LENGTH)
+    is_same = np.linalg.norm(own - others, axis=-1) < SAME
+    if is_same.any():
+        raise TargetError(
+            "`similarity` must be to another picture, got the embedding of image "
+            f"{is_same.argmax()} itself, at which the similarity is largest and its gradient zero"
+        )
 
 
 def checked_axis(axis: int | None) -> int | None:

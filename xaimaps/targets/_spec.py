@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xaimaps.targets._detect import Detection
     from xaimaps.targets._scene import Scene
 
-KINDS = ("region", "class", "box", "output", "similarity")
+KINDS = ("region", "class", "box", "output", "similarity", "similar")
 """The prefixes, before a colon, of kinds of targets."""
 
 # Text with a special meaning in the grammar, which is literal only in quotes.
@@ -159,7 +159,7 @@ class SeveralSpec(_Composite):
         return self.children
 
     def boxes(self, index: int) -> tuple[Detection | None, ...]:
-        return tuple(box for child in self.children for box in child.boxes(index))
+        return tuple(box for child in self.children for box in child.boxes(index) or (None,))
 
     def resolve(self, batch: int, labels: Labels) -> Several:
         return Several(tuple(self._singles(batch, labels)))
