@@ -99,7 +99,7 @@ def _explain_all(model: Backend, batch: Batch, jobs: list[Job], target: Any) -> 
 def _report(found: list[Attribution], path: Path, as_json: bool) -> None:
     from xaimaps._results.manifest import targets_of
 
-    notes = found[0].model.notes
+    notes = list(dict.fromkeys(note for one in found for note in one.notes()))
     if as_json:
         rows = [
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -24,6 +25,8 @@ COLORMAP = "inferno"
 """The colours of positive maps, with lightness proportional to the value."""
 SIGNED_COLORMAP = "RdBu_r"
 """The colours of signed maps: blue below zero, white at zero, red above."""
+TITLE_WIDTH = 36
+"""The number of letters in a line of a panel's title."""
 
 
 def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
@@ -219,7 +222,8 @@ def _draw_panel(axis: Any, title: str, pixels: Pixels | None) -> None:
     if pixels is not None:
         axis.imshow(pixels, interpolation="antialiased")
     # parse_math would read a "$" in a label as a formula.
-    axis.set_title(title, fontsize=9, color="black", parse_math=False)
+    lines = textwrap.fill(title, TITLE_WIDTH)
+    axis.set_title(lines, fontsize=9, color="black", parse_math=False)
     axis.set_axis_off()
 
 
