@@ -184,7 +184,7 @@ def test_a_pooling_head_is_found_where_there_is_one(models, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_final_softmax_is_left_out(name):
-    network = OnnxNetwork(load(model_of(name)), None, traced)
+    network = OnnxNetwork(load(model_of(name)), traced)
     ending = network.usual.ending
     operator = ending and ending.operation.operator
     assert operator == ("Softmax" if name.startswith("keras") else None)

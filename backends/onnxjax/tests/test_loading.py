@@ -12,11 +12,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxjax import load
 from onnxjax._limits import Budget
-from onnxjax.errors import ModelLoadError, OnnxJaxError, UnsupportedModelError
+from onnxjax.errors import (
+    ArrayInputError,
+    ModelLoadError,
+    OnnxJaxError,
+    UnsupportedModelError,
+)
 from onnxjax.read._tensors import TensorReader
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -198,6 +204,14 @@ beside("M12 rest too long", "'kernel'.*432 bytes, but.*500", size=500, length=No
 beside("M12 unknown key", "'kernel'.*unknown key '__class__'", __class__="x")
 beside("M12 good", None)
 beside("M12 good without length", None, length=None)
+
+
+@row("M12 good, unsorted", None)
+def _(folder):
+    (folder / "weights.bin").write_bytes(bytes(KERNEL.nbytes))
+    model = external()
+    reorder(model.graph)
+    return at(folder, model)
 
 
 @row("M12 duplicate key", "'kernel'.*'location' twice")
@@ -407,15 +421,49 @@ def wrong_attribute(graph):
     graph.node[0].attribute.append(helper.make_attribute("strides", "12"))
 
 
-case("M19 cycle", "not valid", lambda: edited(cycle))
+case("M19 cycle", "'the_conv', 'the_relu'.*cycle", lambda: edited(cycle))
 case("M19 duplicate output", "not valid", lambda: edited(lambda g: g.node.append(g.node[0])))
 case("M19 dangling", "not valid", lambda: edited(lambda g: g.node[0].input.__setitem__(0, "no")))
-case("M19 unsorted", "not valid", lambda: edited(reorder))
+case("M19 unsorted", None, lambda: edited(reorder))
+case("M19 unsorted in a branch", None, lambda: branching(reorder))
+case("M19 cycle in a branch", "'the_b', 'the_out'.*cycle", lambda: branching(tangle))
+case("M19 unsorted in a function", None, lambda: unsorted_function())
+case("M19 before its opset", None, lambda: normalised())
 case("M19 no nodes", "'y'|not valid", lambda: edited(lambda g: g.ClearField("node")))
 case("M19 no output", "output", lambda: edited(lambda g: g.ClearField("output")))
 case("M19 output of nobody", "'y9'", lambda: edited(lambda g: setattr(g.output[0], "name", "y9")))
 case("M19 unknown attribute", "secret", lambda: edited(unknown_attribute))
 case("M19 attribute of another type", "strides", lambda: edited(wrong_attribute))
+
+
+def branching(change):
+    """An If whose branch reads a value of the outer graph that a later node computes."""
+    branch = helper.make_graph(
+        [node("Relu", ["early"], ["b"]), node("Neg", ["b"], ["out"])], "branch", [], [value("out")]
+    )
+    change(branch)
+    other = helper.make_graph([node("Neg", ["x"], ["other"])], "branch", [], [value("other")])
+    choice = helper.make_node("If", ["yes"], ["z"], then_branch=branch, else_branch=other)
+    late = node("Abs", ["x"], ["early"])
+    return classifier([choice, late], {"yes": np.array(True)}, source="z")
+
+
+def tangle(graph):
+    graph.node[0].input[0] = "out"
+
+
+def unsorted_function():
+    inner = [node("Neg", ["c"], ["b"]), node("Relu", ["a"], ["c"])]
+    function = helper.make_function("my", "F", ["a"], ["b"], inner, [OPSET])
+    call = helper.make_node("F", ["x"], ["z"], domain="my")
+    return classifier([call], source="z", functions=[function])
+
+
+def normalised():
+    """LayerNormalization at opset 14, as ONNX Runtime's optimiser writes it."""
+    weights = {"scale": np.ones(8, np.float32)}
+    layer = node("LayerNormalization", ["x", "scale"], ["z"])
+    return classifier([layer], weights, source="z", opsets={"": 14})
 
 
 def nested_functions(depth):
@@ -523,6 +571,8 @@ case("M24 dynamic batch", None, lambda: shaped("N", 3, 8, 8))
 case("M24 fixed batch", None, lambda: shaped(1, 3, 8, 8))
 case("M25 dynamic size", None, lambda: shaped("N", 3, "H", "W"))
 case("M25 all dynamic", None, lambda: shaped(None, None, None, None))
+case("M25 stored as -1", None, lambda: shaped(-1, 3, -1, -1))
+case("M25 stored as 0", None, lambda: shaped(0, 3, 0, 0))
 case("M26 unknown rank", "shape", lambda: classifier(inputs=[value("x", shape=None)]))
 case("M27 half", None, lambda: shaped("N", 3, 8, 8, kind=TensorProto.FLOAT16))
 
@@ -592,6 +642,44 @@ def test_a_model_in_memory_stays_as_it_is():
     before = model.SerializeToString(deterministic=True)
     assert load(model).params.keys() == {"kernel"}
     assert model.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("place", [edited, branching])
+def test_unsorted_nodes_compute_what_onnx_runtime_computes(place):
+    proto, x = place(lambda graph: None), RNG.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    loaded = load(place(reorder))
+    np.testing.assert_allclose(loaded.apply(loaded.params, x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sorted_nodes_stay_in_their_order():
+    names = [node.name for node in load(classifier()).graph.nodes]
+    assert names == ["the_conv", "the_relu", "the_pool", "the_flat", "the_y"]
+    moved = [node.name for node in load(edited(reorder)).graph.nodes]
+    assert moved == names
+
+
+def unknown_last():
+    """A classifier whose logits go into an operator without a rule, beside a second output."""
+    model = classifier(outputs=[value("strange"), value("y", shape=("N", 5))])
+    model.graph.node.append(node("Softmax", ["y"], ["p"]))
+    model.graph.node.append(node("Strange", ["p", "dense"], ["strange"], domain="my"))
+    model.opset_import.add(domain="my", version=1)
+    return model
+
+
+def test_an_operator_without_a_rule_counts_only_if_it_is_needed():
+    x = RNG.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    plain = load(classifier())
+    for output in ("y", "relu"):
+        part = load(unknown_last(), output=output)
+        (found,) = part.apply(part.params, x)
+        np.testing.assert_array_equal(found, plain.apply(plain.params, x, outputs=[output])[0])
+    assert load(unknown_last(), output="relu").params.keys() == {"kernel"}
+    with pytest.raises(UnsupportedModelError, match=r"my.Strange.*'the_strange'.*such as 'p', run"):
+        load(unknown_last())
+    with pytest.raises(ArrayInputError, match=r"one of strange, y, .*'rel'; nearest: 'relu'"):
+        load(unknown_last(), output="rel")
 
 
 def test_names_inside_functions_do_not_meet_those_of_weights():

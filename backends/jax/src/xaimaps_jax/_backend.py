@@ -15,6 +15,7 @@ import onnx
 import onnxjax
 from onnxjax._passes.channels_last import kernels_by_place
 from onnxjax._passes.inline_if import decided, written_out
+from onnxjax.read import read_model
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
@@ -93,9 +94,9 @@ class JaxBackend(Backend):
 
         Args:
             model: a path, an `onnx.ModelProto`, or the function.
-            options: for ONNX, `output`: the name of the output to explain, by default the first
-                one. For a function, `params` (a pytree) and `input_shape` (height, width,
-                channels).
+            options: for ONNX, `output`: the name of the output to explain, or of any value in the
+                graph, by default the first output. For a function, `params` (a pytree) and
+                `input_shape` (height, width, channels).
         """
         load = cls.from_function if _is_function(model) else cls.from_onnx
         known = "an ONNX file takes `output`, a function `params` and `input_shape`"
@@ -108,12 +109,14 @@ class JaxBackend(Backend):
     ) -> JaxBackend:
         """Load an ONNX model with a batch of images as its only input."""
         with onnxjax_errors():
-            loaded = onnxjax.load(model)
+            source = read_model(model)
+            outputs = source.outputs if output is None else (output,)
+            loaded = onnxjax.build(source.until(output))
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
-        network = OnnxNetwork(loaded, output, traced)
+        network = OnnxNetwork(loaded, traced)
         params = kernels_by_place(loaded.graph, loaded.params)
         return cls(
-            Program(network, OnnxSource(network)), params, model_info(model, network, output)
+            Program(network, OnnxSource(network)), params, model_info(model, network, outputs)
         )
 
     @classmethod

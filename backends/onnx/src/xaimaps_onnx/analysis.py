@@ -69,18 +69,17 @@ class OnnxNetwork(Network):
     """The network of an ONNX model of images.
 
     Args:
-        model: a model with one image input.
-        output: the name of the output to explain; None for the first.
+        model: a model with one image input, and the output to explain.
         probe: returns shapes and static values.
     """
 
-    def __init__(self, model: OnnxModel, output: str | None, probe: Probe) -> None:
+    def __init__(self, model: OnnxModel, probe: Probe) -> None:
         super().__init__()
         self._probe = probe
         self.model = model
         self.input = _single_input(model)
         self.input_layout = image_layout(self.input, model.graph)
-        self.output = _chosen_output(model, output)
+        (self.output,) = model.graph.outputs
         self.nodes = model.graph.needed_for([self.output])
 
     @functools.cached_property
@@ -183,12 +182,3 @@ def _single_input(model: OnnxModel) -> Value:
             f"{', '.join(value.name for value in model.inputs)}"
         )
     return model.inputs[0]
-
-
-def _chosen_output(model: OnnxModel, output: str | None) -> str:
-    names = [value.name for value in model.outputs]
-    if output is None:
-        return names[0]
-    if output not in names:
-        raise UnsupportedModelError(f"`output` must be one of {', '.join(names)}, got {output!r}")
-    return output

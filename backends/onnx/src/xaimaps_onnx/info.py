@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,14 +16,14 @@ from xaimaps_onnx.analysis import OnnxNetwork
 
 
 def model_info(
-    model: str | os.PathLike[str] | onnx.ModelProto, network: OnnxNetwork, output: str | None
+    model: str | os.PathLike[str] | onnx.ModelProto, network: OnnxNetwork, outputs: Sequence[str]
 ) -> ModelInfo:
     """Return the name, labels, preprocessing and ending of a model.
 
     Args:
         model: the path or the model that was loaded.
         network: the analysis of its graph.
-        output: the output that the user has named.
+        outputs: the outputs of which the first is explained.
     """
     info = (
         ModelInfo("onnx model") if isinstance(model, onnx.ModelProto) else ModelInfo.of_file(model)
@@ -31,8 +31,7 @@ def model_info(
     _read_metadata(info, network.model.metadata)
     if network.model.metadata.get("author") == "Ultralytics":
         _read_ultralytics(info, network.model.metadata)
-    if output is None:
-        info.note_output([value.name for value in network.model.outputs])
+    info.note_output(outputs)
     if network.is_single_inside:
         info.notes.append("the file takes one image at a time, although it declares any number")
     if (ending := network.usual.ending) is not None:

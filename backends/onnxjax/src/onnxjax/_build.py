@@ -19,6 +19,7 @@ from onnxjax._passes.function_bodies import body_rule
 from onnxjax._passes.integer_kernels import on_integers
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.graph import Graph, Node
+from onnxjax.read._nodes import all_nodes, reads
 from onnxjax.read._tensors import TensorReader
 from onnxjax.registry import Rule, find_rule, find_traits
 
@@ -78,17 +79,38 @@ def _is_weight(array: np.ndarray[Any, Any]) -> bool:
 def _require_rules(proto: onnx.GraphProto, opsets: Opsets) -> None:
     """Refuse a graph with operators that have no rule, and name all of them."""
     missing: dict[str, list[str]] = {}
-    for node in _all_nodes(proto):
+    for node in all_nodes(proto.node):
         domain = _domain(node)
-        if node.op_type != "Constant" and not _rule_for(domain, node.op_type, opsets):
+        if not _has_rule(node, opsets):
             label = f"{domain or 'ai.onnx'}.{node.op_type} (opset {opsets.get(domain, '?')})"
-            missing.setdefault(label, []).append(node.name or next(iter(node.output), "?"))
+            missing.setdefault(label, []).append(_name_of(node))
     if missing:
         listed = "; ".join(f"{label} at {_some(names)}" for label, names in sorted(missing.items()))
+        before = " or ".join(map(repr, _computed_before(proto, opsets)))
         raise UnsupportedModelError(
-            f"no rule for {len(missing)} of the model's operators: {listed}; register one with "
-            "onnxjax.op, or export the model without them"
+            f"no rule for {len(missing)} of the model's operators: {listed}; choose an output "
+            f"before them with `output=`{before and f', such as {before}'}, run the model in ONNX "
+            "Runtime, or register a rule with onnxjax.op"
         )
+
+
+def _has_rule(node: NodeProto, opsets: Opsets) -> bool:
+    is_constant = node.op_type == "Constant"
+    return is_constant or _rule_for(_domain(node), node.op_type, opsets) is not None
+
+
+def _computed_before(proto: onnx.GraphProto, opsets: Opsets) -> list[str]:
+    """Return what the first node without a rule reads that depends on the graph's inputs."""
+    weights = {tensor.name for tensor in proto.initializer}
+    data = {value.name for value in proto.input} - weights
+    computed: set[str] = set()
+    for node in proto.node:
+        read = {*reads(node)}
+        if not all(_has_rule(one, opsets) for one in all_nodes([node])):
+            return [name for name in dict.fromkeys(reads(node)) if name in computed]
+        if read & (data | computed):
+            computed.update(node.output)
+    return []
 
 
 def _rule_for(domain: str, operator: str, opsets: Opsets) -> Rule | None:
@@ -101,14 +123,6 @@ def _rule_for(domain: str, operator: str, opsets: Opsets) -> Rule | None:
 def _some(names: list[str]) -> str:
     shown = ", ".join(map(repr, names[:3]))
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
-
-
-def _all_nodes(proto: onnx.GraphProto) -> Iterable[NodeProto]:
-    for node in proto.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from _all_nodes(attribute.g)
 
 
 def _domain(node: NodeProto) -> str:

@@ -41,7 +41,7 @@ class OnnxModel:
         graph: its nodes and static values.
         params: its weights by the file's names, a pytree that can be trained.
         inputs: the declarations of its inputs.
-        outputs: the declarations of its outputs.
+        outputs: the declarations of its outputs, without those that the file does not declare.
         metadata: the file's own metadata.
     """
 
@@ -106,23 +106,29 @@ class OnnxModel:
                 raise ArrayInputError(f"no value {name!r} in the graph{hint}")
 
 
-def load(model: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModel:
+def load(
+    model: str | os.PathLike[str] | onnx.ModelProto, *, output: str | None = None
+) -> OnnxModel:
     """Load an ONNX model as a JAX function.
 
     No code in the file is executed, and a path in it that leaves the file's folder is refused.
 
     Args:
         model: a path, or a model in memory that holds its own weights.
+        output: the name of a value in the graph that becomes the only output, so that the model
+            has only what it depends on; None for all outputs of the file.
 
     Raises:
         ModelLoadError: the model is missing, damaged or inconsistent.
         UnsupportedModelError: operators have no rule; the message names all of them.
+        ArrayInputError: no value has the name `output`.
 
     Example:
         >>> model = load("squeezenet.onnx")  # doctest: +SKIP
         >>> (logits,) = jax.jit(model.apply)(model.params, images)  # doctest: +SKIP
     """
-    return build(read_model(model))
+    source = read_model(model)
+    return build(source if output is None else source.until(output))
 
 
 def build(source: Source) -> OnnxModel:
@@ -171,7 +177,7 @@ def _model_of(source: Source, make: Callable[..., tuple[Graph, Params]]) -> Onnx
         graph=graph,
         params=params,
         inputs=tuple(_declared(by_name[name]) for name in graph.inputs),
-        outputs=tuple(_declared(value) for value in proto.graph.output),
+        outputs=tuple(_declared(value) for value in proto.graph.output if value.HasField("type")),
         metadata={entry.key: entry.value for entry in proto.metadata_props},
     )
 

@@ -73,19 +73,21 @@ class OnnxRuntimeBackend(Backend):
 
         Args:
             model: a path, or an `onnx.ModelProto`.
-            output: the name of the output to explain; None for the first.
+            output: the name of the output to explain, or of any value in the graph; None for the
+                first output.
             providers: ONNX Runtime's execution providers, from
                 `onnxruntime.get_available_providers()`.
         """
         with onnxjax_errors():
             source = read_model(model)
-            loaded = resolve(source)
+            outputs = source.outputs if output is None else (output,)
+            loaded = resolve(source.until(output))
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
         loaded = _without_constant_if(loaded, sessions)
-        network = OnnxNetwork(loaded, output, functools.partial(run_once, sessions))
+        network = OnnxNetwork(loaded, functools.partial(run_once, sessions))
         if (ending := network.usual.ending) is not None:
             sessions.bypass(ending.replaced)
-        return cls(network, sessions, model_info(model, network, output))
+        return cls(network, sessions, model_info(model, network, outputs))
 
     @classmethod
     def versions(cls) -> dict[str, str]:

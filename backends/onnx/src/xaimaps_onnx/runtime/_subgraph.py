@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper
+from onnxjax.read import needed
 
 SHAPE = "<shape of>"
 """The prefix of the names of shapes that `with_shapes` adds."""
@@ -70,8 +71,7 @@ def part_of(
     """Return the model of the nodes between the given values and the wanted ones.
 
     Args:
-        model: the whole model. A name that an inner graph reads counts as read from the outer
-            graph, too.
+        model: the whole model.
         given: the values that become inputs.
         wanted: the names of the outputs.
     """
@@ -105,24 +105,3 @@ def _inputs(
 def _declared(name: str, array: np.ndarray[Any, Any]) -> onnx.ValueInfoProto:
     kind = helper.np_dtype_to_tensor_dtype(array.dtype)
     return helper.make_tensor_value_info(name, kind, [None] * array.ndim)
-
-
-def needed(
-    nodes: Sequence[onnx.NodeProto], given: Collection[str], wanted: Sequence[str]
-) -> tuple[list[onnx.NodeProto], set[str]]:
-    """Return the needed nodes in order, and all names that they read or that are wanted."""
-    kept, read = [], set(wanted)
-    for node in reversed(nodes):
-        if any(name in read and name not in given for name in node.output):
-            kept.append(node)
-            read.update(_reads(node))
-    return kept[::-1], read
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    yield from filter(None, node.input)
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield from (value.name for value in attribute.g.output)
-            for inner in attribute.g.node:
-                yield from _reads(inner)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx.inliner
@@ -22,14 +21,17 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from onnxjax._limits import MODEL_BYTES, require_finite_calls
 from onnxjax.errors import ModelLoadError, OnnxJaxError
-from onnxjax.read._external import is_external
+from onnxjax.read._nodes import keep, needed, require_value, sort
 from onnxjax.read._tensors import TensorReader
 from onnxjax.read._validate import (
     REMEDY,
     all_tensors,
+    check_model,
     check_opset,
     check_text,
     check_values,
+    free_sizes,
+    reserve,
     unreadable,
 )
 
@@ -57,6 +59,32 @@ class Source:
     name: str
     proto: onnx.ModelProto
     tensors: TensorReader
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs."""
+        return tuple(value.name for value in self.proto.graph.output)
+
+    def until(self, output: str | None) -> Source:
+        """Return the part of the model, in place, that computes one value.
+
+        Args:
+            output: the name of any value that the graph computes; None for the first output.
+
+        Raises:
+            ArrayInputError: no node computes a value of this name.
+        """
+        graph, output = self.proto.graph, output or self.outputs[0]
+        require_value(graph, output)
+        nodes, read = needed(graph.node, (), [output])
+        del graph.node[:]
+        graph.node.extend(nodes)
+        keep(graph.input, lambda value: value.name in read)
+        keep(graph.initializer, lambda tensor: tensor.name in read)
+        keep(graph.output, lambda value: value.name == output)
+        if not graph.output:
+            graph.output.add(name=output)
+        return self
 
 
 def read_model(model: str | os.PathLike[str] | onnx.ModelProto) -> Source:
@@ -104,32 +132,27 @@ def _summary(error: Exception) -> str:
 
 
 def _from_memory(model: onnx.ModelProto, name: str) -> Source:
-    tensors = TensorReader(size=model.ByteSize())
-    check_text(model, name)
-    check_opset(model, name)
-    _check_tensors(model, tensors)
-    onnx.checker.check_model(model)
     own = onnx.ModelProto()
     own.CopyFrom(model)
-    return _source(_inlined(own), name, tensors)
+    return _checked(own, name, TensorReader(size=model.ByteSize()))
 
 
 def _from_file(path: Path, name: str) -> Source:
     data = _read_bytes(path, name)
-    proto = _parse(data, name)
-    tensors = TensorReader(path.parent, len(data))
+    proto, tensors = _parse(data, name), TensorReader(path.parent, len(data))
+    del data
+    return _checked(proto, name, tensors)
+
+
+def _checked(proto: onnx.ModelProto, name: str, tensors: TensorReader) -> Source:
     check_text(proto, name)
     check_opset(proto, name)
-    if _check_tensors(proto, tensors):
-        del data
-        onnx.checker.check_model(str(path))  # by its path, so that it checks external data too
-    else:
-        onnx.checker.check_model(data)
-        del data
-    return _source(_inlined(proto), name, tensors)
-
-
-def _source(proto: onnx.ModelProto, name: str, tensors: TensorReader) -> Source:
+    tensors.require_sound(all_tensors(proto))
+    for owner in (proto.graph, *proto.functions):
+        sort(owner.node)
+    free_sizes(proto.graph)
+    check_model(proto)
+    proto = _inlined(proto)
     if not proto.graph.output:
         raise ModelLoadError(f"{name} has no output; {REMEDY}")
     check_values(proto.graph)
@@ -172,28 +195,15 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     return proto
 
 
-def _check_tensors(proto: onnx.ModelProto, tensors: TensorReader) -> bool:
-    """Check the size and location of all data, and return whether some are in other files."""
-    found = list(all_tensors(proto))
-    tensors.require_sound(found)
-    return any(map(is_external, found))
-
-
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its functions inlined."""
     if not proto.functions:
         return proto
     require_finite_calls(proto)
     weights = list(proto.graph.initializer)  # kept apart, so that C++ does not copy them
-    _hollow(proto.graph.initializer, weights)
+    del proto.graph.initializer[:]
+    reserve(proto.graph, weights)
     result = onnx.inliner.inline_local_functions(proto)
     del result.graph.initializer[:]
     result.graph.initializer.extend(weights)
     return result
-
-
-def _hollow(initializers: Any, weights: Sequence[onnx.TensorProto]) -> None:
-    """Replace initialisers by empty ones, which reserve their names in the inlined graph."""
-    del initializers[:]
-    for weight in weights:
-        initializers.add(name=weight.name, data_type=weight.data_type, dims=[0])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from xaimaps_onnx.runtime._subgraph import needed
+from onnxjax.read import needed
 from xaimaps_onnx.runtime._weights import hollow
 
 Array = np.ndarray[Any, Any]
