@@ -29,7 +29,7 @@ TYPES = {
 OUT_OF_SCOPE = {
     *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),
     *("RandomUniformLike", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"),  # training
-    *("RNN", "GRU", "LSTM", "ReverseSequence", "FlexAttention", "LinearAttention"),  # language
+    *("ReverseSequence", "FlexAttention", "LinearAttention"),  # language
     *("CausalConvWithState", "RotaryEmbedding", "TensorScatter", "TfIdfVectorizer"),
     *("DFT", "STFT", "MelWeightMatrix", "BlackmanWindow", "HammingWindow", "HannWindow"),  # audio
     *("ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement"),  # no tensors

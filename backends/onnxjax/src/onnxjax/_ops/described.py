@@ -13,7 +13,7 @@ MICROSOFT = "com.microsoft"
 describe("Attention", "LinearAttention", kind="attention")
 describe("FlexAttention", domain="ai.onnx.preview", kind="attention")
 describe("CausalConvWithState", kind="conv")
-describe("LSTM", "GRU", "RNN", kind="recurrent")
+describe("DynamicQuantizeLSTM", domain=MICROSOFT, kind="recurrent")
 describe("RotaryEmbedding", kind="arithmetic")
 describe("SwiGLU", kind="activation")
 describe("SequenceMap", kind="control")
