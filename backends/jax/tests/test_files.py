@@ -33,8 +33,8 @@ def case(name, expected, make):
 
 case("M26 rank 2", "'x'.*four axes", lambda: shaped("N", 192))
 case("M27 string", "'x'", lambda: shaped("N", 3, 8, 8, kind=TensorProto.STRING))
-case("M27 int64", "'x'.*floats.*int64", lambda: shaped("N", 3, 8, 8, kind=INT64))
-case("M27 uint8", "'x'.*floats.*uint8", lambda: shaped("N", 3, 8, 8, kind=TensorProto.UINT8))
+case("M27 int64", None, lambda: shaped("N", 3, 8, 8, kind=INT64))
+case("M27 uint8", None, lambda: shaped("N", 3, 8, 8, kind=TensorProto.UINT8))
 case(
     "M27 two inputs",
     "one input, got 2: x, u",

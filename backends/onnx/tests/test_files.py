@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import xaimaps
 from xaimaps.errors import ArrayInputError, UnsupportedModelError
@@ -147,3 +148,142 @@ def test_inputs_that_the_output_does_not_need(backend):
     file.graph.node.append(helper.make_node("Cast", ["size"], ["floats"], to=TensorProto.FLOAT))
     file.graph.output.append(helper.make_tensor_value_info("floats", TensorProto.FLOAT, [2]))
     assert xaimaps.load(file, backend=backend, output="y").input_shape == (8, 8, 3)
+
+
+@BACKENDS
+@pytest.mark.parametrize("keeps_types", [True, False])
+def test_a_file_by_the_float16_converter(backend, keeps_types):
+    own = onnx.ModelProto()
+    own.CopyFrom(network())
+    half = convert_float_to_float16(own, keep_io_types=keeps_types)
+    models = [xaimaps.load(file, backend=backend) for file in (half, network())]
+    methods = ["eigen_cam", "cam"]
+    if backend == "jax":
+        methods += ["grad_cam", "saliency", "fullgrad"]
+    for method in methods:
+        found, expected = (xaimaps.attribute(model, IMAGES, method, target=1) for model in models)
+        assert (found.maps.dtype, found.scores.dtype) == (np.float32, np.float32)
+        for one, other in ((found.maps, expected.maps), (found.scores, expected.scores)):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1.5e-3 * np.abs(other).max())
+
+
+CASTS = {
+    "planar": (
+        ("N", 3, 8, 8),
+        [helper.make_node("Cast", ["u"], ["x"], "cast", to=TensorProto.FLOAT)],
+    ),
+    "transposed behind": (
+        ("N", 8, 8, 3),
+        [
+            helper.make_node("Cast", ["u"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["cast"], ["x"], perm=[0, 3, 1, 2]),
+        ],
+    ),
+    "transposed before": (
+        ("N", 8, 8, 3),
+        [
+            helper.make_node("Identity", ["u"], ["same"]),
+            helper.make_node("Transpose", ["same"], ["planar"], perm=[0, 3, 1, 2]),
+            helper.make_node("Cast", ["planar"], ["x"], to=TensorProto.FLOAT),
+        ],
+    ),
+}
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("form", "kind"), [*((form, np.uint8) for form in CASTS), ("planar", np.int32)]
+)
+def test_images_of_integers(backend, form, kind):
+    sizes, front = CASTS[form]
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    file = network(sizes, front=front, kind=number, images="u")
+    pixels = RNG.integers(0, 256, size=(2, 8, 8, 3)).astype(kind)
+    planar = pixels.transpose(0, 3, 1, 2)
+    model, floats = (xaimaps.load(one, backend=backend) for one in (file, network()))
+    given = model.asarray(pixels.astype(np.float32))
+    reference = expected(file, planar if sizes[1] == 3 else pixels)
+    np.testing.assert_allclose(model.to_numpy(model.forward(given)), reference, rtol=1e-4)
+    assert any("images of integers" in note for note in model.info.notes)
+    methods = ["eigen_cam", "rise"]
+    if backend == "jax":
+        methods += ["grad_cam", "saliency"]
+    for method in methods:
+        options = {"n_masks": 8} if method == "rise" else {}
+        found, same = (
+            xaimaps.attribute(one, pixels, method, target=1, **options) for one in (model, floats)
+        )
+        np.testing.assert_allclose(found.maps, same.maps, rtol=1e-4, atol=1e-5)
+        assert np.abs(found.maps).max() > 0
+
+
+@BACKENDS
+def test_integers_that_are_computed_with_are_refused(backend):
+    front = [
+        helper.make_node("Add", ["u", "u"], ["sum"], "double"),
+        helper.make_node("Cast", ["sum"], ["x"], to=TensorProto.FLOAT),
+    ]
+    file = network(front=front, kind=TensorProto.INT32, images="u")
+    with pytest.raises(UnsupportedModelError, match=r"'u' .* Add node 'double' .*int32; export"):
+        xaimaps.load(file, backend=backend)
+
+
+def transformer():
+    """A convolution, a layer normalisation and a GELU, written out as PyTorch does at opset 14."""
+    steps = [
+        ("Conv", ["x", "kernel"], "conv", {"pads": [1] * 4}),
+        ("Relu", ["conv"], "relu", {}),
+        ("Reshape", ["relu", "flat"], "tokens", {}),
+        ("ReduceMean", ["tokens"], "mean", {"axes": [-1]}),
+        ("Sub", ["tokens", "mean"], "centred", {}),
+        ("Pow", ["centred", "two"], "squares", {}),
+        ("ReduceMean", ["squares"], "variance", {"axes": [-1]}),
+        ("Add", ["variance", "least"], "sum", {}),
+        ("Sqrt", ["sum"], "deviation", {}),
+        ("Div", ["centred", "deviation"], "unit", {}),
+        ("Mul", ["unit", "scale"], "scaled", {}),
+        ("Add", ["scaled", "bias"], "normal", {}),
+        ("MatMul", ["normal", "square"], "mixed", {}),
+        ("Add", ["mixed", "bias"], "shifted", {}),
+        ("Div", ["shifted", "root"], "part", {}),
+        ("Erf", ["part"], "erf", {}),
+        ("Add", ["erf", "one"], "more", {}),
+        ("Mul", ["shifted", "more"], "product", {}),
+        ("Mul", ["product", "half"], "gelu", {}),
+        ("ReduceMean", ["gelu"], "pool", {"axes": [1], "keepdims": 0}),
+        ("Gemm", ["pool", "dense", "offset"], "scores", {}),
+        ("Relu", ["scores"], "y", {}),
+    ]
+    rng = np.random.default_rng(2)
+    shapes = {"kernel": (4, 3, 3, 3), "square": (64, 64), "scale": (64,), "bias": (64,)}
+    shapes |= {"dense": (64, 5), "offset": (5,)}
+    weights = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    weights |= {"two": 2, "least": 1e-5, "root": 2**0.5, "one": 1, "half": 0.5}
+    arrays = {name: np.asarray(array, np.float32) for name, array in weights.items()}
+    arrays["flat"] = np.array([0, 4, -1])
+    graph = helper.make_graph(
+        [helper.make_node(op, inputs, [made], made, **given) for op, inputs, made, given in steps],
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+@BACKENDS
+@pytest.mark.parametrize("level", ["BASIC", "EXTENDED"])
+def test_a_file_that_onnx_runtime_optimised(backend, level, tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}"
+    )
+    options.optimized_model_filepath = str(tmp_path / "model.onnx")
+    onnxruntime.InferenceSession(transformer().SerializeToString(), options)
+    written = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    fused = {"LayerNormalization", "FusedConv", "FusedGemm", "BiasGelu"}
+    assert not written & fused if level == "BASIC" else written >= fused
+    model = xaimaps.load(tmp_path / "model.onnx", backend=backend)
+    outputs = model.to_numpy(model.forward(model.asarray(IMAGES)))
+    reference = expected(transformer(), IMAGES.transpose(0, 3, 1, 2))
+    np.testing.assert_allclose(outputs, reference, atol=5e-6 * np.abs(reference).max())

@@ -147,7 +147,9 @@ class JaxBackend(Backend):
     def forward_with_activations(
         self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        return self._program.apply(self.params, images, layers, rectifier)
+        outputs, kept = self._program.apply(self.params, images, layers, rectifier)
+        shown = {name: value.astype(images.dtype) for name, value in kept.items()}
+        return outputs.astype(images.dtype), shown
 
     @onnxjax_errors()
     def named_outputs(self, images: Array) -> dict[str, np.ndarray[Any, Any]]:
@@ -163,10 +165,10 @@ class JaxBackend(Backend):
 
         def over_variants(point: Array) -> Array:
             if point.ndim == activations.ndim:
-                return rest(point)
+                return rest(point.astype(activations.dtype)).astype(images.dtype)
             return jax.vmap(over_variants)(point)
 
-        return activations, over_variants
+        return activations.astype(images.dtype), over_variants
 
     @differentiating()
     @onnxjax_errors()
@@ -187,7 +189,7 @@ class JaxBackend(Backend):
         taps = {name: jnp.zeros_like(bias) for name, bias in biases.items()}
 
         def score(images: Array, taps: dict[str, Array]) -> tuple[Array, Array]:
-            outputs = run(images, taps)
+            outputs = run(images, taps).astype(images.dtype)
             return target.scores(jnp, outputs), outputs
 
         scores, pull, outputs = jax.vjp(score, images, taps, has_aux=True)

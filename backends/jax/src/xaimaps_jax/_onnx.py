@@ -61,7 +61,12 @@ class OnnxSource:
         return self._graph
 
     def values(self, params: Params, images: Array) -> Values:
-        """Return the parameters by name, and the images in the graph's own layout."""
+        """Return the parameters by name, and the images in the graph's own layout and type.
+
+        Images for a graph of floats in 32 bits keep their type, so that it can run in float64.
+        """
+        declared = self._network.input.dtype
+        images = images.astype(declared) if declared.itemsize < 4 else images
         return {**params, self.images: self._network.to_graph(images)}
 
     def outputs(self, known: Values, graph: Graph) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnxjax.graph import Graph as OnnxGraph
 from xaimaps.errors import UnsupportedModelError, XaimapsError
 from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of
 from xaimaps_onnx._aliases import aliases
-from xaimaps_onnx.nodes import NodeReader
+from xaimaps_onnx.nodes import NodeReader, cast_type
 
 Shapes = Mapping[str, Shape]
 Statics = Mapping[str, np.ndarray[Any, Any]]
@@ -25,6 +26,9 @@ Probe = Callable[[OnnxModel, OnnxGraph, str, Shape], tuple[Shapes, Statics]]
 Its arguments are the model, a graph of its nodes, the output and the shape of the images.
 """
 
+
+REARRANGING = frozenset({"view", "transpose", "slice"})
+"""Kinds of operators whose results have elements of their first input."""
 
 IN_PLACE = frozenset({"pad", "norm", "batch_norm", "quantize", "dequantize"})
 """Kinds of operators that keep the order of axes, beside the elementwise ones."""
@@ -71,13 +75,16 @@ class OnnxNetwork(Network):
     Args:
         model: a model with one image input, and the output to explain.
         probe: returns shapes and static values.
+
+    Attributes:
+        first_float: the value at which images of integers become floats, or the input itself.
     """
 
     def __init__(self, model: OnnxModel, probe: Probe) -> None:
         super().__init__()
         self._probe = probe
-        self.model = model
-        self.input = _single_input(model)
+        self.input, self.first_float = _as_floats(_single_input(model), model.graph)
+        self.model = replace(model, inputs=(self.input,))
         self.input_layout = image_layout(self.input, model.graph)
         (self.output,) = model.graph.outputs
         self.nodes = model.graph.needed_for([self.output])
@@ -182,3 +189,32 @@ def _single_input(model: OnnxModel) -> Value:
             f"{', '.join(value.name for value in model.inputs)}"
         )
     return model.inputs[0]
+
+
+def _as_floats(images: Value, graph: OnnxGraph) -> tuple[Value, str]:
+    """Return the images as an input of floats, and the first value of floats.
+
+    Integers that are only rearranged before a Cast to floats may be given as floats: the Cast then
+    has no effect, and a gradient passes it.
+
+    Raises:
+        UnsupportedModelError: an operator needs the integers themselves.
+    """
+    if images.dtype.kind not in "iu":
+        return images, images.name
+    integers, casts = {images.name}, dict[str, np.dtype[Any]]()
+    for node in graph.nodes:
+        if integers.isdisjoint(node.reads) or node.rule.kind == "size":
+            continue
+        to = cast_type(node)
+        if to is not None and to.kind in "fV":
+            casts[node.outputs[0]] = to
+        elif to is None and node.rule.kind in REARRANGING:
+            integers.update(node.outputs)
+        else:
+            raise UnsupportedModelError(
+                f"the model's input {images.name!r} must be floats, or integers that a Cast makes "
+                f"floats, but the {node.operator} node {node.name!r} computes with {images.dtype}; "
+                "export the model with an input of floats"
+            )
+    return (replace(images, dtype=next(iter(casts.values()), images.dtype)), next(iter(casts), ""))

@@ -32,6 +32,11 @@ def model_info(
     if network.model.metadata.get("author") == "Ultralytics":
         _read_ultralytics(info, network.model.metadata)
     info.note_output(outputs)
+    if network.first_float != network.input.name:
+        info.notes.append(
+            "the file takes images of integers; they are given and explained as the floats that "
+            f"they become at {network.first_float!r}"
+        )
     if network.is_single_inside:
         info.notes.append("the file takes one image at a time, although it declares any number")
     if (ending := network.usual.ending) is not None:

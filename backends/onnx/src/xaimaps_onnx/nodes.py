@@ -30,6 +30,19 @@ Statics = Mapping[str, np.ndarray[Any, Any]]
 Span = tuple[int, int]
 
 
+def cast_type(node: Node) -> np.dtype[Any] | None:
+    """Return the type that a Cast converts to, None for any other node."""
+    to = node.attributes.get("to") if node.operator == "Cast" else None
+    if to is None:
+        return None
+    number = onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to
+    return onnx.helper.tensor_dtype_to_np_dtype(number)
+
+
+def _is_rounded(dtype: np.dtype[Any] | None) -> bool:
+    return dtype is not None and dtype.kind not in "fV"  # V: the small floats of ml_dtypes
+
+
 @dataclass(frozen=True)
 class NodeReader:
     """The conversion of nodes to operations, with known shapes and static values.
@@ -56,7 +69,7 @@ class NodeReader:
             degree=1.0 if node.rule.homogeneous else None,
             is_linear=node.rule.linear,
             adds=kind == "batch_norm" or (kind in ("conv", "dense") and any(node.inputs[2:])),
-            is_differentiable=node.rule.differentiable and not self._is_cast_to_integers(node),
+            is_differentiable=node.rule.differentiable and not _is_rounded(cast_type(node)),
             dense=self._dense(kind, node),
             averages=self._averages(node),
         )
@@ -91,15 +104,6 @@ class NodeReader:
     def _is_training(self, node: Node) -> bool:
         mode = self.statics.get(node.inputs[2]) if len(node.inputs) > 2 else None
         return mode is not None and bool(mode)
-
-    @staticmethod
-    def _is_cast_to_integers(node: Node) -> bool:
-        to = node.attributes.get("to") if node.operator == "Cast" else None
-        if to is None:
-            return False
-        number = onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(number)
-        return dtype.kind not in "fV"  # V: the small floats of ml_dtypes
 
     def _flow(self, kind: Kind, node: Node) -> Flow:
         before = self.shape(node.inputs[0]) if node.inputs else None

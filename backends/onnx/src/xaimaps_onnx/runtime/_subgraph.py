@@ -93,15 +93,26 @@ def part_of(
 def _inputs(
     graph: onnx.GraphProto, given: Mapping[str, np.ndarray[Any, Any]], read: Collection[str]
 ) -> Iterator[onnx.ValueInfoProto]:
-    """Yield the model's own inputs as it declares them, and the given inner values."""
+    """Yield the model's own inputs as it declares them, and the given inner values.
+
+    An input of another type than the model declares is as it is given: integers as floats.
+    """
     declared = {value.name: value for value in graph.input}
     weights = {tensor.name for tensor in graph.initializer}
     for name, array in given.items():
-        yield declared.get(name) or _declared(name, array)
+        own = declared.get(name)
+        yield (
+            own
+            if own and own.type.tensor_type.elem_type == _kind(array)
+            else _declared(name, array)
+        )
     # Below IR version 4 every weight is an input too.
     yield from (declared[name] for name in declared if name in weights and name in read)
 
 
 def _declared(name: str, array: np.ndarray[Any, Any]) -> onnx.ValueInfoProto:
-    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-    return helper.make_tensor_value_info(name, kind, [None] * array.ndim)
+    return helper.make_tensor_value_info(name, _kind(array), [None] * array.ndim)
+
+
+def _kind(array: np.ndarray[Any, Any]) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(array.dtype))
