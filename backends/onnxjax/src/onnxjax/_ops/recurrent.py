@@ -64,7 +64,7 @@ def rnn(
     functions = _functions(names, activation_alpha, activation_beta)
 
     def cell(place: int) -> Cell:
-        (f,) = functions[place : place + 1]
+        f = functions[place]
         return lambda gates, state: (f(bounded(gates + state[0] @ jnp.transpose(r[place]))),)
 
     gates = _gates(x, w, b if b is None else b[:, : r.shape[-1]] + b[:, r.shape[-1] :])
