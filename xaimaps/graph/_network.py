@@ -22,7 +22,11 @@ A size of a layer that differs between the two traces is one that varies.
 """
 
 OTHER_SIZES = (384, 299, 512, 640, 64, 32, 28, 96, 128, 160)
-"""Sizes to try if a model runs at none of the others, although its file declares any size."""
+OTHER_SHAPES = ((48, 320), (32, 320), (64, 256))
+"""Sizes, and heights and widths of lines of text, to try if a model runs at none of the others.
+
+Its file declares any size, but the model has a fixed one inside.
+"""
 
 
 class Network(Description):
@@ -67,7 +71,8 @@ class Network(Description):
         A size that is declared free may be fixed inside: by a dense layer after a flattening, or by
         the position embedding of a transformer.
         """
-        sizes = list(dict.fromkeys(map(self._size, (*PROBE_SIZES, *OTHER_SIZES))))
+        squares = ((size, size) for size in (*PROBE_SIZES, *OTHER_SIZES))
+        sizes = list(dict.fromkeys(self._size(*one) for one in (*squares, *OTHER_SHAPES)))
         return next(filter(self._runs_at, sizes), sizes[0])
 
     def _runs_at(self, size: tuple[int, int]) -> bool:
@@ -77,9 +82,10 @@ class Network(Description):
             return False
         return True
 
-    def _size(self, size: int) -> tuple[int, int]:
-        height, width, _ = self.input_shape
-        return height or size, width or size
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the declared height and width, with these for sizes that vary."""
+        declared = self.input_shape
+        return declared[0] or height, declared[1] or width
 
     @property
     def output_name(self) -> str:
@@ -113,7 +119,9 @@ class Network(Description):
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """The shape, as shown, of every value that has a layout; None for a size that varies."""
-        others = [size for size in map(self._size, PROBE_SIZES) if size != self._usual_size]
+        height, width = self._usual_size
+        sizes = (*((size, size) for size in PROBE_SIZES), (height, width + 32))
+        others = [size for size in (self._size(*one) for one in sizes) if size != (height, width)]
         other = next(filter(self._runs_at, others), self._usual_size)
         small, large = self.usual, self.graph(*other)
         return {

@@ -514,3 +514,18 @@ def test_a_free_size_that_is_fixed_inside(backend):
     method = "eigen_cam" if backend == "onnxruntime" else "grad_cam"
     found, expected = (xaimaps.attribute(m, given, method, target=1) for m in (free, fixed))
     np.testing.assert_array_equal(found.maps, expected.maps)
+
+
+@BACKENDS
+def test_a_free_height_that_is_fixed_inside(backend):
+    """A recogniser of text lines: the height is 48, the width is free."""
+    graph = Graph(("N", 3, "h", "w"))
+    graph("Conv", "c", "x", drawn(4, 3, 48, 3), pads=[0, 1, 0, 1])
+    graph("Relu", "a", "c")
+    graph("Squeeze", "line", "a", ints(2))
+    graph("ReduceMean", "mean", "line", ints(2), keepdims=0)
+    graph("MatMul", "y", "mean", drawn(4, 2))
+    model = loaded(graph, backend)
+    assert model.find_layer("a").shape == (None, 1, None, 4)
+    found = xaimaps.attribute(model, drawn(1, 48, 64, 3), "eigen_cam")
+    assert found.maps.shape == (1, 1, 64)
