@@ -7,7 +7,7 @@ effect.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from xaimaps.graph._axes import Axes, Shape, grid_of, kind_of
 from xaimaps.graph._flow import Region, Taken, View
@@ -25,6 +25,7 @@ OPAQUE = frozenset({"control", "recurrent", "random", "size", "other"})
 def demands_of(
     operations: Sequence[Operation],
     output: Value,
+    data: Collection[Value],
     shapes: Mapping[Value, Shape],
     view: Callable[[Operation, Value], View],
 ) -> Demands:
@@ -33,7 +34,8 @@ def demands_of(
     Args:
         operations: the operations in the order of computation.
         output: the value to explain, all of which is read.
-        shapes: the shapes of the values that depend on the images.
+        data: the values that depend on the images, and not on their size alone.
+        shapes: the shapes of those that are floats.
         view: returns what the flow of an operation depends on, for one of its results.
     """
     found: defaultdict[Value, set[Demand]] = defaultdict(set)
@@ -41,23 +43,23 @@ def demands_of(
     for operation in reversed(operations):
         for value in operation.makes:
             for demand in found.get(value, ()):
-                for read, part in _passed(operation, dict(demand), view, value):
-                    if read in shapes:
+                seen = view(operation, value) if value in shapes else None
+                for read, part in _passed(operation, dict(demand), seen):
+                    if read in data:
                         found[read].add(_demand(part))
     return {value: frozenset(demands) for value, demands in found.items()}
 
 
-def _passed(
-    operation: Operation, region: Region, view: Callable[[Operation, Value], View], value: Value
-) -> list[tuple[Value, Region]]:
-    """Return the values that an operation reads for a part of a result, each with its part."""
-    if operation.kind in OPAQUE:
+def _passed(operation: Operation, region: Region, view: View | None) -> list[tuple[Value, Region]]:
+    """Return the values that an operation reads for a part of a result, each with its part.
+
+    Without a view, as for results that are no floats, they are read whole.
+    """
+    if view is None or operation.kind in OPAQUE:
         return [(read, {}) for read in operation.needs]
-    seen = view(operation, value)
     parts = [
-        (read, operation.flow.read(position, region, seen))
+        (read, operation.flow.read(position, region, view) if view.axes[position] else {})
         for position, read in enumerate(operation.reads)
-        if seen.axes[position] is not None
     ]
     captured: list[tuple[Value, Region]] = [(read, {}) for read in operation.captured]
     return [*captured, *((read, part) for read, part in parts if part is not None)]

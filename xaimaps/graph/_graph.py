@@ -134,13 +134,22 @@ class Graph:
         require_gradient(self.operations, start, self.output)
 
     @functools.cached_property
+    def _data(self) -> frozenset[Value]:
+        """The values that depend on the images, and not on their size alone."""
+        found = {self.images}
+        for one in self.operations:
+            if one.kind != "size" and found.intersection(one.needs):
+                found.update(one.makes)
+        return frozenset(found)
+
+    @functools.cached_property
     def demands(self) -> Demands:
         """The parts of each value on which the output depends."""
 
         def view(operation: Operation, value: Value) -> View:
             return self._view(operation, value, [self.axes.get(one) for one in _sources(operation)])
 
-        return demands_of(self.operations, self.output, self.shapes, view)
+        return demands_of(self.operations, self.output, self._data, self.shapes, view)
 
     def best_layer(self, candidates: Sequence[Value]) -> Value | None:
         """Return the layer that explains the output best, None if none is known.

@@ -129,21 +129,34 @@ def test_a_way_around_the_step_is_enough(tmp_path):
 
 
 OTHER_OUTPUTS = {
-    "M28 scalar": lambda: ending(node("ReduceMean", ["logits"], ["y"], keepdims=0), shape=()),
-    "M28 one number each": lambda: ending(
-        node("ArgMax", ["logits"], ["y"], axis=1, keepdims=0), kind=INT64, shape=("N",)
+    "M28 scalar": (
+        lambda: ending(node("ReduceMean", ["logits"], ["y"], keepdims=0), shape=()),
+        TargetError,
+        r"outputs must be \(N, classes\) for a class as the target, got shape \(\)",
     ),
-    "M28 boxes": lambda: ending(
-        node("Unsqueeze", ["logits", "axis"], ["column"]),
-        node("MatMul", ["column", "four"], ["y"]),
-        shape=("N", 5, 4),
-        weights={"axis": np.array([2]), "four": np.ones((1, 4), np.float32)},
+    "M28 boxes": (
+        lambda: ending(
+            node("Unsqueeze", ["logits", "axis"], ["column"]),
+            node("MatMul", ["column", "four"], ["y"]),
+            shape=("N", 5, 4),
+            weights={"axis": np.array([2]), "four": np.ones((1, 4), np.float32)},
+        ),
+        TargetError,
+        r"outputs must be \(N, classes\)",
     ),
 }
 
 
-@pytest.mark.parametrize("make", OTHER_OUTPUTS.values(), ids=OTHER_OUTPUTS)
-def test_outputs_that_are_no_classes(tmp_path, make):
+@pytest.mark.parametrize(("make", "error", "said"), OTHER_OUTPUTS.values(), ids=OTHER_OUTPUTS)
+def test_outputs_that_are_no_classes(tmp_path, make, error, said):
     model = xaimaps.load(at(tmp_path, make()))
-    with pytest.raises(TargetError, match=r"outputs must be \(N, classes\)"):
-        xaimaps.attribute(model, IMAGES, "eigen_cam")
+    with pytest.raises(error, match=said):
+        xaimaps.attribute(model, IMAGES, "saliency")
+
+
+def test_a_single_number_is_explained(tmp_path):
+    last = node("ReduceMax", ["logits"], ["y"], axes=[1], keepdims=0)
+    one = xaimaps.load(at(tmp_path, ending(last, shape=("N",))))
+    found = xaimaps.attribute(one, IMAGES, "saliency")
+    expected = xaimaps.attribute(xaimaps.load(at(tmp_path, classifier())), IMAGES, "saliency")
+    np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5)

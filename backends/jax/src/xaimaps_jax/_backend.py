@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,8 @@ import onnx
 import onnxjax
 from onnxjax._passes.channels_last import kernels_by_place
 from onnxjax._passes.inline_if import decided, written_out
-from onnxjax.read import read_model
+from onnxjax.errors import UnsupportedModelError
+from onnxjax.read import Source, read_model
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
@@ -111,7 +113,7 @@ class JaxBackend(Backend):
         with onnxjax_errors():
             source = read_model(model)
             outputs = source.outputs if output is None else (output,)
-            loaded = onnxjax.build(source.until(output))
+            loaded = _built(source, output)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
         network = OnnxNetwork(loaded, traced)
         params = kernels_by_place(loaded.graph, loaded.params)
@@ -250,3 +252,10 @@ def _is_function(model: object) -> bool:
             "jaxlib",
         )
     )
+
+
+def _built(source: Source, output: str | None) -> onnxjax.OnnxModel:
+    """Return a model with all of its outputs, or with one if the others have no rules."""
+    with suppress(UnsupportedModelError):
+        return onnxjax.build(source.until(output, alone=False))
+    return onnxjax.build(source.until(output))

@@ -73,7 +73,7 @@ class OnnxNetwork(Network):
     """The network of an ONNX model of images.
 
     Args:
-        model: a model with one image input, and the output to explain.
+        model: a model with one image input, whose first output is explained.
         probe: returns shapes and static values.
 
     Attributes:
@@ -86,7 +86,7 @@ class OnnxNetwork(Network):
         self.input, self.first_float = _as_floats(_single_input(model), model.graph)
         self.model = replace(model, inputs=(self.input,))
         self.input_layout = image_layout(self.input, model.graph)
-        (self.output,) = model.graph.outputs
+        self.output = model.graph.outputs[0]
         self.nodes = model.graph.needed_for([self.output])
 
     @functools.cached_property

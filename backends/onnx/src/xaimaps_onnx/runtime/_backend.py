@@ -81,7 +81,7 @@ class OnnxRuntimeBackend(Backend):
         with onnxjax_errors():
             source = read_model(model)
             outputs = source.outputs if output is None else (output,)
-            loaded = resolve(source.until(output))
+            loaded = resolve(source.until(output, alone=False))
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
         loaded = _without_constant_if(loaded, sessions)
         network = OnnxNetwork(loaded, functools.partial(run_once, sessions))

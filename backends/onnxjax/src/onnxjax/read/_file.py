@@ -65,26 +65,37 @@ class Source:
         """The names of the outputs."""
         return tuple(value.name for value in self.proto.graph.output)
 
-    def until(self, output: str | None) -> Source:
-        """Return the part of the model, in place, that computes one value.
+    def until(self, output: str | None, *, alone: bool = True) -> Source:
+        """Return the part of the model, in place, that computes one value, which comes first.
 
         Args:
             output: the name of any value that the graph computes; None for the first output.
+            alone: whether to remove the other outputs. Otherwise those stay that can be computed
+                from the same inputs, if they are tensors.
 
         Raises:
             ArrayInputError: no node computes a value of this name.
         """
         graph, output = self.proto.graph, output or self.outputs[0]
         require_value(graph, output)
-        nodes, read = needed(graph.node, (), [output])
-        del graph.node[:]
+        wanted = [output] if alone else [output, *self._beside(output)]
+        declared = {value.name: value for value in graph.output}
+        nodes, read = needed(graph.node, (), wanted)
+        del graph.node[:], graph.output[:]
         graph.node.extend(nodes)
+        graph.output.extend(declared.get(one, onnx.ValueInfoProto(name=one)) for one in wanted)
         keep(graph.input, lambda value: value.name in read)
         keep(graph.initializer, lambda tensor: tensor.name in read)
-        keep(graph.output, lambda value: value.name == output)
-        if not graph.output:
-            graph.output.add(name=output)
         return self
+
+    def _beside(self, output: str) -> list[str]:
+        """Return the other outputs, if tensors, that need no other inputs than one value does."""
+        graph = self.proto.graph
+        inputs = {value.name for value in graph.input}
+        given = inputs & needed(graph.node, (), [output])[1]
+        tensors = (value.name for value in graph.output if value.type.HasField("tensor_type"))
+        others = (name for name in tensors if name != output)
+        return [one for one in others if inputs & needed(graph.node, (), [one])[1] <= given]
 
 
 def read_model(model: str | os.PathLike[str] | onnx.ModelProto) -> Source:
