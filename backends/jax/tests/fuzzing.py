@@ -29,6 +29,7 @@ from onnxjax import _limits as limits
 from onnxjax import operators
 from onnxjax._ops import common
 from xaimaps_jax import JaxBackend
+from xaimaps_onnx.errors import onnxjax_errors
 
 from xaimaps.errors import LayerError, XaimapsError
 
@@ -497,10 +498,11 @@ def use(path, name=0):
     images = np.zeros((2, height, width, channels or 3), np.float32)
     lowered = jax.jit(lambda params, x: backend._program.apply(params, x, (), None)[0])
     endless = nodes & LOOPS or images.size > MOST_ELEMENTS
-    if endless or (isinstance(name, int) and name % 3):
-        jax.eval_shape(lowered, backend.params, images)
-    else:
-        jax.block_until_ready(lowered(backend.params, images))
+    with onnxjax_errors():
+        if endless or (isinstance(name, int) and name % 3):
+            jax.eval_shape(lowered, backend.params, images)
+        else:
+            jax.block_until_ready(lowered(backend.params, images))
 
 
 def outcome(path, name):
