@@ -255,3 +255,21 @@ def test_unknown_preprocessing(pooled):
     pooled.info.preprocess = None
     with pytest.raises(ArrayInputError, match="one of unit, tf, torch, caffe, raw"):
         xaimaps.explain(pooled, PICTURE)
+
+
+def test_pictures_become_grey_for_a_model_of_one_channel(captum):
+    captum.info.preprocess = xaimaps.PRESETS["raw"]
+    grey = np.repeat(np.arange(16, dtype=np.uint8).reshape(4, 4, 1), 3, axis=2)
+    found = xaimaps.explain(captum, grey, "grad_cam", target=0, layer="conv")
+    np.testing.assert_allclose(found.maps[0], [[11.25, 13.5], [20.25, 22.5]])
+    coloured = np.zeros((4, 4, 3), np.uint8)
+    coloured[...] = 10, 20, 30  # 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15
+    flat = xaimaps.explain(captum, coloured, "grad_cam", target=0, layer="conv")
+    level = xaimaps.attribute(captum, np.full((1, 4, 4, 1), 18.0, np.float32), target=0)
+    np.testing.assert_allclose(flat.scores, level.scores)
+
+
+def test_a_preset_that_scales_channels_apart_is_refused_for_one_channel(captum):
+    captum.info.preprocess = xaimaps.PRESETS["torch"]
+    with pytest.raises(ArrayInputError, match=r"must scale all channels alike .* got 'torch'"):
+        xaimaps.explain(captum, np.zeros((4, 4, 3), np.uint8), "saliency", target=0)

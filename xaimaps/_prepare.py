@@ -11,7 +11,7 @@ import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
 from xaimaps._images.open import Picture, open_picture
-from xaimaps._images.preprocess import PRESETS
+from xaimaps._images.preprocess import PRESETS, Pixels, Preprocess
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError
 
@@ -65,8 +65,26 @@ def prepare(
     opened = tuple(_opened(picture, max_pixels) for picture in _as_list(pictures))
     size = _input_size(backend, input_size)
     views = tuple(preset.view(picture.pixels, size) for picture in opened)
-    images = np.stack([preset.prepared(view, size) for view in views])
+    images = np.stack([_input(preset, view, size, backend.input_shape[2]) for view in views])
     return Batch(as_batch(images, backend.input_shape), opened, views)
+
+
+def _input(preset: Preprocess, view: Pixels, size: tuple[int, int], channels: int | None) -> Floats:
+    """Convert a view to one input; for a model of one channel, its grey levels.
+
+    The grey level is Pillow's, 0.299 R + 0.587 G + 0.114 B.
+    """
+    if channels != 1:
+        return preset.prepared(view, size)
+    if len({*preset.mean}) > 1 or len({*preset.std}) > 1:
+        raise ArrayInputError(
+            "`preprocess` must scale all channels alike for a model of one channel, got "
+            f"{preset.name!r}; use unit, tf or raw"
+        )
+    from PIL import Image
+
+    grey = np.asarray(Image.fromarray(np.ascontiguousarray(view)).convert("L"))
+    return preset.prepared(np.repeat(grey[..., None], 3, axis=-1), size)[..., :1]
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -92,10 +110,10 @@ def _opened(picture: Any, max_pixels: int) -> Picture:
 
 def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
     height, width, channels = backend.input_shape
-    if channels not in (None, 3):
+    if channels not in (None, 1, 3):
         raise ArrayInputError(
-            f"pictures have three channels, but the model takes {channels}; prepare arrays "
-            "yourself and use attribute"
+            f"pictures have three channels, or one of grey levels, but the model takes {channels}; "
+            "prepare arrays yourself and use attribute"
         )
     if height is not None and width is not None:
         if wanted not in (None, (height, width)):
