@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from xaimaps._cli.console import load_model, print_boxes, print_json, print_table, printable
 from xaimaps._cli.options import backend_option, json_option, load_options, size_option
@@ -72,6 +71,8 @@ def _outputs(scene: Scene) -> Iterator[dict[str, Any]]:
 
 def _classes(scene: Scene) -> Iterator[dict[str, Any]]:
     """Yield the classes of a classifier, or of a detector by their best boxes, best first."""
+    import numpy as np
+
     from xaimaps.targets import class_scores, is_binary
 
     if scene.is_detector:
@@ -86,6 +87,8 @@ def _classes(scene: Scene) -> Iterator[dict[str, Any]]:
 
 def _regions(scene: Scene) -> Iterator[dict[str, Any]]:
     """Yield the classes that a segmentation predicts, with their share of the area."""
+    import numpy as np
+
     from xaimaps.targets import predicted_classes
 
     if not scene.is_segmentation:

@@ -563,3 +563,17 @@ def test_a_model_that_is_random_has_a_note():
         model = keras.Model(images, keras.layers.Dense(3)(pooled(values)))
         notes = [one for one in xaimaps.load(model).info.notes if "the model is random" in one]
         assert bool(notes) == is_random
+
+
+def test_all_outputs_by_name(randomised):
+    model = randomised(two_headed(as_dictionary=True))
+    backend = xaimaps.load(model)
+    found, expected = backend.named_outputs(IMAGES), model(IMAGES)
+    assert found.keys() == expected.keys() == {"first", "second"}
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
+    assert backend.network.output_name == "first"
+    assert backend.network.output_rank == 2
+    single = xaimaps.load(randomised(base()))
+    assert single.named_outputs(IMAGES) == {}
+    assert single.network.output_rank == 4
