@@ -33,8 +33,8 @@ RESULTS = Path(__file__).parent / "results" / "model-files.md"
 HEAD = """# Model files of public packages
 
 The files are as shipped. `layers` and `explain` are exit statuses. The maps are those of the
-default methods; a constant map shows nothing. The seconds are those of `xaimaps explain`, with
-the start of the process and all compilation.
+default methods, unless the arguments name others; a constant map shows nothing. The seconds are
+those of `xaimaps explain`, with the start of the process and all compilation.
 
 """
 TABLE = "<!-- table -->\n"
@@ -119,7 +119,7 @@ MODEL_FILES = (
         "3.4.2",
         "nudenet/320n.onnx",
         "detector, YOLOv8",
-        "-p unit -t output:5,382",
+        "-t box:1 -M saliency,layer_cam",
         size=(320, 320),
     ),
     ModelFile(
@@ -127,7 +127,7 @@ MODEL_FILES = (
         "1.6.1",
         "ddddocr/common_det.onnx",
         "detector, YOLOX",
-        "-p raw -t output:2890,4",
+        "-p raw -t box:1 -M saliency,layer_cam",
         picture=CHARACTERS,
     ),
     ModelFile(
