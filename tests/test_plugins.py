@@ -215,3 +215,29 @@ def test_a_plugin_brings_a_scheme(install, monkeypatch):
 )
 def test_suffixes_and_schemes_say_what_is_accepted(model, expected):
     assert Named.accepts(model) is expected
+
+
+@pytest.mark.parametrize(
+    ("package", "remedy"),
+    [
+        ("torch.nn.modules.module", "torch.onnx.export"),
+        ("flax.nnx.module", "give a function of its parameters"),
+        ("equinox._module", "give a function of its parameters"),
+        ("tensorflow.python.saved_model.load", "convert the SavedModel to ONNX"),
+    ],
+)
+def test_live_models_of_other_frameworks_have_a_remedy(package, remedy):
+    base = type("Module", (), {"__module__": package})
+    mine = type("Mine", (base,), {"__module__": "__main__"})
+    with pytest.raises(BackendError, match=f"no backend takes the model Mine .*{remedy}"):
+        xaimaps.load(mine())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "remedy"), [("tflite", "tf2onnx.convert --tflite"), ("pt2", "torch.onnx.export")]
+)
+def test_files_of_other_frameworks_have_a_remedy(tmp_path, suffix, remedy):
+    path = tmp_path / f"net.{suffix}"
+    path.write_bytes(b"1234")
+    with pytest.raises(BackendError, match=f"no backend takes .*{remedy}"):
+        xaimaps.load(path)

@@ -15,8 +15,23 @@ from xaimaps.errors import BackendError, ModelLoadError, nearest
 
 Labels = Sequence[str] | str | os.PathLike[str]
 
-RUNS_CODE = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
+RUNS_CODE = frozenset({".pt", ".pth", ".pt2", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
 """Suffixes of formats that contain pickles or programs."""
+
+TORCH_EXPORT = "`torch.onnx.export(model, images, 'model.onnx')`"
+FUNCTION = (
+    "give a function of its parameters: `load(lambda params, images: ..., params=..., "
+    "input_shape=(height, width, channels))`"
+)
+
+REMEDIES = {
+    "torch": f"export it by {TORCH_EXPORT} and load the file",
+    "flax": FUNCTION,
+    "haiku": FUNCTION,
+    "equinox": FUNCTION,
+    "tensorflow": "give a Keras model, or convert the SavedModel to ONNX by `tf2onnx`",
+}
+"""What to do with a live object, by the package of its class."""
 
 
 def load(
@@ -61,7 +76,7 @@ def load(
     try:
         loaded = _registry.load_with(backend, place, options)
     except BackendError as error:
-        if why := runs_code(place):
+        if why := _remedy(place):
             raise BackendError(f"{error}; {why}") from error
         raise
     loaded.info.loading = _arguments(place, labels, options)
@@ -118,10 +133,20 @@ def runs_code(model: Any) -> str:
     if not is_saved_model and model.suffix.lower() not in RUNS_CODE:
         return ""
     what = "a SavedModel folder" if is_saved_model else model.suffix
-    return (
-        f"{what} is not supported, because such formats run code when they are loaded: export "
-        f"{str(model)!r} as .onnx, .keras or .h5"
-    )
+    remedy = f"export {str(model)!r} as .onnx, .keras or .h5"
+    if is_saved_model:
+        remedy += f", as by `python -m tf2onnx.convert --saved-model {model} --output model.onnx`"
+    elif model.suffix.lower() in (".pt", ".pth", ".pt2"):
+        remedy += f", as by {TORCH_EXPORT}"
+    return f"{what} is not supported, because such formats run code when they are loaded: {remedy}"
+
+
+def _remedy(model: Any) -> str:
+    """Return what to do with a model that no backend takes, or an empty text."""
+    if isinstance(model, Path) and model.suffix.lower() == ".tflite":
+        return f"convert it by `python -m tf2onnx.convert --tflite {model} --output model.onnx`"
+    packages = [base.__module__.partition(".")[0] for base in type(model).__mro__]
+    return next((REMEDIES[name] for name in packages if name in REMEDIES), runs_code(model))
 
 
 def _schemes() -> str:
