@@ -1,5 +1,7 @@
 """`attribute` and `explain` from end to end on the reference backend."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -273,3 +275,12 @@ def test_a_preset_that_scales_channels_apart_is_refused_for_one_channel(captum):
     captum.info.preprocess = xaimaps.PRESETS["torch"]
     with pytest.raises(ArrayInputError, match=r"must scale all channels alike .* got 'torch'"):
         xaimaps.explain(captum, np.zeros((4, 4, 3), np.uint8), "saliency", target=0)
+
+
+def test_fit_changes_the_preprocessing():
+    whole = xaimaps.load("default", fit="stretch")
+    assert whole.info.preprocess == dataclasses.replace(
+        xaimaps.load("default").info.preprocess, fit="stretch"
+    )
+    with pytest.raises(ArrayInputError, match="`fit` must be one of crop, stretch, pad, got 'cut'"):
+        xaimaps.load("default", fit="cut")

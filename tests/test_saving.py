@@ -86,8 +86,8 @@ def test_the_manifest_says_what_it_takes_to_reproduce(found, path, tmp_path):
         ],
         "maps": {"shape": [5, 5], "dtype": "float32"},
         "notes": [
-            'the model saw the middle 20 x 20 of 20 x 30 pixels; a preset with fit="stretch" or '
-            '"pad" shows it the whole picture',
+            "the model saw the middle 20 x 20 of 20 x 30 pixels; `fit` pad or stretch (--fit) "
+            "shows it the whole picture",
             "scores are logits",
         ],
         "files": names(files[:-1]),

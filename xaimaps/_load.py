@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xaimaps import _registry, zoo
-from xaimaps._images.preprocess import Preprocess, get_preprocess
+from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
 from xaimaps.backend import Backend
-from xaimaps.errors import BackendError, ModelLoadError, nearest
+from xaimaps.errors import ArrayInputError, BackendError, ModelLoadError, nearest
 
 Labels = Sequence[str] | str | os.PathLike[str]
 
@@ -40,6 +41,7 @@ def load(
     backend: str | None = None,
     labels: Labels | None = None,
     preprocess: str | Preprocess | None = None,
+    fit: Fit | None = None,
     **options: Any,
 ) -> Backend:
     """Load a model into the backend that can run it.
@@ -54,6 +56,8 @@ def load(
             None for the labels recorded in the model file.
         preprocess: the name of a preset or a `Preprocess`; None for the preprocessing recorded in
             the model file.
+        fit: how the aspect ratio of a picture is changed, "crop", "pad" or "stretch"; None for
+            that of the preprocessing.
         options: options of the backend's own `load`.
 
     Returns:
@@ -63,6 +67,7 @@ def load(
         ModelLoadError: the model or the labels cannot be read.
         UnsupportedModelError: the model has a part that the backend cannot run.
         BackendError: the backend is not installed, or no backend accepts the model.
+        ArrayInputError: `preprocess` or `fit` is unknown, or `fit` has no preprocessing to change.
 
     Example:
         >>> import xaimaps
@@ -87,7 +92,18 @@ def load(
     if preprocess is not None:
         loaded.info.preprocess = get_preprocess(preprocess)
         loaded.info.notes += _doubled(loaded, loaded.info.preprocess)
+    if fit is not None:
+        loaded.info.preprocess = _fitted(loaded.info.preprocess, fit)
     return loaded
+
+
+def _fitted(preset: Preprocess | None, fit: Fit) -> Preprocess:
+    if preset is None:
+        raise ArrayInputError(
+            f"`fit` needs a known preprocessing, got {fit!r} for a model that records none; give "
+            "`preprocess`, too"
+        )
+    return replace(preset, fit=fit)
 
 
 def _doubled(loaded: Backend, preset: Preprocess) -> list[str]:

@@ -544,9 +544,10 @@ class Backend(ABC):
         """
         layer = self.find_layer(name)
         if not layer.is_spatial:
+            others = [one.name for one in self.layers() if one.is_spatial]
+            near = f", such as {others[-1]!r}" if others else ""
             raise LayerError(
                 f"a map needs a layer with spatial extent, but {layer.name!r} has shape "
-                f"{layer.shape}; use one before the pooling, such as "
-                f"{self.default_layer().name!r}"
+                f"{layer.shape}; use one before the pooling{near}"
             )
         return layer

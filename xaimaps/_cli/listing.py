@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xaimaps._cli.console import load_model, print_json, print_table
 from xaimaps._cli.options import json_option, model_options
+
+if TYPE_CHECKING:
+    from xaimaps.backend import Backend
+
+
+def _default(model: Backend) -> str | None:
+    from xaimaps.errors import LayerError
+
+    try:
+        return model.default_layer().name
+    except LayerError:
+        return None
 
 
 @click.command()
@@ -17,7 +29,7 @@ def layers(model: str, backend: str | None, loading: dict[str, Any], as_json: bo
     """List a model's layers in the order of computation; * marks the default."""
     loaded = load_model(model, backend, loading)
     found = loaded.layers()
-    default = loaded.default_layer().name if any(layer.is_spatial for layer in found) else None
+    default = _default(loaded)
     if as_json:
         print_json(
             [

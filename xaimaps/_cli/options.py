@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +57,14 @@ _labels_option = click.option(
 preprocess_option = click.option(
     "-p", "--preprocess", help="The preprocessing of pictures: unit, tf, torch, caffe or raw."
 )
+_fit_option = click.option(
+    "--fit", type=click.Choice(["crop", "pad", "stretch"]),
+    help="How the aspect ratio of a picture is changed.  [default: as the preprocessing says]",
+)  # fmt: skip
+_custom_option = click.option(
+    "--custom", multiple=True, metavar="MODULE:CLASS",
+    help="A class of a Keras model's own, which is imported; may be given several times.",
+)  # fmt: skip
 weights_option = click.option(
     "--weights", type=click.Path(path_type=Path),
     help="The weights file of a keras:NAME model.  [default: ImageNet's, downloaded]",
@@ -125,22 +135,43 @@ def load_options(command: Command) -> Command:
         preprocess: str | None,
         weights: Path | None,
         allow_unsafe: bool,
+        fit: str | None,
+        custom: tuple[str, ...],
         load: tuple[str, ...],
         **rest: Any,
     ) -> Any:
         own: dict[str, Any] = {} if weights is None else {"weights": weights}
         own |= {"allow_unsafe": True} if allow_unsafe else {}
+        own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
         own |= parse_pairs(load)
-        if reserved := own.keys() & {"model", "backend", "labels", "preprocess"}:
+        if reserved := own.keys() & {"model", "backend", "labels", "preprocess", "fit"}:
             raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
-        loading = {"labels": labels, "preprocess": preprocess, **own}
+        loading = {"labels": labels, "preprocess": preprocess, "fit": fit, **own}
         with in_words(WORDS):
             return command(*args, loading=loading, **rest)
 
-    options = (_labels_option, preprocess_option, weights_option, unsafe_option, _load_option)
-    for option in reversed(options):
+    pictures = (_labels_option, preprocess_option, _fit_option)
+    files = (weights_option, unsafe_option, _custom_option, _load_option)
+    for option in reversed((*pictures, *files)):
         gathered = option(gathered)
     return cast("Command", gathered)
+
+
+def import_class(text: str) -> tuple[str, type]:
+    """Import MODULE:CLASS, also from the current folder, and return its name and itself."""
+    from xaimaps.errors import ModelLoadError
+
+    module, _, name = text.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelLoadError(f"--custom must be MODULE:CLASS, got {text!r} ({error})") from None
+    finally:
+        sys.path.remove("")
+    if not isinstance(found, type):
+        raise ModelLoadError(f"--custom must be MODULE:CLASS, got {text!r}, which is no class")
+    return name, found
 
 
 @contextmanager
@@ -214,12 +245,23 @@ def parse_layer(names: tuple[str, ...]) -> str | tuple[str, ...] | None:
 
 def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
     """Return the methods among `names` that the model and backend support."""
-    from xaimaps.errors import XaimapsError
     from xaimaps.methods import METHODS
 
-    able = [name for name in names if METHODS[name].needs <= model.capabilities]
+    able = [METHODS[name] for name in names if METHODS[name].needs <= model.capabilities]
+    has_classifier, has_layer = _has(model.classifier), _has(model.default_layer)
+    return [
+        row.name
+        for row in able
+        if (has_classifier or "classifier" not in row.needs) and (has_layer or not row.takes_layer)
+    ]
+
+
+def _has(part: Callable[[], object]) -> bool:
+    """Return whether a model has a part, and does not refuse it."""
+    from xaimaps.errors import XaimapsError
+
     try:
-        model.classifier()
+        part()
     except XaimapsError:
-        return [name for name in able if "classifier" not in METHODS[name].needs]
-    return able
+        return False
+    return True

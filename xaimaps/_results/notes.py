@@ -28,7 +28,7 @@ def _crop(found: Attribution, index: int) -> Iterator[str]:
         if seen[0] < whole[0] or seen[1] < whole[1]:
             yield (
                 f"the model saw the middle {seen[0]} x {seen[1]} of {whole[0]} x {whole[1]} "
-                'pixels; a preset with fit="stretch" or "pad" shows it the whole picture'
+                "pixels; `fit` pad or stretch (--fit) shows it the whole picture"
             )
 
 

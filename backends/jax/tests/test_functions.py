@@ -7,7 +7,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import xaimaps
-from xaimaps.errors import LayerError
+from xaimaps.errors import ArrayInputError, LayerError
 from xaimaps.targets import as_target
 
 SHAPE = (6, 6, 2)
@@ -291,3 +291,8 @@ def test_a_cut_keeps_the_class_token():
     value, rest = model.split(jnp.asarray(IMAGES), "block")
     assert value.shape == (3, 3, 3, 8)
     np.testing.assert_allclose(rest(value), transformer(TRANSFORMER, IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_a_fit_needs_a_preprocessing():
+    with pytest.raises(ArrayInputError, match="`fit` needs a known preprocessing, got 'pad'"):
+        xaimaps.load(lambda params, images: images, params={}, input_shape=(8, 8, 3), fit="pad")

@@ -3,9 +3,11 @@
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import xaimaps
+from xaimaps._cli import cli
 from xaimaps.errors import LayerError
 from xaimaps.targets import as_target, output, region
 
@@ -42,13 +44,16 @@ class Graph:
         return self("Relu", name, made)
 
     def load(self, last, rank=2, **options):
+        return xaimaps.load(self.model(last, rank), **options)
+
+    def model(self, last, rank=2):
         given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])
         made = helper.make_tensor_value_info(last, TensorProto.FLOAT, rank * [None])
         graph = helper.make_graph(self.nodes, "g", [given], [made], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
         model.ir_version = 9
         onnx.checker.check_model(model)
-        return xaimaps.load(model, **options)
+        return model
 
 
 def images(count=1):
@@ -256,3 +261,22 @@ def test_a_scale_of_features_is_no_rescaling_of_images():
     graph("GlobalAveragePool", "pool", scaled)
     graph("Flatten", "y", "pool")
     assert graph.load("y", preprocess="unit").info.notes == []
+
+
+def test_without_a_default_layer_the_command_line_explains_the_input(tmp_path):
+    graph = Graph()
+    for name in ("one", "two"):
+        graph("GlobalAveragePool", f"{name}/pool", graph.conv(name, "x", 3, 4))
+        graph("Flatten", f"{name}/flat", f"{name}/pool")
+    graph("Add", "y", "one/flat", "two/flat")
+    path, picture = tmp_path / "two.onnx", xaimaps.zoo.PICTURES["chelsea"]
+    onnx.save(graph.model("y"), path)
+    given = ["-m", str(path), "-p", "unit"]
+    listed = CliRunner().invoke(cli, ["layers", *given])
+    assert listed.exit_code == 0, listed.output
+    assert "*" not in listed.output
+    ended = CliRunner().invoke(cli, ["explain", str(picture), *given, "-o", str(tmp_path / "out")])
+    assert ended.exit_code == 0, ended.output
+    assert [path.name for path in (tmp_path / "out").glob("*overlay.png")] == [
+        "chelsea-saliency-overlay.png"
+    ]

@@ -1,5 +1,6 @@
 """Keras files, sound, old, damaged and hostile: a model, or one sentence that says why not."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("tensorflow")
 
@@ -16,6 +18,7 @@ from xaimaps_tensorflow._keras_files.read import read_model
 from xaimaps_tensorflow._keras_files.weights import WeightsFile
 
 import xaimaps
+from xaimaps._cli import cli
 from xaimaps.errors import BackendError, ModelLoadError, UnsupportedModelError
 
 REFERENCES = Path(__file__).parents[1] / "references"
@@ -318,6 +321,21 @@ def test_custom_objects(tmp_path):
             read_model(tmp_path / name)
         loaded = read_model(tmp_path / name, custom_objects={"Gate": Gate})
         np.testing.assert_array_equal(answer(loaded), answer(model))
+
+
+def test_custom_objects_on_the_command_line(tmp_path, monkeypatch):
+    lines = ["import keras", "class Own(keras.layers.Layer):", "    def call(self, x):"]
+    code = "\n".join([*lines, "        return x * 2"])
+    (tmp_path / "own_layers.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("own_layers").Own
+    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3), own()]).save("model.keras")
+    monkeypatch.delitem(sys.modules, "own_layers")
+    command = ["layers", "-m", "model.keras", "--custom", "own_layers:Own"]
+    ended = CliRunner().invoke(cli, command)
+    assert ended.exit_code == 0, ended.output
+    assert "own" in ended.output
 
 
 def test_every_layer_of_keras_is_known(tmp_path):
