@@ -10,7 +10,7 @@ from onnxjax.graph import Node
 from xaimaps_onnx._aliases import SCOPES, aliases
 
 import xaimaps
-from xaimaps.errors import LayerError, UnsupportedModelError
+from xaimaps.errors import ArrayInputError, LayerError, UnsupportedModelError
 from xaimaps.graph._axes import Grid, Part, axis_of, grid_of, kind_of, regroup
 from xaimaps.graph._layout import Layout, layout_of
 from xaimaps.targets import as_target
@@ -37,13 +37,16 @@ class Graph:
         return name
 
     def load(self, output, rank=2):
+        return xaimaps.load(self.model(output, rank))
+
+    def model(self, output, rank=2):
         given = helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)
         made = helper.make_tensor_value_info(output, TensorProto.FLOAT, rank * [None])
         graph = helper.make_graph(self.nodes, "g", [given], [made], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
         model.ir_version = 9
         onnx.checker.check_model(model)
-        return xaimaps.load(model)
+        return model
 
 
 def drawn(*shape):
@@ -529,3 +532,17 @@ def test_a_free_height_that_is_fixed_inside(backend):
     assert model.find_layer("a").shape == (None, 1, None, 4)
     found = xaimaps.attribute(model, drawn(1, 48, 64, 3), "eigen_cam")
     assert found.maps.shape == (1, 1, 64)
+
+
+@BACKENDS
+def test_the_layout_can_be_told(backend):
+    """Without a convolution, three rows of a map of 8 x 3 channels may be either."""
+    graph = Graph(("N", 3, 8, 3))
+    graph("ReduceMean", "mean", "x", ints(1, 2), keepdims=0)
+    graph("MatMul", "y", "mean", drawn(3, 2))
+    proto = graph.model("y")
+    assert xaimaps.load(proto, backend=backend).input_shape == (8, 3, 3)
+    told = xaimaps.load(proto, backend=backend, layout="NHWC")
+    assert told.input_shape == (3, 8, 3)
+    with pytest.raises(ArrayInputError, match="`layout` must be one of NCHW, NHWC, got 'CHWN'"):
+        xaimaps.load(proto, backend=backend, layout="CHWN")

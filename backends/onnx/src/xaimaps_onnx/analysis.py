@@ -13,7 +13,7 @@ from onnxjax import OnnxModel, Value
 from onnxjax._passes.inline_if import likely, written_out
 from onnxjax.graph import Graph as OnnxGraph
 
-from xaimaps.errors import UnsupportedModelError, XaimapsError
+from xaimaps.errors import ArrayInputError, UnsupportedModelError, XaimapsError
 from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of
 from xaimaps_onnx._aliases import aliases
 from xaimaps_onnx.nodes import NodeReader, cast_type
@@ -34,11 +34,21 @@ IN_PLACE = frozenset({"pad", "norm", "batch_norm", "quantize", "dequantize"})
 """Kinds of operators that keep the order of axes, beside the elementwise ones."""
 
 
-def image_layout(value: Value, graph: OnnxGraph) -> str:
+LAYOUTS = {"NCHW": 1, "NHWC": 3}
+"""The axis of the channels in each layout."""
+
+
+def image_layout(value: Value, graph: OnnxGraph, layout: str | None = None) -> str:
     """Return NCHW or NHWC, by the first convolution, else by which axis has 1 or 3 channels.
+
+    Args:
+        value: the declaration of the images.
+        graph: the graph that reads them.
+        layout: the user's choice, which comes first.
 
     Raises:
         UnsupportedModelError: the input is not a batch of images of floats.
+        ArrayInputError: there is no such layout.
     """
     shape = value.shape or ()
     if len(shape) != 4 or value.dtype.kind != "f":
@@ -46,10 +56,12 @@ def image_layout(value: Value, graph: OnnxGraph) -> str:
             f"the model's input {value.name!r} must be a batch of images of floats with four axes, "
             f"got shape {value.shape} of {value.dtype}"
         )
-    channels = _channel_axis(value.name, graph)
+    if layout is not None and layout not in LAYOUTS:
+        raise ArrayInputError(f"`layout` must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    channels = LAYOUTS[layout] if layout is not None else _channel_axis(value.name, graph)
     if channels is None:
         channels = 3 if shape[1] not in (1, 3) and shape[3] in (1, 3) else 1
-    return {1: "NCHW", 3: "NHWC"}[channels]
+    return next(name for name, axis in LAYOUTS.items() if axis == channels)
 
 
 def _channel_axis(images: str, graph: OnnxGraph) -> int | None:
@@ -75,17 +87,18 @@ class OnnxNetwork(Network):
     Args:
         model: a model with one image input, whose first output is explained.
         probe: returns shapes and static values.
+        layout: "NCHW" or "NHWC"; None to find it.
 
     Attributes:
         first_float: the value at which images of integers become floats, or the input itself.
     """
 
-    def __init__(self, model: OnnxModel, probe: Probe) -> None:
+    def __init__(self, model: OnnxModel, probe: Probe, layout: str | None = None) -> None:
         super().__init__()
         self._probe = probe
         self.input, self.first_float = _as_floats(_single_input(model), model.graph)
         self.model = replace(model, inputs=(self.input,))
-        self.input_layout = image_layout(self.input, model.graph)
+        self.input_layout = image_layout(self.input, model.graph, layout)
         self.output = model.graph.outputs[0]
         self.nodes = model.graph.needed_for([self.output])
 
