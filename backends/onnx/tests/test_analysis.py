@@ -546,3 +546,14 @@ def test_the_layout_can_be_told(backend):
     assert told.input_shape == (3, 8, 3)
     with pytest.raises(ArrayInputError, match="`layout` must be one of NCHW, NHWC, got 'CHWN'"):
         xaimaps.load(proto, backend=backend, layout="CHWN")
+
+
+@pytest.mark.parametrize(("text", "labels"), [("0\n90", ("0", "90")), ("a\nb\nc", None)])
+def test_class_names_of_paddle_are_read_if_they_fit(text, labels):
+    graph = Graph()
+    graph("GlobalAveragePool", "pool", convolved(graph))
+    graph("Flatten", "flat", "pool")
+    graph("MatMul", "y", "flat", drawn(6, 2))
+    proto = graph.model("y")
+    helper.set_model_props(proto, {"character": text})
+    assert xaimaps.load(proto).info.labels == labels

@@ -31,6 +31,8 @@ def model_info(
     _read_metadata(info, network.model.metadata)
     if network.model.metadata.get("author") == "Ultralytics":
         _read_ultralytics(info, network.model.metadata)
+    if "character" in network.model.metadata:
+        _read_paddle(info, network)
     info.note_output(outputs)
     if network.first_float != network.input.name:
         info.notes.append(
@@ -67,3 +69,13 @@ def _read_ultralytics(info: ModelInfo, metadata: Mapping[str, str]) -> None:
         info.input_size = height, width
     fit: Fit = "crop" if metadata.get("task") == "classify" else "pad"
     info.preprocess = replace(get_preprocess("unit"), fit=fit)
+
+
+def _read_paddle(info: ModelInfo, network: OnnxNetwork) -> None:
+    """Read the class names that PaddleX records in lines, if there is one for each class.
+
+    A recogniser of text has more classes than characters: the blank, and often the space.
+    """
+    names = tuple(network.model.metadata["character"].split("\n"))
+    if len(names) == network.usual.shapes.get(network.output, (0,))[-1]:
+        info.labels = names
