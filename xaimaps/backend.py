@@ -176,6 +176,13 @@ class ModelInfo:
         part = "" if ending.is_whole else ", which makes a part of the output"
         self.notes.append(f"scores are taken before the final {ending}{part}")
 
+    def note_step(self, operation: Operation) -> None:
+        """Record that the output is made by an operation whose result jumps."""
+        self.notes.append(
+            f"the output is made by {operation}, so that it is an index or a step, and no score; "
+            "choose a value before it with output=NAME, or --load output=NAME"
+        )
+
     def note_random(self, operation: Operation) -> None:
         """Record that an operation draws other numbers in each run."""
         self.notes.append(

@@ -106,6 +106,12 @@ class Graph:
         """Whether a rectifier rule changes any derivative."""
         return any(one.kind == "relu" for one in self.operations)
 
+    @property
+    def step(self) -> Operation | None:
+        """The operation that makes the output, if its result jumps, as an index of ArgMax does."""
+        last = self.producers.get(self.output)
+        return None if last is None or last.is_differentiable else last
+
     @functools.cached_property
     def random(self) -> Operation | None:
         """The first operation that draws other numbers in each run, None if there is none."""

@@ -255,6 +255,16 @@ def test_a_model_that_rescales_images_itself_has_a_note(preset, is_noted):
     assert any(note.startswith(noted) for note in backend.info.notes) == is_noted
 
 
+def test_an_index_as_the_output_has_a_note():
+    graph = Graph()
+    graph("GlobalAveragePool", "pool", graph.conv("features", "x", 3, 4))
+    graph("Flatten", "logits", "pool")
+    graph("ArgMax", "y", "logits", axis=1, keepdims=0)
+    assert graph.load("logits").info.notes == []
+    (note,) = graph.load("y", rank=1, output="y").info.notes
+    assert note.startswith("the output is made by ArgMax 'y', so that it is an index or a step")
+
+
 def test_a_scale_of_features_is_no_rescaling_of_images():
     graph = Graph()
     scaled = graph("Mul", "scaled", graph.conv("features", "x", 3, 4), np.float32(0.5))

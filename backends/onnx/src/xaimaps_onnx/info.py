@@ -43,6 +43,8 @@ def model_info(
         info.notes.append("the file takes one image at a time, although it declares any number")
     if (ending := network.usual.ending) is not None:
         info.note_ending(ending)
+    if (step := network.usual.step) is not None:
+        info.note_step(step)
     if (random := network.usual.random) is not None:
         info.note_random(random)
     return info

@@ -114,6 +114,8 @@ class TensorFlowBackend(Backend):
             info.note_output(program.usual.trace.names)
         if (ending := program.network.ending) is not None:
             info.note_ending(ending)
+        if (step := program.network.step) is not None:
+            info.note_step(step)
         if (random := program.network.random) is not None:
             info.note_random(random)
         return cls(program, info, xla=xla)

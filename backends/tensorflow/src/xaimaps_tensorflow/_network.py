@@ -121,6 +121,10 @@ class KerasNetwork(Description):
         return self._graph.rescaling
 
     @property
+    def step(self) -> Operation | None:
+        return self._graph.step
+
+    @property
     def random(self) -> Operation | None:
         return self._graph.random
 
