@@ -429,7 +429,8 @@ def test_the_first_of_several_outputs_is_noted():
     )
     model.ir_version = 9
     note = (
-        "the model has 2 outputs (scores, a), of which 'scores' is explained; choose with output="
+        "the model has 2 outputs (scores, a), of which 'scores' is explained; choose with "
+        "output=NAME, or --load output=NAME"
     )
     for backend in ("jax", "onnxruntime"):
         assert note in xaimaps.load(model, backend=backend).info.notes
