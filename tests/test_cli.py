@@ -263,6 +263,7 @@ WRONG = {
     "half an option": ((*GOOD, "-O", "relu"), ["NAME=VALUE", "'relu'"]),
     "an option with a value of its own": ((*GOOD, "-O", "target=3"), ["'target'", "--help"]),
     "a list as an option": ((*GOOD, "-M", "grad_cam", "-O", "relu=[1]"), ["`relu`", "[1]"]),
+    "neither yes nor no": ((*GOOD, "-M", "grad_cam", "-O", "relu=maybe"), ["`relu`", "'maybe'"]),
     "a wrong reduction": ((*GOOD, "-M", "saliency", "-O", "reduce=median"), ["'median'", "'max'"]),
     "unknown preset": ((*GOOD, "-p", "imagenet"), ["'imagenet'", "torch"]),
     "a custom class without a name": ((*GOOD, "--custom", "json"), ["MODULE:CLASS", "'json'"]),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from xaimaps.backend import Backend, Capability
 from xaimaps.errors import MethodError
 from xaimaps.methods._maps import Maps
@@ -81,11 +83,14 @@ class Method:
         return list(inspect.signature(self.fn).parameters.values())[3:]
 
     def check_options(self, options: Mapping[str, object]) -> None:
-        """Raise a MethodError for an option that this method does not have."""
-        for option in options:
-            if option not in self.options:
-                known = ", ".join(map(repr, self.options)) or "none"
-                raise MethodError(f"{self.name!r} has no option {option!r}; its options: {known}")
+        """Raise a MethodError for an option that the method lacks, or one that is no yes or no."""
+        known = self.options
+        for option, value in options.items():
+            if option not in known:
+                listed = ", ".join(map(repr, known)) or "none"
+                raise MethodError(f"{self.name!r} has no option {option!r}; its options: {listed}")
+            if isinstance(known[option], bool) and not isinstance(value, bool | np.bool_):
+                raise MethodError(f"`{option}` must be True or False, got {value!r}")
 
     def completed(self, options: Mapping[str, object], backend: Backend) -> dict[str, object]:
         """Replace None by the default for this model, so that results record it."""
