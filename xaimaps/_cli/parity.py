@@ -110,7 +110,7 @@ def _models(
     from xaimaps.parity import routes
 
     models = routes(model, backends, convert=not others, **loading)
-    own = {"weights", "allow_unsafe"}  # apply to MODEL only
+    own = {"weights", "allow_unsafe", "custom_objects"}  # apply to MODEL only
     shared = {name: value for name, value in loading.items() if name not in own}
     for other, label in zip(others, _labels(others), strict=True):
         for name, backend in routes(other, backends, convert=False, **shared).items():
