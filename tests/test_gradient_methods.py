@@ -628,6 +628,6 @@ def test_colours_need_a_preprocessing(pooled, images):
 
 
 def test_a_region_is_not_mirrored(pooled, images):
-    target = several(targets.contrast(0, targets.region(np.ones((2, 2)), 0)))
+    target = several(targets.contrast(0, targets.region(np.ones((2, 2)), 0, axis=1)))
     with pytest.raises(TargetError, match="`augment` must be None for a region"):
         attribute(pooled, images, "saliency", target=target, augment="flip")

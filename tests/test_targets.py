@@ -178,7 +178,7 @@ def test_a_function_must_give_one_score_for_each_image():
 
 
 def test_a_class_needs_a_row_of_classes():
-    with pytest.raises(TargetError, match=r"\(3, 4, 4, 5\); give a region"):
+    with pytest.raises(TargetError, match=r"\(3, 4, 4, 5\); give output:INDEX"):
         as_target(0, 3).scores(np, np.zeros((3, 4, 4, 5)))
 
 
