@@ -161,7 +161,8 @@ def test_layouts_and_types_give_the_same_bits(pooled, images, given):
 WRONG_CALLS = [
     ({"method": "gradcam"}, MethodError, "nearest: 'grad_cam'"),
     ({"method": "saliency", "relu": False}, MethodError, "'saliency' has no option 'relu'; its"),
-    ({"relu": [True]}, MethodError, r"`relu` must be a hashable value, .* got list \[True\]"),
+    ({"relu": [True]}, MethodError, r"`relu` must be True or False, got \[True\]"),
+    ({"fuse": ["sum"]}, MethodError, r"`fuse` must be a hashable value, .* got list \['sum'\]"),
     ({"layer": "relu3"}, LayerError, "nearest: 'relu[12]'"),
     ({"layer": "pool"}, LayerError, "such as 'relu2'"),
     ({"method": "cam", "layer": "conv1"}, LayerError, "pooled layer 'relu2' for CAM, got 'conv1'"),
