@@ -90,8 +90,9 @@ def test_embeddings_are_targets(build, images):
     target = targets.similarity(embedding)
     found = xaimaps.attribute(model, images, "saliency", target=target)
     assert found.classes is None
+    programs = len(model._compiled)
     other = xaimaps.attribute(model, images, "saliency", target=targets.similarity(embedding[::-1]))
-    assert len(model._compiled) == 1
+    assert len(model._compiled) == programs
     assert not np.allclose(found.maps, other.maps)
 
 
