@@ -72,7 +72,9 @@ def test_a_graph_that_was_only_read_runs_as_far_as_there_are_rules():
     read, x = onnxjax.read_graph(model()), np.ones((1, 3, 8, 8), np.float32)
     (result,) = read.apply(read.params, x, outputs=["d"])
     np.testing.assert_array_equal(result, np.full((24, 1, 6), 54))
-    with pytest.raises(onnxjax.errors.UnsupportedModelError, match="Mystery node 'mystery': there is no"):
+    with pytest.raises(
+        onnxjax.errors.UnsupportedModelError, match="Mystery node 'mystery': there is no"
+    ):
         read.apply(read.params, x)
 
 
