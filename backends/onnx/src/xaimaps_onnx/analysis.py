@@ -34,8 +34,8 @@ IN_PLACE = frozenset({"pad", "norm", "batch_norm", "quantize", "dequantize"})
 """Kinds of operators that keep the order of axes, beside the elementwise ones."""
 
 
-LAYOUTS = {"NCHW": 1, "NHWC": 3}
-"""The axis of the channels in each layout."""
+LAYOUTS = {1: "NCHW", 3: "NHWC"}
+"""The layout for each axis that the channels may be."""
 
 
 def image_layout(value: Value, graph: OnnxGraph, layout: str | None = None) -> str:
@@ -56,12 +56,15 @@ def image_layout(value: Value, graph: OnnxGraph, layout: str | None = None) -> s
             f"the model's input {value.name!r} must be a batch of images of floats with four axes, "
             f"got shape {value.shape} of {value.dtype}"
         )
-    if layout is not None and layout not in LAYOUTS:
-        raise ArrayInputError(f"`layout` must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    channels = LAYOUTS[layout] if layout is not None else _channel_axis(value.name, graph)
+    if layout is not None:
+        known = LAYOUTS.values()
+        if layout not in known:
+            raise ArrayInputError(f"`layout` must be one of {', '.join(known)}, got {layout!r}")
+        return layout
+    channels = _channel_axis(value.name, graph)
     if channels is None:
         channels = 3 if shape[1] not in (1, 3) and shape[3] in (1, 3) else 1
-    return next(name for name, axis in LAYOUTS.items() if axis == channels)
+    return LAYOUTS[channels]
 
 
 def _channel_axis(images: str, graph: OnnxGraph) -> int | None:
