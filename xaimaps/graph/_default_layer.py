@@ -28,6 +28,7 @@ class LayerChoice:
 
     Attributes:
         operations: the operations in the order of computation.
+        producers: the operation that makes each value.
         output: the value to explain.
         axes: the meaning of the axes of every value that depends on the images.
         layouts: the layouts of the values that have one.
@@ -36,6 +37,7 @@ class LayerChoice:
     """
 
     operations: Sequence[Operation]
+    producers: Mapping[Value, Operation]
     output: Value
     axes: Mapping[Value, Axes]
     layouts: Mapping[Value, Layout]
@@ -58,10 +60,6 @@ class LayerChoice:
         return None if best is None or self._is_lost_after(best) else best
 
     @functools.cached_property
-    def _producers(self) -> Mapping[Value, Operation]:
-        return {value: one for one in self.operations for value in one.makes}
-
-    @functools.cached_property
     def _shared(self) -> Collection[Value]:
         """The values before the scores on which each of the scores depends."""
         behind = [self._before(score) - {score} for score in self._scores]
@@ -73,7 +71,7 @@ class LayerChoice:
         found, left = set[Value](), [self.output]
         while left:
             value = left.pop()
-            operation = self._producers.get(value)
+            operation = self.producers.get(value)
             if operation is not None and self._is_join(operation):
                 left += [one for one in operation.needs if one in self.demands]
             elif operation is not None:
@@ -91,7 +89,7 @@ class LayerChoice:
             one = left.pop()
             if one not in found and one in self.demands:
                 found.add(one)
-                left += self._producers[one].needs if one in self._producers else ()
+                left += self.producers[one].needs if one in self.producers else ()
         return frozenset(found)
 
     def _is_map(self, value: Value) -> bool:

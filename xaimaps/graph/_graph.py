@@ -164,7 +164,13 @@ class Graph:
             candidates: the layers with several spatial positions, in the order of computation.
         """
         choice = LayerChoice(
-            self.operations, self.output, self.axes, self.layouts, self.shown, self.demands
+            self.operations,
+            self.producers,
+            self.output,
+            self.axes,
+            self.layouts,
+            self.shown,
+            self.demands,
         )
         return choice.best(candidates)
 
