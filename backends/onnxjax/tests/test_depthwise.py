@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from onnxjax._ops import depthwise as depthwise_module
 from onnxjax._ops.depthwise import depthwise
 
 RNG = np.random.default_rng(5)
@@ -121,3 +122,21 @@ def test_images_shared_among_devices(pair):
     assert_same(
         lambda fn: jax.shard_map(gradients(fn), mesh=mesh, in_specs=specs, out_specs=specs), several
     )
+
+
+def test_every_program_shares_the_trace_of_a_shape(monkeypatch):
+    sizes = []
+
+    def noted(x, *rest):
+        sizes.append(x.shape)
+        return shifted_products(x, *rest)
+
+    shifted_products = depthwise_module._shifted_products
+    monkeypatch.setattr(depthwise_module, "_shifted_products", noted)
+    x, w = RNG.normal(size=(1, 13, 5)), RNG.normal(size=(3, 5))  # a shape of no other test
+    ours = functools.partial(depthwise, strides=(1,), pads=((1, 1),), dilations=(1,))
+    jax.jit(gradients(ours))(x, w)
+    assert x.shape in sizes
+    sizes.clear()
+    jax.jit(gradients(lambda x, w: ours(x + 1, w)))(x, w)
+    assert sizes == []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jax import lax
     from jax.scipy import special
 
-__all__ = ["custom_jvp", "jax", "jnp", "lax", "require_jax", "special"]
+__all__ = ["custom_jvp", "jax", "jnp", "lax", "require_jax", "special", "traced_once"]
 
 Array = Any
 
@@ -73,16 +73,39 @@ def custom_jvp(
     """
 
     def decorate(fn: Callable[..., Array]) -> Callable[..., Array]:
-        @functools.cache  # made on the first call, because JAX may not be installed here
-        def made() -> Callable[..., Array]:
-            with_jvp = jax.custom_jvp(fn, nondiff_argnums=nondiff_argnums)
-            with_jvp.defjvp(jvp, symbolic_zeros=symbolic_zeros)
-            return with_jvp
+        def with_jvp() -> Callable[..., Array]:
+            made = jax.custom_jvp(fn, nondiff_argnums=nondiff_argnums)
+            made.defjvp(jvp, symbolic_zeros=symbolic_zeros)
+            return made
 
-        @functools.wraps(fn)
-        def call(*args: Any, **kwargs: Any) -> Array:
-            return made()(*args, **kwargs)
-
-        return call
+        return _made_on_first_call(fn, with_jvp)
 
     return decorate
+
+
+def traced_once(
+    *, static_argnums: tuple[int, ...]
+) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
+    """Trace the decorated function once for each shape, as `jax.jit` does, in all programs.
+
+    Args:
+        static_argnums: the positions of arguments that are not arrays.
+    """
+
+    def decorate(fn: Callable[..., Array]) -> Callable[..., Array]:
+        return _made_on_first_call(fn, lambda: jax.jit(fn, static_argnums=static_argnums))
+
+    return decorate
+
+
+def _made_on_first_call(
+    fn: Callable[..., Array], make: Callable[[], Callable[..., Array]]
+) -> Callable[..., Array]:
+    """Return what `make` makes of `fn`; JAX may not be installed when a module is imported."""
+    made = functools.cache(make)
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Array:
+        return made()(*args, **kwargs)
+
+    return call

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from onnxjax._jax import custom_jvp, jax, jnp, lax
+from onnxjax._jax import custom_jvp, jax, jnp, lax, traced_once
 from onnxjax._ops.windows import window_shifts
 
 Array = Any
@@ -37,6 +37,7 @@ def _jvp(
     return y, functools.reduce(jnp.add, dy)
 
 
+@traced_once(static_argnums=(2, 3, 4))
 @custom_jvp(_jvp, nondiff_argnums=(2, 3, 4), symbolic_zeros=True)
 def depthwise(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:
     """Convolve each channel of `x` (N, *spatial, C) with its own kernel in `w` (*kernel, C)."""
