@@ -331,6 +331,25 @@ def test_layers_in_text(xaimaps, folder):
     assert "layers of small" in ended.out
 
 
+def test_the_size_of_the_input_is_told_once_for_every_command(xaimaps, folder):
+    """A dense layer after a flattening: the file declares any size, but runs at 5 x 7."""
+    model = onnx.load("small.onnx")
+    for axis, name in enumerate(("height", "width"), 2):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    del model.graph.node[2]
+    model.graph.node[2].input[0] = "relu"
+    dense = np.random.default_rng(1).normal(size=(8 * 3 * 5, 5)).astype("f4")
+    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(dense, "weights"))
+    onnx.save(model, "free.onnx")
+    assert "--input-size" in xaimaps("layers", "-m", "free.onnx").err
+    told = ("-m", "free.onnx", "--input-size", 5, 7)
+    assert "3 x 5 x 8" in xaimaps("layers", *told).out
+    ended = xaimaps("explain", "good.png", *told, "-M", "grad_cam", "--json")
+    assert json.loads(ended.out)["results"][0]["status"] == "ok"
+    (manifest,) = Path("xaimaps-output").glob("*.json")
+    assert xaimaps("reproduce", manifest).status == 0
+
+
 def test_layers_in_json(xaimaps, folder):
     rows = json.loads(xaimaps("layers", *SMALL, "--json").out)
     assert [row["name"] for row in rows if row["spatial"]] == ["conv", "relu"]

@@ -144,7 +144,8 @@ def explain(
         >>> result.top(1)[0].label
         'Egyptian cat'
     """
-    backend = model if isinstance(model, Backend) else load(model)
+    sized: dict[str, Any] = {} if input_size is None else {"input_size": input_size}
+    backend = model if isinstance(model, Backend) else load(model, **sized)
     jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
     batch = prepare(backend, pictures, input_size, max_pixels)
     found = run_jobs(backend, jobs, batch, target, batch_size)

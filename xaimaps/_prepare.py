@@ -14,6 +14,7 @@ from xaimaps._images.open import Picture, open_picture
 from xaimaps._images.preprocess import PRESETS, Pixels, Preprocess
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError
+from xaimaps.graph import with_size
 
 Array = np.ndarray[Any, Any]
 
@@ -109,19 +110,16 @@ def _opened(picture: Any, max_pixels: int) -> Picture:
 
 
 def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    height, width, channels = backend.input_shape
+    channels = backend.input_shape[2]
     if channels not in (None, 1, 3):
         raise ArrayInputError(
             f"pictures have three channels, or one of grey levels, but the model takes {channels}; "
             "prepare arrays yourself and use attribute"
         )
+    height, width, _ = with_size(backend.input_shape, wanted)
     if height is not None and width is not None:
-        if wanted not in (None, (height, width)):
-            raise ArrayInputError(
-                f"`input_size` must be {(height, width)} for this model, got {wanted}"
-            )
         return height, width
-    wanted = wanted or backend.info.input_size
+    wanted = backend.info.input_size
     if wanted is None:
         raise ArrayInputError(
             "`input_size` must be given, as the model takes images of any size; use "

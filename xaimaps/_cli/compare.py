@@ -27,7 +27,6 @@ from xaimaps._cli.options import (
     parse_methods,
     parse_options,
     parse_targets,
-    size_option,
     target_option,
 )
 
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
               help="The figure's file: .png, .jpg, .webp or .pdf.  "
               "[default: xaimaps-output/NAME-compare.png]")  # fmt: skip
 @colormap_option
-@size_option
 @json_option
 def compare(
     picture: Path,
@@ -62,7 +60,6 @@ def compare(
     options: tuple[str, ...],
     output: Path | None,
     colormap: str | None,
-    input_size: tuple[int, int] | None,
     as_json: bool,
 ) -> None:
     """Draw several methods' maps of PICTURE in one figure."""
@@ -77,7 +74,7 @@ def compare(
     target, settings = parse_targets(targets), parse_options(options)
     loaded = load_model(model, backend, loading)
     jobs = plan_all(loaded, parse_methods(methods) or ["all"], parse_layer(layers), settings)
-    batch = prepare(loaded, picture, input_size)
+    batch = prepare(loaded, picture)
     prepare_folder(path.parent)
     found = _explain_all(loaded, batch, jobs, target)
     drawings = [one for each in found for one in draw(each, colormap=colormap)]

@@ -37,7 +37,6 @@ from xaimaps._cli.options import (
     parse_methods,
     parse_options,
     parse_targets,
-    size_option,
     target_option,
 )
 
@@ -58,7 +57,6 @@ class Task:
     jobs: Sequence[Job]
     output: Path
     target: Any = None
-    input_size: tuple[int, int] | None = None
     max_pixels: int = MAX_PIXELS
     batch_size: int = 1
     format: str = "png"
@@ -68,7 +66,7 @@ class Task:
         """Read and preprocess one picture."""
         from xaimaps._prepare import prepare
 
-        return prepare(self.model, path, self.input_size, self.max_pixels)
+        return prepare(self.model, path, max_pixels=self.max_pixels)
 
     def explain(self, batch: Batch) -> list[Attribution]:
         """Run every method on a batch, which is padded to the batch size."""
@@ -88,7 +86,6 @@ class Task:
 @folder_option
 @format_option
 @colormap_option
-@size_option
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1),
               help="The number of pictures to run at a time.")  # fmt: skip
 @click.option(

@@ -61,6 +61,10 @@ _fit_option = click.option(
     "--fit", type=click.Choice(["crop", "pad", "stretch"]),
     help="How the aspect ratio of a picture is changed.  [default: as the preprocessing says]",
 )  # fmt: skip
+_size_option = click.option(
+    "--input-size", type=(int, int), metavar="HEIGHT WIDTH",
+    help="The size of the input, for models that take images of any size.",
+)  # fmt: skip
 _custom_option = click.option(
     "--custom", multiple=True, metavar="MODULE:CLASS",
     help="A class of a Keras model's own, which is imported; may be given several times.",
@@ -102,10 +106,6 @@ options_option = click.option(
     "-O", "--option", "options", multiple=True, metavar="NAME=VALUE",
     help="An option for the methods that have it.",
 )  # fmt: skip
-size_option = click.option(
-    "--input-size", type=(int, int), metavar="HEIGHT WIDTH",
-    help="The size of the input, for models that take images of any size.",
-)  # fmt: skip
 folder_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("xaimaps-output"),
     show_default=True, help="The folder to write to.",
@@ -136,12 +136,14 @@ def load_options(command: Command) -> Command:
         weights: Path | None,
         allow_unsafe: bool,
         fit: str | None,
+        input_size: tuple[int, int] | None,
         custom: tuple[str, ...],
         load: tuple[str, ...],
         **rest: Any,
     ) -> Any:
         own: dict[str, Any] = {} if weights is None else {"weights": weights}
         own |= {"allow_unsafe": True} if allow_unsafe else {}
+        own |= {} if input_size is None else {"input_size": input_size}
         own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
         own |= parse_pairs(load)
         if reserved := own.keys() & {"model", "backend", "labels", "preprocess", "fit"}:
@@ -150,7 +152,7 @@ def load_options(command: Command) -> Command:
         with in_words(WORDS):
             return command(*args, loading=loading, **rest)
 
-    pictures = (_labels_option, preprocess_option, _fit_option)
+    pictures = (_labels_option, preprocess_option, _fit_option, _size_option)
     files = (weights_option, unsafe_option, _custom_option, _load_option)
     for option in reversed((*pictures, *files)):
         gathered = option(gathered)

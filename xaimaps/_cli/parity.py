@@ -20,7 +20,6 @@ from xaimaps._cli.options import (
     parse_options,
     parse_pairs,
     parse_targets,
-    size_option,
     target_option,
 )
 
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
               help="A tolerance that replaces the default, for input, layer, logits, gradient or "
               "a method: the smallest cosine for gradients, otherwise the largest "
               "difference.")  # fmt: skip
-@size_option
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Write an HTML page with the maps side by side.")  # fmt: skip
 @json_option
@@ -62,7 +60,6 @@ def parity(
     layers: tuple[str, ...],
     options: tuple[str, ...],
     tolerances: tuple[str, ...],
-    input_size: tuple[int, int] | None,
     html: Path | None,
     as_json: bool,
 ) -> None:
@@ -88,7 +85,6 @@ def parity(
             "all" if "all" in names else names or None,
             target=parse_targets(targets),
             layer=_one_layer(layers),
-            input_size=input_size,
             tolerances=allowed,
             progress=lambda stage: progress.update(task, description=stage),
             **parse_options(options),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps._cli.console import load_model, print_boxes, print_json, print_table, printable
-from xaimaps._cli.options import backend_option, json_option, load_options, size_option
+from xaimaps._cli.options import backend_option, json_option, load_options
 
 if TYPE_CHECKING:
     from xaimaps._prepare import Batch
@@ -24,7 +24,6 @@ MOST_ROWS = 10
 @click.argument("picture", type=click.Path(path_type=Path))
 @backend_option
 @load_options
-@size_option
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Draw the boxes of a detector on the picture, in this file.")  # fmt: skip
 @json_option
@@ -33,7 +32,6 @@ def targets(
     picture: Path,
     backend: str | None,
     loading: dict[str, Any],
-    input_size: tuple[int, int] | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -42,7 +40,7 @@ def targets(
     from xaimaps.targets import Scene
 
     loaded = load_model(model, backend, loading)
-    batch = prepare(loaded, picture, input_size)
+    batch = prepare(loaded, picture)
     scene = Scene(loaded, batch.images)
     found: dict[str, Any] = {
         "model": loaded.info.name,

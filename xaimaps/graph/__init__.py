@@ -30,14 +30,14 @@ from xaimaps.graph._graph import UNLISTED, Graph, groups_of, smooth_values
 from xaimaps.graph._head import ASSEMBLING, Ending, Head, find_ending, no_head
 from xaimaps.graph._layer_groups import Group, degree, is_affine, layer_groups
 from xaimaps.graph._layout import Layout, as_scores, layout_of, require_rows
-from xaimaps.graph._network import PROBE_BATCH, PROBE_SIZES, Network
+from xaimaps.graph._network import Network
 from xaimaps.graph._operation import Dense, Kind, Operation, Value
+from xaimaps.graph._sizes import PROBE_BATCH, other_size, usual_size, with_size
 
 __all__ = [
     "ASSEMBLING",
     "INPUT",
     "PROBE_BATCH",
-    "PROBE_SIZES",
     "UNLISTED",
     "Aligned",
     "Axes",
@@ -77,6 +77,9 @@ __all__ = [
     "no_default_layer",
     "no_head",
     "no_spatial_layer",
+    "other_size",
     "require_rows",
     "smooth_values",
+    "usual_size",
+    "with_size",
 ]

@@ -6,27 +6,13 @@ import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from xaimaps.errors import XaimapsError
 from xaimaps.graph._axes import Shape
 from xaimaps.graph._description import INPUT, Description, Layer, no_default_layer, no_spatial_layer
 from xaimaps.graph._graph import UNLISTED, Graph
 from xaimaps.graph._head import Head
 from xaimaps.graph._layout import Layout
 from xaimaps.graph._operation import Operation
-
-PROBE_BATCH = 2
-PROBE_SIZES = (224, 256)
-"""Heights and widths at which a model without a fixed size is traced.
-
-A size of a layer that differs between the two traces is one that varies.
-"""
-
-OTHER_SIZES = (384, 299, 512, 640, 64, 32, 28, 96, 128, 160)
-OTHER_SHAPES = ((48, 320), (32, 320), (64, 256))
-"""Sizes, and heights and widths of lines of text, to try if a model runs at none of the others.
-
-Its file declares any size, but the model has a fixed one inside.
-"""
+from xaimaps.graph._sizes import other_size, usual_size
 
 
 class Network(Description):
@@ -66,26 +52,7 @@ class Network(Description):
 
     @functools.cached_property
     def _usual_size(self) -> tuple[int, int]:
-        """The first size at which the model runs.
-
-        A size that is declared free may be fixed inside: by a dense layer after a flattening, or by
-        the position embedding of a transformer.
-        """
-        squares = ((size, size) for size in (*PROBE_SIZES, *OTHER_SIZES))
-        sizes = list(dict.fromkeys(self._size(*one) for one in (*squares, *OTHER_SHAPES)))
-        return next(filter(self._runs_at, sizes), sizes[0])
-
-    def _runs_at(self, size: tuple[int, int]) -> bool:
-        try:
-            self.graph(*size)
-        except XaimapsError:
-            return False
-        return True
-
-    def _size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the declared height and width, with these for sizes that vary."""
-        declared = self.input_shape
-        return declared[0] or height, declared[1] or width
+        return usual_size(self.input_shape, self.graph)
 
     @property
     def output_name(self) -> str:
@@ -119,10 +86,7 @@ class Network(Description):
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """The shape, as shown, of every value that has a layout; None for a size that varies."""
-        height, width = self._usual_size
-        sizes = (*((size, size) for size in PROBE_SIZES), (height, width + 32))
-        others = [size for size in (self._size(*one) for one in sizes) if size != (height, width)]
-        other = next(filter(self._runs_at, others), self._usual_size)
+        other = other_size(self.input_shape, self.graph, self._usual_size)
         small, large = self.usual, self.graph(*other)
         return {
             value: (None, *_merged(small.shown(value)[1:], large.shown(value)[1:]))

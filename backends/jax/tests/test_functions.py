@@ -7,7 +7,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import xaimaps
-from xaimaps.errors import ArrayInputError, LayerError
+from xaimaps.errors import ArrayInputError, LayerError, UnsupportedModelError
 from xaimaps.targets import as_target
 
 SHAPE = (6, 6, 2)
@@ -139,6 +139,22 @@ def test_sizes_that_vary():
     backend = load(scoped, shape=(None, None, 2))
     assert xaimaps.attribute(backend, IMAGES, target=0).maps.shape == (3, 6, 6)
     assert xaimaps.attribute(backend, IMAGES[:, :4], target=0).maps.shape == (3, 4, 6)
+
+
+def flat(params, images):
+    return images.reshape(len(images), -1) @ params
+
+
+def test_a_size_at_which_the_function_fails_is_not_its_size():
+    params = np.ones((28 * 28 * 2, 3), np.float32)
+    found = xaimaps.attribute(
+        load(flat, params, (None, None, 2)), np.ones((1, 28, 28, 2)), "saliency"
+    )
+    np.testing.assert_array_equal(found.maps, 1)
+    with pytest.raises(UnsupportedModelError, match=r"(?s)TypeError.*check `params` and `input_sh"):
+        load(flat, params[1:], (28, 28, 2))
+    with pytest.raises(UnsupportedModelError, match="runs at one size only"):
+        load(flat, params[1:], (None, None, 2))
 
 
 def test_without_any_map_gradients_remain():

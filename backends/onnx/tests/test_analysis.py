@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxjax.graph import Node
@@ -518,6 +519,54 @@ def test_a_free_size_that_is_fixed_inside(backend):
     method = "eigen_cam" if backend == "onnxruntime" else "grad_cam"
     found, expected = (xaimaps.attribute(m, given, method, target=1) for m in (free, fixed))
     np.testing.assert_array_equal(found.maps, expected.maps)
+
+
+def flattening(*sizes, inside=(20, 31)):
+    """A dense layer after a flattening allows one size, which no list has."""
+    graph = Graph(("N", 3, *sizes))
+    graph("Conv", "c", "x", np.ones((2, 3, 1, 1), np.float32))
+    graph("Flatten", "f", "c")
+    weights = np.random.default_rng(2).normal(size=(2 * inside[0] * inside[1], 3))
+    graph("MatMul", "y", "f", weights.astype(np.float32))
+    return graph.model("y")
+
+
+@BACKENDS
+def test_a_size_that_only_the_user_knows(backend):
+    proto = flattening("h", "w")
+    with pytest.raises(UnsupportedModelError, match="runs at one size only, give that one by"):
+        xaimaps.load(proto, backend=backend)
+    told = xaimaps.load(proto, backend=backend, input_size=(20, 31))
+    fixed = xaimaps.load(flattening(20, 31), backend=backend)
+    assert told.input_shape == fixed.input_shape == (20, 31, 3)
+    assert told.layers() == fixed.layers()
+    given = drawn(2, 20, 31, 3)
+    found, expected = (xaimaps.attribute(m, given, "eigen_cam") for m in (told, fixed))
+    np.testing.assert_array_equal(found.maps, expected.maps)
+
+
+@BACKENDS
+@pytest.mark.parametrize("size", [(20, 32), (20,), (20, -31), 20, "ab"], ids=str)
+def test_a_size_must_fit_the_declared_one(backend, size):
+    wanted = r"`input_size` must be \(20, any\) for this model, got"
+    with pytest.raises(ArrayInputError, match=wanted):
+        xaimaps.load(flattening(20, "w"), backend=backend, input_size=(21, 31))
+    with pytest.raises(ArrayInputError, match=r"`input_size` must be \(20, 31\) for this model"):
+        xaimaps.load(flattening(20, 31), backend=backend, input_size=size)
+
+
+def test_explain_loads_a_file_at_the_size_that_is_asked_for(tmp_path):
+    path = tmp_path / "model.onnx"
+    proto = flattening("h", "w")
+    helper.set_model_props(proto, {"xaimaps.preprocess": "unit"})
+    onnx.save(proto, path)
+    picture = RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    found = xaimaps.explain(path, picture, "saliency", input_size=(20, 31))
+    assert found.maps.shape == (1, 20, 31)
+    outputs = onnx.reference.ReferenceEvaluator(proto).run(
+        None, {"x": found.model.preprocess(picture, (20, 31)).transpose(2, 0, 1)[None]}
+    )
+    np.testing.assert_allclose(found.scores, outputs[0], rtol=1e-4, atol=1e-4)
 
 
 @BACKENDS

@@ -269,7 +269,7 @@ def test_wrong_options():
     with pytest.raises(BackendError, match=r"`providers` must be among .* got Abacus"):
         xaimaps.load(GRAPHS["planar"], backend="onnxruntime", providers=["Abacus"])
     with pytest.raises(
-        ModelLoadError, match="ONNX Runtime takes `output`, `layout` and `providers`"
+        ModelLoadError, match="ONNX Runtime takes `output`, `layout`, `input_size` and `providers`"
     ):
         xaimaps.load(GRAPHS["planar"], backend="onnxruntime", device="abacus")
 

@@ -11,6 +11,7 @@ import pytest
 
 import xaimaps
 from xaimaps.errors import (
+    ArrayInputError,
     BackendError,
     LayerError,
     MethodError,
@@ -127,6 +128,28 @@ def test_sizes_that_vary():
     for size in (8, 11):
         maps = xaimaps.attribute(backend, np.ones((1, size, size, 3)), "ablation_cam").maps
         assert maps.shape == (1, size - 2, size - 2)
+
+
+def only_at(height, width):
+    """A model that declares any size, but runs at one."""
+    inputs = L.Input((None, None, 3))
+    lines = keras.ops.reshape(L.Conv2D(4, 1, name="conv")(inputs), (-1, height * width, 4))
+    return keras.Model(inputs, L.Dense(2)(L.Dense(1)(keras.ops.swapaxes(lines, 1, 2))[..., 0]))
+
+
+@pytest.mark.parametrize(("size", "told"), [((299, 299), {}), ((9, 13), {"input_size": (9, 13)})])
+def test_a_size_at_which_the_model_fails_is_not_its_size(size, told):
+    model, images = only_at(*size), np.random.default_rng(1).random((2, *size, 3), np.float32)
+    found = xaimaps.attribute(xaimaps.load(model, **told), images, "hires_cam", layer="conv")
+    assert found.maps.shape == (2, *size)
+    np.testing.assert_allclose(found.scores, model(images), rtol=1e-4, atol=1e-6)
+
+
+def test_the_size_must_be_one_at_which_the_model_runs():
+    with pytest.raises(UnsupportedModelError, match="runs at one size only, give that one by"):
+        xaimaps.load(only_at(9, 13))
+    with pytest.raises(ArrayInputError, match=r"`input_size` must be \(8, 8\) for this model"):
+        xaimaps.load(sequential(L.Flatten()), input_size=(9, 13))
 
 
 # What it refuses, in one sentence

@@ -98,11 +98,15 @@ class JaxBackend(Backend):
             model: a path, an `onnx.ModelProto`, or the function.
             options: for ONNX, `output`: the name of the output to explain, or of any value in the
                 graph, by default the first output; `layout`: "NCHW" or "NHWC", by default found
-                from the graph. For a function, `params` (a pytree) and `input_shape` (height,
-                width, channels).
+                from the graph; `input_size`: the height and width of the images, if the file takes
+                any. For a function, `params` (a pytree) and `input_shape` (height, width,
+                channels).
         """
         load = cls.from_function if _is_function(model) else cls.from_onnx
-        known = "an ONNX file takes `output` and `layout`, a function `params` and `input_shape`"
+        known = (
+            "an ONNX file takes `output`, `layout` and `input_size`, a function `params` and "
+            "`input_shape`"
+        )
         cls.require_options(load, options, known)
         return load(model, **options)
 
@@ -113,6 +117,7 @@ class JaxBackend(Backend):
         *,
         output: str | None = None,
         layout: str | None = None,
+        input_size: Sequence[int] | None = None,
     ) -> JaxBackend:
         """Load an ONNX model with a batch of images as its only input."""
         with onnxjax_errors():
@@ -120,7 +125,7 @@ class JaxBackend(Backend):
             outputs = source.outputs if output is None else (output,)
             loaded = _built(source, output)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
-        network = OnnxNetwork(loaded, traced, layout)
+        network = OnnxNetwork(loaded, traced, layout, input_size)
         params = kernels_by_place(loaded.graph, loaded.params)
         return cls(
             Program(network, OnnxSource(network)), params, model_info(model, network, outputs)

@@ -20,6 +20,7 @@ from onnxjax.graph import Graph, Values
 
 from xaimaps import graph as description
 from xaimaps.backend import Array
+from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import PROBE_BATCH, Network, Operation, axis_of
 from xaimaps_jax._operations import Equation, operation_of
 from xaimaps_jax._program import Params
@@ -59,10 +60,14 @@ class FunctionNetwork(Network):
         return self._input_shape
 
     def trace(self, height: int, width: int) -> description.Graph:
-        """Return the graph for images of this size; nothing is computed."""
+        """Return the graph for images of this size; nothing is computed.
+
+        Raises:
+            UnsupportedModelError: the function fails on images of this size.
+        """
         shape = (PROBE_BATCH, height, width, self._input_shape[2] or 3)
         image = jax.ShapeDtypeStruct(shape, jnp.float32)
-        graph = self._source.graph(self._params, image)
+        graph = self._traced(image)
         nodes = cast("Sequence[Equation]", graph.needed_for(graph.outputs))
         self._scopes |= {node.scope for node in nodes if node.scope == node.outputs[0]}
         statics = {name: np.asarray(v) for name, v in graph.constants.items() if _is_static(v)}
@@ -76,6 +81,16 @@ class FunctionNetwork(Network):
             shapes={**{name: tuple(leaf.shape) for name, leaf in leaves}, **made},
             statics=statics,
         )
+
+    def _traced(self, image: Any) -> Graph:
+        try:
+            return self._source.graph(self._params, image)
+        except Exception as error:  # the user's own code may raise anything
+            first = str(error).partition("\n")[0].rstrip(".")
+            raise UnsupportedModelError(
+                f"the function does not run on images of the shape {image.shape} "
+                f"({type(error).__name__}: {first}); check `params` and `input_shape`"
+            ) from error
 
 
 class FunctionSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from onnxjax._passes.inline_if import likely, written_out
 from onnxjax.graph import Graph as OnnxGraph
 
 from xaimaps.errors import ArrayInputError, UnsupportedModelError, XaimapsError
-from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of
+from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of, with_size
 from xaimaps_onnx._aliases import aliases
 from xaimaps_onnx.nodes import NodeReader, cast_type
 
@@ -91,17 +91,25 @@ class OnnxNetwork(Network):
         model: a model with one image input, whose first output is explained.
         probe: returns shapes and static values.
         layout: "NCHW" or "NHWC"; None to find it.
+        input_size: the height and width of the images, if the file takes any.
 
     Attributes:
         first_float: the value at which images of integers become floats, or the input itself.
     """
 
-    def __init__(self, model: OnnxModel, probe: Probe, layout: str | None = None) -> None:
+    def __init__(
+        self,
+        model: OnnxModel,
+        probe: Probe,
+        layout: str | None = None,
+        input_size: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self._probe = probe
-        self.input, self.first_float = _as_floats(_single_input(model), model.graph)
+        declared, self.first_float = _as_floats(_single_input(model), model.graph)
+        self.input_layout = image_layout(declared, model.graph, layout)
+        self.input = _with_size(declared, self.input_layout, input_size)
         self.model = replace(model, inputs=(self.input,))
-        self.input_layout = image_layout(self.input, model.graph, layout)
         self.output = model.graph.outputs[0]
         self.nodes = model.graph.needed_for([self.output])
 
@@ -124,8 +132,7 @@ class OnnxNetwork(Network):
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        sizes = dict(zip(self.input_layout, self.input.shape or (), strict=True))
-        return sizes["H"], sizes["W"], sizes["C"]
+        return _image_shape(self.input, self.input_layout)
 
     def to_graph(self, images: Any) -> Any:
         """Return images `(N, H, W, C)` in the graph's own layout."""
@@ -205,6 +212,19 @@ def _single_input(model: OnnxModel) -> Value:
             f"{', '.join(value.name for value in model.inputs)}"
         )
     return model.inputs[0]
+
+
+def _image_shape(images: Value, layout: str) -> tuple[int | None, ...]:
+    """Return the declared `(height, width, channels)`."""
+    sizes = dict(zip(layout, images.shape or (), strict=True))
+    return sizes["H"], sizes["W"], sizes["C"]
+
+
+def _with_size(images: Value, layout: str, input_size: Sequence[int] | None) -> Value:
+    """Return the declaration with a user's height and width for those that vary."""
+    shape = with_size(_image_shape(images, layout), input_size)
+    sizes = dict(zip("HWC", shape, strict=True)) | {"N": (images.shape or (None,))[0]}
+    return replace(images, shape=tuple(sizes[axis] for axis in layout))
 
 
 def _as_floats(images: Value, graph: OnnxGraph) -> tuple[Value, str]:

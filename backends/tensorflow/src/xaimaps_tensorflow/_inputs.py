@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from xaimaps.errors import UnsupportedModelError
+from xaimaps.graph import with_size
 from xaimaps_tensorflow._options import require_options
 from xaimaps_tensorflow._trace import operations_in, replaced
 
@@ -49,7 +50,11 @@ class ImageInput:
             yield
 
 
-def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageInput:
+def image_input(
+    model: Any,
+    shape: Sequence[int | None] | None = None,
+    size: Sequence[int] | None = None,
+) -> ImageInput:
     """Return the image input of a model.
 
     Args:
@@ -57,8 +62,10 @@ def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageI
         shape: `(height, width, channels)` of a subclassed model, if it differs from the shape with
             which the model was built. The model is not built with it, as that would change the
             model.
+        size: the height and width of the images, if the model takes any.
 
     Raises:
+        ArrayInputError: `size` is not a size, or contradicts the model's.
         ModelLoadError: `shape` is not a shape.
         UnsupportedModelError: the model has several inputs or no weights, or its input is not a
             batch of images with channels last and of this shape.
@@ -74,13 +81,14 @@ def image_input(model: Any, shape: Sequence[int | None] | None = None) -> ImageI
     whole = (None, *shape) if shape is not None else _shape(model, inputs)
     _require_images(model, whole)
     _require_own(model, inputs, whole)
+    own = with_size(whole[1:], size)
     if not inputs:
-        return ImageInput(whole[1:])
+        return ImageInput(own)
     structure = getattr(model, "_inputs_struct", None)
     dtype = tf.as_dtype(inputs[0].dtype)
     if dtype.is_floating:
-        return ImageInput(whole[1:], structure, dtype)
-    return ImageInput(whole[1:], structure, None, model)
+        return ImageInput(own, structure, dtype)
+    return ImageInput(own, structure, None, model)
 
 
 def _require_built(model: Any, shape: Sequence[int | None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from xaimaps.backend import Gradients, RectifierRule
-from xaimaps.graph import PROBE_BATCH, PROBE_SIZES, Layout, as_scores
+from xaimaps.graph import PROBE_BATCH, Layout, as_scores, other_size, usual_size
 from xaimaps.targets import Target
 from xaimaps_tensorflow import _namespace as namespace
 from xaimaps_tensorflow._biases import bias, with_bias
@@ -62,19 +62,19 @@ class KerasProgram:
             self._readings[height, width] = found[0]
         return self._readings[height, width]
 
-    def _size(self, size: int) -> tuple[int, int]:
-        height, width, _ = self.input.shape
-        return height or size, width or size
+    @functools.cached_property
+    def _usual_size(self) -> tuple[int, int]:
+        return usual_size(self.input.shape, self.reading)
 
     @property
     def usual(self) -> Reading:
-        """The analysis at the model's own size, or at 224 x 224."""
-        return self.reading(*self._size(PROBE_SIZES[0]))
+        """The analysis at the model's own size, or at the first usual size at which it runs."""
+        return self.reading(*self._usual_size)
 
     @functools.cached_property
     def network(self) -> KerasNetwork:
         """The description of the model."""
-        other = self.reading(*self._size(PROBE_SIZES[1]))
+        other = self.reading(*other_size(self.input.shape, self.reading, self._usual_size))
         others = {} if other is self.usual else other.trace.calls
         return KerasNetwork(self.input.shape, self.usual, others)
 

@@ -57,7 +57,7 @@ class OnnxRuntimeBackend(Backend):
     @classmethod
     def load(cls, model: Any, **options: Any) -> OnnxRuntimeBackend:
         """Load an ONNX file or an `onnx.ModelProto`; the options are those of `from_onnx`."""
-        known = "ONNX Runtime takes `output`, `layout` and `providers`"
+        known = "ONNX Runtime takes `output`, `layout`, `input_size` and `providers`"
         cls.require_options(cls.from_onnx, options, known)
         return cls.from_onnx(model, **options)
 
@@ -68,6 +68,7 @@ class OnnxRuntimeBackend(Backend):
         *,
         output: str | None = None,
         layout: str | None = None,
+        input_size: Sequence[int] | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> OnnxRuntimeBackend:
         """Load an ONNX model with a batch of images as its only input.
@@ -77,6 +78,7 @@ class OnnxRuntimeBackend(Backend):
             output: the name of the output to explain, or of any value in the graph; None for the
                 first output.
             layout: "NCHW" or "NHWC", the order of the axes of the images; None to find it.
+            input_size: the height and width of the images, if the file takes any.
             providers: ONNX Runtime's execution providers, from
                 `onnxruntime.get_available_providers()`.
         """
@@ -86,7 +88,7 @@ class OnnxRuntimeBackend(Backend):
             loaded = resolve(source.until(output, alone=False))
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
         loaded = _without_constant_if(loaded, sessions)
-        network = OnnxNetwork(loaded, functools.partial(run_once, sessions), layout)
+        network = OnnxNetwork(loaded, functools.partial(run_once, sessions), layout, input_size)
         if (ending := network.usual.ending) is not None:
             sessions.bypass(ending.replaced)
         return cls(network, sessions, model_info(model, network, outputs))

@@ -51,7 +51,7 @@ class OnnxExporter:
         output = options.get("output")
         chosen: dict[str, Any] = {
             "output": 0 if output is None else output,  # the default of backends
-            "input_shape": options.get("input_shape"),
+            "input_shape": native.input_shape,
         }
         if is_alike_apart(model, options):
             own = {name: options[name] for name in LOADING if options.get(name) is not None}
