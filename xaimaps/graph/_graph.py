@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xaimaps.graph._axes import Axes, Shape
+from xaimaps.graph._axes import Axes, Part, Shape, kind_of
 from xaimaps.graph._default_layer import LayerChoice
 from xaimaps.graph._demands import Demands, demands_of
 from xaimaps.graph._flow import View
@@ -86,6 +87,16 @@ class Graph:
         """Return the shape of a value with channels last, or its own shape if it has no layout."""
         layout = self.layouts.get(value)
         return layout.shape(self.shapes[value]) if layout else self.shapes[value]
+
+    @functools.cached_property
+    def batch_axis(self) -> int:
+        """The axis of the output that is the batch: the first, unless it is known to be another.
+
+        All outputs for a single image are of that image, so that any axis with one position is.
+        """
+        kinds = [kind_of(axis) for axis in self.axes.get(self.output, ())]
+        known = ("N", "1") if Part.whole("N", 1) in itertools.chain(*self.image_axes) else ("N",)
+        return next((kinds.index(kind) for kind in known if kind in kinds), 0)
 
     @functools.cached_property
     def ending(self) -> Ending | None:

@@ -71,8 +71,15 @@ class Layout:
         return last[0], self.grid.rows, self.grid.columns, last[2]
 
 
-def as_scores(xp: Any, outputs: Array) -> Array:
-    """Return a model's outputs, those of a fully convolutional network as vectors."""
+def as_scores(xp: Any, outputs: Array, batch_axis: int = 0) -> Array:
+    """Return a model's outputs with the batch first, those of a fully convolutional one as vectors.
+
+    Args:
+        xp: the array functions.
+        outputs: the value in the network's own layout.
+        batch_axis: the axis of the batch.
+    """
+    outputs = xp.moveaxis(outputs, batch_axis, 0) if batch_axis else outputs
     sizes = tuple(outputs.shape[1:])
     is_vector = len(sizes) > 1 and None not in sizes and max(sizes) == math.prod(sizes)
     return xp.reshape(outputs, (outputs.shape[0], -1)) if is_vector else outputs

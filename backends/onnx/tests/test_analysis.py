@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import onnx.reference
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxjax.graph import Node
@@ -464,6 +465,48 @@ def test_outputs_without_a_row_for_each_image_are_refused(backend, target):
     model, given = loaded(graph, backend), images(None, batch=1)
     with pytest.raises(UnsupportedModelError, match=r"got shape \(4, 5\) for 1 image;"):
         xaimaps.attribute(model, given, "occlusion", target=target, window=4, stride=4)
+
+
+def recogniser(batch, *, recurrent, merges):
+    """Scores of 5 characters in 6 steps, with the batch on the second axis."""
+    draw = np.random.default_rng(3).normal
+    graph = Graph((batch, 3, 4, 6))
+    graph("Conv", "c", "x", draw(size=(4, 3, 4, 3)).astype("f4"), pads=[0, 1, 0, 1])
+    graph("Squeeze", "line", "c", ints(2))
+    last = graph("Transpose", "steps", "line", perm=[2, 0, 1])
+    if recurrent:
+        weights = [draw(size=(2, 9, 4)).astype("f4"), draw(size=(2, 9, 3)).astype("f4")]
+        graph("GRU", "both", "steps", *weights, hidden_size=3, direction="bidirectional")
+        graph("Transpose", "side", "both", perm=[0, 2, 1, 3])
+        last = graph("Reshape", "wide", "side", ints(0, 0, 6))
+    if merges:  # as PyTorch's exporter writes a dense layer of its own time
+        graph("Reshape", "rows", last, ints(-1, 6 if recurrent else 4))
+        last = graph("Gemm", "dense", "rows", draw(size=(6 if recurrent else 4, 5)).astype("f4"))
+        graph("Reshape", "y", last, ints(6, batch if batch == 1 else -1, 5))
+    else:
+        graph("MatMul", "y", last, draw(size=(6 if recurrent else 4, 5)).astype("f4"))
+    return graph
+
+
+@BACKENDS
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize(("batch", "merges"), [("N", False), ("N", True), (1, False), (1, True)])
+def test_the_batch_may_be_the_second_axis_of_the_output(backend, batch, merges, recurrent):
+    graph = recogniser(batch, recurrent=recurrent, merges=merges)
+    model = loaded(graph, backend, rank=3)
+    given = drawn(3, 4, 6, 3)
+    run = onnxruntime.InferenceSession(graph.model("y", rank=3).SerializeToString()).run
+    alone = [run(None, {"x": one.transpose(2, 0, 1)[None]})[0][:, 0] for one in given]
+    found = xaimaps.attribute(model, given, "occlusion", target="output:4,2", window=2, stride=2)
+    np.testing.assert_allclose(found.scores, alone, rtol=1e-5, atol=1e-5)
+    assert found.target_scores.tolist() == pytest.approx([one[4, 2] for one in alone], rel=1e-4)
+    hidden = given.copy()
+    hidden[:, :2, :2] = 0
+    dropped = [
+        one[4, 2] - run(None, {"x": image.transpose(2, 0, 1)[None]})[0][4, 0, 2]
+        for one, image in zip(alone, hidden, strict=True)
+    ]
+    np.testing.assert_allclose(found.maps[:, 0, 0], dropped, rtol=1e-3, atol=1e-5)
 
 
 def one_image_inside(kind, shape):

@@ -71,7 +71,7 @@ class OnnxSource:
 
     def outputs(self, known: Values, graph: Graph) -> Array:
         """Return the output to explain."""
-        return as_scores(jnp, known[graph.outputs[0]])
+        return as_scores(jnp, known[graph.outputs[0]], self._network.usual.batch_axis)
 
     def operation(self, node: Node) -> Operation:
         """Return the operation of a node."""

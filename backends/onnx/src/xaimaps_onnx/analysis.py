@@ -175,9 +175,9 @@ class OnnxNetwork(Network):
         return single if self._rows(single) == 1 else several
 
     def _rows(self, graph: Graph) -> int | None:
-        """Return the first size of the output, if it is known."""
+        """Return the number of rows of the output, if it is known."""
         shape = graph.shapes.get(self.output)
-        return shape[0] if shape else None
+        return shape[graph.batch_axis] if shape else None
 
     def _traced(self, batch: int, height: int, width: int) -> Graph:
         sizes = {"N": batch, "C": 3, "H": height, "W": width}

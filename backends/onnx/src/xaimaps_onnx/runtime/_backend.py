@@ -146,9 +146,10 @@ class OnnxRuntimeBackend(Backend):
 
     def _scores(self, outputs: list[Array], images: Array) -> Array:
         """The outputs of all runs; each must have a row for each image that it was given."""
-        for part in outputs:
+        parts = [as_scores(np, part, self._network.usual.batch_axis) for part in outputs]
+        for part in parts:
             require_rows(part, self._network.fixed_batch or len(images))
-        return as_scores(np, _joined(outputs, images))
+        return _joined(parts, images)
 
     def _passing(self, layer: str) -> tuple[str, ...]:
         """Return the values that bypass a layer, as in a skip connection.
