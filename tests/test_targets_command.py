@@ -115,6 +115,35 @@ def test_a_label_that_is_listed_can_be_given(names, target):
     xaimaps("explain", "grey.png", "-m", "seg.onnx", *model, "-M", "occlusion", "-t", target)
 
 
+def recogniser(path):
+    """A class for each column: the channel with the highest mean."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["columns"], axes=[2], keepdims=0),
+        helper.make_node("Transpose", ["columns"], ["y"], perm=[0, 2, 1]),
+    ]
+    write(path, nodes, [value("y", [1, 48, 3])], {})
+
+
+def test_a_recogniser_of_text():
+    pytest.importorskip("xaimaps_onnx")
+    recogniser("line.onnx")
+    Path("names.txt").write_text("\na\nb\n")
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    for third, channel in enumerate((1, 0, 2)):  # a, the blank, b
+        pixels[:, 32 * third : 32 * (third + 1), channel] = 255
+    Image.fromarray(pixels).save("line.png")
+    model = ("-p", "unit", "-b", "onnxruntime", "--labels", "names.txt")
+    told = json.loads(xaimaps("targets", "line.onnx", "line.png", *model, "--json"))["text"]
+    assert [(one["target"], one["label"], one["step"] // 16) for one in told] == [
+        ("text:1", "a", 0),
+        ("text:2", "b", 2),
+    ]
+    assert "text:2 b 1.000" in " ".join(xaimaps("targets", "line.onnx", "line.png", *model).split())
+    run = ("explain", "line.png", "-m", "line.onnx", *model, "-M", "occlusion", "-t", "text:2")
+    (result,) = json.loads(xaimaps(*run, "--json"))["results"]
+    assert result["methods"][0]["target"] == "text:2"
+
+
 def test_a_classifier():
     pytest.importorskip("xaimaps_onnx")
     run = ("targets", "default", str(zoo.PICTURES["chelsea"]), "-b", "onnxruntime")

@@ -94,7 +94,8 @@ def method_option(default: str) -> Callable[[Command], Command]:
 target_option = click.option(
     "-t", "--target", "targets", multiple=True,
     help='A class index, a label, top-K, "A vs B", region:FILE@CLASS, class:CLASS, '
-    "box:X0,Y0,X1,Y1@CLASS, output:INDEX or similarity:FILE; may be given several times.  "
+    "box:X0,Y0,X1,Y1@CLASS, output:INDEX, similarity:FILE or text:POSITION; may be given several "
+    "times.  "
     "[default: top-1]",
 )  # fmt: skip
 layer_option = click.option(

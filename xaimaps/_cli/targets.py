@@ -48,6 +48,7 @@ def targets(
         "classes": list(_classes(scene)),
         "regions": list(_regions(scene)),
         "boxes": list(_boxes(scene)),
+        "text": list(_characters(scene)),
         "notes": loaded.info.notes,
     }
     if output is not None:
@@ -106,6 +107,20 @@ def _boxes(scene: Scene) -> Iterator[dict[str, Any]]:
         yield {"target": f"box:{rank}", **box_record(label, box)}
 
 
+def _characters(scene: Scene) -> Iterator[dict[str, Any]]:
+    """Yield the characters that a recogniser reads, with the step of each."""
+    for position, one in enumerate(scene.text[0] if scene.is_text else (), 1):
+        label = _named(scene, one.category)["label"]
+        score = float(scene.outputs[0, one.step, one.category])
+        yield {
+            "target": f"text:{position}",
+            "class": one.category,
+            "label": label,
+            "step": one.step,
+            "score": score,
+        }
+
+
 def _named(scene: Scene, index: int) -> dict[str, Any]:
     """Return the text of a class as a target, its index and its label."""
     from xaimaps.targets import ClassSpec
@@ -145,6 +160,9 @@ def _print(found: dict[str, Any]) -> None:
         print_table("", ("target", "label", "area"), rows)
     if found["boxes"]:
         print_boxes(found["boxes"])
+    if found["text"]:
+        rows = [(one["target"], one["label"], f"{one['score']:.3f}") for one in found["text"]]
+        print_table("", ("target", "character", "score"), rows)
     for hint in _hints(found):
         click.echo(printable(hint))
 

@@ -15,7 +15,6 @@ from xaimaps.targets._base import (
     is_binary,
     one_hot,
 )
-from xaimaps.targets._boxes import BoxScore
 from xaimaps.targets._classes import Several, Top
 from xaimaps.targets._detect import Detection
 from xaimaps.targets._make import (
@@ -31,14 +30,22 @@ from xaimaps.targets._make import (
 )
 from xaimaps.targets._parse import parse_target
 from xaimaps.targets._scene import Scene
-from xaimaps.targets._scores import Box, Contrast, EveryTarget, Function, Output, Region, Similarity
+from xaimaps.targets._scores import (
+    Box,
+    Contrast,
+    EveryTarget,
+    Function,
+    Output,
+    OutputsAt,
+    Region,
+    Similarity,
+)
 from xaimaps.targets._spatial import predicted_classes
 from xaimaps.targets._spec import ClassSpec
 
 __all__ = [
     "Array",
     "Box",
-    "BoxScore",
     "ClassSpec",
     "Classes",
     "Contrast",
@@ -47,6 +54,7 @@ __all__ = [
     "Function",
     "Labels",
     "Output",
+    "OutputsAt",
     "Region",
     "Scene",
     "Several",

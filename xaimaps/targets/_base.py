@@ -210,8 +210,8 @@ def require_classes(outputs: Array) -> None:
     if len(outputs.shape) != 2:
         raise TargetError(
             f"outputs must be (N, classes) for a class as the target, got shape "
-            f"{tuple(outputs.shape)}; give output:INDEX, class:NAME, region:FILE@CLASS or a "
-            "function as the target"
+            f"{tuple(outputs.shape)}; give output:INDEX, class:NAME, region:FILE@CLASS, "
+            "text:POSITION or a function as the target"
         )
 
 

@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xaimaps.errors import TargetError
-from xaimaps.targets._base import Array, Labels, Target, TargetSpec
+from xaimaps.targets._base import Labels, Target, TargetSpec
 from xaimaps.targets._detect import LEAST_SCORE, Detection
+from xaimaps.targets._scores import OutputsAt
 
 if TYPE_CHECKING:
     from xaimaps.targets._scene import Scene
-
-
-@dataclass(frozen=True, eq=False)
-class BoxScore(Target):
-    """The class score of one box, or of K boxes, of each image.
-
-    With an objectness beside the class, it is the product of the two probabilities, or the sum of
-    the two logits.
-
-    Attributes:
-        places: positions in the flattened outputs, `(P, N)` or `(K, P, N)`.
-        is_logits: whether the outputs are logits.
-    """
-
-    places: Array
-    is_logits: bool
-
-    @property
-    def has_place(self) -> bool:
-        return True
-
-    @property
-    def key(self) -> Hashable:
-        return ("box score", self.is_several, self.is_logits)
-
-    @property
-    def is_several(self) -> bool:
-        return len(self.places.shape) == 3
-
-    @property
-    def parts(self) -> tuple[Target, ...]:
-        if not self.is_several:
-            return (self,)
-        count = self.places.shape[0]
-        return tuple(BoxScore(self.places[k, ...], self.is_logits) for k in range(count))
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        return (self.places,)
-
-    def with_arrays(self, arrays: tuple[Array, ...]) -> BoxScore:
-        return BoxScore(arrays[0], self.is_logits)
-
-    def indices_in(self, xp: Any, outputs: Array) -> None:
-        return None
-
-    def scores(self, xp: Any, outputs: Array) -> Array:
-        flat = xp.reshape(outputs, (outputs.shape[0], -1))
-        chosen = self.places[..., None] == xp.arange(flat.shape[1], dtype=self.places.dtype)
-        values = xp.sum(xp.where(chosen, flat, xp.zeros_like(flat)), axis=-1)
-        return xp.sum(values, axis=-2) if self.is_logits else xp.prod(values, axis=-2)
 
 
 @dataclass(frozen=True)
@@ -75,7 +25,7 @@ class FoundBoxes(TargetSpec):
         spec: the user's request.
         found: for each image, its K boxes.
         is_several: whether the scores have an axis of K targets.
-        is_logits: see `BoxScore`.
+        is_logits: see `OutputsAt`.
     """
 
     spec: TargetSpec
@@ -92,10 +42,10 @@ class FoundBoxes(TargetSpec):
     def boxes(self, index: int) -> tuple[Detection | None, ...]:
         return self.found[index]
 
-    def resolve(self, batch: int, labels: Labels) -> BoxScore:
+    def resolve(self, batch: int, labels: Labels) -> OutputsAt:
         places = np.asarray([[box.places for box in boxes] for boxes in self.found], np.int32)
         places = np.moveaxis(places, 0, -1)  # (K, P, N)
-        return BoxScore(places if self.is_several else places[0], self.is_logits)
+        return OutputsAt(places if self.is_several else places[0], self.is_logits)
 
 
 def best_boxes(spec: TargetSpec, scene: Scene, categories: list[int | None]) -> TargetSpec:

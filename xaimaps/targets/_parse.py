@@ -4,7 +4,7 @@
     contrast  = single, or "A vs B"
     single    = a label, an index, "top-K", "every target", "[A, B]" with a class for each image,
                 region:FILE@CLASS, class:CLASS, box:X0,Y0,X1,Y1@CLASS, output:I,J,
-                similarity:FILE, box:RANK, box@X,Y,
+                similarity:FILE, box:RANK, box@X,Y, text:POSITION,
                 or a target in parentheses
 
 A label or a file in double quotes is literal, with the escapes of JSON.
@@ -31,6 +31,7 @@ from xaimaps.targets._spatial import (
     checked_box,
 )
 from xaimaps.targets._spec import KINDS, ClassSpec, ContrastSpec, PerImageSpec, SeveralSpec
+from xaimaps.targets._text import CharacterSpec
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _VERSUS = r"\s+vs\s+"
@@ -196,6 +197,12 @@ def _similarity(text: str) -> SimilaritySpec:
     return SimilaritySpec(_file(text))
 
 
+def _character(text: str) -> CharacterSpec:
+    if not re.fullmatch(r"[1-9]\d*", text, re.ASCII):
+        raise TargetError(f"a character must have a position from 1 as in text:3, got {text!r}")
+    return CharacterSpec(int(text))
+
+
 _READERS: dict[str, Callable[[str], TargetSpec]] = {
     "region": _region,
     "class": _predicted,
@@ -203,4 +210,5 @@ _READERS: dict[str, Callable[[str], TargetSpec]] = {
     "output": _output,
     "similarity": _similarity,
     "similar": _similarity,
+    "text": _character,
 }

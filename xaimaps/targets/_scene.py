@@ -12,6 +12,7 @@ from xaimaps.errors import TargetError
 from xaimaps.targets._base import Labels
 from xaimaps.targets._classes import class_index
 from xaimaps.targets._detect import Candidates, Detection, candidates
+from xaimaps.targets._text import BLANK, Character, has_text, read_text
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
@@ -62,8 +63,8 @@ class Scene:
     @functools.cached_property
     def detector(self) -> tuple[Candidates, ...]:
         """The candidates of each image; empty if the model is no detector."""
-        if self.backend.network.output_rank != 3:
-            return ()  # without a run
+        if self.backend.network.output_rank != 3 or self.is_text:  # the rank needs no run
+            return ()
         found = [self._candidates(index) for index in range(len(self.images))]
         decoded = tuple(one for one in found if one is not None)
         return decoded if len(decoded) == len(found) else ()
@@ -92,6 +93,17 @@ class Scene:
         if index >= count:
             raise TargetError(f"`target` must be a class from 0 to {count - 1}, got {index}")
         return index
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the outputs have a character, or none, for each step along a line."""
+        return has_text(self.outputs, self.labels)
+
+    @functools.cached_property
+    def text(self) -> tuple[tuple[Character, ...], ...]:
+        """The characters that a recogniser reads in each image."""
+        blank = list(self.labels or ()).index(BLANK)
+        return tuple(read_text(one, blank) for one in self.outputs)
 
     @functools.cached_property
     def class_axis(self) -> int:

@@ -112,6 +112,53 @@ class Output(_NoClass, TargetSpec):
 
 
 @dataclass(frozen=True, eq=False)
+class OutputsAt(_NoClass):
+    """The product, or the sum for logits, of numbers of each image's outputs, or K of them.
+
+    It is the class score of a box, also with an objectness beside the class, or of a character.
+
+    Attributes:
+        places: positions in the flattened outputs, `(P, N)` or `(K, P, N)`.
+        is_logits: whether the outputs are logits.
+    """
+
+    places: Array
+    is_logits: bool
+
+    @property
+    def has_place(self) -> bool:
+        return True
+
+    @property
+    def key(self) -> Hashable:
+        return ("outputs at", self.is_several, self.is_logits)
+
+    @property
+    def is_several(self) -> bool:
+        return len(self.places.shape) == 3
+
+    @property
+    def parts(self) -> tuple[Target, ...]:
+        if not self.is_several:
+            return (self,)
+        count = self.places.shape[0]
+        return tuple(OutputsAt(self.places[k, ...], self.is_logits) for k in range(count))
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return (self.places,)
+
+    def with_arrays(self, arrays: tuple[Array, ...]) -> OutputsAt:
+        return OutputsAt(arrays[0], self.is_logits)
+
+    def scores(self, xp: Any, outputs: Array) -> Array:
+        flat = xp.reshape(outputs, (outputs.shape[0], -1))
+        chosen = self.places[..., None] == xp.arange(flat.shape[1], dtype=self.places.dtype)
+        values = xp.sum(xp.where(chosen, flat, xp.zeros_like(flat)), axis=-1)
+        return xp.sum(values, axis=-2) if self.is_logits else xp.prod(values, axis=-2)
+
+
+@dataclass(frozen=True, eq=False)
 class Contrast(_NoClass):
     """The score of `pro` minus that of `contra`."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xaimaps.targets._detect import Detection
     from xaimaps.targets._scene import Scene
 
-KINDS = ("region", "class", "box", "output", "similarity", "similar")
+KINDS = ("region", "class", "box", "output", "similarity", "similar", "text")
 """The prefixes, before a colon, of kinds of targets."""
 
 # Text with a special meaning in the grammar, which is literal only in quotes.

@@ -650,3 +650,14 @@ def test_class_names_of_paddle_are_read_if_they_fit(text, labels):
     proto = graph.model("y")
     helper.set_model_props(proto, {"character": text})
     assert xaimaps.load(proto).info.labels == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [("v\nw\nx\ny\nz", "vwxyz"), ("w\nx\ny\nz", ",w,x,y,z"), ("x\ny\nz", ",x,y,z, "), ("z", None)],
+)
+def test_a_recogniser_of_paddle_has_a_blank_and_a_space(text, labels):
+    proto = recogniser(1, recurrent=False, merges=False).model("y", rank=3)
+    helper.set_model_props(proto, {"character": text})
+    expected = labels and tuple(labels.split(",") if "," in labels else labels)
+    assert xaimaps.load(proto, backend="onnxruntime").info.labels == expected

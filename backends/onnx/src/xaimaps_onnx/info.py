@@ -76,8 +76,10 @@ def _read_ultralytics(info: ModelInfo, metadata: Mapping[str, str]) -> None:
 def _read_paddle(info: ModelInfo, network: OnnxNetwork) -> None:
     """Read the class names that PaddleX records in lines, if there is one for each class.
 
-    A recogniser of text has more classes than characters: the blank, and often the space.
+    A recogniser of text has more classes: the blank before the characters, and often a space after
+    them.
     """
     names = tuple(network.model.metadata["character"].split("\n"))
-    if len(names) == network.usual.shapes.get(network.output, (0,))[-1]:
-        info.labels = names
+    classes = network.usual.shapes.get(network.output, (0,))[-1]
+    readings = (names, ("", *names), ("", *names, " "))
+    info.labels = next((known for known in readings if len(known) == classes), None)
