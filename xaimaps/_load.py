@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xaimaps import _registry, zoo
+from xaimaps._configs import read_beside
 from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
+from xaimaps._labels import Labels, read_labels
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError, BackendError, ModelLoadError, nearest
-
-Labels = Sequence[str] | str | os.PathLike[str]
 
 RUNS_CODE = frozenset({".pt", ".pth", ".pt2", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
 """Suffixes of formats that contain pickles or programs."""
@@ -53,9 +51,10 @@ def load(
         backend: the name of an installed backend; None for the first that accepts the model.
         labels: the class names as a list; a text file with one per line, which may be numbered
             from 0; a JSON list, or a JSON object from class indices to names; or "imagenet-1k".
-            None for the labels recorded in the model file.
+            None for the labels recorded in the model file, or in a configuration of Hugging Face
+            or timm beside it.
         preprocess: the name of a preset or a `Preprocess`; None for the preprocessing recorded in
-            the model file.
+            the model file, or in a configuration beside it.
         fit: how the aspect ratio of a picture is changed, "crop", "pad" or "stretch"; None for
             that of the preprocessing.
         options: options of the backend's own `load`.
@@ -92,6 +91,8 @@ def load(
     if preprocess is not None:
         loaded.info.preprocess = get_preprocess(preprocess)
         loaded.info.notes += _doubled(loaded, loaded.info.preprocess)
+    if isinstance(place, Path):
+        read_beside(place, loaded.info)
     if fit is not None:
         loaded.info.preprocess = _fitted(loaded.info.preprocess, fit)
     return loaded
@@ -168,63 +169,3 @@ def _remedy(model: Any) -> str:
 def _schemes() -> str:
     known = ", ".join(f"{scheme}:NAME" for scheme in _registry.schemes())
     return f" or {known}" if known else ""
-
-
-def read_labels(labels: Labels) -> tuple[str, ...]:
-    """Return class names from a list, a text file, or the name of an embedded list.
-
-    Raises:
-        ModelLoadError: the labels are not text, or the file cannot be read.
-    """
-    if not isinstance(labels, str | os.PathLike):
-        return _checked_labels(labels)
-    path = zoo.LABELS.get(os.fspath(labels), Path(labels))
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        return _labels_of_json(text) if path.suffix.lower() == ".json" else _labels_of_lines(text)
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(
-            f"`labels` must be a text file with a name in each line, a JSON list or object of "
-            f"names, or one of {', '.join(zoo.LABELS)}, got {str(path)!r}, which cannot be read "
-            f"({error})"
-        ) from None
-
-
-def _labels_of_lines(text: str) -> tuple[str, ...]:
-    """Return the lines; without their numbers, if they are counted from 0 as "0 cat"."""
-    lines = text.splitlines()
-    parts = [line.split(maxsplit=1) for line in lines]
-    if all(len(part) == 2 and part[0] == str(i) for i, part in enumerate(parts)):
-        return tuple(name for _, name in parts)
-    return tuple(lines)
-
-
-def _labels_of_json(text: str) -> tuple[str, ...]:
-    """Return the names of a list, or of an object from class indices to names.
-
-    Keras's index of ImageNet has a pair of WordNet id and name for each class.
-
-    Raises:
-        ValueError: it is something else, or an index is missing.
-    """
-    found = json.loads(text)
-    if isinstance(found, dict):
-        if {*found} != {str(i) for i in range(len(found))}:
-            raise ValueError("its keys are not the class indices")
-        found = [found[str(i)] for i in range(len(found))]
-    if not isinstance(found, list):
-        raise ValueError("it is neither a list nor an object")
-    names = tuple(one[-1] if isinstance(one, list) and one else one for one in found)
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError("a name is not text")
-    return names
-
-
-def _checked_labels(labels: Any) -> tuple[str, ...]:
-    is_list = isinstance(labels, Iterable)
-    names = tuple(labels) if is_list else ()
-    if not is_list or not all(isinstance(name, str) for name in names):
-        raise ModelLoadError(
-            f"`labels` must be a list of names, or the path of a text file, got {labels!r:.200}"
-        )
-    return names
