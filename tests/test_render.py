@@ -241,6 +241,12 @@ def test_figure_is_a_row_of_titled_panels():
     assert (pixels.max(2) < 100).any(), "letters of the titles"
 
 
+def test_a_title_of_several_lines_is_not_cut():
+    square = np.full((40, 40, 3), 255, np.uint8)
+    pixels = np.asarray(figure([("model input", square), ("a very long title " * 5, square)]))
+    assert (pixels[:3] == 255).all()
+
+
 def test_figure_without_pyplot():
     code = (
         "import sys, numpy as np; from xaimaps._results.render import figure\n"

@@ -205,7 +205,7 @@ def figure(panels: Sequence[tuple[str, Pixels]], *, columns: int = 5) -> Image.I
 
     width, height = min(columns, len(panels)), math.ceil(len(panels) / columns)
     drawing = Figure(
-        figsize=(2.6 * width, 2.9 * height), dpi=150, facecolor="white", layout="tight"
+        figsize=(2.6 * width, 2.9 * height), dpi=150, facecolor="white", layout="constrained"
     )
     canvas: Any = FigureCanvasAgg(drawing)
     axes = drawing.subplots(height, width, squeeze=False).flat
