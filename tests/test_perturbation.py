@@ -179,3 +179,21 @@ def test_laws(pooled, images, name):
 def test_wrong_options(pooled, images, method, options, message):
     with pytest.raises(MethodError, match=message):
         xaimaps.attribute(pooled, images, method, **options)
+
+
+@pytest.mark.parametrize(("baseline", "value"), [("black", -1), ("white", 1), ("gray", 0)])
+def test_a_colour_of_a_model_of_one_channel(baseline, value):
+    """A score that is linear in each pixel: hiding one takes its weight times the change."""
+    weights = np.arange(1, 17, dtype=np.float32).reshape(16, 1)
+    network = Network({"flat": Flatten(), "dense": Dense(weights, np.zeros(1))}, (4, 4, 1))
+    model = ReferenceBackend(network)
+    model.info.preprocess = xaimaps.PRESETS["tf"]
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 4, 4, 1)).astype(np.float32)
+    expected = (weights.reshape(1, 4, 4, 1) * (image - value))[..., 0]
+    options = {"window": 1, "stride": 1, "baseline": baseline, "target": "output:0"}
+    found = xaimaps.attribute(model, image, "occlusion", **options)
+    np.testing.assert_allclose(found.maps, expected, rtol=1e-4, atol=1e-4)
+    paths = xaimaps.attribute(
+        model, image, "integrated_gradients", baseline=baseline, target="output:0"
+    )
+    np.testing.assert_allclose(paths.maps, expected, rtol=1e-4, atol=1e-4)

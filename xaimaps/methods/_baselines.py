@@ -97,11 +97,11 @@ def _uniform(backend: Backend, images: Array, noise: Array | None) -> Array:
 
 
 def _colour(backend: Backend, images: Array, value: float, name: str) -> Array:
-    """Preprocess a grey pixel, `(C,)`."""
+    """Preprocess a grey pixel, `(C,)`, of which a model of one channel takes the first."""
     prepare = backend.info.preprocess
     if prepare is None:
         raise MethodError(
             f"the baseline {name!r} needs the model's preprocessing, which is unknown; give "
             "load(preprocess=...), or use the baseline 'zeros'"
         )
-    return native(backend, prepare.values(np.full(3, value)), images)
+    return native(backend, prepare.values(np.full(3, value))[: images.shape[-1]], images)
