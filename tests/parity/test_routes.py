@@ -148,3 +148,14 @@ def test_models_of_other_backends_are_not_converted(monkeypatch, tmp_path, child
     path.touch()
     assert list(routes(path, backends)) == ["theirs"]
     assert children == []
+
+
+@pytest.mark.usefixtures("scratch")
+def test_the_size_that_is_told_is_that_of_every_route(keras):
+    """A model that declares any size, but runs at 9 x 13."""
+    images = keras.Input((None, None, 3))
+    rows = keras.ops.reshape(keras.layers.Conv2D(4, 1)(images), (-1, 9 * 13, 4))
+    scores = keras.layers.Dense(1)(keras.ops.swapaxes(rows, 1, 2))[..., 0]
+    found = routes(keras.Model(images, scores), input_size=(9, 13))
+    assert len(found) > 1
+    assert {backend.input_shape for backend in found.values()} == {(9, 13, 3)}
