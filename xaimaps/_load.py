@@ -42,6 +42,7 @@ def load(
     labels: Labels | None = None,
     preprocess: str | Preprocess | None = None,
     fit: Fit | None = None,
+    window: tuple[float, float] | None = None,
     **options: Any,
 ) -> Backend:
     """Load a model into the backend that can run it.
@@ -58,6 +59,8 @@ def load(
             the model file.
         fit: how the aspect ratio of a picture is changed, "crop", "pad" or "stretch"; None for
             that of the preprocessing.
+        window: the values of a picture that are black and white for the model, such as Hounsfield
+            units from -160 to 240; None for those that each picture says.
         options: options of the backend's own `load`.
 
     Returns:
@@ -67,7 +70,8 @@ def load(
         ModelLoadError: the model or the labels cannot be read.
         UnsupportedModelError: the model has a part that the backend cannot run.
         BackendError: the backend is not installed, or no backend accepts the model.
-        ArrayInputError: `preprocess` or `fit` is unknown, or `fit` has no preprocessing to change.
+        ArrayInputError: `preprocess`, `fit` or `window` is invalid, or there is no preprocessing
+            that `fit` or `window` could change.
 
     Example:
         >>> import xaimaps
@@ -92,24 +96,27 @@ def load(
     if preprocess is not None:
         loaded.info.preprocess = get_preprocess(preprocess)
         loaded.info.notes += _doubled(loaded, loaded.info.preprocess)
-    if fit is not None:
-        loaded.info.preprocess = _fitted(loaded.info.preprocess, fit)
+    changes = {"fit": fit, "window": window}
+    told = {name: value for name, value in changes.items() if value is not None}
+    if told:
+        loaded.info.preprocess = _changed(loaded.info.preprocess, told)
     return loaded
 
 
-def _fitted(preset: Preprocess | None, fit: Fit) -> Preprocess:
+def _changed(preset: Preprocess | None, told: dict[str, Any]) -> Preprocess:
     if preset is None:
+        name, value = next(iter(told.items()))
         raise ArrayInputError(
-            f"`fit` needs a known preprocessing, got {fit!r} for a model that records none; give "
-            "`preprocess`, too"
+            f"`{name}` needs a known preprocessing, got {value!r} for a model that records none; "
+            "give `preprocess`, too"
         )
-    return replace(preset, fit=fit)
+    return replace(preset, **told)
 
 
 def _doubled(loaded: Backend, preset: Preprocess) -> list[str]:
     """Note a model that rescales images which the preset has rescaled before."""
     inside = loaded.network.rescaling
-    if inside is None or (preset.scale, preset.mean, preset.std) == (1, (0, 0, 0), (1, 1, 1)):
+    if inside is None or (preset.scale, {*preset.mean}, {*preset.std}) == (1, {0}, {1}):
         return []
     return [
         f"the model rescales images itself, by {inside}, after the preset {preset.name!r} has done "

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
-from xaimaps._images.open import Picture, open_picture
-from xaimaps._images.preprocess import PRESETS, Pixels, Preprocess
+from xaimaps._images.open import MAX_PIXELS, open_picture
+from xaimaps._images.picture import Picture
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError
 
@@ -42,7 +43,7 @@ def prepare(
     backend: Backend,
     pictures: Any,
     input_size: tuple[int, int] | None = None,
-    max_pixels: int = 64_000_000,
+    max_pixels: int = MAX_PIXELS,
 ) -> Batch:
     """Open pictures and preprocess them, with one crop and one resize each.
 
@@ -62,29 +63,29 @@ def prepare(
             f"the preprocessing of the model {backend.info.name!r} is unknown; give "
             f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
         )
-    opened = tuple(_opened(picture, max_pixels) for picture in _as_list(pictures))
-    size = _input_size(backend, input_size)
+    size, channels = _input_size(backend, input_size), backend.input_shape[2]
+    opened = tuple(
+        _opened(picture, max_pixels).with_channels(channels).windowed(preset.window)
+        for picture in _as_list(pictures)
+    )
     views = tuple(preset.view(picture.pixels, size) for picture in opened)
-    images = np.stack([_input(preset, view, size, backend.input_shape[2]) for view in views])
+    images = np.stack([preset.of_picture(picture, size) for picture in opened])
     return Batch(as_batch(images, backend.input_shape), opened, views)
 
 
-def _input(preset: Preprocess, view: Pixels, size: tuple[int, int], channels: int | None) -> Floats:
-    """Convert a view to one input; for a model of one channel, its grey levels.
+def drawn_on(images: Floats, pictures: Any) -> Batch:
+    """Join preprocessed images with the pictures to draw overlays on, if there are any.
 
-    The grey level is Pillow's, 0.299 R + 0.587 G + 0.114 B.
+    Raises:
+        ArrayInputError: there is not one picture for each image.
     """
-    if channels != 1:
-        return preset.prepared(view, size)
-    if len({*preset.mean}) > 1 or len({*preset.std}) > 1:
+    listed = [] if pictures is None else _as_list(pictures)
+    if pictures is not None and len(listed) != len(images):
         raise ArrayInputError(
-            "`preprocess` must scale all channels alike for a model of one channel, got "
-            f"{preset.name!r}; use unit, tf or raw"
+            f"`pictures` must be one for each of the {len(images)} images, got {len(listed)}; give "
+            "a list"
         )
-    from PIL import Image
-
-    grey = np.asarray(Image.fromarray(np.ascontiguousarray(view)).convert("L"))
-    return preset.prepared(np.repeat(grey[..., None], 3, axis=-1), size)[..., :1]
+    return Batch(images, views=tuple(_opened(one, MAX_PIXELS).pixels for one in listed))
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -109,12 +110,7 @@ def _opened(picture: Any, max_pixels: int) -> Picture:
 
 
 def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    height, width, channels = backend.input_shape
-    if channels not in (None, 1, 3):
-        raise ArrayInputError(
-            f"pictures have three channels, or one of grey levels, but the model takes {channels}; "
-            "prepare arrays yourself and use attribute"
-        )
+    height, width, _ = backend.input_shape
     if height is not None and width is not None:
         if wanted not in (None, (height, width)):
             raise ArrayInputError(

@@ -61,6 +61,10 @@ _fit_option = click.option(
     "--fit", type=click.Choice(["crop", "pad", "stretch"]),
     help="How the aspect ratio of a picture is changed.  [default: as the preprocessing says]",
 )  # fmt: skip
+_window_option = click.option(
+    "--window", type=(float, float), metavar="LOW HIGH",
+    help="The values of a picture that are black and white.  [default: as each picture says]",
+)  # fmt: skip
 _custom_option = click.option(
     "--custom", multiple=True, metavar="MODULE:CLASS",
     help="A class of a Keras model's own, which is imported; may be given several times.",
@@ -136,6 +140,7 @@ def load_options(command: Command) -> Command:
         weights: Path | None,
         allow_unsafe: bool,
         fit: str | None,
+        window: tuple[float, float] | None,
         custom: tuple[str, ...],
         load: tuple[str, ...],
         **rest: Any,
@@ -144,15 +149,16 @@ def load_options(command: Command) -> Command:
         own |= {"allow_unsafe": True} if allow_unsafe else {}
         own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
         own |= parse_pairs(load)
-        if reserved := own.keys() & {"model", "backend", "labels", "preprocess", "fit"}:
+        if reserved := own.keys() & {"model", "backend", "labels", "preprocess", "fit", "window"}:
             raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
-        loading = {"labels": labels, "preprocess": preprocess, "fit": fit, **own}
+        pictures = {"preprocess": preprocess, "fit": fit, "window": window}
+        loading = {"labels": labels, **pictures, **own}
         with in_words(WORDS):
             return command(*args, loading=loading, **rest)
 
-    pictures = (_labels_option, preprocess_option, _fit_option)
+    shown = (_labels_option, preprocess_option, _fit_option, _window_option)
     files = (weights_option, unsafe_option, _custom_option, _load_option)
-    for option in reversed((*pictures, *files)):
+    for option in reversed((*shown, *files)):
         gathered = option(gathered)
     return cast("Command", gathered)
 

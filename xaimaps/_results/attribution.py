@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xaimaps._images.open import Picture
+from xaimaps._images.picture import Picture
 from xaimaps._results import render
 from xaimaps._results.formats import DEFAULT_FORMAT
 from xaimaps._results.notes import notes_of
