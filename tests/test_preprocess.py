@@ -20,6 +20,10 @@ ENDS = {  # what 0 and 255 become, in the model's channel order
         [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225],
         [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225],
     ),
+    "imagenet": (
+        [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225],
+        [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225],
+    ),
     "caffe": ([-103.939, -116.779, -123.68], [151.061, 138.221, 131.32]),
     "raw": ([0, 0, 0], [255, 255, 255]),
     "native": ([0, 0, 0], [255, 255, 255]),
@@ -212,6 +216,6 @@ def test_get_preprocess():
     assert get_preprocess(mine) is mine
     assert get_preprocess("caffe") is PRESETS["caffe"]
     with pytest.raises(
-        ArrayInputError, match=r"unit, tf, torch, caffe, raw, nati.*'torhc'.*'torch'"
+        ArrayInputError, match=r"unit, tf, torch, imagenet, caffe, raw, nati.*'torhc'.*'torch'"
     ):
         get_preprocess("torhc")

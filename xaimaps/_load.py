@@ -11,6 +11,7 @@ from typing import Any
 
 from xaimaps import _registry, zoo
 from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
+from xaimaps._sidecar import Sidecar, read_sidecar
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError, BackendError, ModelLoadError, nearest
 
@@ -46,6 +47,9 @@ def load(
     **options: Any,
 ) -> Backend:
     """Load a model into the backend that can run it.
+
+    What `labels`, `preprocess`, `fit` and `window` do not say is read from the file beside the
+    model, such as model.xaimaps.toml for model.onnx, if there is one, and then from the model.
 
     Args:
         model: the path of a model file, a live model, a JAX function (with `params=` and
@@ -88,19 +92,29 @@ def load(
         if why := _remedy(place):
             raise BackendError(f"{error}; {why}") from error
         raise
-    loaded.info.loading = _arguments(place, labels, options)
-    if labels is not None:
-        loaded.info.labels = read_labels(labels)
-    elif loaded.info.labels_name in zoo.LABELS:
-        loaded.info.labels = read_labels(loaded.info.labels_name)
-    if preprocess is not None:
-        loaded.info.preprocess = get_preprocess(preprocess)
-        loaded.info.notes += _doubled(loaded, loaded.info.preprocess)
-    changes = {"fit": fit, "window": window}
+    given = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
+    said = read_sidecar(place).with_arguments(**given)
+    loaded.info.loading = _arguments(place, said.labels, options)
+    _describe(loaded, said)
+    return loaded
+
+
+def _describe(loaded: Backend, said: Sidecar) -> None:
+    """Set what is said about a model, in place of what its file records."""
+    info = loaded.info
+    if said.labels is not None:
+        info.labels = read_labels(said.labels)
+    elif info.labels_name in zoo.LABELS:
+        info.labels = read_labels(info.labels_name)
+    if said.preprocess is not None:
+        info.preprocess = get_preprocess(said.preprocess)
+        info.notes += _doubled(loaded, info.preprocess)
+    changes = {"fit": said.fit, "window": said.window}
     told = {name: value for name, value in changes.items() if value is not None}
     if told:
-        loaded.info.preprocess = _changed(loaded.info.preprocess, told)
-    return loaded
+        info.preprocess = _changed(info.preprocess, told)
+    info.input_size = said.input_size or info.input_size
+    info.layer = said.layer
 
 
 def _changed(preset: Preprocess | None, told: dict[str, Any]) -> Preprocess:

@@ -55,8 +55,9 @@ _labels_option = click.option(
     "--labels", help="A file of class names (lines or JSON), or imagenet-1k."
 )
 preprocess_option = click.option(
-    "-p", "--preprocess", help="The preprocessing of pictures: unit, tf, torch, caffe or raw."
-)
+    "-p", "--preprocess", help="The preprocessing of pictures.",
+    type=click.Choice(["unit", "tf", "torch", "imagenet", "caffe", "raw", "native"]),
+)  # fmt: skip
 _fit_option = click.option(
     "--fit", type=click.Choice(["crop", "pad", "stretch"]),
     help="How the aspect ratio of a picture is changed.  [default: as the preprocessing says]",
@@ -122,6 +123,11 @@ colormap_option = click.option(
     "--colormap",
     help="A matplotlib colour map, such as hot.  [default: inferno, or RdBu_r for signed maps]",
 )
+
+alpha_option = click.option(
+    "--alpha", default=0.5, show_default=True, type=click.FloatRange(0, 1),
+    help="The weight of the map in overlays.",
+)  # fmt: skip
 
 
 def model_options(command: Command) -> Command:

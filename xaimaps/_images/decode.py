@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """The supported formats; none of them starts another program, as PostScript would."""
 
-_REMEDY = f"give one of {', '.join(FORMATS)}"
+_REMEDY = f"give one of {', '.join(FORMATS)}, DICOM or .npy"
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262
 _SIXTEEN_BIT = {f"{mode};16{end}" for mode in ("RGB", "RGBA", "LA") for end in "BLN"}

@@ -253,6 +253,7 @@ def _resized(pixels: Array, size: tuple[int, int], interpolation: Interpolation)
 
 
 _ONE, _ZERO = (1.0,), (0.0,)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 PRESETS: Mapping[str, Preprocess] = MappingProxyType(
     {
@@ -260,12 +261,14 @@ PRESETS: Mapping[str, Preprocess] = MappingProxyType(
         for preset in (
             Preprocess("unit", 1 / 255, _ZERO, _ONE),
             Preprocess("tf", 1 / 127.5, _ONE, _ONE),
-            Preprocess("torch", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            Preprocess("torch", 1 / 255, *_IMAGENET),
+            Preprocess("imagenet", 1 / 255, *_IMAGENET),
             Preprocess("caffe", 1.0, (103.939, 116.779, 123.68), _ONE, channels="BGR"),
             Preprocess("raw", 1.0, _ZERO, _ONE),
             Preprocess("native", 1.0, _ZERO, _ONE, native=True),
         )
     }
 )
-"""The presets by name: the modes of keras.applications, "unit" (0 to 1), "raw" (0 to 255), and
+"""The presets by name: the modes of keras.applications, "imagenet" (the same as
+"torch"), "unit" (0 to 1), "raw" (0 to 255), and
 "native" (the picture's own values)."""
