@@ -16,6 +16,7 @@ from PIL import Image
 from xaimaps import _cli as cli
 from xaimaps import _registry as plugins
 from xaimaps import zoo
+from xaimaps._images.open import open_picture
 from xaimaps.methods import METHODS
 
 onnx = pytest.importorskip("onnx")
@@ -95,6 +96,19 @@ def folder(tmp_path):
 
 
 SMALL = ("-m", "small.onnx", "--labels", "labels.txt")
+
+
+def test_alpha_is_the_weight_of_the_map(xaimaps, folder):
+    for alpha in (0, 1):
+        words = ("good.png", *SMALL, "-M", "saliency", "--alpha", alpha)
+        assert xaimaps("explain", *words, "-o", f"out-{alpha}").status == 0
+        assert xaimaps("compare", *words, "-o", f"figure-{alpha}.png").status == 0
+    overlay = open_picture("out-0/good-saliency-overlay.png").pixels
+    np.testing.assert_array_equal(overlay, PIXELS[:, 5:35])
+    heatmap = open_picture("out-1/good-saliency-heatmap.png").pixels
+    np.testing.assert_array_equal(open_picture("out-1/good-saliency-overlay.png").pixels, heatmap)
+    figures = [open_picture(f"figure-{alpha}.png").pixels for alpha in (0, 1)]
+    assert (figures[0] != figures[1]).any()
 
 
 # What it says of real photographs
