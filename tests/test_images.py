@@ -539,6 +539,46 @@ def test_arrays_refused(array, words):
     refusal(lambda: open_picture(array), *words, error=ArrayInputError)
 
 
+def test_bytes_and_open_files(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(NOISE_PNG)
+    with path.open("rb") as file:
+        pictures = [open_picture(one) for one in (NOISE_PNG, io.BytesIO(NOISE_PNG), file)]
+    assert [one.source for one in pictures] == ["<bytes>", "<file>", str(path)]
+    for picture in pictures:
+        np.testing.assert_array_equal(picture.pixels, NOISE)
+        assert picture.sha256 == hashlib.sha256(NOISE_PNG).hexdigest()
+    refusal(lambda: open_picture(b""), "empty")
+    refusal(lambda: open_picture(io.BytesIO(b"no picture")), "detected: text", "<file>")
+
+
+class Tensor:
+    """What a PyTorch tensor offers; one that requires gradients is no array before `detach`."""
+
+    def __init__(self, array, is_detached=False):
+        self.array, self.is_detached, self.ndim = array, is_detached, array.ndim
+
+    def __iter__(self):
+        return (Tensor(one) for one in self.array)
+
+    def detach(self):
+        return Tensor(self.array, True)
+
+    def cpu(self):
+        return self
+
+    def __array__(self, dtype=None, copy=None):
+        assert self.is_detached
+        return self.array
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tensors_have_channels_first_or_last(channels):
+    array = NOISE[:, :40, :channels] / np.float32(255)
+    for one in (np.moveaxis(array, -1, 0), array):
+        np.testing.assert_array_equal(open_picture(Tensor(one)).values, array)
+
+
 def test_what_is_neither_is_refused():
     refusal(lambda: open_picture([[1, 2]]), "list")
     refusal(lambda: open_picture(None), "NoneType")

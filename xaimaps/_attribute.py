@@ -125,7 +125,9 @@ def explain(
 
     Args:
         model: a backend from `load`, or an argument of `load`.
-        pictures: a path, a Pillow image, an array of pixels, or a list of them.
+        pictures: a path, bytes, an open file, a Pillow image, an array of pixels or a PyTorch
+            tensor; or several: a list, an array `(N, H, W, C)`, a folder, or a pattern such as
+            "scans/*.png".
         method: see `attribute`.
         target: see `attribute`.
         layer: see `attribute`.

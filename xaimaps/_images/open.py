@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -50,12 +50,15 @@ _KINDS = {
 
 
 def open_picture(
-    source: str | os.PathLike[str] | Image.Image | Array, *, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Array,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """Read a picture from a path, a Pillow image or an array.
+    """Read a picture from a path, bytes, an open file, a Pillow image or an array.
 
     Args:
-        source: a regular file; a Pillow image; or an array `(H, W)` or `(H, W, C)` of real
+        source: the path of a regular file; its bytes; an open file; a Pillow image; a PyTorch
+            tensor, `(C, H, W)` or `(H, W, C)`; or an array `(H, W)` or `(H, W, C)` of real
             numbers, of which the fourth of four channels is alpha.
         max_pixels: the largest number of pixels (width times height) of a file or image.
 
@@ -68,9 +71,21 @@ def open_picture(
     """
     if isinstance(source, (str, os.PathLike)):
         return _from_file(os.fspath(source), max_pixels)
+    if isinstance(source, bytes):
+        return _from_bytes("<bytes>", source, max_pixels)
+    if hasattr(source, "read"):
+        return _from_bytes(str(getattr(source, "name", "<file>")), source.read(), max_pixels)
+    if hasattr(source, "detach"):
+        return _from_array(_channels_last(source))
     if hasattr(source, "__array__"):
         return _from_array(np.asarray(source))
     return _from_image(source, max_pixels)
+
+
+def _channels_last(tensor: Any) -> Array:
+    """Return a PyTorch tensor, whose channels are usually first, as an array."""
+    array = np.asarray(tensor.detach().cpu())
+    return np.moveaxis(array, 0, -1) if _is_channels_first(array.shape) else array
 
 
 def find_pictures(paths: Iterable[Path], *, follow_symlinks: bool = False) -> list[Path]:
@@ -127,6 +142,12 @@ def _refuse_leaving(path: Path, folder: Path) -> None:
 
 def _from_file(source: str, max_pixels: int) -> Picture:
     data = _read(source, max(_LEAST_BYTES_LIMIT, 16 * max_pixels))
+    return _from_bytes(source, data, max_pixels)
+
+
+def _from_bytes(source: str, data: bytes, max_pixels: int) -> Picture:
+    if not data:
+        raise problem(source, "an empty file", "save or download it again")
     with decoder_errors(source):
         picture = _decoded(source, data, max_pixels)
     return replace(picture, source=source, sha256=hashlib.sha256(data).hexdigest())
@@ -156,8 +177,8 @@ def _from_image(image: Image.Image, max_pixels: int) -> Picture:
 
     if not isinstance(image, Image.Image):
         raise InputImageError(
-            f"a picture must be a path, a Pillow image or an array, got {type(image).__name__}; "
-            "convert it to one of these"
+            "a picture must be a path, bytes, an open file, a Pillow image or an array, got "
+            f"{type(image).__name__}; convert it to one of these"
         )
     with decoder_errors("<image>"):
         return convert("<image>", image, max_pixels)
@@ -183,8 +204,6 @@ def _read(source: str, most: int) -> bytes:
         raise InputImageError(
             f"cannot read {source!r} ({_why_unreadable(error)}); check the path"
         ) from error
-    if not data:
-        raise problem(source, "an empty file", "save or download it again")
     return data
 
 
@@ -212,15 +231,18 @@ def _from_array(array: Array) -> Picture:
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
-    is_first = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 2, 3, 4)
-    if 0 not in shape and len(shape) in (2, 3) and not is_first:
+    if 0 not in shape and len(shape) in (2, 3) and not _is_channels_first(shape):
         return
     advice = "give one picture with its channels last"
-    if is_first:
+    if _is_channels_first(shape):
         advice = "move the channels last, with numpy.moveaxis(array, 0, -1)"
     raise ArrayInputError(
         f"a picture's array must be (H, W) or (H, W, C), got shape {shape}; {advice}"
     )
+
+
+def _is_channels_first(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 2, 3, 4)
 
 
 def _numbers(array: Array) -> Array:
