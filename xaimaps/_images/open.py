@@ -74,7 +74,8 @@ def open_picture(
     if isinstance(source, bytes):
         return _from_bytes("<bytes>", source, max_pixels)
     if hasattr(source, "read"):
-        return _from_bytes(str(getattr(source, "name", "<file>")), source.read(), max_pixels)
+        name = getattr(source, "name", None)
+        return _from_bytes(name if isinstance(name, str) else "<file>", source.read(), max_pixels)
     if hasattr(source, "detach"):
         return _from_array(_channels_last(source))
     if hasattr(source, "__array__"):
@@ -142,15 +143,15 @@ def _refuse_leaving(path: Path, folder: Path) -> None:
 
 def _from_file(source: str, max_pixels: int) -> Picture:
     data = _read(source, max(_LEAST_BYTES_LIMIT, 16 * max_pixels))
-    return _from_bytes(source, data, max_pixels)
+    picture = _from_bytes(source, data, max_pixels)
+    return replace(picture, sha256=hashlib.sha256(data).hexdigest())
 
 
 def _from_bytes(source: str, data: bytes, max_pixels: int) -> Picture:
     if not data:
         raise problem(source, "an empty file", "save or download it again")
     with decoder_errors(source):
-        picture = _decoded(source, data, max_pixels)
-    return replace(picture, source=source, sha256=hashlib.sha256(data).hexdigest())
+        return replace(_decoded(source, data, max_pixels), source=source)
 
 
 def _decoded(source: str, data: bytes, max_pixels: int) -> Picture:
