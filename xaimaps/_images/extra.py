@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from xaimaps._registry import how_to_install
 from xaimaps.errors import InputImageError
 
 
@@ -18,6 +19,5 @@ def extra_module(source: str, name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise InputImageError(
-            f"{source!r} needs {error.name}, which is not installed; "
-            "pip install 'xaimaps[pictures]'"
+            f"{source!r} needs {error.name}, which is not installed; {how_to_install('pictures')}"
         ) from None
