@@ -384,6 +384,9 @@ def test_completion_scripts(xaimaps, shell):
         ("xaimaps explain -M grad_c", "grad_cam"),
         ("xaimaps layers -b j", "jax"),
         ("xaimaps completion z", "zsh"),
+        ("xaimaps explain -p im", "imagenet"),
+        ("xaimaps explain -m def", "default"),
+        ("xaimaps layers --labels im", "imagenet-1k"),
     ],
 )
 def test_completion_offers(xaimaps, monkeypatch, words, offered):
@@ -391,6 +394,14 @@ def test_completion_offers(xaimaps, monkeypatch, words, offered):
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
     assert f"plain,{offered}" in xaimaps().out.splitlines()
+
+
+@pytest.mark.parametrize("option", ["-m", "--labels"])
+def test_completion_offers_files(xaimaps, monkeypatch, option):
+    monkeypatch.setenv("_XAIMAPS_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"xaimaps explain {option} a")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert xaimaps().out.splitlines() == ["file,a"]
 
 
 def test_version_and_help(xaimaps):

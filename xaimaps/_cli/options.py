@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
@@ -41,19 +42,33 @@ def _complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]
     return [name for name in METHODS if name.startswith(incomplete)]
 
 
+def _complete_files(table: str) -> Callable[..., list[CompletionItem]]:
+    """Complete files, and the names in a table of the embedded models or labels."""
+
+    def complete(context: Any, parameter: Any, incomplete: str) -> list[CompletionItem]:
+        from xaimaps import zoo
+
+        names = [name for name in getattr(zoo, table) if name.startswith(incomplete)]
+        return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+
+    return complete
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 _model_option = click.option(
     "-m", "--model", default="default", show_default=True,
     help="A model file, keras:NAME, or the name of an embedded model.",
+    shell_complete=_complete_files("MODELS"),
 )  # fmt: skip
 backend_option = click.option(
     "-b", "--backend", help="The backend, if several can run the model.",
     shell_complete=_complete_backend,
 )  # fmt: skip
 _labels_option = click.option(
-    "--labels", help="A file of class names (lines or JSON), or imagenet-1k."
-)
+    "--labels", help="A file of class names (lines or JSON), or imagenet-1k.",
+    shell_complete=_complete_files("LABELS"),
+)  # fmt: skip
 preprocess_option = click.option(
     "-p", "--preprocess", help="The preprocessing of pictures.",
     type=click.Choice(["unit", "tf", "torch", "imagenet", "caffe", "raw", "native"]),
