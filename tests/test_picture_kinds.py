@@ -8,6 +8,7 @@ import io
 import re
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -267,6 +268,22 @@ def test_premultiplied_alpha_is_divided(tmp_path):
         path, values.astype("u2") * 257, photometric="rgb", extrasamples=["assocalpha"]
     )
     np.testing.assert_array_equal(open_picture(path).values[0, 0], [32768, 16384, 0, 200 * 257])
+    tifffile.imwrite(path, values / np.float32(200), photometric="rgb", extrasamples=["assocalpha"])
+    np.testing.assert_array_equal(open_picture(path).values[0, 0], [0.5, 0.25, 0, 1])
+
+
+def test_a_damaged_tag_is_a_note(tmp_path):
+    path = tmp_path / "x.tif"
+    values = noise("u2", 3)
+    tifffile.imwrite(path, values, photometric="rgb", resolution=(3, 3))
+    data = path.read_bytes()
+    resolution = data.index(struct.pack("<HHI", 282, 5, 1))  # its value lies at an offset
+    path.write_bytes(data[: resolution + 8] + b"\1\0\0\0" + data[resolution + 12 :])
+    picture = open_picture(path)
+    np.testing.assert_array_equal(picture.values, values)
+    (note,) = picture.notes
+    assert note.startswith("TIFF: ")
+    assert "282" in note
 
 
 # DICOM
@@ -435,6 +452,22 @@ def test_a_tiff_that_is_neither_grey_nor_rgb_is_refused(tmp_path):
     tifffile.imwrite(path, noise("u2", 4), photometric="separated")
     with pytest.raises(InputImageError, match="a TIFF of SEPARATED"):
         open_picture(path)
+
+
+def test_fuzzed_files_never_leak_another_error(tmp_path, capfd):
+    seeds = [tmp_path / name for name in ("a.tif", "b.tif", "c.dcm", "d.npy")]
+    tifffile.imwrite(seeds[0], noise("u2", 3), photometric="rgb", compression="lzw")
+    tifffile.imwrite(seeds[1], noise("f4", 8), photometric="minisblack", planarconfig="contig")
+    dicom(seeds[2], plane(noise("u2", 1)), **RESCALE, **WINDOW)
+    np.save(seeds[3], noise("u2", 3))
+    whole = [path.read_bytes() for path in seeds]
+    for turn in range(400):
+        data = bytearray(whole[turn % len(whole)])
+        for where in RANDOM.integers(0, min(len(data), 500), 3):
+            data[where] = RANDOM.integers(256)
+        with suppress(InputImageError):
+            open_picture(bytes(data), max_pixels=1_000_000)
+    assert capfd.readouterr().err == ""
 
 
 # What is shown

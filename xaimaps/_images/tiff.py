@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from xaimaps._images.decode import check_size, oriented, problem, require_finite
 from xaimaps._images.extra import extra_module
-from xaimaps._images.picture import Array, Picture, range_of
+from xaimaps._images.picture import Array, Picture, range_of, top_of
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _EXTRA_SAMPLES = 258, 262, 274, 277, 338
@@ -38,17 +41,41 @@ def needs_tifffile(data: bytes) -> bool:
 def read_tiff(source: str, data: bytes, max_pixels: int) -> Picture:
     """Read the first page: grey or RGB, with more bands or alpha, of any depth."""
     tifffile = extra_module(source, "tifffile")
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    with _log_as_notes() as notes, tifffile.TiffFile(io.BytesIO(data)) as file:
         page, count = file.pages.first, len(file.pages)
         check_size(source, (page.imagewidth, page.imagelength), max_pixels)
         values = _channels_last(source, page)
-    notes = [f"frame 1 of {count}"] if count > 1 else []
+    notes += [f"frame 1 of {count}"] if count > 1 else []
     values = oriented(values, page.tags.valueof(_ORIENTATION, 1), notes)
     alpha = page.extrasamples[-1] if page.extrasamples else 0
     if alpha == _PREMULTIPLIED:
         values = _straight(values)
     has_alpha = alpha in (_PREMULTIPLIED, _ALPHA)
     return Picture(values, _range(page, values), source, "", _mode(page), tuple(notes), has_alpha)
+
+
+class _Notes(logging.Handler):
+    """Collects what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(f"TIFF: {record.getMessage()}")
+
+
+@contextmanager
+def _log_as_notes() -> Iterator[list[str]]:
+    """Collect what tifffile logs of damaged tags, instead of printing it."""
+    logger, handler = logging.getLogger("tifffile"), _Notes()
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield handler.texts
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
 
 
 def _channels_last(source: str, page: Any) -> Array:
@@ -66,9 +93,10 @@ def _channels_last(source: str, page: Any) -> Array:
 
 def _straight(values: Array) -> Array:
     """Divide colours by their alpha; alpha of 0 leaves them."""
-    colour, alpha = values[..., :-1].astype(np.float64), values[..., -1:]
-    whole = colour * np.iinfo(values.dtype).max / np.maximum(alpha, 1)
-    return np.concatenate([np.rint(whole).astype(values.dtype), alpha], axis=2)
+    colour, alpha, top = values[..., :-1].astype(np.float64), values[..., -1:], top_of(values)
+    straight = np.minimum(colour * top / np.where(alpha > 0, alpha, top), top)
+    whole = np.rint(straight) if values.dtype.kind == "u" else straight
+    return np.concatenate([whole.astype(values.dtype), alpha], axis=2)
 
 
 def _range(page: Any, values: Array) -> tuple[float, float] | None:
