@@ -98,6 +98,18 @@ def folder(tmp_path):
 SMALL = ("-m", "small.onnx", "--labels", "labels.txt")
 
 
+@pytest.mark.parametrize("words", [("compare", "folder"), ("targets", "small.onnx", "*.png")])
+def test_a_command_on_one_picture_takes_no_several(xaimaps, folder, words):
+    ended = xaimaps(*words, *(SMALL if words[0] == "compare" else ("--labels", "labels.txt")))
+    assert ended.status == 2
+    assert "folder" in ended.err or "no such file" in ended.err
+
+
+def test_a_pattern_on_the_command_line(xaimaps, folder):
+    ended = xaimaps("explain", "go*.png", *SMALL, "-M", "saliency", "--json")
+    assert [one["picture"] for one in json.loads(ended.out)["results"]] == ["good.png"]
+
+
 def test_alpha_is_the_weight_of_the_map(xaimaps, folder):
     for alpha in (0, 1):
         words = ("good.png", *SMALL, "-M", "saliency", "--alpha", alpha)

@@ -633,6 +633,16 @@ def test_folder_expands_sorted_and_flat(tmp_path):
     assert find_pictures([missing]) == [missing]
 
 
+def test_patterns_expand_sorted_and_deep(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "a.png", "c.jpg", "sub/d.png", "[ab].png"):
+        (tmp_path / name).write_bytes(b"")
+    assert names(find_pictures([tmp_path / "[!c].png"])) == ["a.png", "b.png"]
+    assert names(find_pictures([tmp_path / "**" / "?.png"])) == ["a.png", "b.png", "d.png"]
+    assert names(find_pictures([tmp_path / "[ab].png"])) == ["[ab].png"], "there is such a file"
+    refusal(lambda: find_pictures([tmp_path / "*.gif"]), "no pictures match", "*.gif")
+
+
 @pytest.mark.parametrize("files", [(), ("readme.txt",)])
 def test_folder_without_pictures(tmp_path, files):
     for name in files:

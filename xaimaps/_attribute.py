@@ -11,7 +11,7 @@ import numpy as np
 from xaimaps._arrays import as_batch
 from xaimaps._images.open import MAX_PIXELS
 from xaimaps._load import load
-from xaimaps._prepare import Batch, drawn_on, prepare
+from xaimaps._prepare import Batch, drawn_on, every_picture, prepare
 from xaimaps._results.attribution import Attribution, Seconds, displays_of
 from xaimaps._run import Job, run_all
 from xaimaps.backend import Backend
@@ -151,7 +151,7 @@ def explain(
     """
     backend = model if isinstance(model, Backend) else load(model)
     jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
-    batch = prepare(backend, pictures, input_size, max_pixels)
+    batch = prepare(backend, every_picture(pictures), input_size, max_pixels)
     found = run_jobs(backend, jobs, batch, target, batch_size)
     return found if isinstance(method, list) else found[0]
 

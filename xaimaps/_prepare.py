@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
-from xaimaps._images.open import MAX_PIXELS, find_pictures, open_picture
+from xaimaps._images.open import MAX_PIXELS, find_pictures, is_several, open_picture
 from xaimaps._images.picture import Picture
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import Backend
-from xaimaps.errors import ArrayInputError, InputImageError
+from xaimaps.errors import ArrayInputError
 
 Array = np.ndarray[Any, Any]
 
@@ -51,8 +50,7 @@ def prepare(
 
     Args:
         backend: the model.
-        pictures: a picture as `open_picture` takes it, a `Picture`, or several: a list, an array
-            `(N, H, W, C)`, a folder, or a pattern such as "scans/*.png".
+        pictures: a picture as `open_picture` takes it, a `Picture`, or a list of them.
         input_size: height and width, for a model that takes images of any size.
         max_pixels: the largest number of pixels of a picture.
 
@@ -82,7 +80,7 @@ def drawn_on(images: Floats, pictures: Any) -> Batch:
     Raises:
         ArrayInputError: there is not one picture for each image.
     """
-    listed = [] if pictures is None else _as_list(pictures)
+    listed = [] if pictures is None else every_picture(pictures)
     if pictures is not None and len(listed) != len(images):
         raise ArrayInputError(
             f"`pictures` must be one for each of the {len(images)} images, got {len(listed)}; give "
@@ -100,37 +98,23 @@ def joined(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def _as_list(pictures: Any) -> list[Any]:
-    listed = list(_each(pictures))
-    if not listed:
-        raise ArrayInputError("`pictures` must hold at least one picture, got none")
-    return listed
-
-
-def _each(pictures: Any) -> Iterator[Any]:
-    """Yield each picture of a list, an array of four axes, a folder or a pattern of paths."""
+def every_picture(pictures: Any) -> list[Any]:
+    """Return each picture of a list, an array of four axes, a folder or a pattern of paths."""
     is_batch = getattr(pictures, "ndim", 0) == 4
-    for one in pictures if is_batch or _is_list(pictures) else [pictures]:
-        yield from _paths(one) if isinstance(one, str | os.PathLike) else [one]
+    return [
+        picture
+        for one in (pictures if is_batch else _as_list(pictures))
+        for picture in (find_pictures([Path(one)]) if is_several(one) else [one])
+    ]
 
 
-def _is_list(pictures: Any) -> bool:
+def _as_list(pictures: Any) -> list[Any]:
     is_one = isinstance(pictures, str | bytes | os.PathLike | Picture)
     is_one = is_one or hasattr(pictures, "__array__") or hasattr(pictures, "read")
-    return isinstance(pictures, Iterable) and not is_one
-
-
-def _paths(given: str | os.PathLike[str]) -> Sequence[str | os.PathLike[str]]:
-    """Return the pictures of a folder, or of a pattern such as "*.png"; a file as it is given."""
-    name = os.fspath(given)
-    if Path(name).is_dir():
-        return find_pictures([Path(name)])
-    if os.path.lexists(name) or not glob.has_magic(name):
-        return [given]
-    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - of any folder
-    if not found:
-        raise InputImageError(f"no pictures match {name!r}; check the pattern")
-    return found
+    listed = [pictures] if is_one or not isinstance(pictures, Iterable) else list(pictures)
+    if not listed:
+        raise ArrayInputError("`pictures` must hold at least one picture, got an empty list")
+    return listed
 
 
 def _opened(picture: Any, max_pixels: int) -> Picture:

@@ -6,6 +6,7 @@ Only regular files are opened, and each is read once.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import io
 import os
@@ -90,24 +91,43 @@ def _channels_last(tensor: Any) -> Array:
 
 
 def find_pictures(paths: Iterable[Path], *, follow_symlinks: bool = False) -> list[Path]:
-    """Replace each folder by the pictures in it, sorted by name, without its subfolders.
+    """Replace each folder by the pictures in it, without its subfolders, and each pattern by files.
 
     Args:
-        paths: files, which are returned unchanged even if they do not exist, and folders.
+        paths: files, which are returned unchanged even if they do not exist, folders, and patterns
+            such as "scans/*.png", in which "**" stands for any folders.
         follow_symlinks: accept links to files outside of their folder.
 
     Returns:
-        The pictures, each once, in the order given.
+        The pictures, each once, in the order given; those of a folder or pattern by name.
 
     Raises:
-        InputImageError: if a folder has no picture, cannot be read or has a link to outside.
+        InputImageError: if a folder has no picture, cannot be read or has a link to outside, or if
+            nothing matches a pattern.
     """
-    found = (
-        picture
-        for path in paths
-        for picture in (_in_folder(path, follow_symlinks) if path.is_dir() else [path])
-    )
+    found = (picture for path in paths for picture in _pictures_at(path, follow_symlinks))
     return list(dict.fromkeys(found))
+
+
+def is_several(path: object) -> bool:
+    """Whether an argument is the path of a folder, or a pattern of paths that is no file."""
+    if not isinstance(path, str | os.PathLike):
+        return False
+    name = os.fspath(path)
+    return Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name))
+
+
+def _pictures_at(path: Path, follow_symlinks: bool) -> list[Path]:
+    if not is_several(path):
+        return [path]
+    return _in_folder(path, follow_symlinks) if path.is_dir() else _matching(str(path))
+
+
+def _matching(pattern: str) -> list[Path]:
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - of any folder
+    if not found:
+        raise InputImageError(f"no pictures match {pattern!r}; check the pattern")
+    return [Path(one) for one in found]
 
 
 def _in_folder(folder: Path, follow_symlinks: bool) -> list[Path]:
