@@ -203,6 +203,9 @@ def test_sizes_have_pixels():
         ({"crop_fraction": 1.5}, "1.5"),
         ({"scale": 0.0}, "must not be zero"),
         ({"std": (1.0, 0.0, 1.0)}, "must not be zero"),
+        ({"mean": 0.5}, r"`mean` must be a tuple of numbers, got 0\.5"),
+        ({"std": ()}, r"`std` must be a tuple of numbers, got \(\)"),
+        ({"mean": ("a",)}, "`mean` must be"),
         ({"window": (5, 5)}, r"lower one first, got \(5, 5\)"),
     ],
 )

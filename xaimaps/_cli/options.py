@@ -170,16 +170,15 @@ def load_options(command: Command) -> Command:
         own |= {"allow_unsafe": True} if allow_unsafe else {}
         own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
         own |= parse_pairs(load)
-        if reserved := own.keys() & {"model", "backend", "labels", "preprocess", "fit", "window"}:
+        told = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
+        if reserved := own.keys() & {"model", "backend", *told}:
             raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
-        pictures = {"preprocess": preprocess, "fit": fit, "window": window}
-        loading = {"labels": labels, **pictures, **own}
         with in_words(WORDS):
-            return command(*args, loading=loading, **rest)
+            return command(*args, loading=told | own, **rest)
 
-    shown = (_labels_option, preprocess_option, _fit_option, _window_option)
+    pictures = (_labels_option, preprocess_option, _fit_option, _window_option)
     files = (weights_option, unsafe_option, _custom_option, _load_option)
-    for option in reversed((*shown, *files)):
+    for option in reversed((*pictures, *files)):
         gathered = option(gathered)
     return cast("Command", gathered)
 

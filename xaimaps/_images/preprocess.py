@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -55,6 +56,8 @@ class Preprocess:
         _choice("channels", self.channels, get_args(Channels))
         _choice("fit", self.fit, get_args(Fit))
         _choice("interpolation", self.interpolation, get_args(Interpolation))
+        _check_numbers("mean", self.mean)
+        _check_numbers("std", self.std)
         if not 0 < self.crop_fraction <= 1:
             raise ArrayInputError(
                 f"`crop_fraction` must be above 0 and up to 1, got {self.crop_fraction}; "
@@ -211,6 +214,15 @@ def _choice(what: str, got: object, names: tuple[str, ...]) -> None:
     raise ArrayInputError(
         f"`{what}` must be one of {', '.join(names)}, got {got!r}{nearest(str(got), names)}"
     )
+
+
+def _check_numbers(name: str, values: Any) -> None:
+    is_list = isinstance(values, tuple | list) and len(values) > 0
+    if not is_list or not all(isinstance(one, Real) for one in values):
+        raise ArrayInputError(
+            f"`{name}` must be a tuple of numbers, got {values!r}; give one for all channels, such "
+            "as (0.5,), or one for each"
+        )
 
 
 def _check_picture(pixels: Array, size: tuple[int, int]) -> None:
