@@ -21,6 +21,7 @@ QUICK = (
     "tests/test_method_registry.py",
     "tests/test_methods.py",
     "tests/test_perturbation.py",
+    "tests/test_picture_kinds.py",
     "tests/test_plugins.py",
     "tests/test_preprocess.py",
     "tests/test_recipro_cam.py",

@@ -16,6 +16,7 @@ from PIL import Image
 from xaimaps import _cli as cli
 from xaimaps import _registry as plugins
 from xaimaps import zoo
+from xaimaps._images.open import open_picture
 from xaimaps.methods import METHODS
 
 onnx = pytest.importorskip("onnx")
@@ -95,6 +96,31 @@ def folder(tmp_path):
 
 
 SMALL = ("-m", "small.onnx", "--labels", "labels.txt")
+
+
+@pytest.mark.parametrize("words", [("compare", "folder"), ("targets", "small.onnx", "*.png")])
+def test_a_command_on_one_picture_takes_no_several(xaimaps, folder, words):
+    ended = xaimaps(*words, *(SMALL if words[0] == "compare" else ("--labels", "labels.txt")))
+    assert ended.status == 2
+    assert "folder" in ended.err or "no such file" in ended.err
+
+
+def test_a_pattern_on_the_command_line(xaimaps, folder):
+    ended = xaimaps("explain", "go*.png", *SMALL, "-M", "saliency", "--json")
+    assert [one["picture"] for one in json.loads(ended.out)["results"]] == ["good.png"]
+
+
+def test_alpha_is_the_weight_of_the_map(xaimaps, folder):
+    for alpha in (0, 1):
+        words = ("good.png", *SMALL, "-M", "saliency", "--alpha", alpha)
+        assert xaimaps("explain", *words, "-o", f"out-{alpha}").status == 0
+        assert xaimaps("compare", *words, "-o", f"figure-{alpha}.png").status == 0
+    overlay = open_picture("out-0/good-saliency-overlay.png").pixels
+    np.testing.assert_array_equal(overlay, PIXELS[:, 5:35])
+    heatmap = open_picture("out-1/good-saliency-heatmap.png").pixels
+    np.testing.assert_array_equal(open_picture("out-1/good-saliency-overlay.png").pixels, heatmap)
+    figures = [open_picture(f"figure-{alpha}.png").pixels for alpha in (0, 1)]
+    assert (figures[0] != figures[1]).any()
 
 
 # What it says of real photographs
@@ -235,7 +261,7 @@ WRONG = {
     "not an image": (("explain", "text.png", *SMALL), ["text.png", "PNG, JPEG"]),
     "an empty image": (("explain", "empty.png", *SMALL), ["empty.png", "empty"]),
     "a truncated image": (("explain", "cut.png", *SMALL), ["cut.png", "truncated"]),
-    "NaN": (("explain", "nan.tif", *SMALL), ["nan.tif", "from nan to nan"]),
+    "NaN": (("explain", "nan.tif", *SMALL), ["nan.tif", "with NaN or infinity"]),
     "a folder without images": (("explain", "folder", *SMALL), ["no pictures in", "folder"]),
     "a bomb": ((*GOOD, "--max-pixels", 100), ["good.png", "--max-pixels"]),
     "unknown model": (("explain", "good.png", "-m", "defualt"), ["'defualt'", "'default'"]),
@@ -265,7 +291,7 @@ WRONG = {
     "a list as an option": ((*GOOD, "-M", "grad_cam", "-O", "relu=[1]"), ["`relu`", "[1]"]),
     "neither yes nor no": ((*GOOD, "-M", "grad_cam", "-O", "relu=maybe"), ["`relu`", "'maybe'"]),
     "a wrong reduction": ((*GOOD, "-M", "saliency", "-O", "reduce=median"), ["'median'", "'max'"]),
-    "unknown preset": ((*GOOD, "-p", "imagenet"), ["'imagenet'", "torch"]),
+    "unknown preset": ((*GOOD, "-p", "imagenett"), ["'imagenett'", "torch"]),
     "a custom class without a name": ((*GOOD, "--custom", "json"), ["MODULE:CLASS", "'json'"]),
     "no custom class": ((*GOOD, "--custom", "json:loads"), ["'json:loads'", "no class"]),
     "no custom module": ((*GOOD, "--custom", "nowhere:A"), ["nowhere"]),
@@ -389,6 +415,9 @@ def test_completion_scripts(xaimaps, shell):
         ("xaimaps explain -M grad_c", "grad_cam"),
         ("xaimaps layers -b j", "jax"),
         ("xaimaps completion z", "zsh"),
+        ("xaimaps explain -p im", "imagenet"),
+        ("xaimaps explain -m def", "default"),
+        ("xaimaps layers --labels im", "imagenet-1k"),
     ],
 )
 def test_completion_offers(xaimaps, monkeypatch, words, offered):
@@ -396,6 +425,14 @@ def test_completion_offers(xaimaps, monkeypatch, words, offered):
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
     assert f"plain,{offered}" in xaimaps().out.splitlines()
+
+
+@pytest.mark.parametrize("option", ["-m", "--labels"])
+def test_completion_offers_files(xaimaps, monkeypatch, option):
+    monkeypatch.setenv("_XAIMAPS_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"xaimaps explain {option} a")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert xaimaps().out.splitlines() == ["file,a"]
 
 
 def test_version_and_help(xaimaps):

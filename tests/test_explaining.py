@@ -229,6 +229,22 @@ def test_explain_takes_paths_images_arrays_and_lists(pooled, tmp_path):
     assert [picture.source for picture in listed.pictures][::3] == [str(path)] * 2
 
 
+def test_explain_takes_batches_folders_and_patterns(pooled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    batch = np.random.default_rng(3).integers(0, 256, (3, 9, 9, 3), np.uint8)
+    for index, one in enumerate(batch):
+        Image.fromarray(one).save(f"{index}.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    expected = xaimaps.explain(pooled, list(batch)).maps
+    for pictures in (batch, tmp_path, "*.png", [tmp_path / "0.png", "[12].png"]):
+        np.testing.assert_array_equal(xaimaps.explain(pooled, pictures).maps, expected)
+    Image.fromarray(batch[2]).save("[12].png")
+    named = xaimaps.explain(pooled, "[12].png")
+    np.testing.assert_array_equal(named.maps, expected[2:])
+    with pytest.raises(InputImageError, match=r"no pictures match '\*\.jpg'"):
+        xaimaps.explain(pooled, "*.jpg")
+
+
 def test_explain_passes_everything_on(pooled):
     result = xaimaps.explain(
         pooled, PICTURE, "grad_cam", target=3, layer="conv1", batch_size=1, relu=False
@@ -256,7 +272,7 @@ def test_wrong_pictures(pooled, tmp_path):
 
 def test_unknown_preprocessing(pooled):
     pooled.info.preprocess = None
-    with pytest.raises(ArrayInputError, match="one of unit, tf, torch, caffe, raw"):
+    with pytest.raises(ArrayInputError, match="one of unit, tf, torch, imagenet, caffe, raw"):
         xaimaps.explain(pooled, PICTURE)
 
 
@@ -274,7 +290,7 @@ def test_pictures_become_grey_for_a_model_of_one_channel(captum):
 
 def test_a_preset_that_scales_channels_apart_is_refused_for_one_channel(captum):
     captum.info.preprocess = xaimaps.PRESETS["torch"]
-    with pytest.raises(ArrayInputError, match=r"must scale all channels alike .* got 'torch'"):
+    with pytest.raises(ArrayInputError, match=r"'torch' is for 3 channels .* got 1"):
         xaimaps.explain(captum, np.zeros((4, 4, 3), np.uint8), "saliency", target=0)
 
 

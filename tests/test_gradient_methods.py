@@ -623,7 +623,7 @@ def test_options_out_of_range(pooled, images, name, options, message):
 
 def test_colours_need_a_preprocessing(pooled, images):
     pooled.info.preprocess = None
-    with pytest.raises(MethodError, match="preprocessing, which is unknown"):
+    with pytest.raises(MethodError, match="preprocessing of pixels, which is unknown"):
         attribute(pooled, images, "integrated_gradients", baseline="black")
 
 

@@ -20,8 +20,13 @@ ENDS = {  # what 0 and 255 become, in the model's channel order
         [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225],
         [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225],
     ),
+    "imagenet": (
+        [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225],
+        [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225],
+    ),
     "caffe": ([-103.939, -116.779, -123.68], [151.061, 138.221, 131.32]),
     "raw": ([0, 0, 0], [255, 255, 255]),
+    "native": ([0, 0, 0], [255, 255, 255]),
 }
 
 
@@ -71,11 +76,30 @@ def test_inverse_clips_and_refuses_nan():
         PRESETS["unit"].inverse(np.array([0, np.nan, 0]))
 
 
+@pytest.mark.parametrize("name", ["torch", "caffe"])
 @pytest.mark.parametrize("shape", [(), (4,), (4, 4, 1), (3, 4, 4)])
-def test_three_channels_last(shape):
-    for call in (PRESETS["unit"].values, PRESETS["unit"].inverse):
-        with pytest.raises(ArrayInputError, match="last axis"):
+def test_channels_apart_are_for_three_channels_last(name, shape):
+    for call in (PRESETS[name].values, PRESETS[name].inverse):
+        with pytest.raises(ArrayInputError, match="3 channels on the last axis"):
             call(np.zeros(shape))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_one_mean_is_for_any_number_of_channels(count):
+    pixels = RANDOM.integers(0, 256, (5, 6, count), np.uint8)
+    expected = pixels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+    np.testing.assert_array_equal(PRESETS["tf"].values(pixels), expected)
+    np.testing.assert_array_equal(PRESETS["tf"].inverse(expected), pixels)
+
+
+def test_a_mean_and_a_deviation_for_each_band():
+    mean, std = tuple(range(8)), tuple(range(1, 9))
+    bands = Preprocess("bands", 2.0, mean, std)
+    pixels = RANDOM.integers(0, 256, (5, 6, 8), np.uint8)
+    expected = (pixels.astype(np.float32) * 2 - np.array(mean, "f4")) / np.array(std, "f4")
+    np.testing.assert_array_equal(bands.values(pixels), expected)
+    with pytest.raises(ArrayInputError, match="'bands' is for 8 channels"):
+        bands.values(pixels[..., :3])
 
 
 @pytest.mark.parametrize(
@@ -151,6 +175,13 @@ def test_padding_has_a_limit():
         pad(np.zeros((1, 65_000, 3), np.uint8), (224, 224))
 
 
+def test_deep_pixels_are_resized_in_floating_point_and_do_not_overshoot():
+    deep = np.where(RANDOM.random((48, 64, 2)) < 0.5, np.float32(0), np.float32(255))
+    image = Image.fromarray(np.ascontiguousarray(deep[:, 8:56, 1]))
+    expected = np.clip(np.asarray(image.resize((20, 20), Image.Resampling.BICUBIC)), 0, 255)
+    np.testing.assert_array_equal(PRESETS["raw"](deep, (20, 20))[..., 1], expected)
+
+
 @pytest.mark.parametrize("pixels", [PIXELS / 255, PIXELS[..., 0], PIXELS[None], PIXELS[:0]])
 def test_pictures_only(pixels):
     with pytest.raises(ArrayInputError, match="open_picture"):
@@ -172,6 +203,10 @@ def test_sizes_have_pixels():
         ({"crop_fraction": 1.5}, "1.5"),
         ({"scale": 0.0}, "must not be zero"),
         ({"std": (1.0, 0.0, 1.0)}, "must not be zero"),
+        ({"mean": 0.5}, r"`mean` must be a tuple of numbers, got 0\.5"),
+        ({"std": ()}, r"`std` must be a tuple of numbers, got \(\)"),
+        ({"mean": ("a",)}, "`mean` must be"),
+        ({"window": (5, 5)}, r"lower one first, got \(5, 5\)"),
     ],
 )
 def test_nonsense_is_refused_when_made(change, word):
@@ -183,5 +218,7 @@ def test_get_preprocess():
     mine = Preprocess("mine", 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     assert get_preprocess(mine) is mine
     assert get_preprocess("caffe") is PRESETS["caffe"]
-    with pytest.raises(ArrayInputError, match=r"unit, tf, torch, caffe, raw.*'torhc'.*'torch'"):
+    with pytest.raises(
+        ArrayInputError, match=r"unit, tf, torch, imagenet, caffe, raw, nati.*'torhc'.*'torch'"
+    ):
         get_preprocess("torhc")

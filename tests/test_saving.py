@@ -98,7 +98,7 @@ def test_the_manifest_says_what_it_takes_to_reproduce(found, path, tmp_path):
     assert manifest["preprocess"]["name"] == "unit"
     assert manifest["preprocess"]["interpolation"] == "bicubic"
     picture = {"source": str(path), "sha256": digest, "mode": "RGB", "size": [20, 30], "notes": []}
-    assert manifest["picture"] == picture
+    assert manifest["picture"] == {**picture, "range": [0, 255]}
     assert set(manifest["seconds"]) == {"compile", "run"}
 
 

@@ -85,13 +85,13 @@ def run(*words):
 
 def test_explain_prepares_runs_and_draws_once(model, calls, folder):
     assert run("explain", "in/a.png").exit_code == 0
-    assert calls == {"_resized": 1, "view": 1, "heatmap": 3}
+    assert calls == {"_resized": 1, "view": 2, "heatmap": 3}, "the values and the pixels"
     assert model.runs == [1]
 
 
 def test_compare_does_too(model, calls, folder):
     assert run("compare", "in/a.png", "-M", "saliency,cam", "-M", "grad_cam").exit_code == 0
-    assert calls == {"_resized": 1, "view": 1, "heatmap": 3}
+    assert calls == {"_resized": 1, "view": 2, "heatmap": 3}, "the values and the pixels"
     assert model.runs == [1]
 
 

@@ -9,8 +9,9 @@ from typing import Any, overload
 import numpy as np
 
 from xaimaps._arrays import as_batch
+from xaimaps._images.open import MAX_PIXELS
 from xaimaps._load import load
-from xaimaps._prepare import Batch, prepare
+from xaimaps._prepare import Batch, drawn_on, every_picture, prepare
 from xaimaps._results.attribution import Attribution, Seconds, displays_of
 from xaimaps._run import Job, run_all
 from xaimaps.backend import Backend
@@ -54,6 +55,7 @@ def attribute(
     *,
     target: Any = None,
     layer: Layers = None,
+    pictures: Any = None,
     batch_size: int = 16,
     augment: str | None = None,
     low_pass: float | None = None,
@@ -71,6 +73,7 @@ def attribute(
             class for each image, or a result of a function of `xaimaps.targets`.
         layer: the name of the layer, for methods that have one; None for the last with a
             spatial extent; several names for the CAM methods that fuse their maps.
+        pictures: the pictures to draw overlays on, one for each image, as `explain` takes them.
         batch_size: the number of images to run at a time; a last partial batch is padded.
         augment: "flip" takes the mean with the map of the mirrored image, mirrored back.
         low_pass: the highest frequency of the map to keep, in cycles per map (FORGrad).
@@ -91,7 +94,7 @@ def attribute(
     backend = model if isinstance(model, Backend) else load(model)
     settings = {**options, "augment": augment, "low_pass": low_pass}
     jobs = [plan(backend, one, layer, settings) for one in _as_methods(method)]
-    batch = Batch(as_batch(images, backend.input_shape))
+    batch = drawn_on(as_batch(images, backend.input_shape), pictures)
     found = run_jobs(backend, jobs, batch, target, batch_size)
     return found if isinstance(method, list) else found[0]
 
@@ -114,7 +117,7 @@ def explain(
     target: Any = None,
     layer: Layers = None,
     input_size: tuple[int, int] | None = None,
-    max_pixels: int = 64_000_000,
+    max_pixels: int = MAX_PIXELS,
     batch_size: int = 16,
     **options: Any,
 ) -> Attribution | list[Attribution]:
@@ -122,7 +125,9 @@ def explain(
 
     Args:
         model: a backend from `load`, or an argument of `load`.
-        pictures: a path, a Pillow image, an array of pixels, or a list of them.
+        pictures: a path, bytes, an open file, a Pillow image, an array of pixels or a PyTorch
+            tensor; or several: a list, an array `(N, H, W, C)`, a folder, or a pattern such as
+            "scans/*.png".
         method: see `attribute`.
         target: see `attribute`.
         layer: see `attribute`.
@@ -147,7 +152,7 @@ def explain(
     sized: dict[str, Any] = {} if input_size is None else {"input_size": input_size}
     backend = model if isinstance(model, Backend) else load(model, **sized)
     jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
-    batch = prepare(backend, pictures, input_size, max_pixels)
+    batch = prepare(backend, every_picture(pictures), input_size, max_pixels)
     found = run_jobs(backend, jobs, batch, target, batch_size)
     return found if isinstance(method, list) else found[0]
 

@@ -11,6 +11,7 @@ from xaimaps import _registry, zoo
 from xaimaps._configs import read_beside
 from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
 from xaimaps._labels import Labels, read_labels
+from xaimaps._sidecar import Sidecar, read_sidecar
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError, BackendError, ModelLoadError, nearest
 
@@ -40,9 +41,13 @@ def load(
     labels: Labels | None = None,
     preprocess: str | Preprocess | None = None,
     fit: Fit | None = None,
+    window: tuple[float, float] | None = None,
     **options: Any,
 ) -> Backend:
     """Load a model into the backend that can run it.
+
+    What `labels`, `preprocess`, `fit` and `window` do not say is read from the file beside the
+    model, such as model.xaimaps.toml for model.onnx, if there is one, and then from the model.
 
     Args:
         model: the path of a model file, a live model, a JAX function (with `params=` and
@@ -57,6 +62,8 @@ def load(
             the model file, or in a configuration beside it.
         fit: how the aspect ratio of a picture is changed, "crop", "pad" or "stretch"; None for
             that of the preprocessing.
+        window: the values of a picture that are black and white for the model, such as Hounsfield
+            units from -160 to 240; None for those that each picture says.
         options: options of the backend's own `load`.
 
     Returns:
@@ -66,7 +73,8 @@ def load(
         ModelLoadError: the model or the labels cannot be read.
         UnsupportedModelError: the model has a part that the backend cannot run.
         BackendError: the backend is not installed, or no backend accepts the model.
-        ArrayInputError: `preprocess` or `fit` is unknown, or `fit` has no preprocessing to change.
+        ArrayInputError: `preprocess`, `fit` or `window` is invalid, or there is no preprocessing
+            that `fit` or `window` could change.
 
     Example:
         >>> import xaimaps
@@ -77,40 +85,54 @@ def load(
     if not isinstance(backend, str | None):
         raise BackendError(f"`backend` must be the name of a backend, got {backend!r}")
     place = located(model)
+    given = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
+    said = read_sidecar(place).with_arguments(**given)
+    if said.input_size is not None:
+        options.setdefault("input_size", said.input_size)
     try:
         loaded = _registry.load_with(backend, place, options)
     except BackendError as error:
         if why := _remedy(place):
             raise BackendError(f"{error}; {why}") from error
         raise
-    loaded.info.loading = _arguments(place, labels, options)
-    if labels is not None:
-        loaded.info.labels = read_labels(labels)
-    elif loaded.info.labels_name in zoo.LABELS:
-        loaded.info.labels = read_labels(loaded.info.labels_name)
-    if preprocess is not None:
-        loaded.info.preprocess = get_preprocess(preprocess)
-        loaded.info.notes += _doubled(loaded, loaded.info.preprocess)
-    if isinstance(place, Path):
-        read_beside(place, loaded.info)
-    if fit is not None:
-        loaded.info.preprocess = _fitted(loaded.info.preprocess, fit)
+    loaded.info.loading = _arguments(place, said.labels, options)
+    _describe(loaded, said, place)
     return loaded
 
 
-def _fitted(preset: Preprocess | None, fit: Fit) -> Preprocess:
+def _describe(loaded: Backend, said: Sidecar, place: Any) -> None:
+    """Set what is said about a model, in place of what its file and those beside it record."""
+    info = loaded.info
+    if said.labels is not None:
+        info.labels = read_labels(said.labels)
+    elif info.labels_name in zoo.LABELS:
+        info.labels = read_labels(info.labels_name)
+    if said.preprocess is not None:
+        info.preprocess = get_preprocess(said.preprocess)
+        info.notes += _doubled(loaded, info.preprocess)
+    if isinstance(place, Path):
+        read_beside(place, info)
+    changes = {"fit": said.fit, "window": said.window}
+    told = {name: value for name, value in changes.items() if value is not None}
+    if told:
+        info.preprocess = _changed(info.preprocess, told)
+    info.layer = said.layer
+
+
+def _changed(preset: Preprocess | None, told: dict[str, Any]) -> Preprocess:
     if preset is None:
+        name, value = next(iter(told.items()))
         raise ArrayInputError(
-            f"`fit` needs a known preprocessing, got {fit!r} for a model that records none; give "
-            "`preprocess`, too"
+            f"`{name}` needs a known preprocessing, got {value!r} for a model that records none; "
+            "give `preprocess`, too"
         )
-    return replace(preset, fit=fit)
+    return replace(preset, **told)
 
 
 def _doubled(loaded: Backend, preset: Preprocess) -> list[str]:
     """Note a model that rescales images which the preset has rescaled before."""
     inside = loaded.network.rescaling
-    if inside is None or (preset.scale, preset.mean, preset.std) == (1, (0, 0, 0), (1, 1, 1)):
+    if inside is None or (preset.scale, {*preset.mean}, {*preset.std}) == (1, {0}, {1}):
         return []
     return [
         f"the model rescales images itself, by {inside}, after the preset {preset.name!r} has done "

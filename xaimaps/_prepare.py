@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
-from xaimaps._images.open import Picture, open_picture
-from xaimaps._images.preprocess import PRESETS, Pixels, Preprocess
+from xaimaps._images.open import MAX_PIXELS, find_pictures, is_several, open_picture
+from xaimaps._images.picture import Picture
+from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError
 from xaimaps.graph import with_size
@@ -43,13 +45,13 @@ def prepare(
     backend: Backend,
     pictures: Any,
     input_size: tuple[int, int] | None = None,
-    max_pixels: int = 64_000_000,
+    max_pixels: int = MAX_PIXELS,
 ) -> Batch:
     """Open pictures and preprocess them, with one crop and one resize each.
 
     Args:
         backend: the model.
-        pictures: a path, a Pillow image, an array of pixels, a `Picture`, or a list of them.
+        pictures: a picture as `open_picture` takes it, a `Picture`, or a list of them.
         input_size: height and width, for a model that takes images of any size.
         max_pixels: the largest number of pixels of a picture.
 
@@ -63,29 +65,29 @@ def prepare(
             f"the preprocessing of the model {backend.info.name!r} is unknown; give "
             f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
         )
-    opened = tuple(_opened(picture, max_pixels) for picture in _as_list(pictures))
-    size = _input_size(backend, input_size)
+    size, channels = _input_size(backend, input_size), backend.input_shape[2]
+    opened = tuple(
+        _opened(picture, max_pixels).with_channels(channels).windowed(preset.window)
+        for picture in _as_list(pictures)
+    )
     views = tuple(preset.view(picture.pixels, size) for picture in opened)
-    images = np.stack([_input(preset, view, size, backend.input_shape[2]) for view in views])
+    images = np.stack([preset.of_picture(picture, size) for picture in opened])
     return Batch(as_batch(images, backend.input_shape), opened, views)
 
 
-def _input(preset: Preprocess, view: Pixels, size: tuple[int, int], channels: int | None) -> Floats:
-    """Convert a view to one input; for a model of one channel, its grey levels.
+def drawn_on(images: Floats, pictures: Any) -> Batch:
+    """Join preprocessed images with the pictures to draw overlays on, if there are any.
 
-    The grey level is Pillow's, 0.299 R + 0.587 G + 0.114 B.
+    Raises:
+        ArrayInputError: there is not one picture for each image.
     """
-    if channels != 1:
-        return preset.prepared(view, size)
-    if len({*preset.mean}) > 1 or len({*preset.std}) > 1:
+    listed = [] if pictures is None else every_picture(pictures)
+    if pictures is not None and len(listed) != len(images):
         raise ArrayInputError(
-            "`preprocess` must scale all channels alike for a model of one channel, got "
-            f"{preset.name!r}; use unit, tf or raw"
+            f"`pictures` must be one for each of the {len(images)} images, got {len(listed)}; give "
+            "a list"
         )
-    from PIL import Image
-
-    grey = np.asarray(Image.fromarray(np.ascontiguousarray(view)).convert("L"))
-    return preset.prepared(np.repeat(grey[..., None], 3, axis=-1), size)[..., :1]
+    return Batch(images, views=tuple(_opened(one, MAX_PIXELS).pixels for one in listed))
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -97,9 +99,20 @@ def joined(batches: Sequence[Batch]) -> Batch:
     )
 
 
+def every_picture(pictures: Any) -> list[Any]:
+    """Return each picture of a list, an array of four axes, a folder or a pattern of paths."""
+    is_batch = getattr(pictures, "ndim", 0) == 4
+    return [
+        picture
+        for one in (pictures if is_batch else _as_list(pictures))
+        for picture in (find_pictures([Path(one)]) if is_several(one) else [one])
+    ]
+
+
 def _as_list(pictures: Any) -> list[Any]:
-    one = isinstance(pictures, str | os.PathLike | Picture) or hasattr(pictures, "__array__")
-    listed = [pictures] if one or not isinstance(pictures, Iterable) else list(pictures)
+    is_one = isinstance(pictures, str | bytes | os.PathLike | Picture)
+    is_one = is_one or hasattr(pictures, "__array__") or hasattr(pictures, "read")
+    listed = [pictures] if is_one or not isinstance(pictures, Iterable) else list(pictures)
     if not listed:
         raise ArrayInputError("`pictures` must hold at least one picture, got an empty list")
     return listed
@@ -110,12 +123,6 @@ def _opened(picture: Any, max_pixels: int) -> Picture:
 
 
 def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    channels = backend.input_shape[2]
-    if channels not in (None, 1, 3):
-        raise ArrayInputError(
-            f"pictures have three channels, or one of grey levels, but the model takes {channels}; "
-            "prepare arrays yourself and use attribute"
-        )
     height, width, _ = with_size(backend.input_shape, wanted)
     if height is not None and width is not None:
         return height, width

@@ -19,11 +19,13 @@ SCHEMES = "xaimaps.schemes"
 
 
 def how_to_install(extra: str = "") -> str:
-    """Return a command that installs the extra `extra`, or a choice of all extras."""
-    extras = sorted(metadata("xaimaps").get_all("Provides-Extra") or ())
-    if extra in extras:
+    """Return a command that installs the extra `extra`, or a choice of those with a backend."""
+    about = metadata("xaimaps")
+    if extra in (about.get_all("Provides-Extra") or ()):
         return f"pip install 'xaimaps[{extra}]'"
-    return f"pip install 'xaimaps[EXTRA]', where EXTRA is one of {', '.join(extras)}"
+    needs = (line.partition("; extra == ") for line in about.get_all("Requires-Dist") or ())
+    extras = {name.strip("'\"") for package, _, name in needs if package.startswith("xaimaps-")}
+    return f"pip install 'xaimaps[EXTRA]', where EXTRA is one of {', '.join(sorted(extras))}"
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xaimaps._attribute import plan, run_jobs
+from xaimaps._images.open import MAX_PIXELS
 from xaimaps._images.preprocess import Preprocess
 from xaimaps._load import load
 from xaimaps._prepare import Batch, prepare
@@ -27,7 +28,6 @@ TOLERANCE = 1e-4
 
 _KEYS = {"method", "options", "layer", "target", "target_files", "targets", "backend", "model"}
 _KEYS |= {"preprocess", "input_size", "picture", "files", "not_recorded"}
-_MAX_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _preprocess(told: dict[str, Any]) -> Preprocess:
 def _prepared(backend: Backend, picture: str, told: dict[str, Any]) -> Batch:
     height, width = told["picture"]["size"]
     size: Any = _tuples(told["input_size"])
-    return prepare(backend, picture, size, max(_MAX_PIXELS, height * width))
+    return prepare(backend, picture, size, max(MAX_PIXELS, height * width))
 
 
 def _tuples(value: Any) -> Any:

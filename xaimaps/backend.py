@@ -138,6 +138,7 @@ class ModelInfo:
         labels_name: the name of an embedded list of labels, if the file names one.
         preprocess: the conversion of a picture to an input, if known.
         input_size: the height and width to use if the model takes any.
+        layer: the name of the default layer, if the user has described the model.
         ending: the final activation that is bypassed, which converts scores to probabilities;
             None if the model has none.
         loading: the arguments of `load`, for manifests.
@@ -151,6 +152,7 @@ class ModelInfo:
     labels_name: str = ""
     preprocess: Preprocess | None = None
     input_size: tuple[int, int] | None = None
+    layer: str | None = None
     ending: Literal["softmax", "sigmoid"] | None = None
     loading: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -496,11 +498,15 @@ class Backend(ABC):
         return self.network.layers()
 
     def default_layer(self) -> Layer:
-        """Return the last layer with a spatial extent before pooling or flattening.
+        """Return the layer that the model's description names.
+
+        Otherwise it is the last layer with a spatial extent before pooling or flattening.
 
         Raises:
-            LayerError: no layer has a spatial extent.
+            LayerError: no layer has a spatial extent, or has the name.
         """
+        if self.info.layer is not None:
+            return self.find_layer(self.info.layer)
         return self.network.default_layer()
 
     def require(self, needs: frozenset[Capability], purpose: str) -> None:

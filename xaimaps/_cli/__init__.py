@@ -12,6 +12,7 @@ import click
 from xaimaps._cli.compare import compare
 from xaimaps._cli.console import INTERRUPTED, WRONG_USE, fail
 from xaimaps._cli.convert import convert
+from xaimaps._cli.describe import describe
 from xaimaps._cli.explain import demo, explain
 from xaimaps._cli.listing import backends, completion, layers, methods
 from xaimaps._cli.parity import parity
@@ -30,7 +31,7 @@ def cli(debug: bool) -> None:
     """
 
 
-COMMANDS = (demo, explain, compare, reproduce, parity, convert)
+COMMANDS = (demo, explain, compare, reproduce, parity, convert, describe)
 LISTS = (layers, targets, methods, backends, completion)
 
 for command in (*COMMANDS, *LISTS):

@@ -17,6 +17,7 @@ from xaimaps._cli.console import (
 )
 from xaimaps._cli.jobs import plan_all
 from xaimaps._cli.options import (
+    alpha_option,
     colormap_option,
     json_option,
     layer_option,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
               help="The figure's file: .png, .jpg, .webp or .pdf.  "
               "[default: xaimaps-output/NAME-compare.png]")  # fmt: skip
 @colormap_option
+@alpha_option
 @json_option
 def compare(
     picture: Path,
@@ -60,6 +62,7 @@ def compare(
     options: tuple[str, ...],
     output: Path | None,
     colormap: str | None,
+    alpha: float,
     as_json: bool,
 ) -> None:
     """Draw several methods' maps of PICTURE in one figure."""
@@ -77,7 +80,7 @@ def compare(
     batch = prepare(loaded, picture)
     prepare_folder(path.parent)
     found = _explain_all(loaded, batch, jobs, target)
-    drawings = [one for each in found for one in draw(each, colormap=colormap)]
+    drawings = [one for each in found for one in draw(each, colormap=colormap, alpha=alpha)]
     save_figure(batch.views[0], drawings, path)
     _report(found, path, as_json)
 

@@ -25,6 +25,7 @@ from xaimaps._cli.jobs import plan_all
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
     able_methods,
+    alpha_option,
     colormap_option,
     folder_option,
     format_option,
@@ -61,6 +62,7 @@ class Task:
     batch_size: int = 1
     format: str = "png"
     colormap: str | None = None
+    alpha: float = 0.5
 
     def open(self, path: Path) -> Batch:
         """Read and preprocess one picture."""
@@ -86,6 +88,7 @@ class Task:
 @folder_option
 @format_option
 @colormap_option
+@alpha_option
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1),
               help="The number of pictures to run at a time.")  # fmt: skip
 @click.option(
@@ -192,7 +195,7 @@ def _written(task: Task, found: Sequence[Attribution], index: int, stem: str) ->
     """Draw and write the maps of one picture, and return its record."""
     from xaimaps._results.save import draw, save_figure, save_one
 
-    drawings = [draw(one, index, colormap=task.colormap) for one in found]
+    drawings = [draw(one, index, colormap=task.colormap, alpha=task.alpha) for one in found]
     files = []
     for one, drawn in zip(found, drawings, strict=True):
         files += save_one(one, index, task.output / stem, drawn, task.format)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
@@ -41,22 +42,37 @@ def _complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]
     return [name for name in METHODS if name.startswith(incomplete)]
 
 
+def _complete_files(table: str) -> Callable[..., list[CompletionItem]]:
+    """Complete files, and the names in a table of the embedded models or labels."""
+
+    def complete(context: Any, parameter: Any, incomplete: str) -> list[CompletionItem]:
+        from xaimaps import zoo
+
+        names = [name for name in getattr(zoo, table) if name.startswith(incomplete)]
+        return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+
+    return complete
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 _model_option = click.option(
     "-m", "--model", default="default", show_default=True,
     help="A model file, keras:NAME, or the name of an embedded model.",
+    shell_complete=_complete_files("MODELS"),
 )  # fmt: skip
 backend_option = click.option(
     "-b", "--backend", help="The backend, if several can run the model.",
     shell_complete=_complete_backend,
 )  # fmt: skip
 _labels_option = click.option(
-    "--labels", help="A file of class names (lines or JSON), or imagenet-1k."
-)
+    "--labels", help="A file of class names (lines or JSON), or imagenet-1k.",
+    shell_complete=_complete_files("LABELS"),
+)  # fmt: skip
 preprocess_option = click.option(
-    "-p", "--preprocess", help="The preprocessing of pictures: unit, tf, torch, caffe or raw."
-)
+    "-p", "--preprocess", help="The preprocessing of pictures.",
+    type=click.Choice(["unit", "tf", "torch", "imagenet", "caffe", "raw", "native"]),
+)  # fmt: skip
 _fit_option = click.option(
     "--fit", type=click.Choice(["crop", "pad", "stretch"]),
     help="How the aspect ratio of a picture is changed.  [default: as the preprocessing says]",
@@ -64,6 +80,10 @@ _fit_option = click.option(
 _size_option = click.option(
     "--input-size", type=(int, int), metavar="HEIGHT WIDTH",
     help="The size of the input, for models that take images of any size.",
+)  # fmt: skip
+_window_option = click.option(
+    "--window", type=(float, float), metavar="LOW HIGH",
+    help="The values of a picture that are black and white.  [default: as each picture says]",
 )  # fmt: skip
 _custom_option = click.option(
     "--custom", multiple=True, metavar="MODULE:CLASS",
@@ -120,6 +140,11 @@ colormap_option = click.option(
     help="A matplotlib colour map, such as hot.  [default: inferno, or RdBu_r for signed maps]",
 )
 
+alpha_option = click.option(
+    "--alpha", default=0.5, show_default=True, type=click.FloatRange(0, 1),
+    help="The weight of the map in overlays.",
+)  # fmt: skip
+
 
 def model_options(command: Command) -> Command:
     """Add the options that choose the model and its loading."""
@@ -138,6 +163,7 @@ def load_options(command: Command) -> Command:
         allow_unsafe: bool,
         fit: str | None,
         input_size: tuple[int, int] | None,
+        window: tuple[float, float] | None,
         custom: tuple[str, ...],
         load: tuple[str, ...],
         **rest: Any,
@@ -147,13 +173,13 @@ def load_options(command: Command) -> Command:
         own |= {} if input_size is None else {"input_size": input_size}
         own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
         own |= parse_pairs(load)
-        if reserved := own.keys() & {"model", "backend", "labels", "preprocess", "fit"}:
+        told = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
+        if reserved := own.keys() & {"model", "backend", *told}:
             raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
-        loading = {"labels": labels, "preprocess": preprocess, "fit": fit, **own}
         with in_words(WORDS):
-            return command(*args, loading=loading, **rest)
+            return command(*args, loading=told | own, **rest)
 
-    pictures = (_labels_option, preprocess_option, _fit_option, _size_option)
+    pictures = (_labels_option, preprocess_option, _fit_option, _window_option, _size_option)
     files = (weights_option, unsafe_option, _custom_option, _load_option)
     for option in reversed((*pictures, *files)):
         gathered = option(gathered)

@@ -1,7 +1,7 @@
-"""Decode the bytes of a picture file to RGB pixels; Pillow's exceptions become one sentence.
+"""Decode the bytes of a picture file with Pillow; its exceptions become one sentence.
 
-Alpha is composited on white. Sixteen-bit and floating-point values are scaled, never clipped.
-Colour profiles are not applied: Pillow's own formulas convert CMYK and LAB.
+Values keep their type, and alpha stays a channel. Colour profiles are not applied: Pillow's own
+formulas convert palettes, CMYK and LAB to RGB.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xaimaps._images.picture import Array, Picture, range_of
 from xaimaps.errors import InputImageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Array = np.ndarray[Any, Any]
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """The supported formats; none of them starts another program, as PostScript would."""
 
-_REMEDY = f"give one of {', '.join(FORMATS)}"
+_REMEDY = f"give one of {', '.join(FORMATS)}, DICOM or .npy"
 _ORIENTATION = 0x0112
+_PHOTOMETRIC = 262
+_SIXTEEN_BIT = {f"{mode};16{end}" for mode in ("RGB", "RGBA", "LA") for end in "BLN"}
 _MAGIC = {
     b"%PDF": "PDF",
     b"%!PS": "PostScript",
@@ -38,7 +38,6 @@ _MAGIC = {
     b"8BPS": "PSD",
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "a gzip archive",
-    b"\x93NUMPY": "a NumPy array",
     b"\x00\x00\x00\x0cjP": "JPEG 2000",
     b"\x00\x00\x01\x00": "an icon",
 }
@@ -72,23 +71,29 @@ def _detected(data: bytes) -> str:
     return "SVG" if b"<svg" in head else "text"
 
 
-def convert(
-    source: str, image: Image.Image, max_pixels: int
-) -> tuple[Pixels, str, tuple[str, ...]]:
-    """Decode an image, and return its pixels, its own mode and notes."""
+def convert(source: str, image: Image.Image, max_pixels: int, data: bytes | None = None) -> Picture:
+    """Decode an image.
+
+    Args:
+        source: the name in errors.
+        image: the image, of which only the header may have been read.
+        max_pixels: the largest number of pixels.
+        data: the file, if it is known; channels of 16 bits need it.
+    """
     mode, notes = image.mode, list[str]()
-    _check_size(source, image.size, max_pixels)
-    if not mode.startswith("I;16") and ";16" in str(getattr(image, "tile", "")):
-        notes.append("16-bit channels read as 8 bits")
-    image.load()
-    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
-    pixels = _deep(source, image) if deep else _eight_bit(image, notes)
-    pixels = _oriented(pixels, image, notes)
+    check_size(source, image.size, max_pixels)
+    values = _values(source, image, data, notes)
+    clear = image.info.get("transparency")
+    if values.dtype == np.uint16 and clear is not None:
+        values[(values == clear).all(axis=2)] = 65535
+    values = _oriented(values, image, notes)
     _note_frames(image, notes)
-    return pixels, mode, tuple(notes)
+    has_alpha = values.shape[2] in (2, 4)
+    return Picture(values, _range(image, values), source, "", mode, tuple(notes), has_alpha)
 
 
-def _check_size(source: str, size: tuple[int, int], most: int) -> None:
+def check_size(source: str, size: tuple[int, int], most: int) -> None:
+    """Refuse a picture of more than `most` pixels; `size` is its width and height."""
     if size[0] * size[1] > most:
         raise InputImageError(
             f"{source!r} must have at most {most / 1e6:g} megapixels, got "
@@ -97,60 +102,79 @@ def _check_size(source: str, size: tuple[int, int], most: int) -> None:
         )
 
 
-def _eight_bit(image: Image.Image, notes: list[str]) -> Pixels:
-    if not image.has_transparency_data:
-        return np.array(image.convert("RGB"))
+def _values(source: str, image: Image.Image, data: bytes | None, notes: list[str]) -> Array:
+    """Return the values of all channels, `(H, W, C)`."""
+    raw = _raw_mode(image)
+    if raw in _SIXTEEN_BIT:
+        if data is not None:
+            return _sixteen_bit(raw, image, undecoded(source, data))
+        notes.append("16-bit channels read as 8 bits; give the file")
+    image.load()
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        deep = np.array(image)[..., None]
+        return require_finite(source, deep.astype(deep.dtype.newbyteorder("=")))
+    grey = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     straight = image.convert("LA") if image.mode == "La" else image
-    return on_white(np.array(straight.convert("RGBA")), notes)
+    values = np.array(straight.convert(grey + "A" * image.has_transparency_data))
+    return values.reshape(*values.shape[:2], -1)
 
 
-def on_white(rgba: Pixels, notes: list[str]) -> Pixels:
-    """Composite `(H, W, 4)` on white, rounded; 255 * 255 + 127 fits into 16 bits."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    notes.append("alpha composited on white")
-    pixels: Pixels = ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return pixels
+def _raw_mode(image: Image.Image) -> str:
+    """Return how the file stores a pixel, such as "RGB;16B"."""
+    args = next((tile.args for tile in getattr(image, "tile", ())), "")
+    return args if isinstance(args, str) else str(args[0])
 
 
-def _deep(source: str, image: Image.Image) -> Pixels:
-    """Scale one 16-bit channel, or floating point from 0 to 1, to grey pixels."""
-    values, top = np.asarray(image), 1 if image.mode == "F" else 65535
-    if not (values.min() >= 0 and values.max() <= top):  # false for NaN as well
-        found = f"{values.min():g} to {values.max():g}"
-        raise problem(
-            source, f"values from {found} in mode {image.mode}", f"scale them to 0 to {top}"
-        )
-    grey = scaled(values, top)
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        grey[values == clear] = 255
-    return grey_to_rgb(grey)
+def _sixteen_bit(raw: str, image: Image.Image, twin: Image.Image) -> Array:
+    """Read the 16-bit channels of a PNG, of which Pillow decodes one byte at a time.
+
+    It reads the high bytes of RGB and RGBA, and the low bytes if it takes them for little-endian.
+    Grey with alpha is as long as RGBA of 8 bits.
+    """
+    if raw.startswith("LA"):
+        _read_as(image, "RGBA")
+        pairs: Array = np.array(image).view(">u2").astype(np.uint16)
+        return pairs
+    image.load()
+    _read_as(twin, raw.replace("16B", "16L"))
+    values: Array = np.asarray(image).astype(np.uint16) << 8 | np.asarray(twin)
+    return values
 
 
-def scaled(values: Array, top: int) -> Pixels:
-    """Scale 0 to `top` to whole numbers from 0 to 255, rounded."""
-    pixels: Pixels = np.rint(values * np.float32(255 / top)).astype(np.uint8)
-    return pixels
+def _read_as(image: Any, raw: str) -> None:
+    image.tile = [tile._replace(args=raw) for tile in image.tile]
+    image.load()
 
 
-def grey_to_rgb(values: Pixels) -> Pixels:
-    """Repeat `(H, W)` for each of the three channels."""
-    return np.repeat(values[..., None], 3, axis=2)
+def require_finite(source: str, values: Array) -> Array:
+    """Return values without NaN and infinity, or raise an error."""
+    if not np.isfinite(values).all():
+        raise problem(source, "one with NaN or infinity", "replace these values")
+    return values
 
 
-def _oriented(pixels: Pixels, image: Image.Image, notes: list[str]) -> Pixels:
-    """Rotate or mirror pixels by the EXIF orientation; Pillow applies and removes a TIFF's."""
+def _range(image: Image.Image, values: Array) -> tuple[float, float] | None:
+    """Return black and white; a TIFF of 16 bits may have white first, which Pillow leaves."""
+    is_white_first = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    return (65535, 0) if values.dtype == np.uint16 and is_white_first else range_of(values)
+
+
+def _oriented(values: Array, image: Image.Image, notes: list[str]) -> Array:
+    """Rotate or mirror by the EXIF orientation; Pillow applies and removes a TIFF's."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF may raise anything; the pixels are valid
         notes.append("unreadable EXIF ignored")
-        return pixels
+        return values
+    return oriented(values, value, notes)
+
+
+def oriented(values: Array, value: Any, notes: list[str]) -> Array:
+    """Rotate or mirror by the value of an orientation tag."""
     if value not in range(1, 9):
         notes.append(f"EXIF orientation {value!r} ignored")
-        return pixels
-    turned = pixels.swapaxes(0, 1) if value >= 5 else pixels
+        return values
+    turned = values.swapaxes(0, 1) if value >= 5 else values
     rows = -1 if value in (3, 4, 7, 8) else 1
     columns = -1 if value in (2, 3, 6, 7) else 1
     return np.ascontiguousarray(turned[::rows, ::columns])
@@ -168,7 +192,7 @@ def _note_frames(image: Image.Image, notes: list[str]) -> None:
 
 
 class _Quiet:
-    """Silence Pillow's warnings while any thread decodes, as warning filters are global."""
+    """Silence the warnings of decoders while any thread decodes, as warning filters are global."""
 
     def __init__(self) -> None:
         self._lock, self._users = threading.Lock(), 0
@@ -179,7 +203,7 @@ class _Quiet:
             if self._users == 1:
                 self._saved = warnings.catch_warnings()
                 self._saved.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
@@ -192,7 +216,7 @@ _quiet = _Quiet()
 
 
 @contextmanager
-def pillow_errors(source: str) -> Iterator[None]:
+def decoder_errors(source: str) -> Iterator[None]:
     """Turn any exception of a decoder, including memory errors, into one sentence."""
     try:
         with _quiet:

@@ -1,4 +1,4 @@
-"""Open pictures from files, arrays and Pillow images, as RGB in the displayed orientation.
+"""Open pictures from files, arrays and Pillow images, in the displayed orientation.
 
 Only regular files are opened, and each is read once.
 """
@@ -6,37 +6,41 @@ Only regular files are opened, and each is read once.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from xaimaps._images.decode import (
+    check_size,
     convert,
-    grey_to_rgb,
-    on_white,
-    pillow_errors,
+    decoder_errors,
     problem,
-    scaled,
     undecoded,
 )
+from xaimaps._images.dicom import is_dicom, read_dicom
+from xaimaps._images.picture import Array, Picture, range_of
+from xaimaps._images.tiff import needs_tifffile, read_tiff
 from xaimaps.errors import ArrayInputError, InputImageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Array = np.ndarray[Any, Any]
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
 """The suffixes of pictures in a folder, in lower or upper case."""
 
+MAX_PIXELS = 64_000_000
+"""The largest number of pixels of a picture, unless the user gives another."""
+
 _LEAST_BYTES_LIMIT = 2**30
+_NUMPY = b"\x93NUMPY"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -46,33 +50,17 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """One picture as it is displayed.
-
-    Attributes:
-        pixels: `(H, W, 3)` uint8, RGB.
-        source: the path as given; "<array>" or "<image>" without a path.
-        sha256: of the file's bytes; empty without a file.
-        mode: the file's own mode, such as "RGB", "I;16" or "CMYK"; an array's dtype.
-        notes: conversions and omissions, such as "frame 1 of 12".
-    """
-
-    pixels: Pixels
-    source: str
-    sha256: str
-    mode: str
-    notes: tuple[str, ...] = ()
-
-
 def open_picture(
-    source: str | os.PathLike[str] | Image.Image | Array, *, max_pixels: int = 64_000_000
+    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Array,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """Read a picture from a path, a Pillow image or an array.
+    """Read a picture from a path, bytes, an open file, a Pillow image or an array.
 
     Args:
-        source: a regular file; a Pillow image; or an array `(H, W)` or `(H, W, 1|3|4)`, uint8,
-            bool or floating point in 0 to 1.
+        source: the path of a regular file; its bytes; an open file; a Pillow image; a PyTorch
+            tensor, `(C, H, W)` or `(H, W, C)`; or an array `(H, W)` or `(H, W, C)` of real
+            numbers, of which the fourth of four channels is alpha.
         max_pixels: the largest number of pixels (width times height) of a file or image.
 
     Returns:
@@ -80,34 +68,66 @@ def open_picture(
 
     Raises:
         InputImageError: if the file or the image cannot be read, is damaged or too large.
-        ArrayInputError: if the array has another shape, type or range.
+        ArrayInputError: if the array has another shape or type.
     """
     if isinstance(source, (str, os.PathLike)):
         return _from_file(os.fspath(source), max_pixels)
+    if isinstance(source, bytes):
+        return _from_bytes("<bytes>", source, max_pixels)
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        return _from_bytes(name if isinstance(name, str) else "<file>", source.read(), max_pixels)
+    if hasattr(source, "detach"):
+        return _from_array(_channels_last(source))
     if hasattr(source, "__array__"):
         return _from_array(np.asarray(source))
     return _from_image(source, max_pixels)
 
 
+def _channels_last(tensor: Any) -> Array:
+    """Return a PyTorch tensor, whose channels are usually first, as an array."""
+    array = np.asarray(tensor.detach().cpu())
+    return np.moveaxis(array, 0, -1) if _is_channels_first(array.shape) else array
+
+
 def find_pictures(paths: Iterable[Path], *, follow_symlinks: bool = False) -> list[Path]:
-    """Replace each folder by the pictures in it, sorted by name, without its subfolders.
+    """Replace each folder by the pictures in it, without its subfolders, and each pattern by files.
 
     Args:
-        paths: files, which are returned unchanged even if they do not exist, and folders.
+        paths: files, which are returned unchanged even if they do not exist, folders, and patterns
+            such as "scans/*.png", in which "**" stands for any folders.
         follow_symlinks: accept links to files outside of their folder.
 
     Returns:
-        The pictures, each once, in the order given.
+        The pictures, each once, in the order given; those of a folder or pattern by name.
 
     Raises:
-        InputImageError: if a folder has no picture, cannot be read or has a link to outside.
+        InputImageError: if a folder has no picture, cannot be read or has a link to outside, or if
+            nothing matches a pattern.
     """
-    found = (
-        picture
-        for path in paths
-        for picture in (_in_folder(path, follow_symlinks) if path.is_dir() else [path])
-    )
+    found = (picture for path in paths for picture in _pictures_at(path, follow_symlinks))
     return list(dict.fromkeys(found))
+
+
+def is_several(path: object) -> bool:
+    """Whether an argument is the path of a folder, or a pattern of paths that is no file."""
+    if not isinstance(path, str | os.PathLike):
+        return False
+    name = os.fspath(path)
+    return Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name))
+
+
+def _pictures_at(path: Path, follow_symlinks: bool) -> list[Path]:
+    if not is_several(path):
+        return [path]
+    return _in_folder(path, follow_symlinks) if path.is_dir() else _matching(str(path))
+
+
+def _matching(pattern: str) -> list[Path]:
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - of any folder
+    if not found:
+        raise InputImageError(f"no pictures match {pattern!r}; check the pattern")
+    return [Path(one) for one in found]
 
 
 def _in_folder(folder: Path, follow_symlinks: bool) -> list[Path]:
@@ -143,10 +163,34 @@ def _refuse_leaving(path: Path, folder: Path) -> None:
 
 def _from_file(source: str, max_pixels: int) -> Picture:
     data = _read(source, max(_LEAST_BYTES_LIMIT, 16 * max_pixels))
-    with pillow_errors(source):
-        image = undecoded(source, data)
-        pixels, mode, notes = convert(source, image, max_pixels)
-    return Picture(pixels, source, hashlib.sha256(data).hexdigest(), mode, notes)
+    picture = _from_bytes(source, data, max_pixels)
+    return replace(picture, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _from_bytes(source: str, data: bytes, max_pixels: int) -> Picture:
+    if not data:
+        raise problem(source, "an empty file", "save or download it again")
+    with decoder_errors(source):
+        return replace(_decoded(source, data, max_pixels), source=source)
+
+
+def _decoded(source: str, data: bytes, max_pixels: int) -> Picture:
+    if data.startswith(_NUMPY):
+        return _from_npy(source, data, max_pixels)
+    if is_dicom(data):
+        return read_dicom(source, data, max_pixels)
+    if needs_tifffile(data):
+        return read_tiff(source, data, max_pixels)
+    return convert(source, undecoded(source, data), max_pixels, data)
+
+
+def _from_npy(source: str, data: bytes, max_pixels: int) -> Picture:
+    try:
+        picture = _from_array(np.load(io.BytesIO(data), allow_pickle=False))
+    except ArrayInputError as error:
+        raise InputImageError(f"{source!r}: {error}") from error
+    check_size(source, picture.size[::-1], max_pixels)
+    return picture
 
 
 def _from_image(image: Image.Image, max_pixels: int) -> Picture:
@@ -154,12 +198,11 @@ def _from_image(image: Image.Image, max_pixels: int) -> Picture:
 
     if not isinstance(image, Image.Image):
         raise InputImageError(
-            f"a picture must be a path, a Pillow image or an array, got {type(image).__name__}; "
-            "convert it to one of these"
+            "a picture must be a path, bytes, an open file, a Pillow image or an array, got "
+            f"{type(image).__name__}; convert it to one of these"
         )
-    with pillow_errors("<image>"):
-        pixels, mode, notes = convert("<image>", image, max_pixels)
-    return Picture(pixels, "<image>", "", mode, notes)
+    with decoder_errors("<image>"):
+        return convert("<image>", image, max_pixels)
 
 
 def _read(source: str, most: int) -> bytes:
@@ -182,8 +225,6 @@ def _read(source: str, most: int) -> bytes:
         raise InputImageError(
             f"cannot read {source!r} ({_why_unreadable(error)}); check the path"
         ) from error
-    if not data:
-        raise problem(source, "an empty file", "save or download it again")
     return data
 
 
@@ -203,39 +244,39 @@ def _why_unreadable(error: OSError | ValueError) -> str:
 
 
 def _from_array(array: Array) -> Picture:
-    notes: list[str] = []
     _check_shape(array.shape)
-    pixels = _array_values(array)
-    if pixels.ndim == 2 or pixels.shape[2] == 1:
-        pixels = grey_to_rgb(pixels.reshape(pixels.shape[:2]))
-    pixels = on_white(pixels, notes) if pixels.shape[2] == 4 else pixels
-    return Picture(pixels, "<array>", "", str(array.dtype), tuple(notes))
+    values = _numbers(array).reshape(*array.shape[:2], -1)
+    own = range_of(values)
+    has_alpha = values.shape[2] == 4 and own is not None
+    return Picture(values, own, "<array>", "", str(array.dtype), has_alpha=has_alpha)
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
-    if 0 not in shape and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))):
+    if 0 not in shape and len(shape) in (2, 3) and not _is_channels_first(shape):
         return
     advice = "give one picture with its channels last"
-    if len(shape) == 3 and shape[0] in (1, 3, 4):
+    if _is_channels_first(shape):
         advice = "move the channels last, with numpy.moveaxis(array, 0, -1)"
     raise ArrayInputError(
-        f"a picture's array must be (H, W) or (H, W, 1, 3 or 4), got shape {shape}; {advice}"
+        f"a picture's array must be (H, W) or (H, W, C), got shape {shape}; {advice}"
     )
 
 
-def _array_values(array: Array) -> Pixels:
-    if array.dtype == np.uint8:
-        return array.copy()
+def _is_channels_first(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 2, 3, 4)
+
+
+def _numbers(array: Array) -> Array:
+    """Return a copy of real numbers in native byte order; bool becomes 0 and 255."""
     if array.dtype == np.bool_:
         return array * np.uint8(255)
-    if not np.issubdtype(array.dtype, np.floating):
+    if array.dtype.kind not in "uif":
         raise ArrayInputError(
-            f"a picture's array must be uint8, bool or floating point, got {array.dtype}; "
-            "scale the values to 0 to 255 and convert to uint8"
+            f"a picture's array must be of real numbers, got {array.dtype}; convert it to uint8 or "
+            "float32"
         )
-    if not (array.min() >= 0 and array.max() <= 1):  # false for NaN as well
+    if not np.isfinite(array).all():
         raise ArrayInputError(
-            f"a floating-point picture must be from 0 to 1, got {array.min():g} to "
-            f"{array.max():g}; scale it to 0 to 1, and replace NaN"
+            "a picture's array must be finite, got NaN or infinity; replace these values"
         )
-    return scaled(array, 1)
+    return array.astype(array.dtype.newbyteorder("="))

@@ -1,17 +1,18 @@
-"""`Preprocess`: conversion of pictures to a model's input and back, with five presets."""
+"""`Preprocess`: conversion of pictures to a model's input and back, with presets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from xaimaps._images.picture import Array, Picture, Pixels
 from xaimaps.errors import ArrayInputError, InputImageError, nearest
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Channels = Literal["RGB", "BGR"]
 Fit = Literal["crop", "stretch", "pad"]
@@ -27,28 +28,36 @@ class Preprocess:
     Attributes:
         name: the name of the preset.
         scale: factor on the pixels (0 to 255), applied first.
-        mean: subtracted after `scale`, in the model's channel order.
-        std: divisor after `mean`, in the model's channel order.
+        mean: subtracted after `scale`: one number, or one for each channel in the model's order.
+        std: divisor after `mean`: one number, or one for each channel in the model's order.
         channels: the model's channel order; pictures are RGB.
         fit: how to change the aspect ratio: "crop", "stretch", or "pad" with black bars.
         crop_fraction: for "crop", the fraction of the largest centred box to keep (0.875 is
             224/256).
         interpolation: the filter of the resize; all except "nearest" are antialiased.
+        window: the values of a picture that become the pixels 0 and 255; others are clipped. None
+            for those that the picture says.
+        native: take a picture's own values, such as Hounsfield units, instead of pixels; a window
+            only clips them.
     """
 
     name: str
     scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     channels: Channels = "RGB"
     fit: Fit = "crop"
     crop_fraction: float = 1.0
     interpolation: Interpolation = "bicubic"
+    window: tuple[float, float] | None = None
+    native: bool = False
 
     def __post_init__(self) -> None:
         _choice("channels", self.channels, get_args(Channels))
         _choice("fit", self.fit, get_args(Fit))
         _choice("interpolation", self.interpolation, get_args(Interpolation))
+        _check_numbers("mean", self.mean)
+        _check_numbers("std", self.std)
         if not 0 < self.crop_fraction <= 1:
             raise ArrayInputError(
                 f"`crop_fraction` must be above 0 and up to 1, got {self.crop_fraction}; "
@@ -59,38 +68,44 @@ class Preprocess:
                 f"`scale` and `std` must not be zero, got {self.scale} and {self.std}; "
                 "1 leaves the values as they are"
             )
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ArrayInputError(
+                f"`window` must be two values, the lower one first, got {self.window}; give those "
+                "that become black and white"
+            )
 
-    def values(self, pixels: np.ndarray[Any, Any]) -> Floats:
-        """Convert RGB pixels to input values, `(x * scale - mean) / std` in float32.
+    def values(self, pixels: Array) -> Floats:
+        """Convert pixels to input values, `(x * scale - mean) / std` in float32.
 
         Args:
-            pixels: `(..., 3)`, RGB, 0 to 255.
+            pixels: `(..., C)`, 0 to 255; three channels are RGB.
 
         Returns:
-            `(..., 3)` float32, in the model's channel order.
+            `(..., C)` float32, in the model's channel order.
 
         Raises:
-            ArrayInputError: if the last axis is not three channels.
+            ArrayInputError: if the preprocessing is for another number of channels.
         """
-        _check_channels(pixels)
+        self._check_channels(pixels)
         x = self._ordered(pixels).astype(np.float32)
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         result: Floats = (x * np.float32(self.scale) - mean) / std
         return result
 
-    def inverse(self, array: np.ndarray[Any, Any]) -> Pixels:
+    def inverse(self, array: Array) -> Pixels:
         """Convert a model's input back to pixels, rounded and clipped to 0 to 255.
 
         Args:
-            array: `(..., 3)`, as returned by `values`.
+            array: `(..., C)`, as returned by `values`.
 
         Returns:
-            `(..., 3)` uint8, RGB.
+            `(..., C)` uint8; three channels are RGB.
 
         Raises:
-            ArrayInputError: if the last axis is not three channels, or a value is not finite.
+            ArrayInputError: if the preprocessing is for another number of channels, or a value is
+                not finite.
         """
-        _check_channels(array)
+        self._check_channels(array)
         x = np.asarray(array, np.float64)
         if not np.isfinite(x).all():
             raise ArrayInputError("`array` must be finite, got NaN or infinity; mask those values")
@@ -98,18 +113,18 @@ class Preprocess:
         shown: Pixels = np.clip(np.rint(self._ordered(pixels)), 0, 255).astype(np.uint8)
         return shown
 
-    def view(self, picture_pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    def view(self, picture_pixels: Array, size: tuple[int, int]) -> Array:
         """Return the part of a picture that the model sees, at the picture's own resolution.
 
         Args:
-            picture_pixels: `(H, W, 3)` uint8.
+            picture_pixels: `(H, W, C)`.
             size: the model's height and width.
 
         Returns:
-            `(h, w, 3)` uint8: the crop, the whole picture ("stretch") or the padded one ("pad").
+            `(h, w, C)`: the crop, the whole picture ("stretch") or the padded one ("pad").
 
         Raises:
-            ArrayInputError: if the pixels are not uint8 `(H, W, 3)`.
+            ArrayInputError: if the pixels are not `(H, W, C)`.
             InputImageError: if the picture is too elongated to be padded.
         """
         _check_picture(picture_pixels, size)
@@ -120,36 +135,47 @@ class Preprocess:
         top, left, height, width = crop_box(picture_pixels.shape[:2], size, self.crop_fraction)
         return picture_pixels[top : top + height, left : left + width]
 
-    def __call__(self, picture_pixels: Pixels, size: tuple[int, int]) -> Floats:
+    def __call__(self, picture_pixels: Array, size: tuple[int, int]) -> Floats:
         """Convert a picture to one input: `view`, one resize, `values`.
 
         Args:
-            picture_pixels: `(H, W, 3)` uint8, RGB.
+            picture_pixels: `(H, W, C)`, 0 to 255; three channels are RGB. Of uint8, the resized
+                pixels are rounded to whole numbers, as Pillow does.
             size: the model's height and width.
 
         Returns:
-            `(height, width, 3)` float32.
+            `(height, width, C)` float32.
 
         Raises:
-            ArrayInputError: see `view`.
+            ArrayInputError: see `view` and `values`.
         """
-        return self.prepared(self.view(picture_pixels, size), size)
+        resized = _resized(self.view(picture_pixels, size), size, self.interpolation)
+        return self.values(resized if self.native else np.clip(resized, 0, 255))
 
-    def prepared(self, view: Pixels, size: tuple[int, int]) -> Floats:
-        """Convert the result of `view` to one input: one resize, `values`.
+    def of_picture(self, picture: Picture, size: tuple[int, int]) -> Floats:
+        """Convert a picture with the model's channels and the window to one input.
 
-        Args:
-            view: `(h, w, 3)` uint8, RGB.
-            size: the model's height and width.
-
-        Returns:
-            `(height, width, 3)` float32.
+        Raises:
+            InputImageError: the picture does not say which values are black and white.
         """
-        return self.values(_resized(view, size, self.interpolation))
+        if not self.native:
+            return self(picture.levels(), size)
+        values = picture.values if self.window is None else np.clip(picture.values, *self.window)
+        return self(values.astype(np.float32), size)
 
-    def _ordered(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _ordered(self, pixels: Array) -> Array:
         """Swap RGB and BGR if the model's order is BGR."""
         return pixels[..., ::-1] if self.channels == "BGR" else pixels
+
+    def _check_channels(self, pixels: Array) -> None:
+        known = {len(self.mean), len(self.std), 3 if self.channels == "BGR" else 1} - {1}
+        got = pixels.shape[-1] if pixels.ndim else 0
+        if not got or known - {got}:
+            raise ArrayInputError(
+                f"the preprocessing {self.name!r} is for {max(known, default=1)} channels on the "
+                f"last axis, got {got}; give a `Preprocess` with a mean and a deviation for each, "
+                "or one for all"
+            )
 
 
 def crop_box(
@@ -190,19 +216,20 @@ def _choice(what: str, got: object, names: tuple[str, ...]) -> None:
     )
 
 
-def _check_channels(pixels: np.ndarray[Any, Any]) -> None:
-    if pixels.ndim == 0 or pixels.shape[-1] != 3:
+def _check_numbers(name: str, values: Any) -> None:
+    is_list = isinstance(values, tuple | list) and len(values) > 0
+    if not is_list or not all(isinstance(one, Real) for one in values):
         raise ArrayInputError(
-            f"the last axis must be three channels, got shape {pixels.shape}; "
-            "convert to RGB, channels last"
+            f"`{name}` must be a tuple of numbers, got {values!r}; give one for all channels, such "
+            "as (0.5,), or one for each"
         )
 
 
-def _check_picture(pixels: np.ndarray[Any, Any], size: tuple[int, int]) -> None:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+def _check_picture(pixels: Array, size: tuple[int, int]) -> None:
+    if pixels.dtype not in (np.uint8, np.float32) or pixels.ndim != 3 or not pixels.size:
         raise ArrayInputError(
-            f"pixels must be uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}; "
-            "use open_picture(...).pixels"
+            f"pixels must be uint8 or float32 (H, W, C), got {pixels.dtype} {pixels.shape}; "
+            "use open_picture(...).levels()"
         )
     if min(size) < 1:
         raise ArrayInputError(
@@ -210,8 +237,8 @@ def _check_picture(pixels: np.ndarray[Any, Any], size: tuple[int, int]) -> None:
         )
 
 
-def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Centre the picture in the smallest black one of the aspect ratio of `size`."""
+def _padded(pixels: Array, size: tuple[int, int]) -> Array:
+    """Centre the picture in the smallest one of zeros of the aspect ratio of `size`."""
     unit = max(pixels.shape[0] / size[0], pixels.shape[1] / size[1])
     height, width = (
         max(got, round(side * unit)) for got, side in zip(pixels.shape, size, strict=False)
@@ -222,31 +249,38 @@ def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
             f"{(height, width)} for one of {pixels.shape[:2]}; use fit='crop' or 'stretch'"
         )
     top, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
-    padded = np.zeros((height, width, 3), np.uint8)
+    padded = np.zeros((height, width, pixels.shape[2]), pixels.dtype)
     padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
     return padded
 
 
-def _resized(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
+def _resized(pixels: Array, size: tuple[int, int], interpolation: Interpolation) -> Array:
+    """Resize each channel by itself, in whole numbers for uint8 and otherwise in float32."""
     from PIL import Image
 
-    image = Image.fromarray(np.ascontiguousarray(pixels))
     method = Image.Resampling[interpolation.upper()]
-    return np.asarray(image.resize((size[1], size[0]), method, reducing_gap=None))
+    channels = [Image.fromarray(channel) for channel in np.moveaxis(pixels, -1, 0).copy()]
+    resized = [one.resize((size[1], size[0]), method, reducing_gap=None) for one in channels]
+    return np.stack([np.asarray(one) for one in resized], axis=-1)
 
 
-_ONES, _ZEROS = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
+_ONE, _ZERO = (1.0,), (0.0,)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 PRESETS: Mapping[str, Preprocess] = MappingProxyType(
     {
         preset.name: preset
         for preset in (
-            Preprocess("unit", 1 / 255, _ZEROS, _ONES),
-            Preprocess("tf", 1 / 127.5, _ONES, _ONES),
-            Preprocess("torch", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-            Preprocess("caffe", 1.0, (103.939, 116.779, 123.68), _ONES, channels="BGR"),
-            Preprocess("raw", 1.0, _ZEROS, _ONES),
+            Preprocess("unit", 1 / 255, _ZERO, _ONE),
+            Preprocess("tf", 1 / 127.5, _ONE, _ONE),
+            Preprocess("torch", 1 / 255, *_IMAGENET),
+            Preprocess("imagenet", 1 / 255, *_IMAGENET),
+            Preprocess("caffe", 1.0, (103.939, 116.779, 123.68), _ONE, channels="BGR"),
+            Preprocess("raw", 1.0, _ZERO, _ONE),
+            Preprocess("native", 1.0, _ZERO, _ONE, native=True),
         )
     }
 )
-"""The presets by name: the modes of keras.applications, "unit" (0 to 1) and "raw" (0 to 255)."""
+"""The presets by name: the modes of keras.applications, "imagenet" (the same as
+"torch"), "unit" (0 to 1), "raw" (0 to 255), and
+"native" (the picture's own values)."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xaimaps._images.open import Picture
+from xaimaps._images.picture import Picture
 from xaimaps._results import render
 from xaimaps._results.formats import DEFAULT_FORMAT
 from xaimaps._results.notes import notes_of
@@ -223,7 +223,12 @@ class Attribution:
         return Image.fromarray(self._colours(index, values, shape, colormap))
 
     def overlay(
-        self, index: int = 0, *, target: int = 0, alpha: float = 0.5, colormap: str | None = None
+        self,
+        index: int = 0,
+        *,
+        target: int = 0,
+        alpha: float = render.ALPHA,
+        colormap: str | None = None,
     ) -> Image.Image:
         """Draw a map over the part of the picture that the model saw.
 
@@ -246,7 +251,12 @@ class Attribution:
         return Image.fromarray(self._over_view(index, target, colours, alpha))
 
     def drawn(
-        self, index: int = 0, *, target: int = 0, colormap: str | None = None
+        self,
+        index: int = 0,
+        *,
+        target: int = 0,
+        alpha: float = render.ALPHA,
+        colormap: str | None = None,
     ) -> tuple[Image.Image, Image.Image | None]:
         """Render a map once, and return its heat map and, if there is a picture, its overlay."""
         from PIL import Image
@@ -254,7 +264,7 @@ class Attribution:
         heatmap = self.heatmap(index, target=target, colormap=colormap)
         if not self.views:
             return heatmap, None
-        return heatmap, Image.fromarray(self._over_view(index, target, np.asarray(heatmap), 0.5))
+        return heatmap, Image.fromarray(self._over_view(index, target, np.asarray(heatmap), alpha))
 
     def _over_view(self, index: int, target: int, colours: Array, alpha: float) -> Array:
         """Blend a heat map into the view, and draw the explained box."""
@@ -289,6 +299,7 @@ class Attribution:
         *,
         format: str = DEFAULT_FORMAT,
         colormap: str | None = None,
+        alpha: float = render.ALPHA,
     ) -> list[Path]:
         """Write overlays, heat maps, raw maps and a manifest into a folder.
 
@@ -296,13 +307,15 @@ class Attribution:
             folder: created if it does not exist.
             format: of the pictures: "png", "jpg" or "webp".
             colormap: a matplotlib name; None for inferno, or RdBu_r for signed maps.
+            alpha: the weight of the map in overlays, 0 to 1.
 
         Returns:
             The files, in the order of writing.
 
         Raises:
             OutputError: a file cannot be written, or there is no such format.
+            ArrayInputError: `alpha` is not from 0 to 1, or the maps have channels.
         """
         from xaimaps._results.save import save
 
-        return save(self, Path(folder), format=format, colormap=colormap)
+        return save(self, Path(folder), format=format, colormap=colormap, alpha=alpha)

@@ -151,7 +151,8 @@ def _picture(found: Attribution, index: int) -> dict[str, Any] | None:
         "source": picture.source,
         "sha256": picture.sha256,
         "mode": picture.mode,
-        "size": list(picture.pixels.shape[:2]),
+        "size": list(picture.size),
+        "range": picture.range,
         "notes": list(picture.notes),
     }
 

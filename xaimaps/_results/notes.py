@@ -11,20 +11,35 @@ if TYPE_CHECKING:
     from xaimaps._results.attribution import Array, Attribution
 
 ROUNDING = float(np.finfo(np.float32).eps)
+FAINT = 1 / 8
+"""The part of the range below which the values of a picture have a note."""
 
 
 def notes_of(found: Attribution, index: int) -> list[str]:
     """Return the notes on one image, on the model, its picture and its maps, in this order."""
     picture = found.pictures[index].notes if found.pictures else ()
-    return list(
-        dict.fromkeys([*picture, *_crop(found, index), *found.model.notes, *_maps(found, index)])
-    )
+    seen = (*_range(found, index), *_crop(found, index))
+    return list(dict.fromkeys([*picture, *seen, *found.model.notes, *_maps(found, index)]))
+
+
+def _range(found: Attribution, index: int) -> Iterator[str]:
+    """Say that a picture of more than 8 bits is nearly uniform for the model."""
+    if not found.pictures or found.model.preprocess is None or found.model.preprocess.native:
+        return
+    picture = found.pictures[index]
+    if picture.range is not None and picture.values.dtype.name != "uint8" and picture.used < FAINT:
+        low, high = sorted(picture.range)
+        yield (
+            f"the values, {picture.values.min():g} to {picture.values.max():g}, are a small part "
+            f"of the range from black to white, {low:g} to {high:g}; `window` (--window LOW HIGH) "
+            "gives another range"
+        )
 
 
 def _crop(found: Attribution, index: int) -> Iterator[str]:
     """Say that the model did not see a whole picture."""
-    if found.views:
-        whole, seen = found.pictures[index].pixels.shape[:2], found.views[index].shape[:2]
+    if found.pictures:
+        whole, seen = found.pictures[index].size, found.views[index].shape[:2]
         if seen[0] < whole[0] or seen[1] < whole[1]:
             yield (
                 f"the model saw the middle {seen[0]} x {seen[1]} of {whole[0]} x {whole[1]} "

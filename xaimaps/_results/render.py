@@ -25,6 +25,8 @@ COLORMAP = "inferno"
 """The colours of positive maps, with lightness proportional to the value."""
 SIGNED_COLORMAP = "RdBu_r"
 """The colours of signed maps: blue below zero, white at zero, red above."""
+ALPHA = 0.5
+"""The weight of the map in an overlay."""
 TITLE_WIDTH = 36
 """The number of letters in a line of a panel's title."""
 

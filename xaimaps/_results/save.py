@@ -43,14 +43,20 @@ class Drawing:
     overlay: Image.Image | None
 
 
-def draw(found: Attribution, index: int = 0, *, colormap: str | None = None) -> list[Drawing]:
+def draw(
+    found: Attribution,
+    index: int = 0,
+    *,
+    colormap: str | None = None,
+    alpha: float = render.ALPHA,
+) -> list[Drawing]:
     """Draw each of an image's maps, rendering each map once."""
     taken: set[str] = set()
     drawings = []
     for k in range(found.count):
         target = found.target_name(index, k)
         name = safe_stem(target, taken) if found.is_several else ""
-        heatmap, overlay = found.drawn(index, target=k, colormap=colormap)
+        heatmap, overlay = found.drawn(index, target=k, alpha=alpha, colormap=colormap)
         drawings.append(Drawing(name, f"{found.method}: {target}", heatmap, overlay))
     return drawings
 
@@ -61,6 +67,7 @@ def save(
     *,
     format: str = DEFAULT_FORMAT,
     colormap: str | None = None,
+    alpha: float = render.ALPHA,
 ) -> list[Path]:
     """Write every image's maps into `folder`, each file atomically.
 
@@ -73,6 +80,7 @@ def save(
         folder: created if it does not exist.
         format: of the pictures.
         colormap: a matplotlib name; None for inferno, or RdBu_r for signed maps.
+        alpha: the weight of the map in overlays, 0 to 1.
 
     Returns:
         The files in the order of writing; a manifest comes after the files that it lists.
@@ -84,13 +92,11 @@ def save(
     checked_format(format)
     prepare_folder(folder)
     names = output_stems([picture.source for picture in found.pictures], len(found))
-    return [
-        path
-        for index, name in enumerate(names)
-        for path in save_one(
-            found, index, folder / name, draw(found, index, colormap=colormap), format
-        )
-    ]
+    written = []
+    for index, name in enumerate(names):
+        drawings = draw(found, index, colormap=colormap, alpha=alpha)
+        written += save_one(found, index, folder / name, drawings, format)
+    return written
 
 
 def output_stems(sources: Sequence[str], count: int) -> list[str]:

@@ -27,8 +27,13 @@ BLUR = 0.05
 
 
 def default_baseline(backend: Backend) -> str:
-    """Return "black" where the preprocessing is known, otherwise "zeros"."""
-    return "zeros" if backend.info.preprocess is None else "black"
+    """Return "black" where the preprocessing knows it, otherwise "zeros"."""
+    return "black" if knows_colours(backend) else "zeros"
+
+
+def knows_colours(backend: Backend) -> bool:
+    """Whether the model's preprocessing is known, and is one of pixels from black to white."""
+    return backend.info.preprocess is not None and not backend.info.preprocess.native
 
 
 def baselines(
@@ -97,11 +102,11 @@ def _uniform(backend: Backend, images: Array, noise: Array | None) -> Array:
 
 
 def _colour(backend: Backend, images: Array, value: float, name: str) -> Array:
-    """Preprocess a grey pixel, `(C,)`, of which a model of one channel takes the first."""
+    """Preprocess a grey pixel, `(C,)`."""
     prepare = backend.info.preprocess
-    if prepare is None:
+    if prepare is None or prepare.native:
         raise MethodError(
-            f"the baseline {name!r} needs the model's preprocessing, which is unknown; give "
-            "load(preprocess=...), or use the baseline 'zeros'"
+            f"the baseline {name!r} needs the model's preprocessing of pixels, which is unknown; "
+            "give load(preprocess=...), or use the baseline 'zeros'"
         )
-    return native(backend, prepare.values(np.full(3, value))[: images.shape[-1]], images)
+    return native(backend, prepare.values(np.full(images.shape[-1], value)), images)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._arithmetic import softmax
-from xaimaps.methods._baselines import Baseline, baselines
+from xaimaps.methods._baselines import Baseline, baselines, knows_colours
 from xaimaps.methods._batching import flatten_batch, tile_target, unflatten_batch
 from xaimaps.targets import Target
 
 
 def default_filling(backend: Backend) -> str:
-    """Return "gray", or "zeros" where the model's preprocessing is unknown."""
-    return "zeros" if backend.info.preprocess is None else "gray"
+    """Return "gray" where the preprocessing knows it, otherwise "zeros"."""
+    return "gray" if knows_colours(backend) else "zeros"
 
 
 def filling_of(backend: Backend, images: Array, baseline: Baseline) -> Array:

@@ -254,7 +254,9 @@ def _read_mask(path: str) -> Array:
     """Read a mask from a picture, in which black is outside, or from an .npy file."""
     from xaimaps._images.open import open_picture
 
-    return _read_array(path) if path.endswith(".npy") else open_picture(path).pixels.max(axis=-1)
+    if path.endswith(".npy"):
+        return _read_array(path)
+    return np.asarray(open_picture(path).with_channels(3).values.max(axis=-1))
 
 
 def _read_array(path: str) -> Array:

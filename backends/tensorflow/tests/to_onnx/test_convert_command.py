@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import xaimaps
 from xaimaps._cli import cli
+from xaimaps._exporters import find_exporter
 from xaimaps.errors import (
     ArrayInputError,
     BackendError,
@@ -83,7 +84,9 @@ def test_wrong_use_is_told_before_there_is_a_process(monkeypatch, tmp_path):
     with pytest.raises(ModelLoadError, match=r"no model file 'absent\.h5'"):
         run("absent.h5", tmp_path / "net.onnx")
     with pytest.raises(ArrayInputError, match="'tfa'"):
-        run("default", tmp_path / "net.onnx", "--preprocess", "tfa")
+        find_exporter(".onnx").export(
+            "default", tmp_path / "net.onnx", loud=False, preprocess="tfa"
+        )
     with pytest.raises(OutputError, match=r"must end in \.onnx"):
         run("default", tmp_path / "net.pb")
     with pytest.raises(ModelLoadError, match="imagenet-1k"):
