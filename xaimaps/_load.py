@@ -37,6 +37,7 @@ REMEDIES = {
 
 def load(
     model: Any = "default",
+    params: Any = None,
     *,
     backend: str | None = None,
     labels: Labels | None = None,
@@ -50,6 +51,7 @@ def load(
         model: the path of a model file, a live model, a JAX function (with `params=` and
             `input_shape=`), the name of an embedded model ("default"), or of one of Keras's
             applications ("keras:VGG16").
+        params: the parameters of a model that does not hold its own, such as a Flax module.
         backend: the name of an installed backend; None for the first that accepts the model.
         labels: the class names as a list; a text file with one per line, which may be numbered
             from 0; a JSON list, or a JSON object from class indices to names; or "imagenet-1k".
@@ -78,6 +80,8 @@ def load(
     if not isinstance(backend, str | None):
         raise BackendError(f"`backend` must be the name of a backend, got {backend!r}")
     place = located(model)
+    if params is not None:
+        options["params"] = params
     try:
         loaded = _registry.load_with(backend, place, options)
     except BackendError as error:

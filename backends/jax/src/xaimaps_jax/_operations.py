@@ -23,8 +23,8 @@ from xaimaps.graph import (
 )
 
 _NAMES: Mapping[Kind, str] = {
-    "view": "reshape squeeze expand_dims convert_element_type copy copy_p name stop_gradient "
-    "reduce_precision",
+    "view": "reshape squeeze expand_dims convert_element_type copy copy_p name xaimaps_tap "
+    "stop_gradient reduce_precision",
     "transpose": "transpose",
     "slice": "slice dynamic_slice gather rev",
     "pad": "pad",
@@ -55,9 +55,9 @@ KINDS: Mapping[str, Kind] = {name: kind for kind, names in _NAMES.items() for na
 """The kinds of JAX's primitives, and of its functions that are compiled under their own names."""
 
 HOMOGENEOUS = frozenset(
-    "reshape squeeze expand_dims convert_element_type copy copy_p name reduce_precision transpose "
-    "slice dynamic_slice gather rev broadcast_in_dim neg abs relu leaky_relu reduce_sum reduce_max "
-    "reduce_min reduce_window_sum reduce_window_max reduce_window_min max min".split()
+    "reshape squeeze expand_dims convert_element_type copy copy_p name xaimaps_tap reduce_precision "
+    "transpose slice dynamic_slice gather rev broadcast_in_dim neg abs relu leaky_relu reduce_sum "
+    "reduce_max reduce_min reduce_window_sum reduce_window_max reduce_window_min max min".split()
 )
 
 POWERS = {"square": 2.0, "sqrt": 0.5, "rsqrt": -0.5}
@@ -106,7 +106,8 @@ class Equation:
         """Compute the outputs into `values`."""
         primitive = self.equation.primitive
         params = primitive.get_bind_params(self.equation.params)
-        results = primitive.bind(*(values[name] for name in self.inputs), **params)
+        with self.equation.ctx.manager:
+            results = primitive.bind(*(values[name] for name in self.inputs), **params)
         results = results if primitive.multiple_results else [results]
         values.update(zip(self.outputs, results, strict=True))
 
