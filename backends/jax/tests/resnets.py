@@ -16,7 +16,7 @@ EPSILON = 1e-5
 
 
 def weights(seed=0):
-    """Return the weights by layer: kernels as HWIO, normalisations as scale, bias, mean, variance."""
+    """Return the weights by layer: kernels as HWIO, norms as scale, bias, mean, variance."""
     random = np.random.default_rng(seed)
 
     def conv(size, ins, outs):
@@ -164,7 +164,9 @@ def nnx_model(p):
     model = NnxResNet(rngs=nnx.Rngs(0))
 
     def set_norm(norm, values):
-        for variable, value in zip((norm.scale, norm.bias, norm.mean, norm.var), values, strict=True):
+        for variable, value in zip(
+            (norm.scale, norm.bias, norm.mean, norm.var), values, strict=True
+        ):
             variable[...] = jnp.asarray(value)
 
     model.stem.kernel[...] = jnp.asarray(p["stem"])
@@ -224,9 +226,7 @@ def eqx_model(p):
 
     def conv(kernel, stride=1):
         size, _, ins, outs = kernel.shape
-        made = eqx.nn.Conv2d(
-            ins, outs, size, stride, "SAME", use_bias=False, key=jax.random.key(0)
-        )
+        made = eqx.nn.Conv2d(ins, outs, size, stride, "SAME", use_bias=False, key=jax.random.key(0))
         return eqx.tree_at(lambda one: one.weight, made, jnp.asarray(kernel.transpose(3, 2, 0, 1)))
 
     def norm(values):
@@ -280,7 +280,9 @@ def haiku_variables(p):
         for statistic, value in (("mean", mean), ("var", variance)):
             value = value[None, None, None]
             state[f"{path}/~/{statistic}_ema"] = {
-                "average": value, "hidden": value, "counter": jnp.zeros((), jnp.int32)
+                "average": value,
+                "hidden": value,
+                "counter": jnp.zeros((), jnp.int32),
             }
 
     add_norm("norm", p["norm"])

@@ -24,8 +24,8 @@ from xaimaps_jax._calls import (
     iteration_of,
     peeled,
 )
-from xaimaps_jax._operations import CUSTOM, Equation
-from xaimaps_jax._tap import MODULE, tap_p
+from xaimaps_jax._operations import CUSTOM, TAPS, Equation
+from xaimaps_jax._tap import MODULE
 
 Array = Any
 Place = tuple[Any, ...]
@@ -36,9 +36,6 @@ INLINED = frozenset({"jit", "pjit", "closed_call", "core_call"})
 
 AROUND = "around the iterations"
 """Marks the places of the equations that join the parts of a scan."""
-
-TAPS = frozenset({"name", tap_p.name})
-"""Primitives that name a value: that of `checkpoint_name`, and our own."""
 
 REMAT = frozenset({"remat2", "checkpoint"})
 
@@ -162,10 +159,9 @@ class Flat:
             return self.add(peeled(equation, iterations), inputs, scope, (*place, AROUND))
         self.hidden.update(scope.tapped(name) for name in _taps(equation))
         results = tuple(self._new() for _ in equation.outvars)
-        name = equation.params["name"] if operator in TAPS else ""
         self.equations[place] = Equation(
-            scope.tapped(name) if name else scope.path,
-            "" if name else operator,
+            scope.tapped(equation.params["name"]) if operator in TAPS else scope.path,
+            operator,
             equation,
             inputs,
             results,
@@ -217,7 +213,8 @@ def _renamed(equation: Equation, names: Mapping[str, str]) -> Equation:
 
 def _common(paths: Sequence[Sequence[str]]) -> int:
     """Return the number of leading parts that all paths share."""
-    return sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths)))
+    parts = zip(*paths, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, parts))
 
 
 def _taps(equation: Any) -> Iterator[str]:
@@ -252,12 +249,12 @@ def _names(equations: Sequence[Equation]) -> Iterator[str]:
     has the scope's name. Each other value has that of its scope and operation, and a number if it
     is not the first.
     """
-    taps = Counter(equation.scope for equation in equations if not equation.operator)
+    taps = Counter(equation.scope for equation in equations if equation.is_tap)
     last = {equation.scope: index for index, equation in enumerate(equations)}
     count: Counter[str] = Counter()
     for index, equation in enumerate(equations):
         scope = equation.scope
-        if not equation.operator:
+        if equation.is_tap:
             yield f"{scope}:{count[scope]}" if taps[scope] > 1 else scope
             count[scope] += 1
         elif scope and last[scope] == index and scope not in taps:

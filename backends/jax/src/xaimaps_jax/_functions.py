@@ -97,15 +97,16 @@ class FunctionNetwork(Network):
         graph = traced.whole
         nodes = cast("tuple[Equation, ...]", graph.needed_for(graph.outputs))
         self._scopes |= {node.scope for node in nodes if node.scope == node.outputs[0]}
-        self._taps |= {node.outputs[0] for node in nodes if not node.operator}
+        self._taps |= {node.outputs[0] for node in nodes if node.is_tap}
         self._scopes |= self._taps
         self._names |= set(traced.names.values())
         self._hidden |= traced.hidden
+        data = graph.depending_on(IMAGES)
         statics = {name: np.asarray(v) for name, v in graph.constants.items() if _is_static(v)}
         leaves = zip(graph.inputs, jax.tree.leaves((self._params, image)), strict=True)
         made = {node.outputs[0]: node.shape for node in nodes if _is_float(node.dtype)}
         return description.Graph(
-            operations=tuple(operation_of(node, statics) for node in nodes),
+            operations=tuple(operation_of(node, statics, data) for node in nodes),
             images=graph.inputs[-1],
             image_axes=tuple(axis_of(kind, n) for kind, n in zip("NHWC", shape, strict=True)),
             output=graph.outputs[0],

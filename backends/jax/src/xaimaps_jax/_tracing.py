@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os.path
 import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from xaimaps.errors import UnsupportedModelError, XaimapsError
 
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
-OURS = os.path.dirname(__file__)
+OURS = str(Path(__file__).parent)
 
 
 @contextmanager

@@ -47,7 +47,8 @@ def _named(module: Any, path: tuple[str, ...]) -> Any:
 
     copied = jax.tree_util.tree_map_with_path(child, module, is_leaf=is_inner)
     if path and callable(module):
-        named = object.__new__(named_class(type(module), path))
+        cls: Any = type(module)
+        named = object.__new__(named_class(cls, path))
         for name, value in vars(copied).items():
             object.__setattr__(named, name, value)
         return named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from xaimaps_jax._tap import MODULE, tap_all
 
 
 @functools.cache
-def named_class(cls: Any, path: tuple[Any, ...]) -> Any:
+def named_class(cls: Any, path: Sequence[Any]) -> Any:
     """Return a subclass of a module's class that knows the module's path in the model.
 
     The path is a part of the type, so it passes through the functions of a library that take a
