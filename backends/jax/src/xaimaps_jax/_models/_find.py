@@ -49,6 +49,8 @@ def found(
             errors.append(error)
         else:
             return Program(network, source), model.params, _described(model, name, axes, network)
+    if input_shape is None:
+        raise UnsupportedModelError(f"{errors[0]}; give `input_shape=(height, width, channels)`")
     raise errors[0]
 
 

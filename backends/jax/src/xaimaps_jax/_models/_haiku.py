@@ -8,7 +8,7 @@ from typing import Any
 import haiku
 
 from xaimaps.errors import ModelLoadError
-from xaimaps_jax._models._model import LAYOUTS, Array, Model, Params, arguments, said
+from xaimaps_jax._models._model import BATCHES, Array, Model, Params, arguments, said
 from xaimaps_jax._tap import tap_all
 
 
@@ -35,7 +35,7 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
             result, _ = model.apply(*params, None, images, **chosen)
             return result
 
-    return Model(fn, params, LAYOUTS, said(chosen, call))
+    return Model(fn, params, BATCHES, said(chosen, call))
 
 
 def _transformed(model: Any) -> Callable[..., Any]:

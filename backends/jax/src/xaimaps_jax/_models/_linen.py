@@ -8,7 +8,7 @@ from typing import Any
 from flax import linen
 
 from xaimaps.errors import ModelLoadError
-from xaimaps_jax._models._model import LAYOUTS, MODES, Array, Model, Params, arguments, said
+from xaimaps_jax._models._model import BATCHES, MODES, Array, Model, Params, arguments, said
 from xaimaps_jax._tap import tap_all
 
 
@@ -34,7 +34,7 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
             return module.apply(variables, images, **chosen)
 
     root = module.name or type(module).__name__
-    return Model(fn, dict(variables), LAYOUTS, said(chosen, call), root)
+    return Model(fn, dict(variables), BATCHES, said(chosen, call), root)
 
 
 def _modes(module: Any) -> dict[str, Any]:

@@ -14,8 +14,11 @@ Params = Any
 
 Layout = str
 
-LAYOUTS: Sequence[Layout] = ("NHWC", "NCHW", "HWC", "CHW")
-"""The axes of images, of a batch or of one image, most usual first."""
+BATCHES: Sequence[Layout] = ("NHWC", "NCHW")
+"""The axes of a batch of images, most usual first."""
+
+LAYOUTS: Sequence[Layout] = (*BATCHES, "HWC", "CHW")
+"""The axes of a batch of images, or of one."""
 
 MODES: Mapping[str, Any] = {
     "train": False,
@@ -38,8 +41,7 @@ class Model:
     Attributes:
         fn: the function; its images are as `layouts` says.
         params: the parameters, a pytree of arrays.
-        layouts: the axes of images that the library's models take, most usual first: "NHWC" and
-            "NCHW" for a batch, "HWC" and "CHW" for one image.
+        layouts: the axes of images that models of the library take, most usual first.
         notes: what the user should know about the way the model is called.
         root: the named scope of the whole model, which names of layers leave out.
     """

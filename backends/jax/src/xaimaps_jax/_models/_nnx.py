@@ -7,7 +7,7 @@ from typing import Any
 
 from flax import nnx
 
-from xaimaps_jax._models._model import LAYOUTS, Array, Model, Params, arguments, said
+from xaimaps_jax._models._model import BATCHES, Array, Model, Params, arguments, said
 from xaimaps_jax._models._named import named_class
 
 
@@ -31,4 +31,4 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
         return module(images, **chosen)
 
     given = state if params is None else params
-    return Model(fn, given, LAYOUTS, said(chosen, call))
+    return Model(fn, given, BATCHES, said(chosen, call))
