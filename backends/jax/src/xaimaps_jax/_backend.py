@@ -77,7 +77,7 @@ class JaxBackend(Backend):
     capabilities = frozenset(
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
-    takes = "ONNX files, JAX functions and models of Flax, Equinox and Haiku"
+    takes = "ONNX files, JAX functions and models of Flax, Equinox, Haiku and Keras on JAX"
     suffixes = (".onnx",)
 
     def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
@@ -145,9 +145,8 @@ class JaxBackend(Backend):
         output: str | None = None,
     ) -> JaxBackend:
         """Wrap a function of parameters and images, by default a batch with channels last."""
-        model = Model(fn, params, LAYOUTS)
-        name = getattr(fn, "__name__", "function")
-        return cls(*found(model, name, input_shape, layout, output))
+        model = Model(getattr(fn, "__name__", "function"), fn, params, LAYOUTS)
+        return cls(*found(model, input_shape, layout, output))
 
     @classmethod
     def from_model(
@@ -160,9 +159,9 @@ class JaxBackend(Backend):
         output: str | None = None,
         call: Mapping[str, Any] | None = None,
     ) -> JaxBackend:
-        """Wrap a model of Flax, Equinox or Haiku, with its modules as layers."""
+        """Wrap a model of Flax, Equinox, Haiku or Keras on JAX, with its modules as layers."""
         adapted = adapt(model, params, call or {})
-        return cls(*found(adapted, type(model).__name__, input_shape, layout, output))
+        return cls(*found(adapted, input_shape, layout, output))
 
     @classmethod
     def versions(cls) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
@@ -13,6 +14,7 @@ ADAPTERS: Mapping[str, str] = {
     "flax.nnx": "nnx",
     "equinox": "equinox",
     "haiku": "haiku",
+    "keras": "keras",
 }
 """The module of this package for a class in each package, or below it."""
 
@@ -49,4 +51,11 @@ def _adapter_name(model: object) -> str | None:
         for prefix, name in ADAPTERS.items()
         if package.startswith(f"{prefix}.")
     )
-    return next(found, None)
+    name = next(found, None)
+    return None if name == "keras" and not _is_keras_on_jax() else name
+
+
+def _is_keras_on_jax() -> bool:
+    """Return whether Keras, which is imported, computes with JAX."""
+    used: str = sys.modules["keras"].config.backend()
+    return used == "jax"

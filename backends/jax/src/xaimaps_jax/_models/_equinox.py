@@ -32,7 +32,8 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
         result, _ = module(image, state=state, **chosen)
         return result
 
-    return Model(fn, (arrays, params), ("CHW", "HWC", "NCHW", "NHWC"), said(chosen, call))
+    layouts = ("CHW", "HWC", "NCHW", "NHWC")
+    return Model(type(model).__name__, fn, (arrays, params), layouts, said(chosen, call))
 
 
 def _named(module: Any, path: tuple[str, ...]) -> Any:

@@ -20,7 +20,6 @@ CHANNELS = (3, 1)
 
 def found(
     model: Model,
-    name: str,
     input_shape: Sequence[int | None] | None,
     layout: str | None,
     output: str | None,
@@ -29,8 +28,7 @@ def found(
 
     Args:
         model: the model.
-        name: its name.
-        input_shape: `(height, width, channels)`; None to find the channels.
+        input_shape: `(height, width, channels)`; None for the model's own, or to find the channels.
         layout: the axes of its images; None to find them.
         output: the output to explain; None for the first.
 
@@ -39,6 +37,7 @@ def found(
     """
     if layout is not None and layout not in LAYOUTS:
         raise ModelLoadError(f"`layout` must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    input_shape = model.input_shape if input_shape is None else input_shape
     errors = []
     for axes, shape in _ways(model, input_shape, layout):
         source = FunctionSource(batched(model.fn, axes), output, model.root)
@@ -48,7 +47,7 @@ def found(
         except UnsupportedModelError as error:
             errors.append(error)
         else:
-            return Program(network, source), model.params, _described(model, name, axes, network)
+            return Program(network, source), model.params, _described(model, axes, network)
     if input_shape is None:
         raise UnsupportedModelError(f"{errors[0]}; give `input_shape=(height, width, channels)`")
     raise errors[0]
@@ -83,8 +82,8 @@ def batched(fn: Callable[[Params, Array], Any], axes: str) -> Callable[[Params, 
     return jax.vmap(moved, in_axes=(None, 0), axis_name="batch")
 
 
-def _described(model: Model, name: str, axes: str, network: FunctionNetwork) -> ModelInfo:
-    info = ModelInfo(name)
+def _described(model: Model, axes: str, network: FunctionNetwork) -> ModelInfo:
+    info = ModelInfo(model.name)
     info.notes += model.notes
     if axes != LAYOUTS[0]:
         info.notes.append(f"the model takes images as {axes}")

@@ -26,7 +26,9 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
         raise ModelLoadError(
             f"a Haiku transform needs its parameters, got {params!r:.60}; give them as {what}"
         )
-    chosen = arguments(_transformed(model), call, ())
+    transformed = _transformed(model)
+    name = getattr(transformed, "__name__", "function")
+    chosen = arguments(transformed, call, ())
 
     def fn(params: Params, images: Array) -> Any:
         with haiku.intercept_methods(_named):
@@ -35,7 +37,7 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
             result, _ = model.apply(*params, None, images, **chosen)
             return result
 
-    return Model(fn, params, BATCHES, said(chosen, call))
+    return Model(name, fn, params, BATCHES, said(chosen, call))
 
 
 def _transformed(model: Any) -> Callable[..., Any]:

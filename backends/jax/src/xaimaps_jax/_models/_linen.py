@@ -33,8 +33,8 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
         with linen.intercept_methods(_named):
             return module.apply(variables, images, **chosen)
 
-    root = module.name or type(module).__name__
-    return Model(fn, dict(variables), BATCHES, said(chosen, call), root)
+    name = module.name or type(module).__name__
+    return Model(name, fn, dict(variables), BATCHES, said(chosen, call), root=name)
 
 
 def _modes(module: Any) -> dict[str, Any]:

@@ -39,18 +39,22 @@ class Model:
     """A model as a function of its parameters and images.
 
     Attributes:
+        name: its name.
         fn: the function; its images are as `layouts` says.
         params: the parameters, a pytree of arrays.
         layouts: the axes of images that models of the library take, most usual first.
         notes: what the user should know about the way the model is called.
         root: the named scope of the whole model, which names of layers leave out.
+        input_shape: `(height, width, channels)` as the model declares it, or None.
     """
 
+    name: str
     fn: Callable[[Params, Array], Any]
     params: Params
     layouts: Sequence[Layout]
     notes: Sequence[str] = ()
     root: str = ""
+    input_shape: Sequence[int | None] | None = None
 
 
 def arguments(

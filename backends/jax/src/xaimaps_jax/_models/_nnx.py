@@ -31,4 +31,4 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
         return module(images, **chosen)
 
     given = state if params is None else params
-    return Model(fn, given, BATCHES, said(chosen, call))
+    return Model(type(model).__name__, fn, given, BATCHES, said(chosen, call))
