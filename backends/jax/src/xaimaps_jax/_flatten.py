@@ -113,7 +113,9 @@ class Flat:
         known = {
             one.outputs[0]: names[place] for place, one in self.equations.items() if place in names
         }
-        equations = tuple(_renamed(one, known) for one in self.equations.values())
+        equations = _in_modules(
+            [_renamed(one, known) for one in self.equations.values()], inputs[-1]
+        )
         outputs = tuple(known.get(name, name) for name in results)
         return Graph(cast("Any", equations), self.constants, tuple(inputs), outputs)
 
@@ -209,6 +211,40 @@ def _renamed(equation: Equation, names: Mapping[str, str]) -> Equation:
         for group in (equation.inputs, equation.outputs)
     )
     return replace(equation, inputs=inputs, outputs=outputs)
+
+
+def _in_modules(equations: Sequence[Equation], images: str) -> tuple[Equation, ...]:
+    """Return the equations with the call of the module that each is a part of.
+
+    Only modules without modules inside count, apart from those that do not see the images. The tap
+    of its result ends a call.
+    """
+    taps = {equation.scope for equation in _behind(equations, images) if equation.is_tap}
+    leaves = taps.difference(outer for name in taps for outer in _parents(name))
+    ends: dict[str, str] = {}
+    found = []
+    for equation in reversed(equations):
+        module = next((path for path in _parents(equation.scope + "/") if path in leaves), "")
+        if equation.is_tap:
+            ends[module] = equation.outputs[0]
+        found.append(replace(equation, module=ends.get(module, "") if module else ""))
+    return tuple(reversed(found))
+
+
+def _behind(equations: Sequence[Equation], images: str) -> Iterator[Equation]:
+    """Yield the equations that depend on the images."""
+    data = {images}
+    for equation in equations:
+        if data.intersection(equation.inputs):
+            data.update(equation.outputs)
+            yield equation
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Yield the paths above a path, nearest first."""
+    while "/" in path:
+        path, _, _ = path.rpartition("/")
+        yield path
 
 
 def _common(paths: Sequence[Sequence[str]]) -> int:

@@ -94,6 +94,7 @@ class Equation:
         equation: JAX's own equation.
         inputs: the names of the values that it reads.
         outputs: the names of the values that it makes.
+        module: the call of a module that it is a part of, if it has no modules inside.
     """
 
     scope: str
@@ -101,6 +102,7 @@ class Equation:
     equation: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    module: str = ""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -183,6 +185,7 @@ def operation_of(
         is_differentiable=equation.operator not in STEPS and not _is_cast_to_integers(equation),
         dense=_dense(equation, data),
         sums=axes if is_sum else None,
+        module=equation.module,
     )
 
 

@@ -54,10 +54,10 @@ def main():
     keras_model = network(p)
     state = [dict(vars(layer)) for layer in keras_model._flatten_layers()]
     model = xaimaps.load(keras_model)
-    plain = xaimaps.load(resnets.plain, p, input_shape=resnets.SHAPE)
+    linen = xaimaps.load(resnets.LinenResNet(), resnets.linen_variables(p))
     errors = {"logits": np.abs(model.forward(images) - resnets.plain(p, images)).max()}
     for method in ("saliency", "guided_backprop", "cam", "fullgrad", "grad_cam"):
-        expected = xaimaps.attribute(plain, images, method, target=1).maps
+        expected = xaimaps.attribute(linen, images, method, target=1).maps
         found = xaimaps.attribute(model, images, method, target=1).maps
         errors[method] = np.abs(found - expected).max() / np.abs(expected).max()
     for name, *_ in resnets.BLOCKS:

@@ -161,7 +161,7 @@ class NnxResNet(nnx.Module):
 
 def nnx_model(p):
     """Return an `NnxResNet`, which is in training mode as all new ones are."""
-    model = NnxResNet(rngs=nnx.Rngs(0))
+    model = nnx.jit(lambda: NnxResNet(rngs=nnx.Rngs(0)))()  # one program instead of many
 
     def set_norm(norm, values):
         for variable, value in zip(
@@ -221,6 +221,7 @@ class EqxResNet(eqx.Module):
         return self.head(self.dropout(x.mean((1, 2)), key=key))
 
 
+@eqx.filter_jit
 def eqx_model(p):
     """Return an `EqxResNet`; its convolutions take kernels as OIHW and pad as XLA's "SAME" does."""
 

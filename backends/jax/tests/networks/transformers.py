@@ -69,7 +69,7 @@ class NnxViT(nnx.Module):
         self.scanned = scanned
         if scanned:
             make = nnx.vmap(NnxBlock, in_axes=0, out_axes=0)
-            self.blocks = make(rngs.fork(split=DEPTH))
+            self.blocks = make(rngs.split(DEPTH))
         else:
             self.blocks = nnx.List([NnxBlock(rngs) for _ in range(DEPTH)])
         self.norm = nnx.LayerNorm(WIDTH, rngs=rngs)
