@@ -221,12 +221,13 @@ def test_suffixes_and_schemes_say_what_is_accepted(model, expected):
     ("package", "remedy"),
     [
         ("torch.nn.modules.module", "torch.onnx.export"),
-        ("flax.nnx.module", "give a function of its parameters"),
-        ("equinox._module", "give a function of its parameters"),
+        ("flax.nnx.module", r"pip install 'xaimaps\[jax\]'"),
+        ("equinox._module", r"pip install 'xaimaps\[jax\]'"),
         ("tensorflow.python.saved_model.load", "convert the SavedModel to ONNX"),
     ],
 )
-def test_live_models_of_other_frameworks_have_a_remedy(package, remedy):
+def test_live_models_of_other_frameworks_have_a_remedy(monkeypatch, package, remedy):
+    monkeypatch.setattr(_registry, "installed", dict)
     base = type("Module", (), {"__module__": package})
     mine = type("Mine", (base,), {"__module__": "__main__"})
     with pytest.raises(BackendError, match=f"no backend takes the model Mine .*{remedy}"):

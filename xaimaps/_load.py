@@ -19,16 +19,13 @@ RUNS_CODE = frozenset({".pt", ".pth", ".pt2", ".pkl", ".pickle", ".joblib", ".np
 """Suffixes of formats that contain pickles or programs."""
 
 TORCH_EXPORT = "`torch.onnx.export(model, images, 'model.onnx')`"
-FUNCTION = (
-    "give a function of its parameters: `load(lambda params, images: ..., params=..., "
-    "input_shape=(height, width, channels))`"
-)
+JAX_BACKEND = "the backend for JAX takes it: pip install 'xaimaps[jax]'"
 
 REMEDIES = {
     "torch": f"export it by {TORCH_EXPORT} and load the file",
-    "flax": FUNCTION,
-    "haiku": FUNCTION,
-    "equinox": FUNCTION,
+    "flax": JAX_BACKEND,
+    "haiku": JAX_BACKEND,
+    "equinox": JAX_BACKEND,
     "tensorflow": "give a Keras model, or convert the SavedModel to ONNX by `tf2onnx`",
 }
 """What to do with a live object, by the package of its class."""
@@ -36,6 +33,7 @@ REMEDIES = {
 
 def load(
     model: Any = "default",
+    params: Any = None,
     *,
     backend: str | None = None,
     labels: Labels | None = None,
@@ -53,6 +51,7 @@ def load(
         model: the path of a model file, a live model, a JAX function (with `params=` and
             `input_shape=`), the name of an embedded model ("default"), or of one of Keras's
             applications ("keras:VGG16").
+        params: the parameters of a model that does not hold its own, such as a Flax module.
         backend: the name of an installed backend; None for the first that accepts the model.
         labels: the class names as a list; a text file with one per line, which may be numbered
             from 0; a JSON list, or a JSON object from class indices to names; or "imagenet-1k".
@@ -89,6 +88,8 @@ def load(
     said = read_sidecar(place).with_arguments(**given)
     if said.input_size is not None:
         options.setdefault("input_size", said.input_size)
+    if params is not None:
+        options["params"] = params
     try:
         loaded = _registry.load_with(backend, place, options)
     except BackendError as error:

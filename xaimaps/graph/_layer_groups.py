@@ -2,8 +2,8 @@
 
 A layer is usually one operation. But files and frameworks write GELU or layer normalisation as one
 operation or as ten, and FullGrad rescales the bias of each layer separately, so that its map
-would depend on how the network is written. Therefore a fork-join region without weights counts
-as one layer.
+would depend on how the network is written. Therefore a module of the author without modules inside
+counts as one layer, and so does a fork-join region without weights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def layer_groups(operations: Sequence[Operation], data: Collection[Value]) -> tu
     made = {value for one in making for value in one.makes}
     images = [value for value in data if value not in made]
     regions = _Regions(making, data)
-    left, found = set(range(len(making))), list[list[int]]()
+    found = [module for module in _modules(making) if regions.has_one_result(module)]
+    left = set(range(len(making))).difference(*found)
     for start in (images, *(one.makes for one in making)):
         region = regions.behind(start)
         if left.issuperset(region):
@@ -49,6 +50,15 @@ def layer_groups(operations: Sequence[Operation], data: Collection[Value]) -> tu
     layers = [*found, *([index] for index in left)]
     ordered = sorted(layers, key=lambda layer: layer[-1])
     return tuple(tuple(making[index] for index in layer) for layer in ordered)
+
+
+def _modules(operations: Sequence[Operation]) -> Iterable[list[int]]:
+    """Return the operations of each call of a module."""
+    calls = defaultdict[str, list[int]](list)
+    for index, operation in enumerate(operations):
+        if operation.module:
+            calls[operation.module].append(index)
+    return calls.values()
 
 
 def _links(operation: Operation, data: Collection[Value]) -> bool:
@@ -94,6 +104,11 @@ class _Regions:
                 left |= following
         results = [value for value in self._makes[found[-1]] if value in self._users]
         return found if len(results) < 2 else []
+
+    def has_one_result(self, group: Sequence[int]) -> bool:
+        """Return whether only the last operation of a group makes values that others read."""
+        inner = [value for index in group[:-1] for value in self._makes[index]]
+        return self._users_of(inner) <= set(group)
 
     def _users_of(self, values: Iterable[Value]) -> set[int]:
         return {index for value in values for index in self._users.get(value, ())}

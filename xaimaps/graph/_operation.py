@@ -92,6 +92,7 @@ class Operation:
         dense: its weights, if it is a dense layer over channels.
         averages: the axes of its first input over which it takes the mean, if that is all it does.
         sums: the axes over which it sums, if that is all it does.
+        module: the call of the author's module that it is a part of, if it has no modules inside.
     """
 
     kind: Kind
@@ -108,6 +109,7 @@ class Operation:
     dense: Dense | None = None
     averages: frozenset[int] | None = None
     sums: frozenset[int] | None = None
+    module: str = ""
 
     @property
     def needs(self) -> tuple[Value, ...]:

@@ -1,5 +1,6 @@
 """The JAX backend of xaimaps."""
 
 from xaimaps_jax._backend import JaxBackend
+from xaimaps_jax._tap import tap
 
-__all__ = ["JaxBackend"]
+__all__ = ["JaxBackend", "tap"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -31,8 +31,8 @@ from xaimaps.backend import (
     RectifierRule,
 )
 from xaimaps.targets import Target
-from xaimaps_jax._jaxpr import FunctionNetwork, FunctionSource
 from xaimaps_jax._loops import differentiating
+from xaimaps_jax._models import LAYOUTS, Model, adapt, found, is_model
 from xaimaps_jax._onnx import OnnxSource, traced
 from xaimaps_jax._oom import within_memory
 from xaimaps_jax._program import Program
@@ -77,7 +77,7 @@ class JaxBackend(Backend):
     capabilities = frozenset(
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
-    takes = "ONNX files and JAX functions"
+    takes = "ONNX files, JAX functions and models of Flax, Equinox, Haiku and Keras on JAX"
     suffixes = (".onnx",)
 
     def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
@@ -88,24 +88,29 @@ class JaxBackend(Backend):
 
     @classmethod
     def accepts(cls, model: object) -> bool:
-        return super().accepts(model) or isinstance(model, onnx.ModelProto) or _is_function(model)
+        is_live = isinstance(model, onnx.ModelProto) or is_model(model) or _is_function(model)
+        return super().accepts(model) or is_live
 
     @classmethod
     def load(cls, model: Any, **options: Any) -> JaxBackend:
-        """Load an ONNX file or model, or wrap a function `f(params, images) -> outputs`.
+        """Load an ONNX file, a function `f(params, images) -> outputs`, or a model of a library.
 
         Args:
             model: a path, an `onnx.ModelProto`, or the function.
             options: for ONNX, `output`: the name of the output to explain, or of any value in the
                 graph, by default the first output; `layout`: "NCHW" or "NHWC", by default found
                 from the graph; `input_size`: the height and width of the images, if the file takes
-                any. For a function, `params` (a pytree) and `input_shape` (height, width,
-                channels).
+                any. For a function or a model of a library, `params` (a pytree); `input_shape`
+                (height, width, channels), with None for a size that varies; `output`: the path of
+                the output in the result; `layout`: "NHWC", "NCHW", "HWC" or "CHW", by default the
+                first with which it runs. For a model of a library, `call`: the keyword arguments of
+                its call.
         """
-        load = cls.from_function if _is_function(model) else cls.from_onnx
+        live = cls.from_function if _is_function(model) else cls.from_onnx
+        load = cls.from_model if is_model(model) else live
         known = (
-            "an ONNX file takes `output`, `layout` and `input_size`, a function `params` and "
-            "`input_shape`"
+            "an ONNX file takes `output`, `layout` and `input_size`, a function `params`, "
+            "`input_shape`, `output` and `layout`, and a model of a library also `call`"
         )
         cls.require_options(load, options, known)
         return load(model, **options)
@@ -134,18 +139,31 @@ class JaxBackend(Backend):
     @classmethod
     def from_function(
         cls,
-        fn: Callable[[Params, Array], Array],
+        fn: Callable[[Params, Array], Any],
         *,
         params: Params,
         input_shape: Sequence[int | None],
+        layout: str | None = None,
+        output: str | None = None,
     ) -> JaxBackend:
-        """Wrap a function of parameters and a batch of images with channels last."""
-        source = FunctionSource(fn)
-        network = FunctionNetwork(source, params, tuple(input_shape))
-        info = ModelInfo(getattr(fn, "__name__", "function"))
-        if (ending := network.usual.ending) is not None:
-            info.note_ending(ending)
-        return cls(Program(network, source), params, info)
+        """Wrap a function of parameters and images, by default a batch with channels last."""
+        model = Model(getattr(fn, "__name__", "function"), fn, params, LAYOUTS)
+        return cls(*found(model, input_shape, layout, output))
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Any,
+        *,
+        params: Params = None,
+        input_shape: Sequence[int | None] | None = None,
+        layout: str | None = None,
+        output: str | None = None,
+        call: Mapping[str, Any] | None = None,
+    ) -> JaxBackend:
+        """Wrap a model of Flax, Equinox, Haiku or Keras on JAX, with its modules as layers."""
+        adapted = adapt(model, params, call or {})
+        return cls(*found(adapted, input_shape, layout, output))
 
     @classmethod
     def versions(cls) -> dict[str, str]:

@@ -54,11 +54,13 @@ def _bias(layer: Layer, values: Values, data: frozenset[Any], step: Step) -> Arr
         return local[layer[-1][0].makes[0]]
 
     inputs = [values[name] for name in names]
+    powers = [degree(one, data, lambda name: _is_float(values[name])) for one, _ in layer]
+    if set(powers) == {1}:
+        return None
     if len(layer) == 1:
         operation = layer[0][0]
-        power = degree(operation, data, lambda name: _is_float(values[name]))
-        if power is not None:  # Euler: J x = k h
-            return None if power == 1 else (1 - power) * values[operation.makes[0]]
+        if (power := powers[0]) is not None:  # Euler: J x = k h
+            return (1 - power) * values[operation.makes[0]]
         if operation.kind == "conv" and operation.is_linear and names == [operation.reads[0]]:
             return _added(operation, values)
         if is_affine(operation, data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -56,8 +57,8 @@ class OnnxSource:
         self.fixed_batch = network.fixed_batch
         self.output_names = tuple(value.name for value in network.model.outputs)
 
-    def graph(self, params: Params, images: Array) -> Graph:
-        """Return the file's nodes, which are the same for every image size."""
+    def graph(self, params: Params, images: Array, wanted: Collection[str] | None) -> Graph:
+        """Return the file's nodes, which are the same for every image size and value."""
         return self._graph
 
     def values(self, params: Params, images: Array) -> Values:

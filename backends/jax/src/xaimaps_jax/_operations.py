@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,11 @@ from xaimaps.graph import (
     Resized,
     Shape,
 )
+from xaimaps_jax._tap import tap_p
 
 _NAMES: Mapping[Kind, str] = {
-    "view": "reshape squeeze expand_dims convert_element_type copy copy_p name stop_gradient "
-    "reduce_precision",
+    "view": "reshape squeeze expand_dims convert_element_type copy copy_p name xaimaps_tap "
+    "stop_gradient reduce_precision",
     "transpose": "transpose",
     "slice": "slice dynamic_slice gather rev",
     "pad": "pad",
@@ -55,9 +56,10 @@ KINDS: Mapping[str, Kind] = {name: kind for kind, names in _NAMES.items() for na
 """The kinds of JAX's primitives, and of its functions that are compiled under their own names."""
 
 HOMOGENEOUS = frozenset(
-    "reshape squeeze expand_dims convert_element_type copy copy_p name reduce_precision transpose "
-    "slice dynamic_slice gather rev broadcast_in_dim neg abs relu leaky_relu reduce_sum reduce_max "
-    "reduce_min reduce_window_sum reduce_window_max reduce_window_min max min".split()
+    "reshape squeeze expand_dims convert_element_type copy copy_p name xaimaps_tap "
+    "reduce_precision transpose slice dynamic_slice gather rev broadcast_in_dim neg abs relu "
+    "leaky_relu reduce_sum reduce_max reduce_min reduce_window_sum reduce_window_max "
+    "reduce_window_min max min".split()
 )
 
 POWERS = {"square": 2.0, "sqrt": 0.5, "rsqrt": -0.5}
@@ -75,6 +77,9 @@ ELEMENTWISE = frozenset(
 )
 """Kinds for which an element of the result depends on one element of each input."""
 
+TAPS = frozenset({"name", tap_p.name})
+"""Primitives that name a value: that of `checkpoint_name`, and our own."""
+
 CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call"})
 """Functions with a custom derivative."""
 
@@ -84,11 +89,12 @@ class Equation:
     """One step of a traced function, as a node of a graph of named values.
 
     Attributes:
-        scope: its named scopes.
+        scope: its named scopes; for a tap the name of its value.
         operator: its primitive, or the function that this equation is all of.
         equation: JAX's own equation.
         inputs: the names of the values that it reads.
         outputs: the names of the values that it makes.
+        module: the call of a module that it is a part of, if it has no modules inside.
     """
 
     scope: str
@@ -96,6 +102,7 @@ class Equation:
     equation: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    module: str = ""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -106,7 +113,8 @@ class Equation:
         """Compute the outputs into `values`."""
         primitive = self.equation.primitive
         params = primitive.get_bind_params(self.equation.params)
-        results = primitive.bind(*(values[name] for name in self.inputs), **params)
+        with self.equation.ctx.manager:
+            results = primitive.bind(*(values[name] for name in self.inputs), **params)
         results = results if primitive.multiple_results else [results]
         values.update(zip(self.outputs, results, strict=True))
 
@@ -132,6 +140,11 @@ class Equation:
         return found
 
     @property
+    def is_tap(self) -> bool:
+        """Whether it only names a value."""
+        return self.operator in TAPS
+
+    @property
     def kind(self) -> Kind:
         """The kind of its operation."""
         if self.operator == "dot_general":
@@ -147,19 +160,22 @@ class Equation:
         return [n for n in self.shape if n > 1] == [n for n in self.operand_shapes[0] if n > 1]
 
 
-def operation_of(equation: Equation, statics: Mapping[str, np.ndarray[Any, Any]]) -> Operation:
+def operation_of(
+    equation: Equation, statics: Mapping[str, np.ndarray[Any, Any]], data: Collection[str] = ()
+) -> Operation:
     """Return the operation of an equation.
 
     Args:
         equation: an equation of a traced function.
         statics: the values that are known without any image.
+        data: the values that depend on the images.
     """
     kind, make = equation.kind, FLOWS.get(equation.operator)
     axes = frozenset(int(axis) for axis in equation.params.get("axes", ()))
     is_sum = equation.operator == "reduce_sum"
     return Operation(
         kind=kind,
-        operator=equation.operator or "value",
+        operator="value" if equation.is_tap else equation.operator,
         name=equation.outputs[0],
         reads=equation.inputs,
         makes=equation.outputs,
@@ -167,8 +183,9 @@ def operation_of(equation: Equation, statics: Mapping[str, np.ndarray[Any, Any]]
         degree=_degree(equation),
         is_linear=equation.operator in LINEAR,
         is_differentiable=equation.operator not in STEPS and not _is_cast_to_integers(equation),
-        dense=_dense(equation),
+        dense=_dense(equation, data),
         sums=axes if is_sum else None,
+        module=equation.module,
     )
 
 
@@ -198,19 +215,18 @@ def _is_cast_to_integers(equation: Equation) -> bool:
     return equation.operator == "convert_element_type" and equation.dtype.kind in "iub"
 
 
-def _dense(equation: Equation) -> Dense | None:
-    """Return the weights of a product of vectors and a matrix, or None."""
-    if equation.operator != "dot_general":
+def _dense(equation: Equation, data: Collection[str]) -> Dense | None:
+    """Return the weights of a product of vectors and a matrix, in any order, or None."""
+    factors = [name in data for name in equation.inputs]
+    if equation.operator != "dot_general" or sorted(factors) != [False, True]:
         return None
-    (left, right), (batch, _) = equation.params["dimension_numbers"]
-    weights = equation.operand_shapes[1]
-    if batch or len(weights) != 2 or len(right) != 1 or tuple(left) != (_last(equation),):
+    contracted, (batch, _) = equation.params["dimension_numbers"]
+    vectors, weights = factors.index(True), factors.index(False)
+    last = len(equation.operand_shapes[vectors]) - 1
+    is_matrix = len(equation.operand_shapes[weights]) == 2
+    if batch or not is_matrix or tuple(contracted[vectors]) != (last,):
         return None
-    return Dense(equation.inputs[1], is_transposed=right[0] == 1)
-
-
-def _last(equation: Equation) -> int:
-    return len(equation.operand_shapes[0]) - 1
+    return Dense(equation.inputs[weights], is_transposed=contracted[weights][0] == 1)
 
 
 Statics = Mapping[str, np.ndarray[Any, Any]]

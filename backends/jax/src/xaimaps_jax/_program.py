@@ -7,7 +7,7 @@ the gradient of the rest, so nothing before the layer is differentiated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -39,8 +39,15 @@ class Source(Protocol):
     output_names: tuple[str, ...]
     """The names of all outputs; none for a function."""
 
-    def graph(self, params: Params, images: Array) -> Graph:
-        """Return the nodes for images of this shape."""
+    def graph(self, params: Params, images: Array, wanted: Collection[str] | None) -> Graph:
+        """Return the nodes for images of this shape.
+
+        Args:
+            params: the parameters.
+            images: the images.
+            wanted: the values that a node has to make; None for all. Others may stay inside of
+                calls, which keep their own derivatives and memory.
+        """
 
     def values(self, params: Params, images: Array) -> Values:
         """Return the inputs of the nodes, parameters and images, by name."""
@@ -70,7 +77,7 @@ class Program:
     def weight(self, params: Params, name: str) -> Array:
         """Return a weight, or a value that the model computes from weights, as a matrix."""
         images = jnp.zeros((1, *self.network.usual_shape))
-        graph = self._source.graph(params, images)
+        graph = self._source.graph(params, images, [name])
         known = graph.run(self._source.values(params, images), [name])
         weights = jnp.asarray(self._source.array(known[name]))
         return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
@@ -80,7 +87,7 @@ class Program:
         names = self._source.output_names
         if len(names) < 2:
             return {}
-        graph = self._source.graph(params, images)
+        graph = self._source.graph(params, images, names)
         known = graph.run(self._source.values(params, images), names)
         return {name: known[name] for name in names}
 
@@ -90,7 +97,7 @@ class Program:
         """Return the outputs, and the values to keep."""
 
         def run(images: Array) -> tuple[Array, dict[str, Array]]:
-            graph = self._source.graph(params, images)
+            graph = self._graph(params, images, keep, rectifier)
             step = self._step(images, rectifier)
             wanted = [*graph.outputs, *keep]
             known = graph.run(self._source.values(params, images), wanted, step)
@@ -106,7 +113,8 @@ class Program:
         """Return the value of a layer, and the outputs as a function of it."""
         if self._source.fixed_batch == 1:
             return self._split_each(params, images, layer, rectifier)
-        graph, step = self._source.graph(params, images), self._step(images, rectifier)
+        graph = self._graph(params, images, [layer], rectifier)
+        step = self._step(images, rectifier)
         known = graph.run(self._source.values(params, images), [*graph.outputs, layer], step)
         # values that bypass the layer, as in a skip connection, are constants of the rest
         behind = graph.depending_on(layer)
@@ -129,7 +137,8 @@ class Program:
         layout = self._layout(layer, images)
 
         def rest(image: Array, activations: Array) -> Array:
-            graph, step = self._source.graph(params, image), self._step(image, rectifier)
+            graph = self._graph(params, image, [layer], rectifier)
+            step = self._step(image, rectifier)
             values = self._source.values(params, image)
             original = graph.run(values, [layer], step)[layer] if layout.has_others else None
             values[layer] = layout.hide(jnp, activations, original)
@@ -143,7 +152,7 @@ class Program:
         shapes: dict[str, tuple[int, ...]] = {}
 
         def found(images: Array) -> dict[str, Array]:
-            graph, step = self._source.graph(params, images), self._step(images, None)
+            graph, step = self._source.graph(params, images, None), self._step(images, None)
             known = graph.run(self._source.values(params, images), graph.outputs, step)
             nodes = graph.needed_for(graph.outputs)
             kept = biases(nodes, self._source.operation, known, self._source.images, step)
@@ -155,7 +164,7 @@ class Program:
                 name: self._from_images(name, tap, images, shapes[name])
                 for name, tap in taps.items()
             }
-            graph = self._source.graph(params, images)
+            graph = self._source.graph(params, images, None)
             step = tapping(hidden, self._step(images, None))
             known = graph.run(self._source.values(params, images), graph.outputs, step)
             return self._source.outputs(known, graph)
@@ -175,6 +184,16 @@ class Program:
 
     def _description(self, images: Array) -> Described:
         return self.network.graph(*images.shape[-3:-1])
+
+    def _graph(
+        self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
+    ) -> Graph:
+        """Return the nodes, with those that make the values that are kept or changed."""
+        described = self._description(images)
+        replaced = described.ending.replaced if described.ending else {}
+        changed = [one.makes[0] for one in described.operations if rectifier and one.kind == "relu"]
+        wanted = {*keep, *replaced, *replaced.values(), *changed}
+        return self._source.graph(params, images, wanted)
 
     def _step(self, images: Array, rectifier: RectifierRule | None) -> Step:
         ending = self._description(images).ending

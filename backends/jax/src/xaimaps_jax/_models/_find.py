@@ -1,0 +1,89 @@
+"""Find how a model takes images: the axes, and the number of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from xaimaps.backend import ModelInfo
+from xaimaps.errors import ModelLoadError, UnsupportedModelError
+from xaimaps_jax._functions import FunctionNetwork, FunctionSource
+from xaimaps_jax._models._model import LAYOUTS, Array, Model, Params
+from xaimaps_jax._program import Program
+
+CHANNELS = (3, 1)
+"""The numbers of channels to try for a model whose input shape is not given."""
+
+
+def found(
+    model: Model,
+    input_shape: Sequence[int | None] | None,
+    layout: str | None,
+    output: str | None,
+) -> tuple[Program, Params, ModelInfo]:
+    """Return the program, parameters and description of a model.
+
+    Args:
+        model: the model.
+        input_shape: `(height, width, channels)`; None for the model's own, or to find the channels.
+        layout: the axes of its images; None to find them.
+        output: the output to explain; None for the first.
+
+    Raises:
+        UnsupportedModelError: the model runs in none of these ways.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise ModelLoadError(f"`layout` must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    input_shape = model.input_shape if input_shape is None else input_shape
+    errors = []
+    for axes, shape in _ways(model, input_shape, layout):
+        source = FunctionSource(batched(model.fn, axes), output, model.root)
+        network = FunctionNetwork(source, model.params, shape)
+        try:
+            network.usual  # noqa: B018  # traces the model
+        except UnsupportedModelError as error:
+            errors.append(error)
+        else:
+            return Program(network, source), model.params, _described(model, axes, network)
+    raise errors[0]
+
+
+def _ways(
+    model: Model, input_shape: Sequence[int | None] | None, layout: str | None
+) -> Iterator[tuple[str, tuple[int | None, ...]]]:
+    """Yield axes and shapes of images, most usual first."""
+    given = [(None, None, channels) for channels in CHANNELS]
+    shapes = given if input_shape is None else [tuple(input_shape)]
+    for axes in model.layouts if layout is None else (layout,):
+        yield from ((axes, shape) for shape in shapes)
+
+
+def batched(fn: Callable[[Params, Array], Any], axes: str) -> Callable[[Params, Array], Any]:
+    """Return a function of a batch of images with channels last.
+
+    Args:
+        fn: a function of images with other axes, or of one image.
+        axes: the axes of its images.
+    """
+    last = axes.replace("C", "") + "C"
+    order = [last.index(axis) for axis in axes]
+
+    def moved(params: Params, images: Array) -> Any:
+        return fn(params, images if axes == last else jnp.transpose(images, order))
+
+    if axes.startswith("N"):
+        return moved
+    # normalisations over a batch name its axis, by convention "batch"
+    return jax.vmap(moved, in_axes=(None, 0), axis_name="batch")
+
+
+def _described(model: Model, axes: str, network: FunctionNetwork) -> ModelInfo:
+    info = ModelInfo(model.name)
+    info.notes += model.notes
+    if axes != LAYOUTS[0]:
+        info.notes.append(f"the model takes images as {axes}")
+    network.note(info)
+    return info

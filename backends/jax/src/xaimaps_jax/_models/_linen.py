@@ -1,0 +1,51 @@
+"""Flax linen modules: `module.apply(variables, images)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen
+
+from xaimaps.errors import ModelLoadError
+from xaimaps_jax._models._model import BATCHES, MODES, Array, Model, Params, arguments, said
+from xaimaps_jax._tap import tap_all
+
+
+def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
+    """Return a linen module as a function of its variables and images.
+
+    Args:
+        model: a `flax.linen.Module`.
+        params: its variables, as `init` returns them, or the collection "params" alone.
+        call: keyword arguments of its `__call__`.
+    """
+    if params is None:
+        raise ModelLoadError(
+            "a Flax module needs its variables, got None; give them as "
+            "`xaimaps.load(module, variables)`"
+        )
+    variables = params if "params" in params else {"params": params}
+    module = model.clone(**_modes(model))
+    chosen = arguments(type(model).__call__.__get__(model), call, ())
+
+    def fn(variables: Params, images: Array) -> Any:
+        with linen.intercept_methods(_named):
+            return module.apply(variables, images, **chosen)
+
+    name = module.name or type(module).__name__
+    return Model(name, fn, dict(variables), BATCHES, said(chosen, call), root=name)
+
+
+def _modes(module: Any) -> dict[str, Any]:
+    """Return the attributes of a module that tell training from inference, for inference."""
+    return {name: value for name, value in MODES.items() if name in type(module).__annotations__}
+
+
+def _named(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    result = call(*args, **kwargs)
+    if context.method_name == "setup":
+        return result
+    method = () if context.method_name == "__call__" else (context.method_name,)
+    path = (*context.module.path, *method)
+    return tap_all("/".join(path), result) if context.module.path else result

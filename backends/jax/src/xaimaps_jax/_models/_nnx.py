@@ -1,0 +1,34 @@
+"""Flax NNX modules, which hold their own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from xaimaps_jax._models._model import BATCHES, Array, Model, Params, arguments, said
+from xaimaps_jax._models._named import named_class
+
+
+def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
+    """Return an NNX module as a function of its state and images.
+
+    Args:
+        model: an `nnx.Module`. It is not changed: a view in inference mode is explained.
+        params: the state to use, None for the module's own.
+        call: keyword arguments of its `__call__`.
+    """
+    view = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    definition, state = nnx.split(view)
+    chosen = arguments(model.__call__, call, ())
+
+    def fn(state: Params, images: Array) -> Any:
+        module = nnx.merge(definition, state)
+        for path, one in list(nnx.iter_modules(module)):
+            if path and callable(one):
+                object.__setattr__(one, "__class__", named_class(type(one), path))
+        return module(images, **chosen)
+
+    given = state if params is None else params
+    return Model(type(model).__name__, fn, given, BATCHES, said(chosen, call))
