@@ -227,7 +227,7 @@ def test_suffixes_and_schemes_say_what_is_accepted(model, expected):
     ],
 )
 def test_live_models_of_other_frameworks_have_a_remedy(monkeypatch, package, remedy):
-    monkeypatch.setattr(_registry, "installed", dict)
+    monkeypatch.setattr(plugins, "installed", dict)
     base = type("Module", (), {"__module__": package})
     mine = type("Mine", (base,), {"__module__": "__main__"})
     with pytest.raises(BackendError, match=f"no backend takes the model Mine .*{remedy}"):
