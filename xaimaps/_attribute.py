@@ -90,6 +90,7 @@ def attribute(
     """
     backend = model if isinstance(model, Backend) else load(model)
     settings = {**options, "augment": augment, "low_pass": low_pass}
+    backend.require_values(images, target, settings)
     jobs = [plan(backend, one, layer, settings) for one in _as_methods(method)]
     batch = Batch(as_batch(images, backend.input_shape))
     found = run_jobs(backend, jobs, batch, target, batch_size)
@@ -145,6 +146,7 @@ def explain(
         'Egyptian cat'
     """
     backend = model if isinstance(model, Backend) else load(model)
+    backend.require_values(pictures, target, options)
     jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
     batch = prepare(backend, pictures, input_size, max_pixels)
     found = run_jobs(backend, jobs, batch, target, batch_size)
