@@ -1,5 +1,6 @@
 """Methods inside of the user's own JAX program: `xaimaps_jax.function`."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -238,11 +239,33 @@ def operations(run, *arguments):
     return len(lines), compiled.cost_analysis()["flops"]
 
 
-def test_a_module_of_linen_costs_what_the_formula_costs(monkeypatch):
+@pytest.fixture
+def resnets():
+    """Return the module with one ResNet in every library."""
     for library in ("flax", "equinox", "haiku"):
         pytest.importorskip(library)
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    resnets = pytest.importorskip("resnets")
+    return importlib.import_module("resnets")
+
+
+@pytest.mark.parametrize("library", ["nnx", "equinox", "haiku"])
+def test_parameters_are_in_the_form_of_the_library(library, resnets):
+    p = resnets.weights()
+    if library == "nnx":
+        model = resnets.nnx_model(p)
+        backend, params = xaimaps.load(model), resnets.nnx.state(model)
+    elif library == "equinox":
+        model = resnets.eqx_model(p)
+        backend = xaimaps.load(model)
+        params = (resnets.eqx.filter(model, resnets.eqx.is_array), None)
+    else:
+        params = resnets.haiku_variables(p)
+        backend = xaimaps.load(resnets.hk.transform_with_state(resnets.haiku_network), params)
+    images = np.ones((2, *resnets.SHAPE), np.float32)
+    found = jax.jit(function(backend))(params, images, jnp.array(1)).outputs
+    close(found, resnets.plain(p, images))
+
+
+def test_a_module_of_linen_costs_what_the_formula_costs(resnets):
 
     p = resnets.weights()
     images = np.ones((2, *resnets.SHAPE), np.float32)
