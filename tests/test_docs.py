@@ -29,7 +29,11 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line.startswith("xaimaps ")]
 
 
-NEEDS = {"from-a-tutorial": ("tensorflow",), "conversion": ("tf2onnx",)}
+NEEDS = {
+    "from-a-tutorial": ("tensorflow",),
+    "conversion": ("tensorflow", "tf2onnx"),
+    "jax": ("equinox", "flax", "haiku", "optax"),
+}
 """What a page's snippets need beyond what is always there."""
 
 
@@ -44,8 +48,10 @@ def without_downloads(monkeypatch):
 @pytest.fixture
 def equipped(request, page):
     """Skip a page whose frameworks are not installed."""
-    for module in NEEDS.get(page.stem, ()):
+    needed = NEEDS.get(page.stem, ())
+    for module in needed:
         pytest.importorskip(module)
+    if "tensorflow" in needed:
         request.getfixturevalue("without_downloads")
 
 

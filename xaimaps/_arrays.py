@@ -30,7 +30,7 @@ def as_batch(images: Any, input_shape: tuple[int | None, ...]) -> Floats:
     array = _as_numbers(images)
     if array.ndim == 3:
         array = array[None]
-    _check_shape(array.shape, input_shape)
+    check_shape(array.shape, input_shape)
     with np.errstate(over="ignore"):  # an overflow is reported below, with the image's index
         batch: Floats = np.ascontiguousarray(array, np.float32)
     finite = np.isfinite(batch).all(axis=(1, 2, 3))
@@ -55,7 +55,8 @@ def _as_numbers(images: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def _check_shape(shape: tuple[int, ...], input_shape: tuple[int | None, ...]) -> None:
+def check_shape(shape: tuple[int, ...], input_shape: tuple[int | None, ...]) -> None:
+    """Raise an ArrayInputError unless a batch has the shape of the model's inputs."""
     fits = len(shape) == 4 and all(
         want is None or have == want for have, want in zip(shape[1:], input_shape, strict=True)
     )

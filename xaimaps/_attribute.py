@@ -93,6 +93,7 @@ def attribute(
     """
     backend = model if isinstance(model, Backend) else load(model)
     settings = {**options, "augment": augment, "low_pass": low_pass}
+    backend.require_values(images, target, settings)
     jobs = [plan(backend, one, layer, settings) for one in _as_methods(method)]
     batch = drawn_on(as_batch(images, backend.input_shape), pictures)
     found = run_jobs(backend, jobs, batch, target, batch_size)
@@ -151,6 +152,7 @@ def explain(
     """
     sized: dict[str, Any] = {} if input_size is None else {"input_size": input_size}
     backend = model if isinstance(model, Backend) else load(model, **sized)
+    backend.require_values(pictures, target, options)
     jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
     batch = prepare(backend, every_picture(pictures), input_size, max_pixels)
     found = run_jobs(backend, jobs, batch, target, batch_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,11 +55,23 @@ class Job:
         """Return the target of the method: `goal`, if the method uses one."""
         return goal if self.row.uses_target else EveryTarget()
 
-    def arrays(self, batch: Floats) -> dict[str, Array]:
+    def arrays(self, batch: Any) -> dict[str, Array]:
         """Return the arrays that are arguments of the program: random arrays and the user's."""
         drawn = self.row.draws(batch.shape[1:], **self.settings) if self.row.draws else {}
         given = {**drawn, **self.settings}
         return {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+
+    def run(self, backend: Backend, images: Any, goal: Target, arrays: Mapping[str, Any]) -> Maps:
+        """Run the method on native arrays, inside of a compiled program.
+
+        Args:
+            backend: the model.
+            images: `(N, H, W, C)`.
+            goal: the target.
+            arrays: those of `arrays`, as native arrays or in numpy.
+        """
+        explain = augmented(self.row.fn, **self.around)
+        return explain(backend, images, self.explains(goal), **{**self.settings, **arrays})
 
     def most_images(self, backend: Backend, batch: Floats, wanted: int) -> int:
         """Return how many images to run at a time, at most `wanted`, within the memory limit."""
@@ -100,16 +112,12 @@ class _Call:
     @property
     def key(self) -> tuple[Any, ...]:
         around = tuple(sorted(self.job.around.items()))
-        return (self.job.row.fn, tuple(sorted(self._fixed.items())), around, self.names)
-
-    @property
-    def _fixed(self) -> dict[str, Any]:
-        return {n: v for n, v in self.job.settings.items() if n not in self.names}
+        fixed = {n: v for n, v in self.job.settings.items() if n not in self.names}
+        return (self.job.row.fn, tuple(sorted(fixed.items())), around, self.names)
 
     def __call__(self, backend: Backend, images: Any, target: Target, arrays: Any) -> Maps:
-        explain = augmented(self.job.row.fn, **self.job.around)
         given = {name: next(arrays) for name in self.names}
-        return explain(backend, images, self.job.explains(target), **self._fixed, **given)
+        return self.job.run(backend, images, target, given)
 
 
 def _run(

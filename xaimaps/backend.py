@@ -288,6 +288,18 @@ class Backend(ABC):
         result: np.ndarray[Any, Any] = array
         return result
 
+    def require_values(self, *arguments: Any) -> None:  # noqa: B027
+        """Refuse arrays without values, such as those of a program that is being traced.
+
+        This default accepts all, which suits a framework that traces nothing.
+
+        Args:
+            arguments: those of `attribute` or `explain`, which compute a result in numpy.
+
+        Raises:
+            BackendError: an array has no values.
+        """
+
     def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
         """Compile `fn(backend, *arrays)` into a function of arrays of the same shapes.
 

@@ -1,6 +1,7 @@
 """The JAX backend of xaimaps."""
 
 from xaimaps_jax._backend import JaxBackend
+from xaimaps_jax._function import function
 from xaimaps_jax._tap import tap
 
-__all__ = ["JaxBackend", "tap"]
+__all__ = ["JaxBackend", "function", "tap"]

@@ -30,6 +30,7 @@ from xaimaps.backend import (
     ModelInfo,
     RectifierRule,
 )
+from xaimaps.errors import BackendError
 from xaimaps.targets import Target
 from xaimaps_jax._loops import differentiating
 from xaimaps_jax._models import LAYOUTS, Model, adapt, found, is_model
@@ -227,6 +228,21 @@ class JaxBackend(Backend):
         terms = tuple(by_taps[name] * bias for name, bias in biases.items())
         return Gradients(outputs, scores, images, by_images), terms
 
+    def viewed(self, params: Params) -> JaxBackend:
+        """Return a copy of this backend with other parameters, which may be traced."""
+        view = copy.copy(self)
+        view.params = params
+        return view
+
+    def require_values(self, *arguments: Any) -> None:
+        made = jnp.zeros(())  # inside of `jit`, every new array is traced
+        leaves = jax.tree.leaves((self.params, made, arguments))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            raise BackendError(
+                "`attribute` and `explain` must be called with values, got an array that JAX is "
+                "tracing; use `xaimaps_jax.function(model, method)` inside of jit, vmap or grad"
+            )
+
     def _scan(
         self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
     ) -> tuple[Any, Any]:
@@ -238,9 +254,7 @@ class JaxBackend(Backend):
     @onnxjax_errors()
     def compile(self, fn: Callable[..., Any], *arrays: Array) -> Callable[..., Any]:
         def whole(params: Params, *arrays: Array) -> Any:
-            view = copy.copy(self)  # a copy with traced weights, so that these are not constants
-            view.params = params
-            return fn(view, *arrays)
+            return fn(self.viewed(params), *arrays)  # traced weights are not constants
 
         with jax.default_matmul_precision("highest"), within_memory():
             lowered = jax.jit(whole).lower(self.params, *arrays)
