@@ -27,7 +27,8 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
         module = nnx.merge(definition, state)
         for path, one in list(nnx.iter_modules(module)):
             if path and callable(one):
-                object.__setattr__(one, "__class__", named_class(type(one), path))
+                cls: Any = type(one)
+                object.__setattr__(one, "__class__", named_class(cls, path))
         return module(images, **chosen)
 
     given = state if params is None else params
