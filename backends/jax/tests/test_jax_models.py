@@ -279,16 +279,22 @@ def test_one_of_several_outputs():
     assert any("2 outputs (logits, aux), of which 'logits'" in note for note in model.info.notes)
 
 
-def test_keras_on_jax():
+@pytest.mark.parametrize("framework", ["jax", "tensorflow"])
+def test_keras(framework):
+    """Against linen; on TensorFlow, no code of the JAX backend computes the map of Keras."""
     script = Path(__file__).parent / "networks" / "keras_on_jax.py"
-    pytest.importorskip("keras")
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    pytest.importorskip("tensorflow" if framework == "tensorflow" else "keras")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": framework}
     done = subprocess.run(
         [sys.executable, script], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["backend"], found["name"], found["ending"]) == ("jax", "resnet", "softmax")
+    assert (found["backend"], found["name"], found["ending"]) == (
+        framework,
+        "resnet",
+        "softmax",
+    )
     assert found["input_shape"] == list(resnets.SHAPE)
     assert found["default"] == "blocks_2"
     assert {"blocks_1_conv3", "blocks_1_add", "blocks_1"} <= set(found["layers"])
