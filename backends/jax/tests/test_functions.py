@@ -289,7 +289,15 @@ TRANSFORMER = {
 }
 
 
-@pytest.mark.parametrize("act", [jax.nn.gelu, jax.nn.silu, jax.nn.elu, jax.nn.softplus, jnp.tanh])
+def constrained(x):
+    """Say where an activation is computed, which changes no value."""
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.lax.with_sharding_constraint(jax.nn.gelu(x), device)
+
+
+@pytest.mark.parametrize(
+    "act", [jax.nn.gelu, jax.nn.silu, jax.nn.elu, jax.nn.softplus, jnp.tanh, constrained]
+)
 def test_tokens_are_maps_and_the_default_layer_is_before_the_last_attention(act):
     model = load(lambda p, x: transformer(p, x, act), TRANSFORMER)
     layers = {layer.name: layer for layer in model.layers()}

@@ -25,7 +25,7 @@ from xaimaps_jax._tap import tap_p
 
 _NAMES: Mapping[Kind, str] = {
     "view": "reshape squeeze expand_dims convert_element_type copy copy_p name xaimaps_tap "
-    "stop_gradient reduce_precision",
+    "stop_gradient reduce_precision reshard sharding_constraint mesh_cast pvary",
     "transpose": "transpose",
     "slice": "slice dynamic_slice gather rev",
     "pad": "pad",
