@@ -17,7 +17,7 @@ Array = Any
 
 tap_p = Primitive("xaimaps_tap")
 
-MODULE = "@"
+MODULE = "xaimaps module "
 """The start of a named scope that is the path of a module, and not relative to other scopes."""
 
 
