@@ -20,11 +20,11 @@ nnx = pytest.importorskip("flax.nnx")
 eqx = pytest.importorskip("equinox")
 
 import resnets  # noqa: E402  # needs these libraries
-import transformers  # noqa: E402
+import vits  # noqa: E402
 
 WEIGHTS = resnets.weights()
 IMAGES = np.random.default_rng(1).normal(size=(2, *resnets.SHAPE)).astype(np.float32)
-TOKENS = np.random.default_rng(2).normal(size=(2, *transformers.SHAPE)).astype(np.float32)
+TOKENS = np.random.default_rng(2).normal(size=(2, *vits.SHAPE)).astype(np.float32)
 
 LIBRARIES = {
     "function": lambda: (resnets.plain, WEIGHTS),
@@ -160,16 +160,14 @@ def test_a_function_that_was_compiled_before_has_names_and_keeps_its_own_trace()
 
 
 def linen_vit(scanned):
-    model = transformers.LinenViT(scanned)
+    model = vits.LinenViT(scanned)
     return model, jax.jit(model.init)(jax.random.key(0), TOKENS)
 
 
 VITS = {
     "linen": linen_vit,
-    "nnx": lambda scanned: (nnx.jit(lambda: transformers.NnxViT(nnx.Rngs(0), scanned=scanned))(),),
-    "equinox": lambda scanned: (
-        eqx.filter_jit(transformers.EqxViT)(jax.random.key(0), scanned=scanned),
-    ),
+    "nnx": lambda scanned: (nnx.jit(lambda: vits.NnxViT(nnx.Rngs(0), scanned=scanned))(),),
+    "equinox": lambda scanned: (eqx.filter_jit(vits.EqxViT)(jax.random.key(0), scanned=scanned),),
 }
 
 
@@ -177,10 +175,10 @@ VITS = {
 @pytest.mark.parametrize("library", VITS)
 def test_transformers(library, scanned):
     objects = VITS[library](scanned)
-    model = xaimaps.load(*objects, input_shape=transformers.SHAPE)
+    model = xaimaps.load(*objects, input_shape=vits.SHAPE)
     names = {layer.name: layer.shape for layer in model.layers()}
     blocks = [f"blocks[{i}]" if scanned else in_library(f"blocks_{i}", library) for i in range(3)]
-    assert all(names[block] == (None, 4, 4, transformers.WIDTH) for block in blocks)
+    assert all(names[block] == (None, 4, 4, vits.WIDTH) for block in blocks)
     default = model.default_layer().name
     assert default.startswith(blocks[2])
     assert default.endswith("norm1")
@@ -198,7 +196,7 @@ def cut_and_run(model, images, layer):
 
 def test_blocks_in_a_scan_have_the_gradients_of_blocks_in_a_list():
     scanned, listed = (
-        xaimaps.load(*VITS["equinox"](is_scanned), input_shape=transformers.SHAPE)
+        xaimaps.load(*VITS["equinox"](is_scanned), input_shape=vits.SHAPE)
         for is_scanned in (True, False)
     )
     found, expected = (

@@ -1,0 +1,83 @@
+"""Models of third parties, as their packages ship them; each needs its package.
+
+uv pip install transformers==4.57.6 flaxmodels jax-resnet equimo==1.1.0 jax-image-models
+"""
+
+import jax
+import numpy as np
+import pytest
+
+import xaimaps
+
+pytest.importorskip("flax")
+
+IMAGES = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
+KEY = jax.random.key(0)
+
+
+def initialised(module):
+    return module, jax.jit(module.init)(KEY, IMAGES)
+
+
+def hugging_face_resnet():
+    library = pytest.importorskip("transformers")
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 32], "depths": [1] * 4}
+    config = library.ResNetConfig(**sizes, num_labels=5, layer_type="basic")
+    model = library.FlaxResNetForImageClassification(config, input_shape=(1, 64, 64, 3))
+    return model.module, model.params
+
+
+def hugging_face_vit():
+    library = pytest.importorskip("transformers")
+    heads = {"num_hidden_layers": 3, "num_attention_heads": 2, "num_labels": 5}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "image_size": 64, "patch_size": 16}
+    model = library.FlaxViTForImageClassification(library.ViTConfig(**heads, **sizes))
+    return model.module, model.params
+
+
+def flaxmodels_resnet():
+    library = pytest.importorskip("flaxmodels")
+    return initialised(library.ResNet18(output="logits", pretrained=None, num_classes=5))
+
+
+def jax_resnet():
+    return initialised(pytest.importorskip("jax_resnet").ResNet18(n_classes=5))
+
+
+def equimo_vit():
+    library = pytest.importorskip("equimo.models")
+    sizes = {"img_size": 64, "in_channels": 3, "dim": 16, "patch_size": 16}
+    return (library.VisionTransformer(**sizes, num_heads=[2], depths=[3], num_classes=5, key=KEY),)
+
+
+@pytest.mark.parametrize(
+    ("make", "default", "positions"),
+    [
+        (hugging_face_resnet, "resnet/encoder", (2, 2)),
+        (hugging_face_vit, "vit/encoder/layer/2/layernorm_before", (4, 4)),
+        (flaxmodels_resnet, "BasicBlock_7", (2, 2)),
+        (jax_resnet, "layers_9", (2, 2)),
+        (equimo_vit, "norm", (4, 4)),
+    ],
+)
+def test_the_default_layer_explains_the_score(make, default, positions):
+    model = xaimaps.load(*make(), input_shape=(64, 64, 3))
+    assert model.default_layer().name == default
+    found = xaimaps.attribute(model, IMAGES, "grad_cam", target=1, relu=False)
+    assert found.maps.shape[1:] == positions
+    assert np.abs(found.maps).max() > 0
+
+
+def test_blocks_that_are_scanned_over_in_a_mesh():
+    """The tokens behind the last attention do not reach the score, so the layer is before it."""
+    library = pytest.importorskip("jimm")
+    nnx = pytest.importorskip("flax.nnx")
+    sizes = {"img_size": 64, "patch_size": 16, "hidden_size": 16, "mlp_dim": 32}
+    with jax.set_mesh(jax.make_mesh((1, 1, 1), ("batch", "model", "fsdp"))):
+        network = library.VisionTransformer(
+            **sizes, num_classes=5, num_layers=3, num_heads=2, rngs=nnx.Rngs(0)
+        )
+        model = xaimaps.load(network, input_shape=(64, 64, 3))
+        assert model.default_layer().name == "encoder/layers[2]/norm1"
+        found = xaimaps.attribute(model, IMAGES, "grad_cam", target=1, relu=False)
+        assert np.abs(found.maps).max() > 0
