@@ -91,7 +91,7 @@ def test_arguments_go_before_the_file(folder):
     assert load(labels=["a", "b"]).info.labels == ("a", "b")
     assert load(fit="pad").info.preprocess.fit == "pad"
     assert load(preprocess="unit").info.preprocess == xaimaps.PRESETS["unit"], "also fit and window"
-    own = xaimaps.explain(load(), "x.npy", "eigen_cam", layer="second", input_size=(6, 6))
+    own = xaimaps.explain(load(input_size=(6, 6)), "x.npy", "eigen_cam", layer="second")
     assert (own.layer, own.maps.shape) == ("second", (1, 2, 2))
 
 
