@@ -14,6 +14,8 @@ pytest.importorskip("flax")
 IMAGES = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
 KEY = jax.random.key(0)
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the packages
+
 
 def initialised(module):
     return module, jax.jit(module.init)(KEY, IMAGES)
