@@ -55,11 +55,11 @@ _NAMES: Mapping[Kind, str] = {
 KINDS: Mapping[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 """The kinds of JAX's primitives, and of its functions that are compiled under their own names."""
 
-HOMOGENEOUS = frozenset(
-    "reshape squeeze expand_dims convert_element_type copy copy_p name xaimaps_tap "
-    "reduce_precision transpose slice dynamic_slice gather rev broadcast_in_dim neg abs relu "
-    "leaky_relu reduce_sum reduce_max reduce_min reduce_window_sum reduce_window_max "
-    "reduce_window_min max min".split()
+_VIEWS = frozenset(_NAMES["view"].split())
+
+HOMOGENEOUS = (_VIEWS - {"stop_gradient"}) | frozenset(
+    "transpose slice dynamic_slice gather rev broadcast_in_dim neg abs relu leaky_relu reduce_sum "
+    "reduce_max reduce_min reduce_window_sum reduce_window_max reduce_window_min max min".split()
 )
 
 POWERS = {"square": 2.0, "sqrt": 0.5, "rsqrt": -0.5}

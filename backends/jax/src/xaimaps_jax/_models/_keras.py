@@ -63,10 +63,11 @@ def _named(layer: Any, path: list[str]) -> Callable[..., Any]:
 @contextmanager
 def _replaced(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
     """Replace the call of one layer; its class and what it tracks are unchanged."""
-    before = dict(vars(layer))
-    vars(layer)["call"] = call
+    attributes = vars(layer)
+    before = {"call": attributes["call"]} if "call" in attributes else {}
+    attributes["call"] = call
     try:
         yield
     finally:
-        del vars(layer)["call"]
-        vars(layer).update({name: value for name, value in before.items() if name == "call"})
+        del attributes["call"]
+        attributes.update(before)
