@@ -23,6 +23,12 @@ def snippets(page: Path, *languages: str) -> list[str]:
     return [code for language, code in FENCE.findall(page.read_text()) if language in languages]
 
 
+def modules(page: Path) -> dict[str, str]:
+    """Return the Python files that a page shows, each with its name in the first line."""
+    texts = [re.match(r"# (\w+\.py)\n", code) for code in snippets(page, "py")]
+    return {text[1]: text.string for text in texts if text}
+
+
 def commands(page: Path) -> list[str]:
     lines = "\n".join(snippets(page, "sh", "console")).splitlines()
     lines = [line.removeprefix("$ ").partition("  #")[0].strip() for line in lines]
@@ -76,8 +82,10 @@ def compiled_once(monkeypatch, programs):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, compiled_once):
+def folder(tmp_path, monkeypatch, compiled_once, page):
     """A user's folder, with the files that the snippets name."""
+    for name, text in modules(page).items():
+        (tmp_path / name).write_text(text)
     for name in ("dalmatian.jpg", "cat_and_dog.jpg"):
         shutil.copy(zoo.PICTURES["chelsea"], tmp_path / name)
     shutil.copy(zoo.MODELS["default"], tmp_path / "copy.onnx")

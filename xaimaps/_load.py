@@ -9,8 +9,10 @@ from typing import Any
 
 from xaimaps import _registry, zoo
 from xaimaps._configs import read_beside
+from xaimaps._digest import digest
 from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
 from xaimaps._labels import Labels, read_labels
+from xaimaps._references import is_reference, make
 from xaimaps._sidecar import Sidecar, read_sidecar
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError, BackendError, ModelLoadError, nearest
@@ -50,7 +52,8 @@ def load(
     Args:
         model: the path of a model file, a live model, a JAX function (with `params=` and
             `input_shape=`), the name of an embedded model ("default"), or of one of Keras's
-            applications ("keras:VGG16").
+            applications ("keras:VGG16"); or "package.module:function", a function that returns a
+            model or a pair of a model and its parameters, which needs `allow_unsafe=True`.
         params: the parameters of a model that does not hold its own, such as a Flax module.
         backend: the name of an installed backend; None for the first that accepts the model.
         labels: the class names as a list; a text file with one per line, which may be numbered
@@ -90,14 +93,31 @@ def load(
         options.setdefault("input_size", said.input_size)
     if params is not None:
         options["params"] = params
-    try:
-        loaded = _registry.load_with(backend, place, options)
-    except BackendError as error:
-        if why := _remedy(place):
-            raise BackendError(f"{error}; {why}") from error
-        raise
+    loaded = _load_reference(place, backend, options) if is_reference(place) else None
+    loaded = loaded or _load_with(backend, place, options)
     loaded.info.loading = _arguments(place, said.labels, options)
     _describe(loaded, said, place)
+    return loaded
+
+
+def _load_with(backend: str | None, model: Any, options: dict[str, Any]) -> Backend:
+    try:
+        return _registry.load_with(backend, model, options)
+    except BackendError as error:
+        if why := _remedy(model):
+            raise BackendError(f"{error}; {why}") from error
+        raise
+
+
+def _load_reference(reference: str, backend: str | None, options: dict[str, Any]) -> Backend:
+    """Load the model that a user's function returns."""
+    others = dict(options)
+    made = make(reference, allow_unsafe=others.pop("allow_unsafe", False))
+    if made.params is not None:
+        others.setdefault("params", made.params)
+    loaded = _load_with(backend, made.model, others)
+    if made.file and not loaded.info.source:
+        loaded.info.source, loaded.info.sha256 = made.file, digest(made.file)
     return loaded
 
 
@@ -155,7 +175,7 @@ def located(model: Any) -> Any:
     name = os.fspath(model)
     if name in zoo.MODELS:
         return zoo.MODELS[name]
-    if _registry.is_named(name):
+    if _registry.is_named(name) or is_reference(name):
         return name
     if not os.path.lexists(name):
         raise ModelLoadError(

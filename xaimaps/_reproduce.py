@@ -16,7 +16,7 @@ from xaimaps._images.preprocess import Preprocess
 from xaimaps._load import load
 from xaimaps._prepare import Batch, prepare
 from xaimaps._results.attribution import Attribution
-from xaimaps._results.manifest import digest, labels_digest
+from xaimaps._results.manifest import file_digest, labels_digest
 from xaimaps.backend import Backend
 from xaimaps.errors import InputImageError, ManifestError, ModelLoadError, TargetError
 from xaimaps.targets import TargetSpec, parse_target
@@ -151,7 +151,11 @@ def _changed(file: str, sha256: str) -> str:
     """Return how a file has changed, or an empty text if it has not."""
     if not Path(file).exists():
         return f"{file!r} is missing; run this in the folder that the manifest was made in"
-    return "" if digest(file) == sha256 else f"{file!r} has changed since the manifest was written"
+    return (
+        ""
+        if file_digest(file) == sha256
+        else f"{file!r} has changed since the manifest was written"
+    )
 
 
 def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
@@ -159,7 +163,7 @@ def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
     about = told["model"]
     source = about["source"] if model is None else model
     is_file = isinstance(source, str | os.PathLike) and Path(source).is_file()
-    if about["sha256"] and is_file and digest(source) != about["sha256"]:
+    if about["sha256"] and is_file and file_digest(source) != about["sha256"]:
         raise ModelLoadError(
             f"the model {str(source)!r} has changed since the manifest was written"
         )

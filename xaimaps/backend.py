@@ -7,7 +7,6 @@ sequences of a transformer with a known grid are returned as `(N, rows, columns,
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 from abc import ABC, abstractmethod
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from xaimaps._digest import digest
 from xaimaps._progress import Watch
 from xaimaps.errors import BackendError, LayerError, ModelLoadError, nearest
 from xaimaps.graph import INPUT, Description, Ending, Layer, Operation
@@ -159,10 +159,8 @@ class ModelInfo:
 
     @classmethod
     def of_file(cls, path: str | os.PathLike[str]) -> ModelInfo:
-        """Return the name, path and digest of a file."""
-        with Path(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(name=Path(path).stem, source=os.fspath(path), sha256=digest)
+        """Return the name, path and digest of a file or folder."""
+        return cls(name=Path(path).stem, source=os.fspath(path), sha256=digest(path))
 
     def note_output(self, outputs: Sequence[str]) -> None:
         """Note that the first of several outputs is explained, as nothing else was asked for."""

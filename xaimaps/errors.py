@@ -54,6 +54,12 @@ class OutputError(XaimapsError, OSError):
     """A result cannot be written."""
 
 
+def summary(error: BaseException) -> str:
+    """Return the type of an error and the first line of its text, for the end of a message."""
+    first = str(error).strip().partition("\n")[0].rstrip(". :")[:300]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
     """Return the end of a message with the names most similar to `name`; empty if there are none.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +56,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 _model_option = click.option(
     "-m", "--model", default="default", show_default=True,
-    help="A model file, keras:NAME, or the name of an embedded model.",
+    help="A model file, keras:NAME, the name of an embedded model, or MODULE:FUNCTION for a "
+    "function that returns a model (with --allow-unsafe).",
     shell_complete=_complete_files("MODELS"),
 )  # fmt: skip
 backend_option = click.option(
@@ -91,10 +90,11 @@ _custom_option = click.option(
 )  # fmt: skip
 weights_option = click.option(
     "--weights", type=click.Path(path_type=Path),
-    help="The weights file of a keras:NAME model.  [default: ImageNet's, downloaded]",
+    help="The weights of a keras:NAME model or of MODULE:FUNCTION: a file, or a folder of Orbax.  "
+    "[default: ImageNet's, downloaded, or those that the function returns]",
 )  # fmt: skip
 unsafe_option = click.option(
-    "--allow-unsafe", is_flag=True, help="Load a file that contains code and run it."
+    "--allow-unsafe", is_flag=True, help="Load a model that contains code, and run it."
 )
 _load_option = click.option(
     "--load", multiple=True, metavar="NAME=VALUE",
@@ -188,19 +188,14 @@ def load_options(command: Command) -> Command:
 
 def import_class(text: str) -> tuple[str, type]:
     """Import MODULE:CLASS, also from the current folder, and return its name and itself."""
+    from xaimaps._references import imported
     from xaimaps.errors import ModelLoadError
 
-    module, _, name = text.partition(":")
-    sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelLoadError(f"--custom must be MODULE:CLASS, got {text!r} ({error})") from None
-    finally:
-        sys.path.remove("")
+    wanted = "--custom must be MODULE:CLASS"
+    found = imported(text, wanted)
     if not isinstance(found, type):
-        raise ModelLoadError(f"--custom must be MODULE:CLASS, got {text!r}, which is no class")
-    return name, found
+        raise ModelLoadError(f"{wanted}, got {text!r}, which is no class")
+    return found.__name__, found
 
 
 @contextmanager

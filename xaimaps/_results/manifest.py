@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xaimaps import _registry, zoo
+from xaimaps._digest import digest
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import MethodError
 from xaimaps.methods import Method, get_method
@@ -38,7 +39,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "options": {name: _recorded(value) for name, value in found.options.items()},
         "layer": list(found.layers) if len(found.layers) > 1 else found.layer,
         "target": str(target),
-        "target_files": {file: digest(file) for file in target.files},
+        "target_files": {file: file_digest(file) for file in target.files},
         "targets": targets_of(found, index),
         "backend": found.backend,
         "backend_version": _backend_version(found.backend),
@@ -56,11 +57,10 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
     }
 
 
-def digest(file: str | os.PathLike[str]) -> str:
+def file_digest(file: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, or an empty text if it cannot be read."""
     try:
-        with Path(file).open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return digest(file)
     except OSError:
         return ""
 

@@ -159,15 +159,19 @@ def test_a_function_that_was_compiled_before_has_names_and_keeps_its_own_trace()
     assert "xaimaps_tap" not in str(jax.make_jaxpr(compiled)(variables, IMAGES))
 
 
+KEY = jax.random.key(0, impl="rbg")
+"""Its programs compile in a tenth of the time of those of the default generator."""
+
+
 def linen_vit(scanned):
     model = vits.LinenViT(scanned)
-    return model, jax.jit(model.init)(jax.random.key(0), TOKENS)
+    return model, jax.jit(model.init)(KEY, TOKENS)
 
 
 VITS = {
     "linen": linen_vit,
-    "nnx": lambda scanned: (nnx.jit(lambda: vits.NnxViT(nnx.Rngs(0), scanned=scanned))(),),
-    "equinox": lambda scanned: (eqx.filter_jit(vits.EqxViT)(jax.random.key(0), scanned=scanned),),
+    "nnx": lambda scanned: (nnx.jit(lambda: vits.NnxViT(nnx.Rngs(KEY), scanned=scanned))(),),
+    "equinox": lambda scanned: (eqx.filter_jit(vits.EqxViT)(KEY, scanned=scanned),),
 }
 
 
@@ -195,14 +199,16 @@ def cut_and_run(model, images, layer):
 
 
 def test_blocks_in_a_scan_have_the_gradients_of_blocks_in_a_list():
-    scanned, listed = (
-        xaimaps.load(*VITS["equinox"](is_scanned), input_shape=vits.SHAPE)
-        for is_scanned in (True, False)
-    )
+    (listed,) = VITS["equinox"](False)
+    blocks = jax.tree.map(lambda *x: jnp.stack(x) if eqx.is_array(x[0]) else x[0], *listed.blocks)
+    scanned = eqx.tree_at(lambda model: model.blocks, listed, blocks)
     found, expected = (
-        xaimaps.attribute(model, TOKENS, "grad_cam", target=2, layer=layer, relu=False).maps
+        xaimaps.attribute(
+            xaimaps.load(model, input_shape=vits.SHAPE), TOKENS, "grad_cam", target=2, layer=layer,
+            relu=False,
+        ).maps
         for model, layer in ((scanned, "blocks[1]"), (listed, "blocks/1"))
-    )
+    )  # fmt: skip
     np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
 
+from xaimaps._digest import digest
 from xaimaps.backend import (
     INPUT,
     Array,
@@ -33,7 +35,7 @@ from xaimaps.backend import (
 from xaimaps.errors import BackendError
 from xaimaps.targets import Target
 from xaimaps_jax._loops import differentiating
-from xaimaps_jax._models import LAYOUTS, Model, adapt, found, is_model
+from xaimaps_jax._models import LAYOUTS, Given, Model, adapt, found, is_model
 from xaimaps_jax._onnx import OnnxSource, traced
 from xaimaps_jax._oom import within_memory
 from xaimaps_jax._program import Program
@@ -102,16 +104,18 @@ class JaxBackend(Backend):
                 graph, by default the first output; `layout`: "NCHW" or "NHWC", by default found
                 from the graph; `input_size`: the height and width of the images, if the file takes
                 any. For a function or a model of a library, `params` (a pytree); `input_shape`
-                (height, width, channels), with None for a size that varies; `output`: the path of
-                the output in the result; `layout`: "NHWC", "NCHW", "HWC" or "CHW", by default the
-                first with which it runs. For a model of a library, `call`: the keyword arguments of
-                its call.
+                (height, width, channels), with None for a size that varies, and `input_size` for
+                the first two; `output`: the path of the output in the result; `layout`: "NHWC",
+                "NCHW", "HWC" or "CHW", by default the first with which it runs; `weights`: a
+                checkpoint with values for the parameters. For a model of a library, `call`: the
+                keyword arguments of its call.
         """
         live = cls.from_function if _is_function(model) else cls.from_onnx
         load = cls.from_model if is_model(model) else live
         known = (
             "an ONNX file takes `output`, `layout` and `input_size`, a function `params`, "
-            "`input_shape`, `output` and `layout`, and a model of a library also `call`"
+            "`weights`, `input_shape`, `input_size`, `output` and `layout`, and a model of a "
+            "library also `call`"
         )
         cls.require_options(load, options, known)
         return load(model, **options)
@@ -144,12 +148,15 @@ class JaxBackend(Backend):
         *,
         params: Params,
         input_shape: Sequence[int | None],
+        input_size: Sequence[int] | None = None,
         layout: str | None = None,
         output: str | None = None,
+        weights: str | os.PathLike[str] | None = None,
     ) -> JaxBackend:
         """Wrap a function of parameters and images, by default a batch with channels last."""
-        model = Model(getattr(fn, "__name__", "function"), fn, params, LAYOUTS)
-        return cls(*found(model, input_shape, layout, output))
+        stored = Given(params, weights=_path(weights)).parameters()
+        model = Model(getattr(fn, "__name__", "function"), fn, stored, LAYOUTS)
+        return cls._of(model, (input_shape, input_size, layout, output), weights)
 
     @classmethod
     def from_model(
@@ -158,13 +165,24 @@ class JaxBackend(Backend):
         *,
         params: Params = None,
         input_shape: Sequence[int | None] | None = None,
+        input_size: Sequence[int] | None = None,
         layout: str | None = None,
         output: str | None = None,
         call: Mapping[str, Any] | None = None,
+        weights: str | os.PathLike[str] | None = None,
     ) -> JaxBackend:
         """Wrap a model of Flax, Equinox, Haiku or Keras on JAX, with its modules as layers."""
-        adapted = adapt(model, params, call or {})
-        return cls(*found(adapted, input_shape, layout, output))
+        adapted = adapt(model, Given(params, call or {}, _path(weights)))
+        return cls._of(adapted, (input_shape, input_size, layout, output), weights)
+
+    @classmethod
+    def _of(
+        cls, model: Model, options: Sequence[Any], weights: str | os.PathLike[str] | None
+    ) -> JaxBackend:
+        loaded = cls(*found(model, *options))
+        if weights is not None:
+            loaded.info.source, loaded.info.sha256 = os.fspath(weights), digest(weights)
+        return loaded
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -294,6 +312,10 @@ def _is_function(model: object) -> bool:
             "jaxlib",
         )
     )
+
+
+def _path(file: str | os.PathLike[str] | None) -> Path | None:
+    return None if file is None else Path(file)
 
 
 def _built(source: Source, output: str | None) -> onnxjax.OnnxModel:

@@ -110,7 +110,7 @@ class FunctionNetwork(Network):
             images=graph.inputs[-1],
             image_axes=tuple(axis_of(kind, n) for kind, n in zip("NHWC", shape, strict=True)),
             output=graph.outputs[0],
-            shapes={**{name: tuple(leaf.shape) for name, leaf in leaves}, **made},
+            shapes={**{name: np.shape(leaf) for name, leaf in leaves}, **made},
             statics=statics,
         )
 

@@ -129,6 +129,13 @@ def linen_variables(p):
     }
 
 
+def zeros(leaf):
+    """Return an array, or the key of a random generator, of a shape."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key(0)
+    return jnp.zeros(leaf.shape, leaf.dtype)
+
+
 class NnxBlock(nnx.Module):
     def __init__(self, ins, outs, stride, *, rngs):
         conv = functools.partial(nnx.Conv, use_bias=False, rngs=rngs)
@@ -161,7 +168,9 @@ class NnxResNet(nnx.Module):
 
 def nnx_model(p):
     """Return an `NnxResNet`, which is in training mode as all new ones are."""
-    model = nnx.jit(lambda: NnxResNet(rngs=nnx.Rngs(0)))()  # one program instead of many
+    # without random initial values, whose programs take ten seconds to compile
+    definition, shapes = nnx.split(nnx.eval_shape(lambda: NnxResNet(rngs=nnx.Rngs(0))))
+    model = nnx.merge(definition, jax.tree.map(zeros, shapes))
 
     def set_norm(norm, values):
         for variable, value in zip(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
+from xaimaps_jax._models._given import Given
 from xaimaps_jax._models._model import Model
 
 ADAPTERS: Mapping[str, str] = {
@@ -22,13 +23,12 @@ ADAPTERS: Mapping[str, str] = {
 class Adapter(Protocol):
     """The interface of the modules of this package."""
 
-    def adapt(self, model: Any, params: Any, call: Mapping[str, Any]) -> Model:
+    def adapt(self, model: Any, given: Given) -> Model:
         """Return a model as a function.
 
         Args:
             model: the model.
-            params: the parameters that the user gave, None for a model that holds its own.
-            call: keyword arguments of the model's call.
+            given: what the user gave with it.
         """
 
 
@@ -37,10 +37,10 @@ def is_model(model: object) -> bool:
     return _adapter_name(model) is not None
 
 
-def adapt(model: object, params: Any, call: Mapping[str, Any]) -> Model:
+def adapt(model: object, given: Given) -> Model:
     """Return a model as a function of its parameters and images."""
     adapter = cast(Adapter, importlib.import_module(f"{__package__}._{_adapter_name(model)}"))
-    return adapter.adapt(model, params, call)
+    return adapter.adapt(model, given)
 
 
 def _adapter_name(model: object) -> str | None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
+from xaimaps.graph import with_size
 from xaimaps_jax._functions import FunctionNetwork, FunctionSource
 from xaimaps_jax._models._model import LAYOUTS, Array, Model, Params
 from xaimaps_jax._program import Program
@@ -21,6 +22,7 @@ CHANNELS = (3, 1)
 def found(
     model: Model,
     input_shape: Sequence[int | None] | None,
+    input_size: Sequence[int] | None,
     layout: str | None,
     output: str | None,
 ) -> tuple[Program, Params, ModelInfo]:
@@ -29,6 +31,7 @@ def found(
     Args:
         model: the model.
         input_shape: `(height, width, channels)`; None for the model's own, or to find the channels.
+        input_size: the height and width, for those that `input_shape` does not say.
         layout: the axes of its images; None to find them.
         output: the output to explain; None for the first.
 
@@ -39,7 +42,7 @@ def found(
         raise ModelLoadError(f"`layout` must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     input_shape = model.input_shape if input_shape is None else input_shape
     errors = []
-    for axes, shape in _ways(model, input_shape, layout):
+    for axes, shape in _ways(model, input_shape, input_size, layout):
         source = FunctionSource(batched(model.fn, axes), output, model.root)
         network = FunctionNetwork(source, model.params, shape)
         try:
@@ -52,11 +55,16 @@ def found(
 
 
 def _ways(
-    model: Model, input_shape: Sequence[int | None] | None, layout: str | None
+    model: Model,
+    input_shape: Sequence[int | None] | None,
+    input_size: Sequence[int] | None,
+    layout: str | None,
 ) -> Iterator[tuple[str, tuple[int | None, ...]]]:
     """Yield axes and shapes of images, most usual first."""
     given = [(None, None, channels) for channels in CHANNELS]
-    shapes = given if input_shape is None else [tuple(input_shape)]
+    shapes = [
+        with_size(shape, input_size) for shape in (given if input_shape is None else [input_shape])
+    ]
     for axes in model.layouts if layout is None else (layout,):
         yield from ((axes, shape) for shape in shapes)
 

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from xaimaps.errors import ModelLoadError
+from xaimaps_jax._models._given import Given
 from xaimaps_jax._models._model import BATCHES, Array, Model, Params
 from xaimaps_jax._tap import tap_all
 
 
-def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
+def adapt(model: Any, given: Given) -> Model:
     """Return a Keras model as a function of its variables and images.
 
     Args:
-        model: a `keras.Model`. Its layers are watched while it is traced, and unchanged afterwards.
-        params: its variables, trainable and not, as `stateless_call` takes them; None for its own.
-        call: keyword arguments of its call.
+        model: a `keras.Model`. Its layers are watched while it is traced, and unchanged
+            afterwards.
+        given: its variables, trainable and not, as `stateless_call` takes them, in place of its
+            own; and keyword arguments of its call.
     """
+    if given.weights is not None:
+        raise ModelLoadError(
+            f"a Keras model on JAX takes no `weights`, got {str(given.weights)!r}; load them "
+            "by its `load_weights`"
+        )
     groups = (model.trainable_variables, model.non_trainable_variables)
     own = tuple([variable.value for variable in group] for group in groups)
 
     def fn(params: Params, images: Array) -> Any:
         with _watched(model):
-            outputs, _ = model.stateless_call(*params, images, **{"training": False, **call})
+            outputs, _ = model.stateless_call(*params, images, **{"training": False, **given.call})
         return outputs
 
     shape = getattr(model, "input_shape", None)
     declared = shape[1:] if isinstance(shape, tuple) and len(shape) == 4 else None
-    given = own if params is None else params
-    return Model(model.name, fn, given, BATCHES, input_shape=declared)
+    return Model(model.name, fn, given.parameters(own), BATCHES, input_shape=declared)
 
 
 @contextmanager

@@ -8,33 +8,41 @@ from typing import Any
 from flax import linen
 
 from xaimaps.errors import ModelLoadError
+from xaimaps_jax._models._given import Given
 from xaimaps_jax._models._model import BATCHES, MODES, Array, Model, Params, arguments, said
 from xaimaps_jax._tap import tap_all
 
 
-def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
+def adapt(model: Any, given: Given) -> Model:
     """Return a linen module as a function of its variables and images.
 
     Args:
         model: a `flax.linen.Module`.
-        params: its variables, as `init` returns them, or the collection "params" alone.
-        call: keyword arguments of its `__call__`.
+        given: its variables, as `init` returns them, or the collection "params" alone; and keyword
+            arguments of its `__call__`.
     """
-    if params is None:
-        raise ModelLoadError(
-            "a Flax module needs its variables, got None; give them as "
-            "`xaimaps.load(module, variables)`"
-        )
-    variables = params if "params" in params else {"params": params}
+    variables = _variables(given.parameters())
     module = model.clone(**_modes(model))
-    chosen = arguments(type(model).__call__.__get__(model), call, ())
+    chosen = arguments(type(model).__call__.__get__(model), given.call, ())
 
     def fn(variables: Params, images: Array) -> Any:
         with linen.intercept_methods(_named):
             return module.apply(variables, images, **chosen)
 
     name = module.name or type(module).__name__
-    return Model(name, fn, dict(variables), BATCHES, said(chosen, call), root=name)
+    return Model(name, fn, variables, BATCHES, said(chosen, given.call), root=name)
+
+
+def _variables(params: Params) -> dict[str, Any]:
+    """Return the collections of variables."""
+    if params is None:
+        raise ModelLoadError(
+            "a Flax module needs its variables, got None; give them as "
+            "`xaimaps.load(module, variables)`, or a checkpoint as `weights`"
+        )
+    collections = params if "params" in params else {"params": params}
+    # a checkpoint of a training run also holds such values as the number of steps
+    return {name: one for name, one in collections.items() if isinstance(one, Mapping)}
 
 
 def _modes(module: Any) -> dict[str, Any]:

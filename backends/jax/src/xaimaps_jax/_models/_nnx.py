@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from flax import nnx
 
+from xaimaps_jax._models._given import Given
 from xaimaps_jax._models._model import BATCHES, Array, Model, Params, arguments, said
 from xaimaps_jax._models._named import named_class
 
 
-def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
+def adapt(model: Any, given: Given) -> Model:
     """Return an NNX module as a function of its state and images.
 
     Args:
         model: an `nnx.Module`. It is not changed: a view in inference mode is explained.
-        params: the state to use, None for the module's own.
-        call: keyword arguments of its `__call__`.
+        given: the state to use in place of the module's own, and keyword arguments of its
+            `__call__`.
     """
     view = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
     definition, state = nnx.split(view)
-    chosen = arguments(model.__call__, call, ())
+    chosen = arguments(model.__call__, given.call, ())
 
     def fn(state: Params, images: Array) -> Any:
         module = nnx.merge(definition, state)
@@ -31,5 +31,5 @@ def adapt(model: Any, params: Any, call: Mapping[str, Any]) -> Model:
                 object.__setattr__(one, "__class__", named_class(cls, path))
         return module(images, **chosen)
 
-    given = state if params is None else params
-    return Model(type(model).__name__, fn, given, BATCHES, said(chosen, call))
+    params = given.parameters(state)
+    return Model(type(model).__name__, fn, params, BATCHES, said(chosen, given.call))
