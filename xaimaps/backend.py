@@ -503,9 +503,14 @@ class Backend(ABC):
         """`(height, width, channels)` of an image, None for a size that varies."""
         return self.network.input_shape
 
-    def layers(self) -> tuple[Layer, ...]:
-        """Return the layers that a user can name, in the order of computation."""
-        return self.network.layers()
+    def layers(self, *, unlisted: bool = False) -> tuple[Layer, ...]:
+        """Return the layers that a user can name, in the order of computation.
+
+        Args:
+            unlisted: whether to add the values that are no layers of their own, such as views,
+                sums, and the operations inside of a JAX model's modules.
+        """
+        return self.network.all_layers() if unlisted else self.network.layers()
 
     def default_layer(self) -> Layer:
         """Return the layer that the model's description names.

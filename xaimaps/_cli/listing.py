@@ -24,11 +24,14 @@ def _default(model: Backend) -> str | None:
 
 @click.command()
 @model_options
+@click.option("--all", "unlisted", is_flag=True, help="Add views, sums and other operations.")
 @json_option
-def layers(model: str, backend: str | None, loading: dict[str, Any], as_json: bool) -> None:
+def layers(
+    model: str, backend: str | None, loading: dict[str, Any], unlisted: bool, as_json: bool
+) -> None:
     """List a model's layers in the order of computation; * marks the default."""
     loaded = load_model(model, backend, loading)
-    found = loaded.layers()
+    found = loaded.layers(unlisted=unlisted)
     default = _default(loaded)
     if as_json:
         print_json(

@@ -48,6 +48,10 @@ class Description(ABC):
     def layers(self) -> tuple[Layer, ...]:
         """Return the layers that a user can name, in the order of computation."""
 
+    def all_layers(self) -> tuple[Layer, ...]:
+        """Return every value with a name, also those that `layers` omits."""
+        return self.layers()
+
     def unlisted(self, name: str) -> Layer | None:
         """Return the layer with this name that `layers` omits, if there is one."""
         return None

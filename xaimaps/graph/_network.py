@@ -97,10 +97,12 @@ class Network(Description):
     def layers(self) -> tuple[Layer, ...]:
         """Return the values that a user can name, in order, without views and arithmetic."""
         default = self._default
-        shown = (value for value in self.values() if value in self.shapes)
-        return tuple(
-            self._layer(value) for value in shown if value == default or self.is_listed(value)
-        )
+        every = self.all_layers()
+        return tuple(one for one in every if one.name == default or self.is_listed(one.name))
+
+    def all_layers(self) -> tuple[Layer, ...]:
+        """Return every value that has a layout, in order, with views and arithmetic."""
+        return tuple(self._layer(value) for value in self.values() if value in self.shapes)
 
     def values(self) -> list[str]:
         """Return the values at which the network can be cut, in the order of computation."""

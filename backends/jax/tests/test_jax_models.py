@@ -304,3 +304,41 @@ def test_keras(framework):
     assert {"blocks_1_conv3", "blocks_1_add", "blocks_1"} <= set(found["layers"])
     assert found["unchanged"]
     assert max(found["errors"].values()) < 5e-6
+
+
+class Regularised(linen.Module):
+    train: bool = True
+
+
+class Inherited(Regularised):
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Conv(4, (1, 1), name="features")(
+            linen.Dropout(0.5, deterministic=not self.train)(x)
+        )
+        return linen.Dense(3, name="head")(jnp.tanh(x).mean((1, 2)))
+
+
+@pytest.fixture(scope="module")
+def inherited():
+    return Inherited(), jax.jit(Inherited(train=False).init)(KEY, IMAGES)
+
+
+def test_a_training_mode_that_is_inherited(inherited):
+    module, variables = inherited
+    model = xaimaps.load(module, variables, input_shape=resnets.SHAPE)
+    expected = Inherited(train=False).apply(variables, IMAGES)
+    np.testing.assert_allclose(model.forward(IMAGES), expected, atol=1e-6)
+    assert module.train
+
+
+def test_operations_inside_of_modules_are_listed_on_request_and_can_be_cut(inherited):
+    model = xaimaps.load(*inherited, input_shape=resnets.SHAPE)
+    listed = [layer.name for layer in model.layers()]
+    assert listed == ["Dropout_0", "features", "tanh", "head"]  # tanh is the default layer
+    every = [layer.name for layer in model.layers(unlisted=True)]
+    assert set(listed) < set(every), every
+    outputs = model.forward(IMAGES)
+    for name in every:
+        run = model.compiled(name, lambda b, x, name=name: cut_and_run(b, x, name), IMAGES)
+        np.testing.assert_allclose(run(jnp.asarray(IMAGES)), outputs, atol=1e-6)

@@ -78,6 +78,9 @@ class KerasNetwork(Description):
     def layers(self) -> tuple[Layer, ...]:
         return tuple(self._layer(name) for name in self._names if self._says_something(name))
 
+    def all_layers(self) -> tuple[Layer, ...]:
+        return tuple(map(self._layer, self._names))
+
     def unlisted(self, name: str) -> Layer | None:
         return self._layer(name) if name in self._calls else None
 

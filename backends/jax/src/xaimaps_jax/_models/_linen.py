@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,7 +48,8 @@ def _variables(params: Params) -> dict[str, Any]:
 
 def _modes(module: Any) -> dict[str, Any]:
     """Return the attributes of a module that tell training from inference, for inference."""
-    return {name: value for name, value in MODES.items() if name in type(module).__annotations__}
+    attributes = {field.name for field in dataclasses.fields(module)}
+    return {name: value for name, value in MODES.items() if name in attributes}
 
 
 def _named(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
