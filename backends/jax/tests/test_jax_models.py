@@ -299,6 +299,7 @@ def test_keras(framework):
         "resnet",
         "softmax",
     )
+    assert (found["backend of the file"], found["name of the file"]) == (framework, "stored")
     assert found["input_shape"] == list(resnets.SHAPE)
     assert found["default"] == "blocks_2"
     assert {"blocks_1_conv3", "blocks_1_add", "blocks_1"} <= set(found["layers"])

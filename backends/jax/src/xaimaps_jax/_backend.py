@@ -35,7 +35,7 @@ from xaimaps.backend import (
 from xaimaps.errors import BackendError
 from xaimaps.targets import Target
 from xaimaps_jax._loops import differentiating
-from xaimaps_jax._models import LAYOUTS, Given, Model, adapt, found, is_model
+from xaimaps_jax._models import LAYOUTS, Given, Model, adapt, found, is_keras_file, is_model
 from xaimaps_jax._onnx import OnnxSource, traced
 from xaimaps_jax._oom import within_memory
 from xaimaps_jax._program import Program
@@ -80,7 +80,10 @@ class JaxBackend(Backend):
     capabilities = frozenset(
         {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
     )
-    takes = "ONNX files, JAX functions and models of Flax, Equinox, Haiku and Keras on JAX"
+    takes = (
+        "ONNX files, JAX functions and models of Flax, Equinox, Haiku and, with KERAS_BACKEND=jax, "
+        "Keras"
+    )
     suffixes = (".onnx",)
 
     def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
@@ -92,7 +95,7 @@ class JaxBackend(Backend):
     @classmethod
     def accepts(cls, model: object) -> bool:
         is_live = isinstance(model, onnx.ModelProto) or is_model(model) or _is_function(model)
-        return super().accepts(model) or is_live
+        return super().accepts(model) or is_live or is_keras_file(model)
 
     @classmethod
     def load(cls, model: Any, **options: Any) -> JaxBackend:
@@ -103,22 +106,31 @@ class JaxBackend(Backend):
             options: for ONNX, `output`: the name of the output to explain, or of any value in the
                 graph, by default the first output; `layout`: "NCHW" or "NHWC", by default found
                 from the graph; `input_size`: the height and width of the images, if the file takes
-                any. For a function or a model of a library, `params` (a pytree); `input_shape`
-                (height, width, channels), with None for a size that varies, and `input_size` for
-                the first two; `output`: the path of the output in the result; `layout`: "NHWC",
-                "NCHW", "HWC" or "CHW", by default the first with which it runs; `weights`: a
-                checkpoint with values for the parameters. For a model of a library, `call`: the
-                keyword arguments of its call.
+                any. For a Keras file, which Keras on JAX runs, `output`, `input_size`,
+                `allow_unsafe` and `custom_objects`. For a function or a model of a library,
+                `params` (a pytree); `input_shape` (height, width, channels), with None for a size
+                that varies, and `input_size` for the first two; `output`: the path of the output
+                in the result; `layout`: "NHWC", "NCHW", "HWC" or "CHW", by default the first with
+                which it runs; `weights`: a checkpoint with values for the parameters. For a model
+                of a library, `call`: the keyword arguments of its call.
         """
-        live = cls.from_function if _is_function(model) else cls.from_onnx
-        load = cls.from_model if is_model(model) else live
+        load = cls._loader(model)
         known = (
-            "an ONNX file takes `output`, `layout` and `input_size`, a function `params`, "
+            "an ONNX file takes `output`, `layout` and `input_size`, a Keras file `output`, "
+            "`input_size`, `allow_unsafe` and `custom_objects`, a function `params`, "
             "`weights`, `input_shape`, `input_size`, `output` and `layout`, and a model of a "
             "library also `call`"
         )
         cls.require_options(load, options, known)
         return load(model, **options)
+
+    @classmethod
+    def _loader(cls, model: Any) -> Callable[..., JaxBackend]:
+        if is_model(model):
+            return cls.from_model
+        if is_keras_file(model):
+            return cls.from_keras_file
+        return cls.from_function if _is_function(model) else cls.from_onnx
 
     @classmethod
     def from_onnx(
@@ -176,12 +188,29 @@ class JaxBackend(Backend):
         return cls._of(adapted, (input_shape, input_size, layout, output), weights)
 
     @classmethod
+    def from_keras_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        allow_unsafe: bool = False,
+        custom_objects: Mapping[str, Any] | None = None,
+        input_size: Sequence[int] | None = None,
+        output: str | None = None,
+    ) -> JaxBackend:
+        """Load a `.keras` or legacy `.h5` file for Keras on JAX."""
+        from xaimaps_keras.read import read_model
+
+        model = read_model(path, allow_unsafe=allow_unsafe, custom_objects=custom_objects)
+        adapted = replace(adapt(model, Given()), name=Path(path).stem)
+        return cls._of(adapted, (None, input_size, None, output), path)
+
+    @classmethod
     def _of(
-        cls, model: Model, options: Sequence[Any], weights: str | os.PathLike[str] | None
+        cls, model: Model, options: Sequence[Any], file: str | os.PathLike[str] | None
     ) -> JaxBackend:
         loaded = cls(*found(model, *options))
-        if weights is not None:
-            loaded.info.source, loaded.info.sha256 = os.fspath(weights), digest(weights)
+        if file is not None:
+            loaded.info.source, loaded.info.sha256 = os.fspath(file), digest(file)
         return loaded
 
     @classmethod

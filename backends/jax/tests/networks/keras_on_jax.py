@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -66,14 +68,21 @@ def main():
         value, rest = model.split(model.asarray(images), name)
         errors[name] = np.abs(np.asarray(value) - resnets.features(p, images, name)).max()
         errors[f"rest of {name}"] = np.abs(np.asarray(rest(value)) - resnets.plain(p, images)).max()
+    is_unchanged = state == [dict(vars(layer)) for layer in keras_model._flatten_layers()]
+    with tempfile.TemporaryDirectory() as folder:
+        keras_model.save(Path(folder, "stored.keras"))
+        stored = xaimaps.load(Path(folder, "stored.keras"))
+    errors["file"] = np.abs(np.asarray(stored.forward(images)) - resnets.plain(p, images)).max()
     found = {
         "backend": model.name,
+        "backend of the file": stored.name,
+        "name of the file": stored.info.name,
         "name": model.info.name,
         "input_shape": model.input_shape,
         "ending": model.info.ending,
         "default": model.default_layer().name,
         "layers": [layer.name for layer in model.layers()],
-        "unchanged": state == [dict(vars(layer)) for layer in keras_model._flatten_layers()],
+        "unchanged": is_unchanged,
         "errors": {name: float(error) for name, error in errors.items()},
     }
     sys.stdout.write(json.dumps(found))

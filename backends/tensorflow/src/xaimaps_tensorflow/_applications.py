@@ -15,11 +15,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from xaimaps_keras.weights import WeightsFile
 
 from xaimaps._images.preprocess import get_preprocess
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ModelLoadError, nearest
-from xaimaps_tensorflow._keras_files.weights import WeightsFile
 from xaimaps_tensorflow._options import require_options
 
 Constructor = Callable[..., Any]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from xaimaps_keras.messages import summary
 
 from xaimaps import zoo
 from xaimaps.backend import (
@@ -22,7 +23,6 @@ from xaimaps.backend import (
 )
 from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.targets import Target
-from xaimaps_tensorflow._messages import summary
 from xaimaps_tensorflow._options import require_options
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class TensorFlowBackend(Backend):
         **options: Any,
     ) -> TensorFlowBackend:
         """Load a `.keras` or legacy `.h5` file; see `from_model` for the other options."""
-        from xaimaps_tensorflow._keras_files.read import read_model
+        from xaimaps_keras.read import read_model
 
         model = read_model(Path(path), allow_unsafe=allow_unsafe, custom_objects=custom_objects)
         return cls.from_model(model, info=ModelInfo.of_file(path), **options)

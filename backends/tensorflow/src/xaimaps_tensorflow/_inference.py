@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import tensorflow as tf
+from xaimaps_keras.messages import own_words, summary
 
 from xaimaps.errors import UnsupportedModelError, XaimapsError
-from xaimaps_tensorflow._messages import own_words, summary
 from xaimaps_tensorflow._trace import replaced
 
 NOTES = frozenset({"_called", "_parent_path"})

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from xaimaps.errors import ModelLoadError
-
-
-class Rule(NamedTuple):
-    """The check of an option's value, and a description of valid values for messages."""
-
-    allows: Callable[[Any], bool]
-    what: str
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
+from xaimaps_keras.options import FILE_RULES, Rule, is_flag, require_valid
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _are_parts(value: Any) -> bool:
-    return value is None or (isinstance(value, Mapping) and all(isinstance(k, str) for k in value))
 
 
 def _is_shape(value: Any) -> bool:
@@ -48,11 +33,8 @@ def _is_output(value: Any) -> bool:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "allow_unsafe": Rule(_is_flag, "true or false"),
-        "xla": Rule(_is_flag, "true or false"),
-        "custom_objects": Rule(
-            _are_parts, "your own layers and functions by their names, which Python alone can give"
-        ),
+        **FILE_RULES,
+        "xla": Rule(is_flag, "true or false"),
         "input_shape": Rule(
             _is_shape, "(height, width, channels), as (224, 224, 3), with None for any size"
         ),
@@ -69,6 +51,4 @@ def require_options(**options: Any) -> None:
     Raises:
         ModelLoadError: a value is invalid.
     """
-    for name, rule in RULES.items():
-        if name in options and not rule.allows(options[name]):
-            raise ModelLoadError(f"`{name}` must be {rule.what}, got {options[name]!r:.200}")
+    require_valid(RULES, options)

@@ -16,7 +16,7 @@ import traceback
 import zipfile
 from pathlib import Path
 
-from xaimaps_tensorflow._keras_files.read import read_model
+from xaimaps_keras.read import read_model
 
 from xaimaps.errors import XaimapsError
 

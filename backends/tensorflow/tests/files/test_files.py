@@ -14,8 +14,8 @@ from click.testing import CliRunner
 pytest.importorskip("tensorflow")
 
 import keras
-from xaimaps_tensorflow._keras_files.read import read_model
-from xaimaps_tensorflow._keras_files.weights import WeightsFile
+from xaimaps_keras.read import read_model
+from xaimaps_keras.weights import WeightsFile
 
 import xaimaps
 from xaimaps._cli import cli
@@ -401,7 +401,7 @@ def in_safe_mode():
 AUDITED = """
 import json, os, sys
 sys.path.insert(0, {folder!r})
-import xaimaps_tensorflow._keras_files.read as files
+import xaimaps_keras.read as files
 files.read_model({sound!r})
 seen, watching = [], [False]
 WATCHED = {{"import", "exec", "os.system", "subprocess.Popen", "socket.connect", "marshal.loads"}}

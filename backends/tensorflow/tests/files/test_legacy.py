@@ -9,9 +9,9 @@ pytest.importorskip("tensorflow")
 
 import h5py
 import keras
-from xaimaps_tensorflow._keras_files.call_indices import renumbered
-from xaimaps_tensorflow._keras_files.legacy import reworded
-from xaimaps_tensorflow._keras_files.read import read_model
+from xaimaps_keras.call_indices import renumbered
+from xaimaps_keras.legacy import reworded
+from xaimaps_keras.read import read_model
 
 import xaimaps
 from xaimaps.errors import LayerError

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from xaimaps_jax._models._given import Given
@@ -18,6 +20,8 @@ ADAPTERS: Mapping[str, str] = {
     "keras": "keras",
 }
 """The module of this package for a class in each package, or below it."""
+
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 class Adapter(Protocol):
@@ -43,6 +47,12 @@ def adapt(model: object, given: Given) -> Model:
     return adapter.adapt(model, given)
 
 
+def is_keras_file(model: object) -> bool:
+    """Return whether a path is of a Keras file, and Keras computes with JAX."""
+    is_file = isinstance(model, str | os.PathLike) and Path(model).suffix.lower() in KERAS_SUFFIXES
+    return is_file and _is_keras_on_jax() and importlib.util.find_spec("xaimaps_keras") is not None
+
+
 def _adapter_name(model: object) -> str | None:
     packages = [f"{base.__module__}." for base in type(model).__mro__]
     found = (
@@ -56,6 +66,8 @@ def _adapter_name(model: object) -> str | None:
 
 
 def _is_keras_on_jax() -> bool:
-    """Return whether Keras, which is imported, computes with JAX."""
-    used: str = sys.modules["keras"].config.backend()
+    """Return whether Keras computes with JAX, or will when it is imported."""
+    if (keras := sys.modules.get("keras")) is None:
+        return os.environ.get("KERAS_BACKEND") == "jax"
+    used: str = keras.config.backend()
     return used == "jax"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xaimaps_keras.read import read_model
 
 from xaimaps.errors import UnsupportedModelError, XaimapsError
 from xaimaps_tensorflow._inputs import image_input
-from xaimaps_tensorflow._keras_files.read import read_model
 from xaimaps_tensorflow.to_onnx._compare import require_equal
 from xaimaps_tensorflow.to_onnx._model import Subject, subject_of
 from xaimaps_tensorflow.to_onnx._probe import probe_images

@@ -37,7 +37,7 @@ def open_source(
         from xaimaps_tensorflow._applications import build
 
         return build(name.removeprefix(SCHEME), weights or "imagenet")
-    from xaimaps_tensorflow._keras_files.read import read_model
+    from xaimaps_keras.read import read_model
 
     model = read_model(name, allow_unsafe=allow_unsafe, custom_objects=custom_objects)
     return model, ModelInfo(name=Path(name).stem, source=name)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import h5py
 
-from xaimaps_tensorflow._keras_files.archive import CONFIG
-from xaimaps_tensorflow._keras_files.formats import Kind
+from xaimaps_keras.archive import CONFIG
+from xaimaps_keras.formats import Kind
 
 HDF5 = (".h5", ".hdf5")
 """Suffixes for which Keras expects the format of Keras 2, unless the whole suffix is `WEIGHTS`."""

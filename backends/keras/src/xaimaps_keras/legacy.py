@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xaimaps_tensorflow._keras_files.call_indices import renumbered
-from xaimaps_tensorflow._keras_files.configs import (
+from xaimaps_keras.call_indices import renumbered
+from xaimaps_keras.configs import (
     CONVNEXT,
     INITIALIZERS,
     find_class,
     find_operator,
 )
-from xaimaps_tensorflow._keras_files.layer_names import is_call, renamed
-from xaimaps_tensorflow._keras_files.operations import OPERATIONS
+from xaimaps_keras.layer_names import is_call, renamed
+from xaimaps_keras.operations import OPERATIONS
 
 Config = dict[str, Any]
 

@@ -13,17 +13,17 @@ import h5py
 import keras
 
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
-from xaimaps_tensorflow._keras_files.archive import Members, read_members
-from xaimaps_tensorflow._keras_files.configs import Checks, parse
-from xaimaps_tensorflow._keras_files.copies import HDF5, staged, without_weights
-from xaimaps_tensorflow._keras_files.failures import loading, refusing, require_finite
-from xaimaps_tensorflow._keras_files.formats import Kind, kind_of
-from xaimaps_tensorflow._keras_files.hdf5 import checked
-from xaimaps_tensorflow._keras_files.legacy import reworded
-from xaimaps_tensorflow._keras_files.limits import RATIO
-from xaimaps_tensorflow._keras_files.operations import TensorOperation
-from xaimaps_tensorflow._keras_files.weight_counts import require_weights, weights_in
-from xaimaps_tensorflow._options import require_options
+from xaimaps_keras.archive import Members, read_members
+from xaimaps_keras.configs import Checks, parse
+from xaimaps_keras.copies import HDF5, staged, without_weights
+from xaimaps_keras.failures import loading, refusing, require_finite
+from xaimaps_keras.formats import Kind, kind_of
+from xaimaps_keras.hdf5 import checked
+from xaimaps_keras.legacy import reworded
+from xaimaps_keras.limits import RATIO
+from xaimaps_keras.operations import TensorOperation
+from xaimaps_keras.options import FILE_RULES, require_valid
+from xaimaps_keras.weight_counts import require_weights, weights_in
 
 
 def read_model(
@@ -46,7 +46,8 @@ def read_model(
         ModelLoadError: the file is missing, damaged, incomplete or unsafe.
         UnsupportedModelError: the format, or a part of the model, cannot be used here.
     """
-    require_options(allow_unsafe=allow_unsafe, custom_objects=custom_objects)
+    options = {"allow_unsafe": allow_unsafe, "custom_objects": custom_objects}
+    require_valid(FILE_RULES, options)
     path = Path(path)
     kind = kind_of(path)
     most = RATIO * path.stat().st_size

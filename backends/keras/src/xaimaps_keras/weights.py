@@ -10,12 +10,12 @@ from typing import Any
 import h5py
 
 from xaimaps.errors import ModelLoadError, XaimapsError
-from xaimaps_tensorflow._keras_files.archive import read_members
-from xaimaps_tensorflow._keras_files.copies import HDF5, WEIGHTS, staged
-from xaimaps_tensorflow._keras_files.failures import loading, require_finite
-from xaimaps_tensorflow._keras_files.formats import Kind, kind_of
-from xaimaps_tensorflow._keras_files.hdf5 import checked
-from xaimaps_tensorflow._messages import summary
+from xaimaps_keras.archive import read_members
+from xaimaps_keras.copies import HDF5, WEIGHTS, staged
+from xaimaps_keras.failures import loading, require_finite
+from xaimaps_keras.formats import Kind, kind_of
+from xaimaps_keras.hdf5 import checked
+from xaimaps_keras.messages import summary
 
 
 @dataclass(frozen=True)

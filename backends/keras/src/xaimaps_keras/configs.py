@@ -17,7 +17,7 @@ from typing import Any
 import keras
 
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
-from xaimaps_tensorflow._keras_files.operations import OPERATIONS
+from xaimaps_keras.operations import OPERATIONS
 
 Config = dict[str, Any]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 
 from xaimaps.errors import ModelLoadError, XaimapsError
-from xaimaps_tensorflow._keras_files.limits import REMEDY, is_inflated
+from xaimaps_keras.limits import REMEDY, is_inflated
 
 GROWTH_BYTES = 2**31
 OBJECTS = 10**6

@@ -16,7 +16,7 @@ import keras
 from keras.src.backend.common import global_state
 
 from xaimaps.errors import ModelLoadError
-from xaimaps_tensorflow._keras_files.limits import FREE, REMEDY
+from xaimaps_keras.limits import FREE, REMEDY
 
 _EMPTY = "uninitialized_variables"
 """Keras's global list of variables without values, which it initialises later."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from xaimaps_tensorflow._keras_files.layer_names import is_call
+from xaimaps_keras.layer_names import is_call
 
 Config = dict[str, Any]
 

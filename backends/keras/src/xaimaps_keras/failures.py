@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from xaimaps.errors import ModelLoadError, XaimapsError
-from xaimaps_tensorflow._messages import summary
+from xaimaps_keras.messages import summary
 
 
 @contextmanager

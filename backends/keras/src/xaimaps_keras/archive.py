@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
-from xaimaps_tensorflow._keras_files.limits import RATIO, REMEDY, is_inflated
+from xaimaps_keras.limits import RATIO, REMEDY, is_inflated
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 TEXT_BYTES = 2**26
