@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,10 +75,11 @@ def row(model: Any, reference: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def keras_row(framework: str) -> dict[str, float]:
+def keras_row(framework: str, file: Path) -> dict[str, float]:
     """Return the differences of Keras on a framework, which needs a process of its own."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": framework}
-    command = [sys.executable, NETWORKS / "keras_on_jax.py"]
+    methods = (*METHODS, *(f"grad_cam {block}" for block in BLOCKS))
+    command = [sys.executable, NETWORKS / "keras_on_jax.py", file, *methods]
     done = subprocess.run(command, env=environment, capture_output=True, check=True)
     errors: dict[str, float] = json.loads(done.stdout)["errors"]
     return errors
@@ -117,8 +119,12 @@ def main() -> None:
         reference[method] = xaimaps.attribute(source, IMAGES, method, target=1).maps
     rows = {name: row(model, reference) for name, model in found.items()}
     columns = list(rows["Flax linen"])
-    rows["Keras on JAX"] = keras_row("jax")
-    rows["Keras on TensorFlow"] = keras_row("tensorflow")
+    with tempfile.TemporaryDirectory() as folder:
+        stored, converted = Path(folder, "net.keras"), Path(folder, "net.onnx")
+        rows["Keras on JAX"] = keras_row("jax", stored)
+        rows["Keras on TensorFlow"] = keras_row("tensorflow", stored)
+        subprocess.run(["xaimaps", "convert", stored, converted], check=True)
+        rows["ONNX on JAX"] = row(xaimaps.load(converted, backend="jax"), reference)
     print("| library |", " | ".join(columns), "|")
     print("|---" * (len(columns) + 1) + "|")
     for name, values in rows.items():

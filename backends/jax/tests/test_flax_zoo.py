@@ -7,6 +7,7 @@ import pytest
 
 import xaimaps
 from xaimaps.methods import cam, grad_cam, saliency
+from xaimaps.parity import compare
 from xaimaps.targets import as_target
 
 pytest.importorskip("flax")
@@ -53,3 +54,12 @@ def test_values_are_those_of_pytorch(model, photographs, references):
     theirs = references["input_gradient_sampled_float32"].reshape(3, -1)
     cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
     assert cosines.min() >= 0.9999
+
+
+@pytest.mark.models
+def test_every_method_has_the_map_of_the_file(model, embedded):
+    models = {"file": embedded, "flax": model}
+    few = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32}
+    found = compare(models, xaimaps.zoo.PICTURES["chelsea"], "all", **few)
+    assert found.agrees, found.verdict("flax")
+    assert [row.name for row in found.of("flax") if row.status == "skipped"] == []

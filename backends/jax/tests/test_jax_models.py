@@ -284,14 +284,15 @@ def test_one_of_several_outputs():
 
 
 @pytest.mark.parametrize("framework", ["jax", "tensorflow"])
-def test_keras(framework):
+def test_keras(framework, tmp_path):
     """Against linen; on TensorFlow, no code of the JAX backend computes the map of Keras."""
     script = Path(__file__).parent / "networks" / "keras_on_jax.py"
     pytest.importorskip("tensorflow" if framework == "tensorflow" else "keras")
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": framework}
     done = subprocess.run(
-        [sys.executable, script], env=environment, capture_output=True, text=True, check=False
-    )
+        [sys.executable, script, tmp_path / "stored.keras"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["backend"], found["name"], found["ending"]) == (
@@ -343,3 +344,73 @@ def test_operations_inside_of_modules_are_listed_on_request_and_can_be_cut(inher
     for name in every:
         run = model.compiled(name, lambda b, x, name=name: cut_and_run(b, x, name), IMAGES)
         np.testing.assert_allclose(run(jnp.asarray(IMAGES)), outputs, atol=1e-6)
+
+
+class ScannedBlock(linen.Module):
+    dtype: jnp.dtype
+
+    @linen.compact
+    def __call__(self, x, _):
+        y = linen.Conv(6, (3, 3), dtype=self.dtype, name="conv")(
+            linen.LayerNorm(dtype=self.dtype)(x)
+        )
+        return x + linen.gelu(y), None
+
+
+class ScannedConvNet(linen.Module):
+    dtype: jnp.dtype = jnp.float32
+    depth: int = 3
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Conv(6, (4, 4), (4, 4), dtype=self.dtype, name="stem")(x)
+        axes, split = {"params": 0}, {"params": True}
+        blocks = linen.scan(ScannedBlock, axes, split_rngs=split, length=self.depth)
+        x, _ = blocks(self.dtype, name="blocks")(x, None)
+        return linen.Dense(3, dtype=self.dtype, name="head")(x.mean((1, 2)))
+
+
+@pytest.fixture(scope="module")
+def scanned_weights():
+    return jax.jit(ScannedConvNet().init)(KEY, IMAGES)
+
+
+def blocks_by_hand(variables, dtype, images):
+    """Return what each block of a `ScannedConvNet` returns, and the rest behind a block."""
+    params = variables["params"]
+    stem = linen.Conv(6, (4, 4), (4, 4), dtype=dtype)
+    values = [stem.apply({"params": params["stem"]}, images)]
+    weights = [jax.tree.map(lambda x, i=i: x[i], params["blocks"]) for i in range(3)]
+
+    def step(x, one):
+        return ScannedBlock(dtype).apply({"params": one}, x, None)[0]
+
+    def rest(x, first):
+        for one in weights[first:]:
+            x = step(x, one)
+        return linen.Dense(3, dtype=dtype).apply({"params": params["head"]}, x.mean((1, 2)))
+
+    for one in weights:
+        values.append(step(values[-1], one))
+    return values[1:], rest
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_convolutional_network_that_scans_over_its_blocks(scanned_weights, dtype):
+    """The map is float32 also where values and gradients are bfloat16."""
+    model = xaimaps.load(ScannedConvNet(dtype), scanned_weights, input_shape=resnets.SHAPE)
+    assert model.default_layer().name == "blocks[2]"
+    values, rest = blocks_by_hand(scanned_weights, dtype, IMAGES)
+    for index in (0, 2):
+        value = values[index]
+        score = jax.jit(lambda x, first=index + 1: rest(x, first)[:, 1].astype("f4").sum())
+        slope = jax.grad(score)(value)
+        assert slope.dtype == dtype
+        weights = slope.astype("f4").mean((1, 2), keepdims=True)
+        expected = np.asarray((weights * value.astype("f4")).sum(-1))
+        layer = f"blocks[{index}]"
+        found = xaimaps.attribute(model, IMAGES, "grad_cam", target=1, layer=layer, relu=False).maps
+        assert found.dtype == np.float32
+        # XLA keeps some values between two operations of a fusion in float32
+        tolerance = 2e-6 if dtype == jnp.float32 else 2e-2
+        np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())

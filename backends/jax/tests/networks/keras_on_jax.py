@@ -1,9 +1,13 @@
-"""Explain a Keras model in a process of its own, since Keras has one framework: JAX by default."""
+"""Explain a Keras model in a process of its own, since Keras has one framework: JAX by default.
+
+    python keras_on_jax.py FILE [METHOD ...]
+
+The model is also stored in the file. A method may be followed by a layer.
+"""
 
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -49,7 +53,10 @@ def network(p):
     return model
 
 
-def main():
+METHODS = ("saliency", "guided_backprop", "cam", "fullgrad", "grad_cam blocks_2")
+
+
+def main(file, *methods):
     p = resnets.weights()
     images = np.random.default_rng(1).normal(size=(2, *resnets.SHAPE)).astype(np.float32)
     keras_model = network(p)
@@ -57,7 +64,7 @@ def main():
     model = xaimaps.load(keras_model)
     linen = xaimaps.load(resnets.LinenResNet(), resnets.linen_variables(p))
     errors = {"logits": np.abs(np.asarray(model.forward(images)) - resnets.plain(p, images)).max()}
-    for method in ("saliency", "guided_backprop", "cam", "fullgrad", "grad_cam blocks_2"):
+    for method in methods or METHODS:
         name, _, layer = method.partition(" ")
         expected, found = (
             xaimaps.attribute(one, images, name, target=1, layer=layer or None).maps
@@ -69,9 +76,8 @@ def main():
         errors[name] = np.abs(np.asarray(value) - resnets.features(p, images, name)).max()
         errors[f"rest of {name}"] = np.abs(np.asarray(rest(value)) - resnets.plain(p, images)).max()
     is_unchanged = state == [dict(vars(layer)) for layer in keras_model._flatten_layers()]
-    with tempfile.TemporaryDirectory() as folder:
-        keras_model.save(Path(folder, "stored.keras"))
-        stored = xaimaps.load(Path(folder, "stored.keras"))
+    keras_model.save(file)
+    stored = xaimaps.load(file)
     errors["file"] = np.abs(np.asarray(stored.forward(images)) - resnets.plain(p, images)).max()
     found = {
         "backend": model.name,
@@ -89,4 +95,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), *sys.argv[2:])
