@@ -29,6 +29,7 @@ QUICK = (
     "tests/test_result.py",
     "tests/test_saving.py",
     "tests/test_shapley_cam.py",
+    "tests/test_show.py",
     "tests/test_shared_batch.py",
     "tests/test_target_text.py",
     "tests/test_targets.py",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_the_manifest_says_what_it_takes_to_reproduce(found, path, tmp_path):
                 "score": float(found.scores[0, 1]),
             }
         ],
-        "maps": {"shape": [5, 5], "dtype": "float32"},
+        "maps": {"shape": [5, 5], "dtype": "float32", "several": False},
         "notes": [
             "the model saw the middle 20 x 20 of 20 x 30 pixels; `fit` pad or stretch (--fit) "
             "shows it the whole picture",
@@ -100,6 +101,7 @@ def test_the_manifest_says_what_it_takes_to_reproduce(found, path, tmp_path):
     picture = {"source": str(path), "sha256": digest, "mode": "RGB", "size": [20, 30], "notes": []}
     assert manifest["picture"] == {**picture, "range": [0, 255]}
     assert set(manifest["seconds"]) == {"compile", "run"}
+    assert manifest["top"] == [asdict(one) for one in found.top()]
 
 
 def test_several_targets_have_pictures_of_their_own(pooled, path, tmp_path):

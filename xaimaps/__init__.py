@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xaimaps import errors, methods, parity, targets, zoo
     from xaimaps._attribute import attribute, explain
+    from xaimaps._compare import compare
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
+    from xaimaps._read import read
     from xaimaps._reproduce import reproduce
     from xaimaps._results.attribution import Attribution
     from xaimaps.backend import Backend, Layer
@@ -28,11 +30,13 @@ __all__ = [
     "Layer",
     "Preprocess",
     "attribute",
+    "compare",
     "errors",
     "explain",
     "load",
     "methods",
     "parity",
+    "read",
     "register_method",
     "reproduce",
     "several",
@@ -48,8 +52,10 @@ _HOMES = {
     "Layer": "backend",
     "Preprocess": "_images.preprocess",
     "attribute": "_attribute",
+    "compare": "_compare",
     "explain": "_attribute",
     "load": "_load",
+    "read": "_read",
     "register_method": "methods",
     "reproduce": "_reproduce",
     "several": "targets",

@@ -12,6 +12,7 @@ from xaimaps._arrays import as_batch
 from xaimaps._images.open import MAX_PIXELS
 from xaimaps._load import load
 from xaimaps._prepare import Batch, drawn_on, every_picture, prepare
+from xaimaps._progress import shown
 from xaimaps._results.attribution import Attribution, Seconds, displays_of
 from xaimaps._run import Job, run_all
 from xaimaps.backend import Backend
@@ -59,6 +60,7 @@ def attribute(
     batch_size: int = 16,
     augment: str | None = None,
     low_pass: float | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> Attribution | list[Attribution]:
     """Explain a model's outputs for arrays, in one compiled program.
@@ -77,6 +79,7 @@ def attribute(
         batch_size: the number of images to run at a time; a last partial batch is padded.
         augment: "flip" takes the mean with the map of the mirrored image, mirrored back.
         low_pass: the highest frequency of the map to keep, in cycles per map (FORGrad).
+        progress: whether to show progress bars, for methods, images and the steps of long methods.
         options: the method's own options.
 
     Returns:
@@ -96,7 +99,7 @@ def attribute(
     backend.require_values(images, target, settings)
     jobs = [plan(backend, one, layer, settings) for one in _as_methods(method)]
     batch = drawn_on(as_batch(images, backend.input_shape), pictures)
-    found = run_jobs(backend, jobs, batch, target, batch_size)
+    found = run_jobs(backend, jobs, batch, target, batch_size, progress=progress)
     return found if isinstance(method, list) else found[0]
 
 
@@ -120,6 +123,7 @@ def explain(
     input_size: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
     batch_size: int = 16,
+    progress: bool = False,
     **options: Any,
 ) -> Attribution | list[Attribution]:
     """Explain a model's outputs for pictures.
@@ -135,6 +139,7 @@ def explain(
         input_size: height and width, for a model that takes images of any size.
         max_pixels: the largest number of pixels of a picture.
         batch_size: see `attribute`.
+        progress: see `attribute`.
         options: `augment`, `low_pass`, and the method's own options.
 
     Returns:
@@ -155,7 +160,7 @@ def explain(
     backend.require_values(pictures, target, options)
     jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
     batch = prepare(backend, every_picture(pictures), input_size, max_pixels)
-    found = run_jobs(backend, jobs, batch, target, batch_size)
+    found = run_jobs(backend, jobs, batch, target, batch_size, progress=progress)
     return found if isinstance(method, list) else found[0]
 
 
@@ -188,11 +193,18 @@ def plan(backend: Backend, method: MethodLike, layer: Layers, settings: dict[str
 
 
 def run_jobs(
-    backend: Backend, jobs: Sequence[Job], batch: Batch, target: Any, batch_size: int = 16
+    backend: Backend,
+    jobs: Sequence[Job],
+    batch: Batch,
+    target: Any,
+    batch_size: int = 16,
+    *,
+    progress: bool = False,
 ) -> list[Attribution]:
     """Run several methods on one prepared batch; the results are in the order of the jobs."""
     size = min(_checked_size(batch_size), max(len(batch.images), 1))
-    found = dict(each_result(backend, jobs, batch, target, size))
+    results = each_result(backend, jobs, batch, target, size)
+    found = dict(shown(results, len(jobs), backend.watch) if progress else results)
     return [found[i] for i in range(len(jobs))]
 
 

@@ -7,9 +7,14 @@ step function of a long loop is wrapped, and the wrapper calls Python from insid
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Item = TypeVar("Item")
 
 Teller = Callable[[int, int], None]
 """A function that receives the number of completed steps, and the number of all steps."""
@@ -25,6 +30,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._teller: Teller | None = None
+        self._images: Teller | None = None
         self._done = 0
         self._is_inside = False
 
@@ -37,13 +43,23 @@ class Watch:
         return self._teller is not None
 
     @contextmanager
-    def by(self, teller: Teller) -> Iterator[None]:
-        """Report the steps of long loops to `teller` while the context is open."""
-        self._teller, self._done = teller, 0
+    def by(self, teller: Teller, images: Teller | None = None) -> Iterator[None]:
+        """Report progress while the context is open.
+
+        Args:
+            teller: receives the steps of long loops.
+            images: receives the images of a batch that is run in several parts.
+        """
+        self._teller, self._images, self._done = teller, images, 0
         try:
             yield
         finally:
-            self._teller = None
+            self._teller = self._images = None
+
+    def tell_images(self, done: int, count: int) -> None:
+        """Report that `done` of `count` images are explained."""
+        if self._images is not None:
+            self._images(done, count)
 
     def telling(self, step: Step, count: int, call: Callable[[Callable[[], None]], object]) -> Step:
         """Return `step`, wrapped so that it reports progress if `is_on`.
@@ -73,3 +89,28 @@ class Watch:
         self._done = self._done % count + 1
         if self._teller is not None:
             self._teller(self._done, count)
+
+
+def bar(progress: Progress, name: str) -> Teller:
+    """Return a function that shows a bar while something is not complete."""
+    task = progress.add_task(name, visible=False)
+
+    def tell(done: int, count: int) -> None:
+        progress.update(task, completed=done, total=count, visible=done < count)
+
+    return tell
+
+
+def shown(items: Iterable[Item], count: int, watch: Watch) -> Iterator[Item]:
+    """Yield items, with bars for them, and for the images and steps that `watch` reports.
+
+    The bars are on stderr, or in a notebook below the cell, and vanish at the end.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with (
+        Progress(console=Console(stderr=True), transient=True) as progress,
+        watch.by(bar(progress, "steps"), bar(progress, "images")),
+    ):
+        yield from progress.track(items, total=count, description="explaining")

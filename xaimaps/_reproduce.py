@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,17 @@ import numpy as np
 
 from xaimaps._attribute import plan, run_jobs
 from xaimaps._images.open import MAX_PIXELS
-from xaimaps._images.preprocess import Preprocess
 from xaimaps._load import load
 from xaimaps._prepare import Batch, prepare
 from xaimaps._results.attribution import Attribution
 from xaimaps._results.manifest import file_digest, labels_digest
+from xaimaps._results.stored import (
+    changed,
+    preprocess_of,
+    read_arrays,
+    read_manifest,
+    tuples,
+)
 from xaimaps.backend import Backend
 from xaimaps.errors import InputImageError, ManifestError, ModelLoadError, TargetError
 from xaimaps.targets import TargetSpec, parse_target
@@ -25,9 +30,6 @@ Array = np.ndarray[Any, Any]
 
 TOLERANCE = 1e-4
 """The largest difference of a map, relative to its largest value, that counts as the same."""
-
-_KEYS = {"method", "options", "layer", "target", "target_files", "targets", "backend", "model"}
-_KEYS |= {"preprocess", "input_size", "picture", "files", "not_recorded"}
 
 
 @dataclass(frozen=True)
@@ -82,32 +84,16 @@ def reproduce(
         True
     """
     path = Path(manifest)
-    told = _read(path)
+    told = read_manifest(path)
     _require_recorded(path, told, is_model_given=model is not None)
-    stored = _stored_maps(path, told)
+    stored = read_arrays(path, told)["maps"]
     picture, target = _picture(told), _target(told)
     backend = _model(told, model, allow_unsafe)
     batch = _prepared(backend, picture, told)
-    layer, options = _tuples(told["layer"]), {n: _tuples(v) for n, v in told["options"].items()}
+    layer, options = tuples(told["layer"]), {n: tuples(v) for n, v in told["options"].items()}
     job = plan(backend, told["method"], layer, options)
     (result,) = run_jobs(backend, [job], batch, target)
     return Reproduction(result, _differences(result, stored), tolerance)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ManifestError(f"no such file: {str(path)!r}; check the path") from None
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{str(path)!r} is not a readable manifest ({error})") from None
-    missing = _KEYS - told.keys() if isinstance(told, dict) else _KEYS
-    if missing:
-        raise ManifestError(
-            f"{str(path)!r} is not a manifest of this version of xaimaps: it lacks "
-            f"{', '.join(sorted(missing))}"
-        )
-    return dict(told)
 
 
 def _require_recorded(path: Path, told: dict[str, Any], *, is_model_given: bool) -> None:
@@ -120,42 +106,18 @@ def _require_recorded(path: Path, told: dict[str, Any], *, is_model_given: bool)
         raise ManifestError(f"{str(path)!r} cannot be reproduced: {'; '.join(reasons)}")
 
 
-def _stored_maps(path: Path, told: dict[str, Any]) -> Array:
-    """Read the maps that were stored with the manifest."""
-    name = next((name for name in told["files"] if name.endswith("-maps.npz")), "")
-    try:
-        with np.load(path.with_name(name or "-maps.npz"), allow_pickle=False) as arrays:
-            return np.asarray(arrays["maps"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ManifestError(
-            f"cannot read the maps {name!r} of {str(path)!r} ({error}); keep both files in the "
-            "same folder"
-        ) from None
-
-
 def _picture(told: dict[str, Any]) -> str:
     source = str(told["picture"]["source"])
-    if why := _changed(source, told["picture"]["sha256"]):
+    if why := changed(source, told["picture"]["sha256"]):
         raise InputImageError(f"the picture {why}")
     return source
 
 
 def _target(told: dict[str, Any]) -> TargetSpec:
     for file, sha256 in told["target_files"].items():
-        if why := _changed(file, sha256):
+        if why := changed(file, sha256):
             raise TargetError(f"the target's file {why}")
     return parse_target(told["target"])
-
-
-def _changed(file: str, sha256: str) -> str:
-    """Return how a file has changed, or an empty text if it has not."""
-    if not Path(file).exists():
-        return f"{file!r} is missing; run this in the folder that the manifest was made in"
-    return (
-        ""
-        if file_digest(file) == sha256
-        else f"{file!r} has changed since the manifest was written"
-    )
 
 
 def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
@@ -180,27 +142,15 @@ def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
 def _loaded(told: dict[str, Any], source: Any, allow_unsafe: bool) -> Backend:
     # A manifest is untrusted, so it cannot allow a model to run code.
     stored = told["model"]["load"].items()
-    options: dict[str, Any] = {n: _tuples(v) for n, v in stored if n != "allow_unsafe"}
+    options: dict[str, Any] = {n: tuples(v) for n, v in stored if n != "allow_unsafe"}
     options |= {"allow_unsafe": True} if allow_unsafe else {}
-    return load(source, backend=told["backend"], preprocess=_preprocess(told), **options)
-
-
-def _preprocess(told: dict[str, Any]) -> Preprocess:
-    try:
-        return Preprocess(**{name: _tuples(value) for name, value in told["preprocess"].items()})
-    except (AttributeError, TypeError) as error:
-        raise ManifestError(f"the manifest's `preprocess` cannot be used ({error})") from None
+    return load(source, backend=told["backend"], preprocess=preprocess_of(told), **options)
 
 
 def _prepared(backend: Backend, picture: str, told: dict[str, Any]) -> Batch:
     height, width = told["picture"]["size"]
-    size: Any = _tuples(told["input_size"])
+    size: Any = tuples(told["input_size"])
     return prepare(backend, picture, size, max(MAX_PIXELS, height * width))
-
-
-def _tuples(value: Any) -> Any:
-    """Replace lists by tuples, which JSON lacks."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _differences(result: Attribution, stored: Array) -> dict[str, float]:

@@ -146,6 +146,7 @@ def _run(
         begin = time.perf_counter()
         chunks.append([_to_numpy(backend, found) for found in compiled(*own, *shared)])
         running += time.perf_counter() - begin
+        backend.watch.tell_images(min(start + size, len(batch)), len(batch))
     joined = [
         _joined(list(each), len(batch), job.explains(goal))
         for job, each in zip(jobs, zip(*chunks, strict=True), strict=True)

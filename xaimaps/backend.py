@@ -230,6 +230,11 @@ class Backend(ABC):
         self.watch = Watch()
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
 
+    def __repr__(self) -> str:
+        height, width, channels = ("any" if size is None else size for size in self.input_shape)
+        classes = f", {len(self.info.labels)} classes" if self.info.labels else ""
+        return f"<{self.info.name} in {self.name}: {height} x {width} x {channels}{classes}>"
+
     # Loading
 
     @classmethod

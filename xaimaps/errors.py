@@ -13,6 +13,10 @@ from collections.abc import Iterable
 class XaimapsError(Exception):
     """Base of every error that xaimaps raises on purpose."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython prints: the message, for a mistake that is the user's own."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class InputImageError(XaimapsError, OSError):
     """A picture cannot be read."""

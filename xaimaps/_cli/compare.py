@@ -15,7 +15,6 @@ from xaimaps._cli.console import (
     progress_bar,
     steps_shown,
 )
-from xaimaps._cli.jobs import plan_all
 from xaimaps._cli.options import (
     alpha_option,
     colormap_option,
@@ -66,6 +65,7 @@ def compare(
     as_json: bool,
 ) -> None:
     """Draw several methods' maps of PICTURE in one figure."""
+    from xaimaps._plan import plan_all
     from xaimaps._prepare import prepare
     from xaimaps._results.atomic import prepare_folder
     from xaimaps._results.formats import format_of

@@ -94,10 +94,7 @@ def steps_shown(progress: Progress, model: Backend) -> Iterator[None]:
     if progress.disable:
         yield
         return
-    task = progress.add_task("steps", visible=False)
+    from xaimaps._progress import bar
 
-    def tell(done: int, count: int) -> None:
-        progress.update(task, completed=done, total=count, visible=done < count)
-
-    with model.watch.by(tell):
+    with model.watch.by(bar(progress, "steps")):
         yield

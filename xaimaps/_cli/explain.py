@@ -21,10 +21,8 @@ from xaimaps._cli.console import (
     progress_bar,
     steps_shown,
 )
-from xaimaps._cli.jobs import plan_all
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
-    able_methods,
     alpha_option,
     colormap_option,
     folder_option,
@@ -43,7 +41,8 @@ from xaimaps._cli.options import (
 
 if TYPE_CHECKING:
     from xaimaps._prepare import Batch
-    from xaimaps._results.attribution import Attribution, Prediction
+    from xaimaps._results.attribution import Attribution
+    from xaimaps._results.predictions import Prediction
     from xaimaps._run import Job
     from xaimaps.backend import Backend
 
@@ -117,6 +116,7 @@ def explain(
     Writes an overlay, a heat map, the raw maps and a manifest for each picture and method.
     """
     from xaimaps._images.open import find_pictures
+    from xaimaps._plan import plan_all
 
     found = find_pictures(pictures, follow_symlinks=follow_symlinks)
     layer, target, own = parse_layer(layers), parse_targets(targets), parse_options(options)
@@ -133,6 +133,7 @@ def explain(
 def demo(output: Path, as_json: bool) -> None:
     """Explain the embedded photograph of a cat with the embedded network."""
     from xaimaps import zoo
+    from xaimaps._plan import plan_all
 
     loaded = load_model("default", None, {})
     jobs = plan_all(loaded, DEFAULT_METHODS, None, {})
@@ -141,6 +142,8 @@ def demo(output: Path, as_json: bool) -> None:
 
 def _default_methods(model: Backend, layer: str | tuple[str, ...] | None) -> list[str]:
     """Return the default methods that the model supports; only Grad-CAM if a layer is given."""
+    from xaimaps._plan import able_methods
+
     return ["grad_cam"] if layer is not None else able_methods(model, DEFAULT_METHODS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,7 +13,6 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from xaimaps.backend import Backend
     from xaimaps.targets import TargetSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -265,27 +264,3 @@ def parse_methods(texts: Sequence[str]) -> list[str]:
 def parse_layer(names: tuple[str, ...]) -> str | tuple[str, ...] | None:
     """Parse the values of `--layer`: none, one, or several to fuse."""
     return names[0] if len(names) == 1 else names or None
-
-
-def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
-    """Return the methods among `names` that the model and backend support."""
-    from xaimaps.methods import METHODS
-
-    able = [METHODS[name] for name in names if METHODS[name].needs <= model.capabilities]
-    has_classifier, has_layer = _has(model.classifier), _has(model.default_layer)
-    return [
-        row.name
-        for row in able
-        if (has_classifier or "classifier" not in row.needs) and (has_layer or not row.takes_layer)
-    ]
-
-
-def _has(part: Callable[[], object]) -> bool:
-    """Return whether a model has a part, and does not refuse it."""
-    from xaimaps.errors import XaimapsError
-
-    try:
-        part()
-    except XaimapsError:
-        return False
-    return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ from xaimaps._images.picture import Picture
 from xaimaps._results import render
 from xaimaps._results.formats import DEFAULT_FORMAT
 from xaimaps._results.notes import notes_of
+from xaimaps._results.predictions import Prediction, Predictions
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ArrayInputError
 from xaimaps.methods import Method
@@ -21,6 +23,7 @@ from xaimaps.targets import Detection, TargetSpec, class_scores, is_binary
 
 if TYPE_CHECKING:
     from PIL import Image
+    from xarray import DataArray
 
 Array = np.ndarray[Any, Any]
 
@@ -53,25 +56,12 @@ def displays_of(row: Method, maps: Array) -> tuple[Display, ...]:
     return tuple(Display(bool((one < 0).any()), 99) for one in maps)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One class of a prediction.
-
-    The probability is the softmax or sigmoid in which the model ends; the score itself, if the
-    outputs are probabilities; the softmax of the scores, if the model ends in none; and None for
-    a single output, such as of a regression, that no sigmoid follows. In a binary model with one
-    output, the score of the first class is minus that of the second.
-    """
-
-    index: int
-    label: str
-    score: float
-    probability: float | None
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attribution:
     """The maps of a method for a batch of images.
+
+    In a notebook, a result is shown as a figure. `result[i]` is the result of one image, and a loop
+    over a result yields those of all images.
 
     Attributes:
         maps: raw values, `(N, h, w)` float32 at the method's own resolution; `(N, K, h, w)` for
@@ -125,6 +115,46 @@ class Attribution:
     def __len__(self) -> int:
         return len(self.maps)
 
+    def __getitem__(self, index: int) -> Attribution:
+        """Return the result of one image, still with a batch axis, of length 1."""
+        one = operator.index(index)
+        if not -len(self) <= one < len(self):
+            raise IndexError(f"an index must be from 0 to {len(self) - 1}, got {index}")
+        one %= len(self)
+        cut = slice(one, one + 1)
+        return replace(
+            self,
+            maps=self.maps[cut],
+            scores=self.scores[cut],
+            target=self.target.for_image(one),
+            classes=None if self.classes is None else self.classes[cut],
+            target_scores=None if self.target_scores is None else self.target_scores[cut],
+            display=self.display[cut],
+            details={name: values[cut] for name, values in self.details.items()},
+            boxes=self.boxes[cut],
+            explained_boxes=self.explained_boxes[cut],
+            pictures=self.pictures[cut],
+            views=self.views[cut],
+        )
+
+    def __iter__(self) -> Iterator[Attribution]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        from xaimaps._results.show import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from xaimaps._results.show import page
+
+        return page(self)
+
+    def _repr_png_(self) -> bytes | None:
+        from xaimaps._results.show import png
+
+        return png(self)
+
     @property
     def layer(self) -> str | None:
         """The names of the layers; None for a method that explains the input."""
@@ -163,8 +193,8 @@ class Attribution:
         labels = self.model.labels
         return labels[index] if labels is not None else f"class {index}"
 
-    def top(self, count: int = 5, *, index: int = 0) -> list[Prediction]:
-        """Return the classes with the highest scores of one image, best first.
+    def top(self, count: int = 5, *, index: int = 0) -> Predictions:
+        """Return the classes with the highest scores of one image, best first, as a list.
 
         Raises:
             ArrayInputError: the outputs are not `(N, classes)`.
@@ -179,7 +209,9 @@ class Attribution:
         row = class_scores(np, scores, is_binary=is_binary(self.model.labels))[0]
         probabilities = self._probabilities(row)
         best = np.argsort(-row, kind="stable")[:count].tolist()
-        return [Prediction(i, self.label(i), float(row[i]), probabilities[i]) for i in best]
+        return Predictions(
+            Prediction(i, self.label(i), float(row[i]), probabilities[i]) for i in best
+        )
 
     def _probabilities(self, row: Array) -> Sequence[float | None]:
         """Return the probability of each class; see `Prediction`."""
@@ -249,6 +281,45 @@ class Attribution:
         view = self.views[index]
         colours = self._colours(index, values, view.shape[:2], colormap)
         return Image.fromarray(self._over_view(index, target, colours, alpha))
+
+    def plot(
+        self,
+        index: int = 0,
+        *,
+        ax: Any = None,
+        target: int = 0,
+        alpha: float = render.ALPHA,
+        colormap: str | None = None,
+    ) -> Any:
+        """Draw the overlay, or without a picture the heat map, into axes of matplotlib.
+
+        Args:
+            index: which image.
+            ax: the axes; None for pyplot's current ones.
+            target: which of the K targets.
+            alpha: the weight of the map, 0 to 1.
+            colormap: a matplotlib name; None for inferno, or RdBu_r for signed maps.
+
+        Returns:
+            The axes.
+        """
+        from xaimaps._results.show import plot
+
+        return plot(self, index, ax, target=target, alpha=alpha, colormap=colormap)
+
+    def to_xarray(self) -> DataArray:
+        """Return the maps as an `xarray.DataArray` with the axes image, target, y and x.
+
+        The coordinate `explained` has the class or target of each map, `picture` the path of each
+        picture; the attributes are the method, its options, the layer, the model and the backend.
+
+        Raises:
+            BackendError: xarray is not installed.
+            ArrayInputError: the maps still have their channels.
+        """
+        from xaimaps._results.show import data_array
+
+        return data_array(self)
 
     def drawn(
         self,

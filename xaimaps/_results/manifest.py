@@ -49,7 +49,12 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "input_size": list(found.input_size),
         "picture": _picture(found, index),
         "display": found.display[index]._asdict(),
-        "maps": {"shape": list(found.maps.shape[1:]), "dtype": str(found.maps.dtype)},
+        "maps": {
+            "shape": list(found.maps.shape[1:]),
+            "dtype": str(found.maps.dtype),
+            "several": found.is_several,
+        },
+        "top": [asdict(one) for one in found.top(index=index)] if found.scores.ndim == 2 else [],
         "seconds": found.seconds._asdict(),
         "notes": found.notes(index),
         "files": [path.name for path in files],
@@ -79,6 +84,7 @@ def _model(model: ModelInfo) -> dict[str, Any]:
         "source": _model_source(model),
         "sha256": model.sha256,
         "load": {n: v for n, v in model.loading.items() if n != "model" and _is_json(v)},
+        "ending": model.ending,
         "labels_sha256": labels_digest(model.labels),
     }
 

@@ -212,14 +212,14 @@ def figure(panels: Sequence[tuple[str, Pixels]], *, columns: int = 5) -> Image.I
     canvas: Any = FigureCanvasAgg(drawing)
     axes = drawing.subplots(height, width, squeeze=False).flat
     for axis, panel in zip_longest(axes, panels):
-        _draw_panel(axis, *(panel or ("", None)))
+        draw_panel(axis, *(panel or ("", None)))
     with warnings.catch_warnings():  # a label may have letters that the font lacks
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         canvas.draw()
     return Image.fromarray(np.array(canvas.buffer_rgba())[..., :3])
 
 
-def _draw_panel(axis: Any, title: str, pixels: Pixels | None) -> None:
+def draw_panel(axis: Any, title: str, pixels: Pixels | None) -> None:
     """Draw a picture with its title; None leaves the panel empty."""
     if pixels is not None:
         axis.imshow(pixels, interpolation="antialiased")

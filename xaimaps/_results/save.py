@@ -153,9 +153,14 @@ def save_figure(view: render.Pixels, drawings: Sequence[Drawing], path: Path) ->
         path: the file, in the format of its suffix.
     """
     format_of(path)
-    overlays = [(one.title, np.asarray(one.overlay)) for one in drawings]
-    write_picture(path, render.figure([("model input", view), *overlays]))
+    write_picture(path, figure_of(view, drawings))
     return path
+
+
+def figure_of(view: render.Pixels, drawings: Sequence[Drawing]) -> Image.Image:
+    """Draw a picture and its overlays side by side."""
+    overlays = [(one.title, np.asarray(one.overlay)) for one in drawings]
+    return render.figure([("model input", view), *overlays])
 
 
 def _write_arrays(file: BinaryIO, found: Attribution, index: int) -> None:

@@ -19,7 +19,7 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 """In the order of the table."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Method:
     """One row of the table.
 
@@ -52,6 +52,9 @@ class Method:
     is_relative: bool = False
     is_sensitive: bool = False
     tolerance: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.summary.removesuffix('.')}>"
 
     @property
     def name(self) -> str:

@@ -87,6 +87,9 @@ class _Methods(Mapping[str, Method]):
     def __len__(self) -> int:
         return len(_all_rows())
 
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.values()))
+
 
 def _position(row: Method) -> tuple[int, str]:
     return FAMILIES.index(row.family), row.name

@@ -1,0 +1,62 @@
+"""Plan several methods at once: those that a model supports, each with the settings it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from xaimaps._attribute import plan
+from xaimaps._run import Job
+from xaimaps.backend import Backend
+from xaimaps.errors import XaimapsError
+from xaimaps.methods import METHODS, get_method
+
+
+def plan_all(
+    model: Backend,
+    names: Sequence[str],
+    layer: str | tuple[str, ...] | None,
+    options: dict[str, Any],
+) -> list[Job]:
+    """Check every method with the layer and the options that it takes.
+
+    An option that no method takes is passed on, so that the first method refuses it.
+    """
+    chosen = able_methods(model, METHODS) if "all" in names else names
+    rows = [get_method(name) for name in chosen]
+    anyone_layered = any(row.takes_layer for row in rows)
+    general = {"augment", "low_pass"}
+    useful = general.union(*(row.options for row in rows))
+    return [
+        plan(
+            model,
+            row,
+            layer if row.takes_layer or not anyone_layered else None,
+            {
+                name: value
+                for name, value in options.items()
+                if name in row.options or name in general or name not in useful
+            },
+        )
+        for row in rows
+    ]
+
+
+def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
+    """Return the methods among `names` that the model and backend support."""
+    able = [METHODS[name] for name in names if METHODS[name].needs <= model.capabilities]
+    has_classifier, has_layer = _has(model.classifier), _has(model.default_layer)
+    return [
+        row.name
+        for row in able
+        if (has_classifier or "classifier" not in row.needs) and (has_layer or not row.takes_layer)
+    ]
+
+
+def _has(part: Callable[[], object]) -> bool:
+    """Return whether a model has a part, and does not refuse it."""
+    try:
+        part()
+    except XaimapsError:
+        return False
+    return True
