@@ -69,7 +69,8 @@ def row(model: Any, reference: dict[str, Any]) -> dict[str, float]:
         found[method] = difference(maps, reference[method])
     names = [layer.name for layer in model.layers()]
     for block in BLOCKS:
-        layer = block if block in names else block.replace("_", "/")
+        in_list = block.replace("_", "/")
+        layer = in_list if in_list in names else block
         maps = xaimaps.attribute(model, IMAGES, "grad_cam", target=1, layer=layer).maps
         found[f"grad_cam {block}"] = difference(maps, reference[block])
     return found
@@ -123,7 +124,7 @@ def main() -> None:
         stored, converted = Path(folder, "net.keras"), Path(folder, "net.onnx")
         rows["Keras on JAX"] = keras_row("jax", stored)
         rows["Keras on TensorFlow"] = keras_row("tensorflow", stored)
-        subprocess.run(["xaimaps", "convert", stored, converted], check=True)
+        subprocess.run(["xaimaps", "convert", stored, converted], check=True, capture_output=True)
         rows["ONNX on JAX"] = row(xaimaps.load(converted, backend="jax"), reference)
     print("| library |", " | ".join(columns), "|")
     print("|---" * (len(columns) + 1) + "|")

@@ -146,4 +146,4 @@ def test_the_reference_covers_the_public_names():
 
 def test_fences_are_of_a_known_language():
     found = {language for page in PAGES for language, _ in FENCE.findall(page.read_text())}
-    assert found <= {"python", "sh", "console", "py", "text", "toml"}  # not all are run
+    assert found <= {"python", "sh", "console", "py", "text", "toml", "yaml"}  # not all are run

@@ -1,7 +1,12 @@
 """Parity on networks whose faults are known: it must be able to say no, and where."""
 
+import hashlib
 import json
+import re
 from dataclasses import replace
+from datetime import UTC, datetime
+from html import escape
+from xml.etree import ElementTree as XML
 
 import numpy as np
 import pytest
@@ -11,7 +16,8 @@ import xaimaps
 from xaimaps import parity
 from xaimaps.errors import ArrayInputError, LayerError, MethodError, TargetError
 from xaimaps.methods import METHODS
-from xaimaps.parity import Tolerance, compare
+from xaimaps.parity import Row, Tolerance, compare
+from xaimaps.parity._formats import junit, markdown
 from xaimaps.parity._html import page
 from xaimaps.parity._measures import measure, top_agreement
 from xaimaps.testing import Conv, Network, ReferenceBackend, pooled_network
@@ -49,13 +55,19 @@ def bump(layer):
     return replace(layer, kernel=kernel)
 
 
+def at(report, name):
+    """Return the kind and name of the first value that differs."""
+    first = report.first_divergence(name)
+    return first.kind, first.name
+
+
 # Yes
 
 
 def test_a_network_agrees_with_itself_in_everything(images):
     report = compare({"one": backend(), "two": backend()}, images, "all")
     assert report.agrees
-    assert report.parting("two") is None
+    assert report.first_divergence("two") is None
     assert [row.name for row in report.of("two", "map")] == list(METHODS)
     assert {row.status for row in report.rows} == {"agrees"}
     assert all(row.measures.relative == 0 for row in report.rows)
@@ -82,15 +94,15 @@ def test_the_first_layer_that_differs_is_named(images, layer, change):
     models = {"good": backend(), "same": backend(), "bad": backend(changed(layer, change))}
     report = compare(models, images)
     assert not report.agrees
-    assert report.parting("same") is None
-    assert (report.parting("bad").kind, report.parting("bad").name) == ("layer", layer)
+    assert report.first_divergence("same") is None
+    assert at(report, "bad") == ("layer", layer)
     assert f"bad diverges from good at the layer '{layer}'" in report.verdict("bad")
 
 
 def test_another_preprocessing_is_named_before_any_layer():
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8))
     report = compare({"good": backend(), "bad": backend(preprocess="caffe")}, picture)
-    assert (report.parting("bad").kind, report.parting("bad").name) == ("input", "<input>")
+    assert at(report, "bad") == ("input", "<input>")
     assert compare({"good": backend(), "same": backend()}, [picture, picture]).agrees
 
 
@@ -101,7 +113,7 @@ def test_another_gradient_alone_is_found(images):
             return found._replace(gradients=found.gradients[:, ::-1])
 
     report = compare({"good": backend(), "bad": Flipped(pooled_network(channels=8))}, images)
-    assert report.parting("bad").kind == "gradient"
+    assert report.first_divergence("bad").kind == "gradient"
 
 
 def test_a_gradient_of_another_scale_is_found(images):
@@ -111,7 +123,7 @@ def test_a_gradient_of_another_scale_is_found(images):
             return found._replace(gradients=3 * found.gradients)
 
     report = compare({"good": backend(), "bad": Tripled(pooled_network(channels=8))}, images)
-    assert (report.parting("bad").kind, report.parting("bad").name) == ("gradient", "<input>")
+    assert at(report, "bad") == ("gradient", "<input>")
     assert "length off by 2" in report.verdict("bad")
 
 
@@ -154,7 +166,7 @@ def test_values_that_are_not_finite_differ(images):
             return outputs, {n: v * (np.nan if n == "relu1" else 1) for n, v in kept.items()}
 
     report = compare({"good": backend(), "bad": Broken(pooled_network(channels=8))}, images)
-    assert report.parting("bad").name == "relu1"
+    assert report.first_divergence("bad").name == "relu1"
 
 
 def test_other_shapes_differ_and_what_a_backend_cannot_do_is_told(images):
@@ -167,7 +179,7 @@ def test_other_shapes_differ_and_what_a_backend_cannot_do_is_told(images):
 
     report = compare({"good": backend(), "mute": Mute(pooled_network(channels=8))}, images)
     assert not report.agrees
-    assert report.parting("mute").kind == "logits"
+    assert report.first_divergence("mute").kind == "logits"
     assert report.verdict("mute").endswith("'output': its shape is (1, 2), not (1, 5)")
     assert {row.status for row in report.of("mute", "map")} == {"skipped"}
     assert "needs a backend that can do" in report.of("mute", "map")[0].note
@@ -277,4 +289,73 @@ def test_the_report_as_json_and_as_a_page(images):
     assert "<b>ad" not in html
     assert html.count("data:image/png;base64,") == 3 * 2 * 3  # methods x images x (2 maps + 1)
     assert "http" not in html
+    assert "<td>conv2</td>" in html.partition("<details>")[2]
+    assert 'name="viewport"' in html
     assert [row.name for row in report.summary() if row.kind == "layer"] == ["relu2"]
+
+
+def with_provenance(tmp_path):
+    file = tmp_path / "a|b.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)).save(file)
+    models = {"good": backend(), "bad": backend(changed("conv2", bump))}
+    models["good"].info.source, models["good"].info.sha256 = "/models/a|<b>.onnx", "ab" * 32
+    return compare(models, file, "grad_cam", target=3), file
+
+
+def test_the_report_says_what_was_compared(tmp_path):
+    report, file = with_provenance(tmp_path)
+    about = json.loads(json.dumps(report.as_dict()))["about"]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert about["pictures"] == [{"source": str(file), "sha256": digest}]
+    good, bad = about["models"]
+    assert (good["name"], good["source"]) == ("good", "/models/a|<b>.onnx")
+    assert (good["sha256"], bad["source"]) == ("ab" * 32, "")
+    assert (about["targets"], about["layer"], about["methods"]) == (["3"], "relu2", ["grad_cam"])
+    age = datetime.now(UTC) - datetime.fromisoformat(about["date"])
+    assert 0 <= age.total_seconds() < 600
+    html = page(report)
+    assert all(escape(text) in html for text in ("/models/a|<b>.onnx", "ab" * 32, str(file)))
+
+
+def test_the_report_for_continuous_integration(tmp_path):
+    report, _ = with_provenance(tmp_path)
+    odd = Row("bad", "layer", "na\x00me", note="a < b\x1b")
+    report = replace(report, rows=(*report.rows, odd))
+    (suite,) = XML.fromstring(junit(report))
+    cases = {case.get("name"): [part.tag for part in case] for case in suite}
+    assert (cases["conv1"], cases["conv2"], cases["na?me"]) == ([], ["failure"], ["skipped"])
+    differing = [row.name for row in report.rows if row.status == "differs"]
+    assert (suite.get("failures"), suite.get("skipped")) == (str(len(differing)), "1")
+    text = markdown(report)
+    assert "- **differs**: bad diverges from good at the layer 'conv2'" in text
+    assert f"| good | /models/a\\|&lt;b>.onnx | {'ab' * 6} |" in text
+    rows = [line for line in text.splitlines() if line.startswith("| bad | ")]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [4, *[7] * (len(rows) - 1)]
+
+
+def test_what_the_reference_cannot_compute_is_compared_among_the_others(images):
+    class Mute(ReferenceBackend):
+        capabilities = frozenset({"forward", "activations"})
+
+    models = {
+        "mute": Mute(pooled_network(channels=8)),
+        "one": backend(),
+        "two": backend(),
+        "bad": backend(changed("conv2", bump)),
+    }
+    report = compare(models, images[:1])
+    saliency = {row.backend: row for row in report.rows if row.name == "saliency"}
+    assert saliency["one"].note == "mute cannot compute it; the others are compared with this"
+    assert (saliency["two"].status, saliency["two"].reference) == ("agrees", "one")
+    assert saliency["bad"].measures.relative > 0
+    assert page(report).count("<h3>saliency</h3>") == 1
+    alone = compare({name: models[name] for name in ("mute", "one")}, images[:1], "saliency")
+    assert alone.of("one", "map")[0].note == "mute cannot compute it; no other can"
+    assert alone.agrees
+
+
+def test_full_colour_is_the_difference_that_the_tolerance_allows():
+    assert Tolerance("relative", 1e-4).as_relative() == 1e-4
+    a, b = np.array([1.0, 0]), np.array([np.cos(0.01), np.sin(0.01)])
+    allowed = Tolerance("cosine", float(a @ b)).as_relative()
+    assert allowed == pytest.approx(np.linalg.norm(a - b), rel=1e-6)

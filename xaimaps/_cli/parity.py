@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +51,10 @@ if TYPE_CHECKING:
               "difference.")  # fmt: skip
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Write an HTML page with the maps side by side.")  # fmt: skip
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), default=None,
+              help="Write JUnit XML, for the test reports of CI.")  # fmt: skip
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), default=None,
+              help="Write Markdown, for a comment on a pull request.")  # fmt: skip
 @json_option
 def parity(
     model: str,
@@ -61,6 +68,8 @@ def parity(
     options: tuple[str, ...],
     tolerances: tuple[str, ...],
     html: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
     as_json: bool,
 ) -> None:
     """Compare MODEL on PICTURES between all installed frameworks.
@@ -73,8 +82,9 @@ def parity(
     from xaimaps.parity import compare
 
     found = find_pictures(pictures, follow_symlinks=False)
-    if html is not None:
-        prepare_folder(html.parent)
+    files = {"html": html, "junit": junit, "markdown": markdown}
+    for file in filter(None, files.values()):
+        prepare_folder(file.parent)
     allowed, names = _tolerances(tolerances), parse_methods(methods)
     models = _models(model, others, backends, loading)
     with progress_bar() as progress:
@@ -89,7 +99,8 @@ def parity(
             progress=lambda stage: progress.update(task, description=stage),
             **parse_options(options),
         )
-    _show(report, html, as_json)
+    command = shlex.join(["xaimaps", *sys.argv[1:]])
+    _show(replace(report, about={**report.about, "command": command}), files, as_json)
     sys.exit(0 if report.agrees else 1)
 
 
@@ -137,14 +148,15 @@ def _tolerances(pairs: tuple[str, ...]) -> dict[str, Tolerance]:
     return found
 
 
-def _show(report: Report, html: Path | None, as_json: bool) -> None:
+def _show(report: Report, files: Mapping[str, Path | None], as_json: bool) -> None:
     if as_json:
         print_json(report.as_dict())
     else:
         _print(report)
-    if html is not None:
-        _write_page(report, html)
-        click.echo(printable(str(html)), err=as_json)
+    for form, file in files.items():
+        if file is not None:
+            _write(report, form, file)
+            click.echo(printable(str(file)), err=as_json)
 
 
 def _print(report: Report) -> None:
@@ -165,9 +177,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (*about, *numbers, str(row.tolerance))
 
 
-def _write_page(report: Report, path: Path) -> None:
+def _write(report: Report, form: str, path: Path) -> None:
     from xaimaps._results.atomic import write_atomic
+    from xaimaps.parity._formats import junit, markdown
     from xaimaps.parity._html import page
 
-    text = page(report).encode("utf-8", "backslashreplace")
+    make = {"html": page, "junit": junit, "markdown": markdown}[form]
+    text = make(report).encode("utf-8", "backslashreplace")
     write_atomic(path, lambda file: file.write(text))

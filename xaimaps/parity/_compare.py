@@ -32,6 +32,7 @@ from xaimaps.parity._measures import (
     tolerance_of,
     top_agreement,
 )
+from xaimaps.parity._provenance import provenance
 from xaimaps.parity._report import Report, Row
 from xaimaps.parity._subjects import Subject, as_subjects
 from xaimaps.targets import Scene, Top, as_spec, as_target
@@ -76,7 +77,8 @@ def compare(
         options: options of the methods, passed to those that have them.
 
     Returns:
-        The report. `report.agrees` is the result, `report.parting(name)` the first difference.
+        The report. `report.agrees` is the result, `report.first_divergence(name)` the first value
+        that differs.
 
     Raises:
         ArrayInputError: there are fewer than two models, or no image.
@@ -154,6 +156,7 @@ class Comparison:
         progress: Progress,
     ) -> None:
         self.reference, self.others = reference, others
+        self.subjects = (reference, *others)
         self.allowed, self.progress = dict(allowed), progress
         self.notes: list[str] = list(reference.backend.info.notes)
         self.target = _fixed(Scene(reference.backend, reference.images), target)
@@ -171,7 +174,12 @@ class Comparison:
             rows += self._maps(method, taken, maps[method.name])
         order = {other.name: i for i, other in enumerate(self.others)}
         rows.sort(key=lambda row: order[row.backend])
-        return Report(self.reference.name, tuple(order), tuple(rows), maps, tuple(self.notes))
+        count = len(self.reference.images)
+        spec = as_spec(self.target, count)
+        targets = [str(spec.for_image(index)) for index in range(count)]
+        about = provenance(self.subjects, targets, self._layer_or_default(), methods)
+        notes = tuple(self.notes)
+        return Report(self.reference.name, tuple(order), tuple(rows), maps, notes, about)
 
     def _inputs(self) -> Iterator[Row]:
         for other in self.others:
@@ -227,10 +235,8 @@ class Comparison:
             if name is None:
                 continue
             self.progress(f"gradient by {name}")
-            expected = self._gradient(self.reference, name)
-            for other in self.others:
-                found = self._gradient(other, name)
-                yield self._against(other, "gradient", name, expected, found)
+            found = {one.name: self._gradient(one, name) for one in self.subjects}
+            yield from self._against("gradient", name, found)
 
     def _layer_or_default(self) -> str | None:
         if self.layer is not None:
@@ -280,12 +286,13 @@ class Comparison:
                 return str(error)
             return kept[subject.name].maps
 
-        expected = run(self.reference)
+        found = {self.reference.name: run(self.reference)}
+        expected = found[self.reference.name]
         is_measured = method.is_sensitive and method.name not in self.allowed
         if is_measured and not isinstance(expected, str):
             self._hold_to_itself(method, options, expected)
-        for other in self.others:
-            yield self._against(other, "map", method.name, expected, run(other))
+        found |= {other.name: run(other) for other in self.others}
+        yield from self._against("map", method.name, found)
 
     def _hold_to_itself(self, method: Method, options: dict[str, Any], maps: Array) -> None:
         """Measure the tolerance of a sensitive method on the reference."""
@@ -306,20 +313,27 @@ class Comparison:
         job = plan(subject.backend, method, layer, options)
         return run_jobs(subject.backend, [job], subject.batch, self.target)[0]
 
-    def _against(
-        self,
-        other: Subject,
-        kind: Any,
-        name: str,
-        expected: Array | str,
-        found: Array | str,
-    ) -> Row:
-        """Make a row, which is skipped if one of the two has no result."""
-        if isinstance(expected, str):
-            return Row(other.name, kind, name, note=f"{self.reference.name}: {expected}")
-        if isinstance(found, str):
-            return Row(other.name, kind, name, note=f"{other.name}: {found}")
-        return self._row(other, kind, name, found, expected)
+    def _against(self, kind: Any, name: str, found: Mapping[str, Array | str]) -> Iterator[Row]:
+        """Compare the results of all backends with that of the first which has one.
+
+        Args:
+            kind: the kind of value.
+            name: of the layer or the method.
+            found: for each backend the value, or the reason why there is none.
+        """
+        able = [one for one, value in found.items() if not isinstance(value, str)]
+        base = able[0] if able else self.reference.name
+        for other in self.others:
+            value = found[other.name]
+            if isinstance(value, str):
+                yield Row(other.name, kind, name, note=f"{other.name}: {value}")
+            elif other.name == base:
+                rest = "the others are compared with this" if len(able) > 1 else "no other can"
+                note = f"{self.reference.name} cannot compute it; {rest}"
+                yield Row(other.name, kind, name, note=note)
+            else:
+                row = self._row(other, kind, name, value, found[base])
+                yield replace(row, reference="" if base == self.reference.name else base)
 
 
 def _fixed(scene: Scene, target: Any) -> Any:

@@ -145,6 +145,13 @@ class Tolerance:
         is_as_long = measures.length <= 10 * (1 - self.bound) + 1e-6
         return bool(measures.cosine >= self.bound and is_as_long)
 
+    def as_relative(self) -> float:
+        """Return a difference, relative to the largest value, that is about as large as allowed.
+
+        Two vectors of length 1 with the cosine c differ by a vector of the length sqrt(2 - 2 c).
+        """
+        return (2 - 2 * self.bound) ** 0.5 if self.measure == "cosine" else self.bound
+
     def at(self, bound: float) -> Tolerance:
         """Return the same measure with another bound."""
         return replace(self, bound=bound)

@@ -25,6 +25,8 @@ class Row:
         tolerance: the allowed difference; None if it could not be compared.
         top: for logits, the smallest fraction of common classes among the top five.
         note: the reason why it could not be compared, or cannot agree.
+        reference: the backend that it is compared with, if the report's reference cannot compute
+            the value; otherwise empty.
     """
 
     backend: str
@@ -34,6 +36,7 @@ class Row:
     tolerance: Tolerance | None = None
     top: float | None = None
     note: str = ""
+    reference: str = ""
 
     @property
     def status(self) -> Literal["agrees", "differs", "skipped"]:
@@ -41,6 +44,11 @@ class Row:
         if self.measures is None or self.tolerance is None:
             return "skipped"
         return "agrees" if self.tolerance.allows(self.measures) else "differs"
+
+    @property
+    def reason(self) -> str:
+        """Why the two values differ."""
+        return self.note or f"{_decisive(self)}, but {self.tolerance} is required"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
@@ -53,6 +61,7 @@ class Row:
             "tolerance": str(self.tolerance or ""),
             "top_agreement": self.top,
             "note": self.note,
+            "reference": self.reference,
         }
 
 
@@ -66,6 +75,7 @@ class Report:
         rows: all compared values, in the order of computation for each backend.
         attributions: the maps by method and backend, including the reference's.
         notes: remarks for the reader, a sentence each.
+        about: the date, versions, models with their hashes, pictures and settings.
     """
 
     reference: str
@@ -73,13 +83,14 @@ class Report:
     rows: tuple[Row, ...]
     attributions: Mapping[str, Mapping[str, Attribution]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
         """Whether every compared value of every backend is within its tolerance."""
-        return not any(self.parting(name) for name in self.backends)
+        return not any(self.first_divergence(name) for name in self.backends)
 
-    def parting(self, backend: str) -> Row | None:
+    def first_divergence(self, backend: str) -> Row | None:
         """Return the first value, in the order of computation, at which a backend diverges."""
         return next((row for row in self.of(backend) if row.status == "differs"), None)
 
@@ -91,11 +102,12 @@ class Report:
     def verdict(self, backend: str) -> str:
         """Return one sentence on one backend."""
         rows = self.of(backend)
-        first = self.parting(backend)
+        first = self.first_divergence(backend)
         if first is not None:
+            reference = first.reference or self.reference
             return (
-                f"{backend} diverges from {self.reference} at the {first.kind} {first.name!r}: "
-                f"{first.note or f'{_decisive(first)}, but {first.tolerance} is required'}"
+                f"{backend} diverges from {reference} at the {first.kind} {first.name!r}: "
+                f"{first.reason}"
             )
         compared = sum(row.status == "agrees" for row in rows)
         skipped = len(rows) - compared
@@ -106,10 +118,11 @@ class Report:
         """Return the report for JSON, without the maps."""
         return {
             "agrees": self.agrees,
+            "about": dict(self.about),
             "reference": self.reference,
             "verdicts": {name: self.verdict(name) for name in self.backends},
             "first_divergence": {
-                name: row.as_dict() if (row := self.parting(name)) else None
+                name: row.as_dict() if (row := self.first_divergence(name)) else None
                 for name in self.backends
             },
             "rows": [row.as_dict() for row in self.rows],
