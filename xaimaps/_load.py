@@ -11,7 +11,7 @@ from xaimaps import _registry, zoo
 from xaimaps._configs import read_beside
 from xaimaps._digest import digest
 from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
-from xaimaps._labels import Labels, read_labels
+from xaimaps._labels import Labels, embedded_name, read_labels
 from xaimaps._references import is_reference, make
 from xaimaps._sidecar import Sidecar, read_sidecar
 from xaimaps.backend import Backend
@@ -126,6 +126,7 @@ def _describe(loaded: Backend, said: Sidecar, place: Any) -> None:
     info = loaded.info
     if said.labels is not None:
         info.labels = read_labels(said.labels)
+        info.labels_name = embedded_name(said.labels)
     elif info.labels_name in zoo.LABELS:
         info.labels = read_labels(info.labels_name)
     if said.preprocess is not None:
