@@ -80,7 +80,8 @@ def _classes(scene: Scene) -> Iterator[dict[str, Any]]:
         return
     else:
         scores = class_scores(np, scene.outputs, is_binary=is_binary(scene.labels))[0]
-    for index in np.argsort(-scores, kind="stable").tolist():
+    known = np.flatnonzero(scores) if scene.is_detector else np.arange(scores.size)
+    for index in known[np.argsort(-scores[known], kind="stable")].tolist():
         yield {**_named(scene, index), "score": float(scores[index])}
 
 
