@@ -103,6 +103,10 @@ HEADS = {
         {"pred_boxes": centred(BOXES / [48, 32, 48, 32])},
     ),
 }
+HEADS["YOLOv10"] = (
+    np.c_[BOXES[[0, 2, 3]], [[0.9, 0], [0.8, 1], [0.6, 1]]],
+    {},
+)
 SUMS = SCORES.sum(1)
 HEADS["SSD"] = (
     np.c_[np.maximum(1 - SUMS, 0), SCORES] / np.maximum(SUMS, 1)[:, None],
@@ -162,6 +166,67 @@ def test_masks_and_points_follow_the_classes(extra, is_known):
 @pytest.mark.parametrize("labels", [None, NAMES])
 def test_other_outputs_are_no_boxes(outputs, labels):
     assert candidates(outputs, dict, SIZE, labels) is None
+
+
+def in_order(*boxes):
+    """YOLOv10: rows of corners, score and class, best first, up to a fixed number."""
+    rows = sorted(boxes, key=lambda row: -row[4])
+    return np.float64([*rows, *[[0] * 6] * (5 - len(boxes))])
+
+
+LEFT, RIGHT = [2, 4, 20, 28, 0.9, 1], [26, 4, 46, 28, 0.6, 1]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        in_order(LEFT, RIGHT)[::-1],
+        in_order(LEFT, RIGHT) * [1, 1, 1, 1, 1, 0.5],
+        in_order(LEFT, RIGHT) * [1, 1, 1, 1, 1, 2],  # there is no class 2
+        in_order(LEFT, RIGHT)[:, [2, 1, 0, 3, 4, 5]],
+        in_order(LEFT, RIGHT) * [1, 1, 1, 1, 2, 1],
+    ],
+)
+def test_rows_that_are_not_in_order_are_no_boxes(table):
+    found = candidates(table, dict, SIZE, NAMES)
+    assert found is None or found.rows is None
+
+
+class Ordered:
+    """Two objects, each with the score of the mean of its half of the image, best first."""
+
+    def __call__(self, x):
+        left, right = x[:, :, :24].mean((1, 2, 3)), x[:, :, 24:].mean((1, 2, 3))
+        pairs = zip(left, right, strict=True)
+        return np.stack([in_order([*LEFT[:4], a, 1], [*RIGHT[:4], b, 1]) for a, b in pairs])
+
+
+def ordered():
+    model = Detector(rows())
+    model.chain = Network({"head": Ordered()}, (*SIZE, 3))
+    return model
+
+
+HALVES = np.broadcast_to(np.repeat(np.float32([0.9, 0.6]), 24)[:, None], (1, *SIZE, 3))
+"""The left object is the better one."""
+
+
+@pytest.mark.parametrize(("target", "start"), [("box:1", 0), ("box:2", 24), ("box@30,10", 24)])
+def test_a_box_is_itself_in_another_row_of_a_changed_image(target, start):
+    """Occlusion of the left half makes the right object the first row."""
+    halves = {"window": (32, 24), "stride": (32, 24), "baseline": "zeros"}
+    found = xaimaps.attribute(ordered(), HALVES, "occlusion", target=target, **halves)
+    expected = np.zeros((32, 48))
+    expected[:, start : start + 24] = 0.9 if start == 0 else 0.6
+    np.testing.assert_allclose(found.maps[0], expected, rtol=1e-5)
+    assert found.target_scores == pytest.approx([expected.max()])
+
+
+def test_a_class_without_a_row_is_refused():
+    with pytest.raises(TargetError, match="got 'person', of which image 0 has none"):
+        xaimaps.attribute(ordered(), HALVES, "occlusion", target="person")
+    (box,) = xaimaps.attribute(ordered(), HALVES, "occlusion", target="dog").explained_boxes[0]
+    assert box.corners == tuple(LEFT[:4])
 
 
 # Suppression

@@ -36,6 +36,17 @@ def test_a_map_of_one_value(found, pooled):
     assert flat.notes(0) == [f"the grad_cam map of {label} has the same value everywhere, 0.25"]
 
 
+def test_outputs_and_maps_that_are_no_numbers(found, pooled):
+    scores, maps = found.scores.copy(), found.maps.copy()
+    scores[0, :2], maps[0, 0, 0] = (np.nan, np.inf), np.nan
+    odd = dataclasses.replace(found, scores=scores, maps=maps)
+    assert odd.notes(0) == [
+        "2 of the model's 5 outputs are NaN or infinite; check the preprocessing and the weights",
+        f"the grad_cam map of {pooled.info.labels[1]} has values that are NaN or infinite",
+    ]
+    assert odd.notes(1) == found.notes(1)
+
+
 @pytest.mark.parametrize(("size", "is_noise"), [(1e-9, True), (1e-5, False)])
 def test_a_map_below_the_rounding_of_its_score(found, size, is_noise):
     """Float32 rounds a score of 1 to 1.2e-7."""

@@ -8,7 +8,7 @@ from xaimaps.errors import MethodError
 from xaimaps.methods import METHODS, occlusion, rise
 from xaimaps.methods.rise import draw_masks
 from xaimaps.targets import several
-from xaimaps.testing import Dense, Flatten, GlobalAveragePool, Network, ReferenceBackend, ReLU
+from xaimaps.testing import Conv, Dense, Flatten, GlobalAveragePool, Network, ReferenceBackend, ReLU
 
 
 def close(actual, desired, tolerance=1e-5):
@@ -197,3 +197,50 @@ def test_a_colour_of_a_model_of_one_channel(baseline, value):
         model, image, "integrated_gradients", baseline=baseline, target="output:0"
     )
     np.testing.assert_allclose(paths.maps, expected, rtol=1e-4, atol=1e-4)
+
+
+# Probabilities
+
+
+def of_mean(weights, labels=None, ending=None):
+    """Return a network of 9 x 9 grey pixels whose outputs are the mean pixel times the weights."""
+    layers = {
+        "conv": Conv(np.ones((1, 1, 1, 1), np.float32), np.zeros(1, np.float32)),
+        "pool": GlobalAveragePool(),
+        "fc": Dense(np.float32([weights]), np.zeros(len(weights), np.float32)),
+    }
+    model = ReferenceBackend(Network(layers, (9, 9, 1)))
+    model.info.labels, model.info.ending = labels, ending
+    return model
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-np.float64(x)))
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "by_hand"),
+    [
+        (of_mean([4], ending="sigmoid"), 0, lambda mean: sigmoid(4 * mean)),
+        (of_mean([4], ("no", "yes"), "sigmoid"), "no", lambda mean: sigmoid(-4 * mean)),
+        (of_mean([4], ("no", "yes")), "no", lambda mean: -4 * mean),
+        (of_mean([4]), 0, lambda mean: 4 * mean),
+        (of_mean([4, 2], ending="sigmoid"), 1, lambda mean: sigmoid(2 * mean)),
+        (of_mean([4, 2], ending="softmax"), 1, lambda mean: sigmoid(-2 * mean)),
+        (of_mean([4, 2]), "output:1", lambda mean: 2 * mean),
+        (of_mean([4, 2]), "0 vs 1", lambda mean: 2 * mean),
+    ],
+)
+def test_probabilities_are_those_of_classes(model, target, by_hand):
+    image = np.random.default_rng(3).random((1, 9, 9, 1), np.float32)
+    options = {"n_masks": 10, "grid": 3, "seed": 0}
+    found = xaimaps.attribute(model, image, "rise", target=target, **options)
+    drawn = draw_masks((9, 9, 1), **options)
+    masks = np.stack(list(masks_of(drawn["cells"], drawn["moves"], 9)))
+    scores = by_hand((masks * image[0, ..., 0]).mean(axis=(1, 2)))
+    close(found.maps[0], np.einsum("v,vhw->hw", scores, masks) / (0.5 * 10), 1e-4)
+    # Recipro-CAM keeps a position and its neighbours, and its map is their score alone.
+    plain = xaimaps.attribute(model, image, "recipro_cam", target="output:0", gaussian=False)
+    mean = plain.maps / 4
+    found = xaimaps.attribute(model, image, "recipro_cam", target=target, gaussian=False)
+    close(found.maps, by_hand(mean), 1e-4)

@@ -235,7 +235,12 @@ def test_live_models_of_other_frameworks_have_a_remedy(monkeypatch, package, rem
 
 
 @pytest.mark.parametrize(
-    ("suffix", "remedy"), [("tflite", "tf2onnx.convert --tflite"), ("pt2", "torch.onnx.export")]
+    ("suffix", "remedy"),
+    [
+        ("tflite", "tf2onnx.convert --tflite"),
+        ("pt2", "torch.onnx.export"),
+        ("torchscript", "torch.onnx.export"),
+    ],
 )
 def test_files_of_other_frameworks_have_a_remedy(tmp_path, suffix, remedy):
     path = tmp_path / f"net.{suffix}"

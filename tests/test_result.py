@@ -17,6 +17,7 @@ def found(pooled):
 
 
 def test_top_is_a_softmax_over_the_scores(pooled, images):
+    pooled.info.ending = "softmax"
     result = xaimaps.attribute(pooled, images)
     powers = np.exp(result.scores[3].astype(np.float64))
     top = result.top(5, index=3)
@@ -30,6 +31,7 @@ def test_top_is_a_softmax_over_the_scores(pooled, images):
 
 
 def test_probabilities_of_huge_scores_do_not_overflow(pooled, images):
+    pooled.info.ending = "softmax"
     result = xaimaps.attribute(pooled, images * np.float32(1e20))
     assert sum(one.probability for one in result.top()) == pytest.approx(1)
 
@@ -50,6 +52,7 @@ def test_labels_that_are_missing(pooled, images):
 
 
 def test_probabilities_are_the_models_own(pooled, images):
+    pooled.info.ending = "softmax"
     found = xaimaps.attribute(pooled, images)
     scores = found.scores[0].astype(np.float64)
     softmax = np.exp(scores) / np.exp(scores).sum()
@@ -66,6 +69,30 @@ def test_outputs_that_are_probabilities_stay_so(pooled, images):
     assert found.top(1)[0].probability == pytest.approx(0.592)
     pooled.info.ending = "softmax"  # then these are logits
     assert found.top(1)[0].probability == pytest.approx(np.exp(0.592) / np.exp(rows).sum())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [0.277, -0.209],  # two angles
+        [37.4, 34.1, 28.5],  # a softmax in percent
+        [0.374, 0.285],  # a part of a softmax
+        [0.6, -0.8],  # an embedding of length 1
+    ],
+)
+def test_outputs_without_an_ending_have_no_probability(pooled, images, row):
+    pooled.info.labels = None
+    found = xaimaps.attribute(pooled, images)
+    object.__setattr__(found, "scores", np.float32([row]))
+    assert [one.probability for one in found.top()] == [None] * len(row)
+
+
+def test_classes_that_exclude_each_other_have_a_softmax():
+    """The logits of the embedded network, whose labels are an embedded list."""
+    model = xaimaps.load("default", labels="imagenet-1k")
+    assert model.info.ending is None
+    found = xaimaps.attribute(model, np.zeros((1, 224, 224, 3), np.float32), "saliency")
+    assert sum(one.probability for one in found.top(1000)) == pytest.approx(1)
 
 
 def test_one_output_has_a_probability_behind_a_sigmoid_only(pooled, images):

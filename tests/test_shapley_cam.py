@@ -66,3 +66,10 @@ def test_a_function_of_the_outputs_is_a_target(network, images):
     weights = change @ dense.weights.T / activations[0, ..., 0].size
     expected = np.einsum("nk,nijk->nij", weights, activations)
     np.testing.assert_allclose(found.maps, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["output:1", "1 vs 2"])
+def test_scores_that_are_no_classes_have_no_log_softmax(pooled, images, target):
+    found = xaimaps.attribute(pooled, images, "shapley_cam", target=target)
+    plain = xaimaps.attribute(pooled, images, "shapley_cam", target=target, residual=False)
+    np.testing.assert_array_equal(found.maps, plain.maps)

@@ -36,6 +36,7 @@ def test_reprs_are_short(pooled, found):
 
 
 def test_predictions_are_a_table(found):
+    found.model.ending = "softmax"
     found.model.labels = ("<b>", *found.model.labels[1:])
     top = found.top(5)
     assert len(repr(top).splitlines()) == 5

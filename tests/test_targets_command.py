@@ -153,3 +153,15 @@ def test_a_classifier():
     told = json.loads(xaimaps(*run, "--json"))
     assert len(told["classes"]) == 1000
     assert told["regions"] == told["boxes"] == []
+
+
+@pytest.mark.parametrize(("axes", "is_indexed"), [([2, 3], True), ([1, 2, 3], False)])
+def test_a_single_number_has_an_index_if_it_has_an_axis(axes, is_indexed):
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2, 3]),
+        helper.make_node("Squeeze", ["mean", "axes"], ["y"]),
+    ]
+    write("m.onnx", nodes, [value("y", [1] * (4 - len(axes)))], {"axes": np.int64(axes)})
+    text = xaimaps("targets", "m.onnx", "grey.png", "-p", "unit")
+    assert ("output:0 is the last" in text) == is_indexed
+    assert "output: is" not in text

@@ -35,6 +35,11 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
         ) from None
 
 
+def embedded_name(labels: Labels) -> str:
+    """Return the name of an embedded list; empty for other labels."""
+    return labels if isinstance(labels, str) and labels in zoo.LABELS else ""
+
+
 def _labels_of_lines(text: str) -> tuple[str, ...]:
     """Return the lines; without their numbers, if they are counted from 0 as "0 cat"."""
     lines = text.splitlines()

@@ -11,13 +11,16 @@ from xaimaps import _registry, zoo
 from xaimaps._configs import read_beside
 from xaimaps._digest import digest
 from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
-from xaimaps._labels import Labels, read_labels
+from xaimaps._labels import Labels, embedded_name, read_labels
 from xaimaps._references import is_reference, make
 from xaimaps._sidecar import Sidecar, read_sidecar
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError, BackendError, ModelLoadError, nearest
 
-RUNS_CODE = frozenset({".pt", ".pth", ".pt2", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"})
+TORCH = frozenset({".pt", ".pth", ".pt2", ".ptl", ".torchscript"})
+"""Suffixes of PyTorch's formats."""
+
+RUNS_CODE = TORCH | {".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb"}
 """Suffixes of formats that contain pickles or programs."""
 
 TORCH_EXPORT = "`torch.onnx.export(model, images, 'model.onnx')`"
@@ -104,7 +107,7 @@ def _load_with(backend: str | None, model: Any, options: dict[str, Any]) -> Back
     try:
         return _registry.load_with(backend, model, options)
     except BackendError as error:
-        if why := _remedy(model):
+        if why := remedy(model):
             raise BackendError(f"{error}; {why}") from error
         raise
 
@@ -126,6 +129,7 @@ def _describe(loaded: Backend, said: Sidecar, place: Any) -> None:
     info = loaded.info
     if said.labels is not None:
         info.labels = read_labels(said.labels)
+        info.labels_name = embedded_name(said.labels)
     elif info.labels_name in zoo.LABELS:
         info.labels = read_labels(info.labels_name)
     if said.preprocess is not None:
@@ -185,7 +189,7 @@ def located(model: Any) -> Any:
     return Path(name)
 
 
-def runs_code(model: Any) -> str:
+def _runs_code(model: Any) -> str:
     """Return why a format that runs code is refused, or an empty text for other models."""
     if not isinstance(model, Path):
         return ""
@@ -196,17 +200,17 @@ def runs_code(model: Any) -> str:
     remedy = f"export {str(model)!r} as .onnx, .keras or .h5"
     if is_saved_model:
         remedy += f", as by `python -m tf2onnx.convert --saved-model {model} --output model.onnx`"
-    elif model.suffix.lower() in (".pt", ".pth", ".pt2"):
+    elif model.suffix.lower() in TORCH:
         remedy += f", as by {TORCH_EXPORT}"
     return f"{what} is not supported, because such formats run code when they are loaded: {remedy}"
 
 
-def _remedy(model: Any) -> str:
+def remedy(model: Any) -> str:
     """Return what to do with a model that no backend takes, or an empty text."""
     if isinstance(model, Path) and model.suffix.lower() == ".tflite":
         return f"convert it by `python -m tf2onnx.convert --tflite {model} --output model.onnx`"
     packages = [base.__module__.partition(".")[0] for base in type(model).__mro__]
-    return next((REMEDIES[name] for name in packages if name in REMEDIES), runs_code(model))
+    return next((REMEDIES[name] for name in packages if name in REMEDIES), _runs_code(model))
 
 
 def _schemes() -> str:

@@ -135,7 +135,7 @@ class ModelInfo:
         source: the file that it was loaded from, empty for a live model.
         sha256: the digest of that file.
         labels: the name of each class, if known.
-        labels_name: the name of an embedded list of labels, if the file names one.
+        labels_name: the name of an embedded list of labels, if the file or the user names one.
         preprocess: the conversion of a picture to an input, if known.
         input_size: the height and width to use if the model takes any.
         layer: the name of the default layer, if the user has described the model.

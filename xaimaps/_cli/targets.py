@@ -80,7 +80,8 @@ def _classes(scene: Scene) -> Iterator[dict[str, Any]]:
         return
     else:
         scores = class_scores(np, scene.outputs, is_binary=is_binary(scene.labels))[0]
-    for index in np.argsort(-scores, kind="stable").tolist():
+    known = np.flatnonzero(scores) if scene.is_detector else np.arange(scores.size)
+    for index in known[np.argsort(-scores[known], kind="stable")].tolist():
         yield {**_named(scene, index), "score": float(scores[index])}
 
 
@@ -173,6 +174,6 @@ def _hints(found: dict[str, Any]) -> Iterator[str]:
         yield f"and {len(found['classes']) - MOST_ROWS} more classes; --json lists all"
     if found["boxes"]:
         yield "targets: box:NUMBER, box@X,Y, or a class for its best box"
-    last = ",".join(str(size - 1) for size in found["outputs"][0]["shape"][1:])
-    yield f"one number of the outputs, from 0: output:{last} is the last"
+    if last := ",".join(str(size - 1) for size in found["outputs"][0]["shape"][1:]):
+        yield f"one number of the outputs, from 0: output:{last} is the last"
     yield from (f"note: {note}" for note in found["notes"])

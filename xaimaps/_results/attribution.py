@@ -215,16 +215,17 @@ class Attribution:
 
     def _probabilities(self, row: Array) -> Sequence[float | None]:
         """Return the probability of each class; see `Prediction`."""
-        is_distribution = row.min() >= 0 and abs(row.sum() - 1) < 1e-3
-        if self.model.ending == "sigmoid":
+        ending = self.model.ending or ("softmax" if self.model.labels_name else None)
+        is_distribution = row.size > 1 and row.min() >= 0 and abs(row.sum() - 1) < 1e-3
+        if ending == "sigmoid":
             found = 0.5 * (1 + np.tanh(row / 2))
-        elif self.model.ending is None and self.scores[0].size == 1:
-            return [None] * row.size
-        elif self.model.ending is None and is_distribution:
-            found = row
-        else:
+        elif ending == "softmax":
             powers = np.exp(row - row.max())
             found = powers / powers.sum()
+        elif is_distribution:
+            found = row
+        else:
+            return [None] * row.size
         return [float(one) for one in found]
 
     @staticmethod

@@ -16,10 +16,11 @@ FAINT = 1 / 8
 
 
 def notes_of(found: Attribution, index: int) -> list[str]:
-    """Return the notes on one image, on the model, its picture and its maps, in this order."""
+    """Return the notes on the picture, the model, the outputs and the maps, in this order."""
     picture = found.pictures[index].notes if found.pictures else ()
     seen = (*_range(found, index), *_crop(found, index))
-    return list(dict.fromkeys([*picture, *seen, *found.model.notes, *_maps(found, index)]))
+    said = (*picture, *seen, *found.model.notes, *_outputs(found, index), *_maps(found, index))
+    return list(dict.fromkeys(said))
 
 
 def _range(found: Attribution, index: int) -> Iterator[str]:
@@ -47,6 +48,16 @@ def _crop(found: Attribution, index: int) -> Iterator[str]:
             )
 
 
+def _outputs(found: Attribution, index: int) -> Iterator[str]:
+    """Say that a part of the outputs are no numbers."""
+    values = found.scores[index]
+    if count := np.count_nonzero(~np.isfinite(values)):
+        yield (
+            f"{count} of the model's {values.size} outputs are NaN or infinite; check the "
+            "preprocessing and the weights"
+        )
+
+
 def _maps(found: Attribution, index: int) -> Iterator[str]:
     """Say which maps of an image explain nothing."""
     maps = found.maps[index] if found.is_several else found.maps[index : index + 1]
@@ -64,6 +75,8 @@ def _score(found: Attribution, index: int, k: int) -> float | None:
 
 def _reason(values: Array, score: float | None) -> str | None:
     """Return why a map explains nothing, None if it may explain something."""
+    if not np.isfinite(values).all():
+        return "has values that are NaN or infinite"
     if not values.any():
         return (
             "is zero everywhere: nothing at this layer speaks for the score; for the score of one "

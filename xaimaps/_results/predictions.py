@@ -10,9 +10,9 @@ from dataclasses import dataclass
 class Prediction:
     """One class of a prediction.
 
-    The probability is the softmax or sigmoid in which the model ends; the score itself, if the
-    outputs are probabilities; the softmax of the scores, if the model ends in none; and None for
-    a single output, such as of a regression, that no sigmoid follows. In a binary model with one
+    The probability is the softmax or sigmoid in which the model ends, or the softmax if the labels
+    are an embedded list, whose classes exclude each other; the score itself, if the outputs are
+    probabilities; else None, as for a regression or an embedding. In a binary model with one
     output, the score of the first class is minus that of the second.
     """
 

@@ -148,6 +148,11 @@ class Aligned(Flow):
         return cls(tuple(((0, axis),) for axis in order))
 
     @classmethod
+    def batch_alone(cls, rank: int) -> Aligned:
+        """Return the flow of elements in an order that depends on the images."""
+        return cls((((0, 0),), *((),) * (rank - 1)))
+
+    @classmethod
     def reduced(cls, rank: int, axes: Collection[int], *, keeps: bool = False) -> Aligned:
         """Return the flow of a reduction of the first input.
 
@@ -360,7 +365,7 @@ class Resized(Flow):
 
 @dataclass(frozen=True)
 class Picked(Flow):
-    """One axis of the first input replaced by the axes of an index.
+    """One axis of the first input replaced by the axes of an index, or put in another order.
 
     Attributes:
         axis: the axis that is replaced.
@@ -371,6 +376,8 @@ class Picked(Flow):
     spans: Mapping[int, Span] = field(default_factory=dict)
 
     def result(self, view: View) -> Axes:
+        if view.axes[0] is None:  # a table that is read at positions of the images
+            return unknown(view.shape)
         data, width = view.data, len(view.shape) - len(view.data) + 1
         axis = self.axis % len(data)
         kind = "X" if _has_positions(data[axis]) else "C" if kind_of(data[axis]) == "C" else "?"

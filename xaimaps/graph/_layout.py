@@ -113,8 +113,10 @@ def require_rows(outputs: Any, count: int) -> None:
     """
     shape = tuple(outputs.shape)
     if not shape or shape[0] != count:
-        images = f"{count} image{'s' * (count != 1)}"
+        images, rest = f"{count} image{'s' * (count != 1)}", ""
+        if count > 1:
+            rest = ", or run one image at a time (`batch_size=1`)"
         raise UnsupportedModelError(
             f"the outputs must have one row for each image, got shape {shape} for {images}; export "
-            "the model with a batch axis, or run one image at a time (`batch_size=1`)"
+            f"the model with a batch axis{rest}"
         )

@@ -20,6 +20,7 @@ from xaimaps.methods._batching import (
 )
 from xaimaps.methods._class_map import class_map
 from xaimaps.methods._maps import Maps, native
+from xaimaps.methods._masking import scores_of
 from xaimaps.methods._options import check_count
 from xaimaps.methods._resize import filtered_maps
 from xaimaps.targets import Target, as_target
@@ -126,8 +127,8 @@ def masked_scores(
         large = filtered_maps(xp, masks, rows, columns)
         whole = change(large if seen.rule.early else _unit_range(xp, large))
         outputs = backend.forward(flatten_batch(xp, seen.images * whole[..., None]))
-        outputs = softmax(xp, outputs) if seen.rule.probability else outputs
-        scores = tile_target(backend, seen.target, masks.shape[0]).scores(xp, outputs)
+        target = tile_target(backend, seen.target, masks.shape[0])
+        scores = scores_of(backend, target, outputs, seen.rule.probability)
         return unflatten_batch(xp, scores, masks.shape[0], 0)
 
     return map_chunks(backend, fn, (masks,), seen.most)

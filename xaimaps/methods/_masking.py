@@ -39,6 +39,27 @@ def scores_behind(
     """Return the scores `(m, ..., N)` of images under masks `(m, 1, H, W)`; 1 keeps a pixel."""
     xp, open_ = backend.xp, masks[..., None]
     outputs = backend.forward(flatten_batch(xp, filling + open_ * (images - filling)))
-    outputs = softmax(xp, outputs) if probability else outputs
-    scores = tile_target(backend, target, masks.shape[0]).scores(xp, outputs)
+    scores = scores_of(backend, tile_target(backend, target, masks.shape[0]), outputs, probability)
     return unflatten_batch(xp, scores, masks.shape[0], trailing=0)
+
+
+def scores_of(backend: Backend, target: Target, outputs: Array, probability: bool) -> Array:
+    """Return the scores `(..., N)`, or the probabilities of classes.
+
+    A model that ends in a sigmoid has independent classes. A single output without one, as of a
+    regression, and a target that is no class have scores only.
+
+    Args:
+        backend: the model.
+        target: resolved on the clean images.
+        outputs: `(N, ...)`, those of the model.
+        probability: whether probabilities are wanted.
+    """
+    xp = backend.xp
+    scores = target.scores(xp, outputs)
+    if not probability or target.indices_in(xp, outputs) is None:
+        return scores
+    if backend.info.ending == "sigmoid":
+        return softmax(xp, xp.stack([xp.zeros_like(scores), scores], axis=-1))[..., 1]
+    is_single = len(outputs.shape) == 1 or outputs.shape[-1] == 1
+    return scores if is_single else target.scores(xp, softmax(xp, outputs))

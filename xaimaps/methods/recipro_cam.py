@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods._arithmetic import softmax
 from xaimaps.methods._batching import (
     MEMORY,
     flatten_batch,
@@ -18,6 +17,7 @@ from xaimaps.methods._batching import (
 )
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, native
+from xaimaps.methods._masking import scores_of
 from xaimaps.methods._noise import Floats
 from xaimaps.methods._registry import method
 from xaimaps.targets import as_target
@@ -57,7 +57,7 @@ def recipro_cam(
         target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
         gaussian: mask with a 3 x 3 Gaussian; False keeps one position only.
-        probability: y is a softmax over the outputs, as in the paper, instead of an output.
+        probability: y is the probability of a class, as in the paper, instead of its score.
         memory: limit for the values of one pass from the layer on, in MB.
         fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
@@ -91,8 +91,8 @@ def recipro_cam(
     def scores(row: Array, column: Array) -> Array:
         masks = row[:, None, :, None, None] * column[:, None, None, :, None]
         found = flatten_batch(xp, rest(activations * masks))
-        found = softmax(xp, found) if probability else found
-        found = tile_target(backend, goal, row.shape[0]).scores(xp, found)
+        tiled = tile_target(backend, goal, row.shape[0])
+        found = scores_of(backend, tiled, found, probability)
         return unflatten_batch(xp, found, row.shape[0], trailing=0)
 
     masks = tuple(native(backend, part, activations) for part in pairs)

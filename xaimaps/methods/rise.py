@@ -86,7 +86,7 @@ def rise(
         p: the probability that a cell is visible.
         seed: of the masks, which are the same for all images and all backends.
         baseline: the pixels where a mask is 0, as in `occlusion`; the authors' choice is "zeros".
-        probability: y is a softmax over the outputs, as in the paper, instead of an output.
+        probability: y is the probability of a class, as in the paper, instead of its score.
         variant: "paper"; "xplique" divides by the sum of the masks at each pixel instead of the
             expected sum; "centred" subtracts the mean over the masks from each score, so that a
             map has no offset.

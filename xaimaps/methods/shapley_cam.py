@@ -48,8 +48,8 @@ def shapley_cam(
         images: `(N, H, W, C)`, as the model takes them.
         target: what is explained, decided on the clean images; see `xaimaps.targets.as_target`.
         layer: the layer's name, or several; None for the last one with a spatial extent.
-        residual: explain the target's score of the outputs plus that of their log softmax, as the
-            paper does; False explains the target's score alone.
+        residual: explain the score of a class plus that of the outputs' log softmax, as the paper
+            does; False explains the score alone, as for targets that are no class.
         relu: keep only the positive part, as the paper does.
         eigen_smooth: the first principal component over the channels, in place of their sum.
         fuse: how several layers become one map; see `xaimaps.methods.fuse_maps`.
@@ -75,7 +75,8 @@ def shapley_cam(
     cut = backend.cut(images, name)
     outputs = cut.forward(cut.value)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
-    score = Residual(goal) if residual else goal
+    is_class = goal.indices_in(xp, outputs) is not None
+    score = Residual(goal) if residual and is_class else goal
     change = cut.pull(cut.value, score).gradients - 0.5 * _curvature(cut, score)
     weights = xp.mean(change, axis=spatial_axes(cut.value, batch_axes=1))
     maps = class_map(xp, weights, cut.value, relu=relu, eigen_smooth=eigen_smooth)

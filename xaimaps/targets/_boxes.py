@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xaimaps.errors import TargetError
-from xaimaps.targets._base import Labels, Target, TargetSpec
+from xaimaps.targets._base import Array, Labels, Target, TargetSpec
 from xaimaps.targets._detect import LEAST_SCORE, Detection
-from xaimaps.targets._scores import OutputsAt
+from xaimaps.targets._scores import OutputsAt, SameBox
 
 if TYPE_CHECKING:
     from xaimaps.targets._scene import Scene
@@ -42,16 +42,30 @@ class FoundBoxes(TargetSpec):
     def boxes(self, index: int) -> tuple[Detection | None, ...]:
         return self.found[index]
 
-    def resolve(self, batch: int, labels: Labels) -> OutputsAt:
-        places = np.asarray([[box.places for box in boxes] for boxes in self.found], np.int32)
-        places = np.moveaxis(places, 0, -1)  # (K, P, N)
-        return OutputsAt(places if self.is_several else places[0], self.is_logits)
+    def resolve(self, batch: int, labels: Labels) -> OutputsAt | SameBox:
+        rows = self._by_target([[box.row for box in boxes] for boxes in self.found], np.float32)
+        if rows.size:
+            return SameBox(rows)
+        places = [[box.places for box in boxes] for boxes in self.found]
+        return OutputsAt(self._by_target(places, np.int32), self.is_logits)
+
+    def _by_target(self, values: Sequence[Sequence[Any]], dtype: type) -> Array:
+        """Return values `(N, K, P)` as `(K, P, N)`, or as `(P, N)` for a single target."""
+        array: Array = np.moveaxis(np.asarray(values, dtype), 0, -1)
+        return array if self.is_several else array[0]
 
 
 def best_boxes(spec: TargetSpec, scene: Scene, categories: list[int | None]) -> TargetSpec:
     """Return the box with the highest score in each image, of one class each or of any."""
     pairs = zip(scene.detector, categories, strict=True)
-    return _settled(spec, scene, [(one.best(category),) for one, category in pairs])
+    found = [one.best(category) for one, category in pairs]
+    for index, box in enumerate(found):
+        if not box.score:
+            raise TargetError(
+                f"`target` must be a class of a box, got {str(spec)!r}, of which image {index} has "
+                "none; `xaimaps targets` lists the boxes"
+            )
+    return _settled(spec, scene, [(box,) for box in found])
 
 
 def top_boxes(spec: TargetSpec, scene: Scene, count: int) -> TargetSpec:

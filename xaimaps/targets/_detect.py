@@ -5,6 +5,7 @@ The heads are told by their shapes, for one image of A candidates and C classes:
     (4 + C, A)      YOLOv8 to v11: centre, size, class scores
     (A, 5 + C)      YOLOv5, YOLOX: centre, size, objectness, class scores
     (A, C), (A, 4)  SSD and DETR, in two outputs: class scores, and boxes
+    (A, 6)          YOLOv10 and others with suppression inside: corners, score, class
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ NORMALISED = 2.0
 EXTRAS = (1, 32, 51)
 """The numbers of fields after the classes of YOLOv8: an angle, a mask's coefficients, points."""
 
+FOUND = 6
+"""The number of fields of a row of corners, score and class."""
+
 STRIDES = (4, 8, 16, 32, 64)
 
 
@@ -44,12 +48,14 @@ class Detection(NamedTuple):
         score: that of the class for this box, 0 to 1.
         corners: x0, y0, x1, y1 in pixels of the model's input.
         places: the positions in the image's flattened outputs whose values make the score.
+        row: corners, score and class as in the outputs, if these have rows in order of the score.
     """
 
     category: int
     score: float
     corners: tuple[float, float, float, float]
     places: tuple[int, ...]
+    row: tuple[float, ...] = ()
 
     def holds(self, x: float, y: float) -> bool:
         """Return whether a point lies in the box."""
@@ -67,19 +73,23 @@ class Candidates:
         places: `(A, C, P)`, the positions in the flattened outputs that make each score: the
             class alone, or the class and the objectness, whose product is the score.
         is_logits: whether the outputs are the logits of these scores.
+        rows: `(A, 6)`, corners, score and class, if the rows are in order of the score; a box then
+            has another position in a changed image.
     """
 
     corners: Array
     scores: Array
     places: Array
     is_logits: bool
+    rows: Array | None = None
 
     def detection(self, candidate: int, category: int) -> Detection:
         """Return one candidate as a box of a class."""
         x0, y0, x1, y1 = map(float, self.corners[candidate])
         score = float(self.scores[candidate, category])
         places = tuple(map(int, self.places[candidate, category]))
-        return Detection(int(category), score, (x0, y0, x1, y1), places)
+        row = () if self.rows is None else tuple(map(float, self.rows[candidate]))
+        return Detection(int(category), score, (x0, y0, x1, y1), places, row)
 
     def found(self) -> list[Detection]:
         """Return the boxes that stay after suppression, best first."""
@@ -149,7 +159,28 @@ def candidates(
     pair = _boxes_beside(outputs, others())
     if pair is not None:
         return _pair(outputs, *pair, size, labels, ending)
-    return _one_table(outputs, size, labels)
+    return _in_order(outputs, size, labels) or _one_table(outputs, size, labels)
+
+
+# Rows in order of the score
+
+
+def _in_order(outputs: Array, size: Size, labels: Labels) -> Candidates | None:
+    """Read rows of corners, score and class, best first, or return None."""
+    count, fields = outputs.shape
+    if fields - FOUND not in (0, *EXTRAS):
+        return None
+    rows = outputs[:, :FOUND]
+    corners, scores, classes = rows[:, :4], rows[:, 4], rows[:, 5]
+    in_order = (np.diff(scores) <= 0).all() and scores.min() >= 0 and scores.max() <= 1
+    are_classes = (classes == classes.round()).all() and classes.min() >= 0
+    most = int(classes.max()) + 1 if labels is None else len(labels)
+    are_boxes = (corners[:, 2:] >= corners[:, :2]).all()
+    if not (in_order and are_classes and are_boxes and classes.max() < most):
+        return None
+    table = np.where(classes[:, None] == np.arange(most), scores[:, None], 0)
+    places = np.arange(count)[:, None, None] * fields + np.full((1, most, 1), 4)
+    return Candidates(_in_pixels(corners, size), table, places, is_logits=False, rows=rows)
 
 
 # One table of centres, sizes and scores

@@ -158,6 +158,59 @@ class OutputsAt(_NoClass):
         return xp.sum(values, axis=-2) if self.is_logits else xp.prod(values, axis=-2)
 
 
+SAME_BOX = 0.5
+"""The least overlap, as intersection over union, of a box and the same box in a changed image."""
+
+
+@dataclass(frozen=True, eq=False)
+class SameBox(_NoClass):
+    """The best score of the boxes of a class that overlap a box, in rows in order of the score.
+
+    A changed image has its boxes in other rows. The score is 0 if none of them is this box.
+
+    Attributes:
+        rows: x0, y0, x1, y1, score and class of the box, `(6, N)` or `(K, 6, N)`.
+    """
+
+    rows: Array
+
+    @property
+    def has_place(self) -> bool:
+        return True
+
+    @property
+    def key(self) -> Hashable:
+        return ("same box", self.is_several)
+
+    @property
+    def is_several(self) -> bool:
+        return len(self.rows.shape) == 3
+
+    @property
+    def parts(self) -> tuple[Target, ...]:
+        if not self.is_several:
+            return (self,)
+        return tuple(SameBox(self.rows[k, ...]) for k in range(self.rows.shape[0]))
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return (self.rows,)
+
+    def with_arrays(self, arrays: tuple[Array, ...]) -> SameBox:
+        return SameBox(arrays[0])
+
+    def scores(self, xp: Any, outputs: Array) -> Array:
+        left, top, right, bottom, scores, classes = (outputs[..., i] for i in range(6))  # (N, A)
+        own = [self.rows[..., i, :, None] for i in range(6)]  # (..., N, 1)
+        width = xp.minimum(right, own[2]) - xp.maximum(left, own[0])
+        height = xp.minimum(bottom, own[3]) - xp.maximum(top, own[1])
+        zero = xp.zeros_like(width)
+        shared = xp.maximum(width, zero) * xp.maximum(height, zero)
+        areas = (right - left) * (bottom - top) + (own[2] - own[0]) * (own[3] - own[1])
+        is_same = (shared >= SAME_BOX * (areas - shared)) & (xp.abs(classes - own[5]) < 0.5)
+        return xp.max(xp.where(is_same, scores + zero, zero), axis=-1)
+
+
 @dataclass(frozen=True, eq=False)
 class Contrast(_NoClass):
     """The score of `pro` minus that of `contra`."""

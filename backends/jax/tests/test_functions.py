@@ -310,6 +310,28 @@ def test_tokens_are_maps_and_the_default_layer_is_before_the_last_attention(act)
     assert np.abs(found.maps).max() > 0
 
 
+def best_first(tokens):
+    return jnp.argsort(-tokens.mean(axis=-1), axis=1)
+
+
+@pytest.mark.parametrize(
+    "reordered",
+    [
+        lambda tokens: jnp.take_along_axis(tokens, best_first(tokens)[..., None], axis=1),
+        lambda tokens: jnp.take(tokens, best_first(tokens)[0], axis=1),
+        lambda tokens: jnp.sort(tokens, axis=1),
+        lambda tokens: jax.lax.top_k(tokens, 36, axis=1)[0],
+    ],
+)
+def test_positions_in_the_order_of_their_scores_are_no_map(reordered):
+    def function(weights, x):
+        tokens = jnp.tanh(x @ weights).reshape(len(x), 36, 4)
+        return jnp.tanh(reordered(tokens) * jnp.arange(36.0)[:, None]).mean(axis=1)
+
+    maps = [layer.name for layer in load(function).layers() if len(layer.shape) == 4]
+    assert maps == ["dot_general", "tanh"]
+
+
 def test_a_cut_keeps_the_class_token():
     model = load(transformer, TRANSFORMER)
     value, rest = model.split(jnp.asarray(IMAGES), "block")

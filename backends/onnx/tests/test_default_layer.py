@@ -212,6 +212,32 @@ def test_unfolded_patches_are_no_map(layer):
         backend.find_map_layer(layer)
 
 
+@pytest.mark.parametrize("operator", ["TopK", "GatherElements", "GatherND", "Gather"])
+def test_positions_in_the_order_of_their_scores_are_no_map(operator):
+    """As the rows of a detector, or the tokens that a transformer keeps."""
+    graph = Graph()
+    value = graph.conv("features", "x", 3, 4)
+    tokens = graph("Reshape", "tokens", value, ints(0, 4, -1))  # N, channels, positions
+    graph.nodes.append(helper.make_node("TopK", [tokens, graph._named(ints(1024))], ["best", "at"]))
+    if operator == "Gather":
+        first = graph("Gather", "first", graph("Gather", "image", "at", ints(0), axis=0), 0, axis=1)
+        indices = graph("Squeeze", "indices", first, ints(0))
+        graph("Gather", "best_tokens", tokens, indices, axis=2)
+    elif operator == "GatherElements":
+        graph("GatherElements", "best_tokens", tokens, "at", axis=2)
+    elif operator == "GatherND":
+        indices = graph("Unsqueeze", "indices", "at", ints(3))
+        graph("GatherND", "best_tokens", tokens, indices, batch_dims=2)
+    else:
+        graph("Identity", "best_tokens", "best")
+    weighted = graph("Mul", "weighted", "best_tokens", graph.drawn(1024))
+    graph("ReduceSum", "y", weighted, ints(2), keepdims=0)
+    backend = graph.load("y")
+    assert [layer.name for layer in backend.layers()] == ["features/conv", "features"]
+    with pytest.raises(LayerError):
+        backend.find_map_layer("weighted")
+
+
 def test_channels_in_another_order_are_still_channels():
     graph = Graph()
     value = graph.conv("features", "x", 3, 4)

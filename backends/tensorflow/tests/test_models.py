@@ -533,6 +533,33 @@ def test_tokens_that_go_column_by_column_are_a_map(randomised):
     np.testing.assert_allclose(value, by_hand, rtol=1e-5, atol=1e-6)
 
 
+def best_first(tokens):
+    return tf.argsort(-tf.reduce_mean(tokens, -1), axis=1)
+
+
+@pytest.mark.parametrize(
+    "reordered",
+    [
+        lambda tokens: tf.gather(tokens, best_first(tokens), batch_dims=1, axis=1),
+        lambda tokens: tf.gather(tokens, best_first(tokens)[0], axis=1),
+        lambda tokens: tf.gather_nd(tokens, best_first(tokens)[..., None], batch_dims=1),
+        lambda tokens: tf.sort(tokens, axis=1),
+    ],
+)
+def test_positions_in_the_order_of_their_scores_are_no_map(reordered):
+    class Reordered(keras.layers.Layer):
+        def call(self, tokens):
+            return reordered(tokens)
+
+    images = keras.Input((8, 8, 3))
+    features = keras.layers.Conv2D(4, 1, name="features")(images)
+    tokens = Reordered()(keras.layers.Reshape((64, 4))(features))
+    after = keras.layers.Activation("tanh", name="after")(tokens)
+    outputs = keras.layers.Dense(2)(keras.layers.Flatten()(after))
+    backend = xaimaps.load(keras.Model(images, outputs))
+    assert [one.name for one in backend.layers() if len(one.shape) == 4] == ["features"]
+
+
 def test_a_sigmoid_before_a_concatenation_is_not_explained(randomised):
     images = keras.Input((16, 16, 3))
     features = keras.layers.Conv2D(6, 3, activation="relu")(images)

@@ -16,6 +16,7 @@ from xaimaps.graph import (
     Flow,
     Kind,
     Operation,
+    Picked,
     Planar,
     Regrouped,
     Resized,
@@ -258,6 +259,15 @@ def _sliced_dynamically(equation: Equation, statics: Statics) -> Flow:
     return Resized({a: (int(s), int(s) + n) for a, (s, n) in known if s is not None})
 
 
+def _gathered(equation: Equation, statics: Statics) -> Flow:
+    is_fixed = equation.inputs[1] in statics
+    return Broadcast() if is_fixed else Aligned.batch_alone(len(equation.shape))
+
+
+def _sorted(equation: Equation, statics: Statics) -> Flow:
+    return Picked(int(equation.params.get("dimension", equation.params.get("axis", -1))))
+
+
 def _resized(equation: Equation, statics: Statics) -> Flow:
     return Resized()
 
@@ -307,6 +317,9 @@ FLOWS: Mapping[str, Callable[[Equation, Statics], Flow]] = {
     "broadcast_in_dim": _broadcast,
     "slice": _sliced,
     "dynamic_slice": _sliced_dynamically,
+    "gather": _gathered,
+    "sort": _sorted,
+    "top_k": _sorted,
     "pad": _resized,
     "concatenate": _concatenated,
     "conv_general_dilated": _convolved,

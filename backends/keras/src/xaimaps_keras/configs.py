@@ -143,7 +143,8 @@ class Checks:
         where = f" of the module {module!r}" if module else ""
         raise ModelLoadError(
             f"{self.name} needs {name!r}{where}, which is no part of Keras {keras.__version__}; "
-            f"if it is your own, load it in Python with custom_objects={{{name!r}: ...}}"
+            f"if it is your own, load it with custom_objects={{{name!r}: ...}}, or --custom "
+            "MODULE:CLASS"
         )
 
 

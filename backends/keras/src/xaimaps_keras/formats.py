@@ -9,7 +9,7 @@ import stat
 from enum import Enum
 from pathlib import Path
 
-from xaimaps._load import runs_code
+from xaimaps._load import remedy
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
 
 FORMATS = "a .keras file, or an .h5 file of Keras"
@@ -30,7 +30,7 @@ def kind_of(path: Path) -> Kind:
         UnsupportedModelError: the file is in a format that runs code.
     """
     mode = _mode(path)
-    if why := runs_code(path):
+    if why := remedy(path):
         raise UnsupportedModelError(why)
     _require_regular(path, mode)
     start = _start(path)

@@ -124,12 +124,14 @@ class NodeReader:
 
     def _sliced(self, node: Node, before: Shape, after: Shape) -> Flow:
         keeps_rank = len(before) == len(after)
-        if node.operator == "Gather":
-            axis = int(node.attributes.get("axis", 0)) % len(before)
-            indices = self.statics.get(node.inputs[1])
+        if node.operator in REORDERED_AXIS:
+            axis = int(node.attributes.get("axis", REORDERED_AXIS[node.operator])) % len(before)
+            indices = self.statics.get(node.inputs[1]) if node.operator == "Gather" else None
             if indices is None:
-                return Resized() if keeps_rank else Picked(axis)
+                return Picked(axis)
             return gathered(axis, np.ravel(indices).tolist(), before[axis], keeps_rank=keeps_rank)
+        if node.operator == "GatherND" and node.inputs[1] not in self.statics:
+            return Aligned.batch_alone(len(after))
         return Resized(self._spans(node, before)) if keeps_rank else Broadcast()
 
     def _spans(self, node: Node, before: Shape) -> dict[int, Span]:
@@ -240,6 +242,9 @@ KINDS: Mapping[str, Kind] = {
 
 SECOND_FACTOR = {"QLinearMatMul": 3, "QGemm": 3}
 """The input position of a product's second factor, if it is not 1."""
+
+REORDERED_AXIS = {"Gather": 0, "GatherElements": 0, "TopK": -1}
+"""The default axis of the operators that take positions of an axis in any order."""
 
 FLOWS: Mapping[Kind, Callable[[NodeReader, Node, Shape, Shape], Flow]] = {
     "view": NodeReader._same_or_regrouped,

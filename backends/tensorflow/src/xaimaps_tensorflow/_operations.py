@@ -195,11 +195,21 @@ def _strided(source: Source) -> Flow:
 
 def _gathered(source: Source) -> Flow:
     indices, axis, before = (*map(_static, source.inputs[1:3]), shape_of(source.inputs[0]))
-    if not indices or not axis or before is None:
+    if not axis or before is None:
         return Broadcast()
     place = axis[0] % len(before)
+    if not indices:
+        return Picked(place)
     keeps_rank = source.inputs[0].shape.rank == source.outputs[0].shape.rank
     return gathered(place, indices, before[place], keeps_rank=keeps_rank)
+
+
+def _gathered_elements(source: Source) -> Flow:
+    return Aligned.batch_alone(source.outputs[0].shape.rank)
+
+
+def _sorted(source: Source) -> Flow:
+    return Picked(source.inputs[0].shape.rank - 1)
 
 
 def _multiplied(source: Source) -> Flow:
@@ -228,6 +238,8 @@ _MAKERS: Mapping[Callable[[Source], Flow], str] = {
     "ResizeBicubic",
     _strided: "StridedSlice",
     _gathered: "GatherV2",
+    _gathered_elements: "GatherNd",
+    _sorted: "TopKV2",
     _multiplied: "MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3",
     _einsum: "Einsum",
     _softmax: "Softmax LogSoftmax",

@@ -47,6 +47,7 @@ ROWS = {
     "K01 missing": ("No such file", lambda s: s.folder / "none.keras"),
     "K01 empty": ("is empty", lambda s: s.bytes(b"")),
     "K01 text": ("begins with b'not a mo'", lambda s: s.bytes(b"not a model\n")),
+    "K01 tflite": ("tf2onnx.convert --tflite", lambda s: s.bytes(b"TFL3", "net.tflite")),
     "K01 null byte": ("null byte", lambda s: s.folder / "a\0b.keras"),
     "K01 long name": ("name too long", lambda s: s.folder / ("x" * 300)),
     "K01 folder": ("is a folder", lambda s: s.folder),

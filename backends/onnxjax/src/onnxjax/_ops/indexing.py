@@ -96,7 +96,7 @@ def _all_different(at: tuple[Array, ...]) -> bool:
     return bool(np.unique(positions, axis=1).shape == positions.shape)
 
 
-@op("TopK", since=11, static=[1], homogeneous=True)
+@op("TopK", since=11, kind="slice", static=[1], homogeneous=True)
 def top_k_11(
     xp: Any, x: Array, k: Array, *, axis: int = -1, largest: int = 1, sorted: int = 1
 ) -> tuple[Array, Array]:
@@ -118,13 +118,13 @@ def _order(xp: Any, x: Array, axis: int, *, descending: bool) -> Array:
     return x.shape[axis] - 1 - xp.flip(backwards, axis)
 
 
-@op("TopK", since=10, static=[1])
+@op("TopK", since=10, kind="slice", static=[1])
 def top_k_10(xp: Any, x: Array, k: Array, *, axis: int = -1) -> tuple[Array, Array]:
     """Return the k largest along an axis, and their indices."""
     return top_k_11(xp, x, k, axis=axis)
 
 
-@op("TopK")
+@op("TopK", kind="slice")
 def top_k_1(xp: Any, x: Array, *, k: int, axis: int = -1) -> tuple[Array, Array]:
     """Return the k largest along an axis, and their indices."""
     return top_k_11(xp, x, np.asarray(k), axis=axis)
