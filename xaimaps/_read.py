@@ -113,6 +113,7 @@ def _model(told: Told, scores: Array, reason: list[str]) -> ModelInfo:
         sha256=about["sha256"],
         labels=tuple(known.get(i, f"class {i}") for i in range(scores.shape[-1])),
         preprocess=preprocess_of(told) if told["preprocess"] else None,
+        labels_name=about["labels_name"],
         ending=about["ending"],
         notes=[*told["notes"], *reason],
     )

@@ -85,6 +85,7 @@ def _model(model: ModelInfo) -> dict[str, Any]:
         "sha256": model.sha256,
         "load": {n: v for n, v in model.loading.items() if n != "model" and _is_json(v)},
         "ending": model.ending,
+        "labels_name": model.labels_name,
         "labels_sha256": labels_digest(model.labels),
     }
 
