@@ -85,6 +85,8 @@ def _model(model: ModelInfo) -> dict[str, Any]:
         "sha256": model.sha256,
         "load": {n: v for n, v in model.loading.items() if n != "model" and _is_json(v)},
         "ending": model.ending,
+        "inputs": model.inputs,
+        "input_files": {v: digest(v) for v in model.inputs.values() if isinstance(v, str)},
         "labels_sha256": labels_digest(model.labels),
     }
 

@@ -13,6 +13,7 @@ from onnxjax import OnnxModel, Value
 from onnxjax._passes.inline_if import likely, written_out
 from onnxjax.graph import Graph as OnnxGraph
 
+from xaimaps._inputs import require_single
 from xaimaps.errors import ArrayInputError, UnsupportedModelError, XaimapsError
 from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of, with_size
 from xaimaps_onnx._aliases import aliases
@@ -206,11 +207,7 @@ class OnnxNetwork(Network):
 
 
 def _single_input(model: OnnxModel) -> Value:
-    if len(model.inputs) != 1:
-        raise UnsupportedModelError(
-            f"an image model must have one input, got {len(model.inputs)}: "
-            f"{', '.join(value.name for value in model.inputs)}"
-        )
+    require_single([(value.name, value.shape or (), value.dtype) for value in model.inputs])
     return model.inputs[0]
 
 

@@ -1,20 +1,23 @@
-"""The image input of a Keras model."""
+"""The image input of a Keras model, and the values of its other inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from xaimaps._inputs import as_row, require_known, require_single
 from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import with_size
 from xaimaps_tensorflow._options import require_options
 from xaimaps_tensorflow._trace import operations_in, replaced
 
 Shape = tuple[int | None, ...]
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,22 @@ class ImageInput:
         structure: the structure of the model's inputs: nothing, a list or a dictionary.
         dtype: the declared type; None if there is none, or if it is an integer.
         casting: the model, if it would cast the batch to integers.
+        rows: the value of each of the model's inputs for one image, None for the images.
     """
 
     shape: Shape
     structure: Any = None
     dtype: Any = None
     casting: Any = None
+    rows: Sequence[Array | None] = (None,)
 
     def packed(self, images: Any) -> Any:
         """Return a batch in the structure and type of the model's inputs."""
         if self.dtype is not None:
             images = tf.cast(images, self.dtype)
-        return tf.nest.pack_sequence_as(self.structure, [images])
+        count = images.shape[0]
+        values = [images if row is None else tf.repeat(row[None], count, 0) for row in self.rows]
+        return tf.nest.pack_sequence_as(self.structure, values)
 
     @contextmanager
     def in_floats(self) -> Iterator[None]:
@@ -54,6 +61,7 @@ def image_input(
     model: Any,
     shape: Sequence[int | None] | None = None,
     size: Sequence[int] | None = None,
+    given: Mapping[str, Array] | None = None,
 ) -> ImageInput:
     """Return the image input of a model.
 
@@ -63,21 +71,23 @@ def image_input(
             which the model was built. The model is not built with it, as that would change the
             model.
         size: the height and width of the images, if the model takes any.
+        given: the values of the model's other inputs for one image, by name.
 
     Raises:
-        ArrayInputError: `size` is not a size, or contradicts the model's.
+        ArrayInputError: `size` is not a size, or contradicts the model's; or a value of `given`
+            does not fit the model.
         ModelLoadError: `shape` is not a shape.
-        UnsupportedModelError: the model has several inputs or no weights, or its input is not a
-            batch of images with channels last and of this shape.
+        UnsupportedModelError: the model has several inputs without a value, or no weights, or its
+            input is not a batch of images with channels last and of this shape.
     """
     require_options(input_shape=shape)
     _require_built(model, shape or (None, None, None))
-    inputs = _declared(model)
-    if len(inputs) > 1:
-        raise UnsupportedModelError(
-            f"an image model must have one input, got {len(inputs)}: "
-            f"{', '.join(one.name for one in inputs)}"
-        )
+    declared = _declared(model)
+    rows = [_row(one, given or {}) for one in declared]
+    require_known(given or {}, [one.name for one in declared])
+    inputs = [one for one, row in zip(declared, rows, strict=True) if row is None]
+    if declared:
+        require_single([(one.name, one.shape, one.dtype) for one in inputs])
     whole = (None, *shape) if shape is not None else _shape(model, inputs)
     _require_images(model, whole)
     _require_own(model, inputs, whole)
@@ -87,8 +97,15 @@ def image_input(
     structure = getattr(model, "_inputs_struct", None)
     dtype = tf.as_dtype(inputs[0].dtype)
     if dtype.is_floating:
-        return ImageInput(own, structure, dtype)
-    return ImageInput(own, structure, None, model)
+        return ImageInput(own, structure, dtype, rows=rows)
+    return ImageInput(own, structure, None, model, rows)
+
+
+def _row(one: Any, given: Mapping[str, Array]) -> Array | None:
+    """Return the value of a symbolic input, in its shape and type; None if it has none."""
+    if one.name not in given:
+        return None
+    return as_row(one.name, given[one.name], one.shape[1:], tf.as_dtype(one.dtype).as_numpy_dtype)
 
 
 def _require_built(model: Any, shape: Sequence[int | None]) -> None:

@@ -43,7 +43,7 @@ def found(
     input_shape = model.input_shape if input_shape is None else input_shape
     errors = []
     for axes, shape in _ways(model, input_shape, input_size, layout):
-        source = FunctionSource(batched(model.fn, axes), output, model.root)
+        source = FunctionSource(batched(model, axes), output, model.root)
         network = FunctionNetwork(source, model.params, shape)
         try:
             network.usual  # noqa: B018  # traces the model
@@ -69,18 +69,20 @@ def _ways(
         yield from ((axes, shape) for shape in shapes)
 
 
-def batched(fn: Callable[[Params, Array], Any], axes: str) -> Callable[[Params, Array], Any]:
-    """Return a function of a batch of images with channels last.
+def batched(model: Model, axes: str) -> Callable[[Params, Array], Any]:
+    """Return a model as a function of a batch of images with channels last.
 
     Args:
-        fn: a function of images with other axes, or of one image.
+        model: a model of images with other axes, or of one image.
         axes: the axes of its images.
     """
     last = axes.replace("C", "") + "C"
     order = [last.index(axis) for axis in axes]
 
     def moved(params: Params, images: Array) -> Any:
-        return fn(params, images if axes == last else jnp.transpose(images, order))
+        count = images.shape[:1] if axes.startswith("N") else ()
+        others = {n: jnp.broadcast_to(v, count + v.shape) for n, v in model.inputs.items()}
+        return model.fn(params, images if axes == last else jnp.transpose(images, order), **others)
 
     if axes.startswith("N"):
         return moved
