@@ -5,6 +5,7 @@ import pytest
 
 import xaimaps
 from xaimaps.errors import ArrayInputError, UnsupportedModelError
+from xaimaps.parity._routes import routes
 from xaimaps.targets import as_target
 
 keras = pytest.importorskip("keras")
@@ -77,3 +78,16 @@ def test_maps_equal_those_by_hand_and_bias_terms_sum_to_the_score(model, loaded)
 def test_values_that_do_not_fit_are_refused_in_one_sentence(model, inputs, message):
     with pytest.raises((ArrayInputError, UnsupportedModelError), match=message):
         xaimaps.load(model, inputs=inputs)
+
+
+def test_the_converted_file_has_all_inputs_and_the_same_maps(model, loaded):
+    """In every backend, for a method of each kind, with layers by the names of Keras."""
+    pytest.importorskip("tf2onnx")
+    found = routes(model, inputs=ROW)
+    assert list(found) == ["tensorflow", "onnxruntime", "jax"]
+    for method in ("grad_cam", "saliency", "ablation_cam"):
+        where = {"layer": "gated"} if method != "saliency" else {}
+        expected = xaimaps.attribute(loaded, IMAGES, method, target=2, **where).maps
+        for name in ["jax"] if method != "ablation_cam" else ["jax", "onnxruntime"]:
+            maps = xaimaps.attribute(found[name], IMAGES, method, target=2, **where).maps
+            np.testing.assert_allclose(maps, expected, atol=1e-5 * np.abs(expected).max())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +40,15 @@ class ImageInput:
 
     def packed(self, images: Any) -> Any:
         """Return a batch in the structure and type of the model's inputs."""
+        rows = (row for row in self.rows if row is not None)
+        return self.joined(images, (tf.repeat(row[None], images.shape[0], 0) for row in rows))
+
+    def joined(self, images: Any, others: Iterable[Any]) -> Any:
+        """Return a batch, and the values of the other inputs, as `packed` does."""
         if self.dtype is not None:
             images = tf.cast(images, self.dtype)
-        count = images.shape[0]
-        values = [images if row is None else tf.repeat(row[None], count, 0) for row in self.rows]
+        left = map(tf.convert_to_tensor, others)
+        values = [images if row is None else next(left) for row in self.rows]
         return tf.nest.pack_sequence_as(self.structure, values)
 
     @contextmanager
@@ -82,7 +87,7 @@ def image_input(
     """
     require_options(input_shape=shape)
     _require_built(model, shape or (None, None, None))
-    declared = _declared(model)
+    declared = declared_inputs(model)
     rows = [_row(one, given or {}) for one in declared]
     require_known(given or {}, [one.name for one in declared])
     inputs = [one for one, row in zip(declared, rows, strict=True) if row is None]
@@ -94,11 +99,21 @@ def image_input(
     own = with_size(whole[1:], size)
     if not inputs:
         return ImageInput(own)
-    structure = getattr(model, "_inputs_struct", None)
+    structure = getattr(model, "_inputs_struct", declared if len(declared) > 1 else None)
     dtype = tf.as_dtype(inputs[0].dtype)
     if dtype.is_floating:
         return ImageInput(own, structure, dtype, rows=rows)
     return ImageInput(own, structure, None, model, rows)
+
+
+def first_images(model: Any, shape: Sequence[int | None] | None = None) -> ImageInput:
+    """Return the first input that may be images, for a program that takes all inputs.
+
+    Its rows only tell the images from the others.
+    """
+    ranked = sorted(declared_inputs(model), key=lambda one: len(one.shape) != 4)
+    zeros = {one.name: np.zeros([size or 1 for size in one.shape[1:]]) for one in ranked[1:]}
+    return image_input(model, shape, given=zeros)
 
 
 def _row(one: Any, given: Mapping[str, Array]) -> Array | None:
@@ -128,7 +143,7 @@ def _require_own(model: Any, inputs: list[Any], shape: Shape) -> None:
         )
 
 
-def _declared(model: Any) -> list[Any]:
+def declared_inputs(model: Any) -> list[Any]:
     """Return the symbolic inputs, which a subclassed model does not have."""
     try:
         return list(model.inputs or ())

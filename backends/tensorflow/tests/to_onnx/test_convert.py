@@ -491,7 +491,7 @@ def test_earlier_opsets(opset):
 def test_an_output_that_the_images_do_not_reach():
     images = images_in()
     zero = L.Lambda(lambda x: tf.ones((1, 3)))(images)
-    with pytest.raises(UnsupportedModelError, match="does not depend on its images"):
+    with pytest.raises(UnsupportedModelError, match="does not depend on its inputs"):
         convert(keras.Model(images, zero))
 
 
