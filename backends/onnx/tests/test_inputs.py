@@ -189,7 +189,7 @@ def folder(tmp_path, monkeypatch):
     np.save("table.npy", np.array([ROW], np.float32))
 
 
-@pytest.mark.parametrize("value", ["[0.5, -2]", "table.npy"])
+@pytest.mark.parametrize("value", ["0.5,-2", "table.npy"])
 def test_a_manifest_holds_the_values(folder, value):
     given = [
         "-m",
