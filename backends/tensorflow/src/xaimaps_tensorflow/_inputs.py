@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from xaimaps._inputs import as_row, require_known, require_single
 from xaimaps.errors import UnsupportedModelError
-from xaimaps.graph import with_size
+from xaimaps.graph import SIDES, with_size
 from xaimaps_tensorflow._options import require_options
 from xaimaps_tensorflow._trace import operations_in, replaced
 
@@ -25,7 +25,7 @@ class ImageInput:
     """The form in which a model takes a batch of images.
 
     Attributes:
-        shape: `(height, width, channels)`, None for a size that varies.
+        shape: `(*spatial, channels)`, None for a size that varies.
         structure: the structure of the model's inputs: nothing, a list or a dictionary.
         dtype: the declared type; None if there is none, or if it is an integer.
         casting: the model, if it would cast the batch to integers.
@@ -72,10 +72,10 @@ def image_input(
 
     Args:
         model: the model.
-        shape: `(height, width, channels)` of a subclassed model, if it differs from the shape with
+        shape: `(*spatial, channels)` of a subclassed model, if it differs from the shape with
             which the model was built. The model is not built with it, as that would change the
             model.
-        size: the height and width of the images, if the model takes any.
+        size: the spatial size of the images, if the model takes any.
         given: the values of the model's other inputs for one image, by name.
 
     Raises:
@@ -111,7 +111,7 @@ def first_images(model: Any, shape: Sequence[int | None] | None = None) -> Image
 
     Its rows only tell the images from the others.
     """
-    ranked = sorted(declared_inputs(model), key=lambda one: len(one.shape) != 4)
+    ranked = sorted(declared_inputs(model), key=lambda one: -len(one.shape))
     zeros = {one.name: np.zeros([size or 1 for size in one.shape[1:]]) for one in ranked[1:]}
     return image_input(model, shape, given=zeros)
 
@@ -125,7 +125,7 @@ def _row(one: Any, given: Mapping[str, Array]) -> Array | None:
 
 def _require_built(model: Any, shape: Sequence[int | None]) -> None:
     if not getattr(model, "built", True):
-        names = ("height", "width", "channels")
+        names = (*("depth", "height", "width")[-len(shape) + 1 :], "channels")
         sizes = ", ".join(str(size or name) for size, name in zip(shape, names, strict=True))
         raise UnsupportedModelError(
             f"the model {model.name!r} is not built, so that it has no weights yet; call it once "
@@ -165,10 +165,10 @@ def _shape(model: Any, inputs: list[Any]) -> Shape:
 
 
 def _require_images(model: Any, shape: Shape) -> None:
-    if len(shape) != 4 or shape[3] is None:
+    if len(shape) - 2 not in SIDES or shape[-1] is None:
         raise UnsupportedModelError(
-            f"the model's input must be a batch of images (N, height, width, channels), got shape "
-            f"{shape}"
+            "the model's input must be a batch of images (N, height, width, channels), volumes or "
+            f"signals, got shape {shape}"
         )
     for layer in operations_in(model):
         if getattr(layer, "data_format", None) == "channels_first":

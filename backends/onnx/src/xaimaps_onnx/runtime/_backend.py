@@ -79,8 +79,9 @@ class OnnxRuntimeBackend(Backend):
             model: a path, or an `onnx.ModelProto`.
             output: the name of the output to explain, or of any value in the graph; None for the
                 first output.
-            layout: "NCHW" or "NHWC", the order of the axes of the images; None to find it.
-            input_size: the height and width of the images, if the file takes any.
+            layout: "NCHW" or "NHWC", the order of the axes of the images, or such as "NCDHW" for
+                volumes; None to find it.
+            input_size: the spatial size of the images, if the file takes any.
             inputs: the values of the model's other inputs by name, which all images get.
             providers: ONNX Runtime's execution providers, from
                 `onnxruntime.get_available_providers()`.
@@ -190,7 +191,7 @@ class OnnxRuntimeBackend(Backend):
         return _joined([layout.show(np, run[layer]) for run in runs], images)
 
     def _layout(self, layer: str, images: Array) -> Layout:
-        return self._network.layout(layer, *images.shape[-3:-1])
+        return self._network.layout(layer, *images.shape[1:-1])
 
 
 def _joined(parts: list[Array], images: Array) -> Array:

@@ -44,7 +44,7 @@ class Subject:
 
     @property
     def image_shape(self) -> tuple[int | None, ...]:
-        """`(batch, height, width, channels)`, None for a size that varies."""
+        """`(batch, *spatial, channels)`, None for a size that varies."""
         return (self.batch, *self.images.shape)
 
     @property

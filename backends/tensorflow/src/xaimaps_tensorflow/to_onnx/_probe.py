@@ -73,10 +73,10 @@ def probe_images(shape: tuple[int | None, ...]) -> Array:
     One of the two is in the range for which the model was made, and its positions differ enough to
     distinguish layers.
     """
-    batch, height, width, channels = shape
-    size = (2 if batch is None else batch, height or SIZE, width or SIZE, channels or 3)
+    batch, *sides, channels = shape
+    size = (2 if batch is None else batch, *(side or SIZE for side in sides), channels or 3)
     rng = np.random.default_rng(0)
-    ramp = np.linspace(-0.5, 0.5, size[2])[:, None]
+    ramp = np.linspace(-0.5, 0.5, size[-2])[:, None]
     images = np.clip(ramp + 0.3 * rng.normal(size=size), -1, 1).astype(np.float32)
     images[1::2] = (images[1::2] + 1) * 127.5
     return images
