@@ -200,6 +200,9 @@ def test_a_map_of_a_volume_is_drawn_as_the_slices_through_its_largest_value(deep
     assert result.heatmap().size == (15, 5)
     files = result.save(tmp_path)
     assert np.load(files[1])["maps"].shape == (5, 5, 5)
+    stored = xaimaps.read(files[2])[0]
+    np.testing.assert_array_equal(stored.maps[0], result.maps[0])
+    assert stored.heatmap().size == (15, 5)
 
 
 def test_a_map_of_a_signal_is_drawn_as_a_strip():

@@ -114,6 +114,7 @@ def _model(told: Told, scores: Array, reason: list[str]) -> ModelInfo:
         labels=tuple(known.get(i, f"class {i}") for i in range(scores.shape[-1])),
         preprocess=preprocess_of(told) if told["preprocess"] else None,
         ending=about["ending"],
+        inputs=told["inputs"],
         notes=[*told["notes"], *reason],
     )
 

@@ -163,6 +163,11 @@ class Attribution:
         return " + ".join(self.layers) or None
 
     @property
+    def has_channels(self) -> bool:
+        """Whether the maps have a channel axis, or other axes than the images."""
+        return self.maps.ndim != 1 + self.is_several + len(self.input_size)
+
+    @property
     def count(self) -> int:
         """The number of maps of each image: K for K targets, otherwise 1."""
         return self.maps.shape[1] if self.is_several else 1
@@ -310,7 +315,7 @@ class Attribution:
         return plot(self, index, ax, target=target, alpha=alpha, colormap=colormap)
 
     def to_xarray(self) -> DataArray:
-        """Return the maps as an `xarray.DataArray` with the axes image, target, y and x.
+        """Return the maps as an `xarray.DataArray` with the axes image, target, y and x (and z).
 
         The coordinate `explained` has the class or target of each map, `picture` the path of each
         picture; the attributes are the method, its options, the layer, the model and the backend.
@@ -355,7 +360,7 @@ class Attribution:
         self._check_index(index, len(self))
         self._check_index(target, self.count)
         values: Array = self._by_target()[index][target]
-        if values.ndim != len(self.input_size):
+        if self.has_channels:
             raise ArrayInputError(
                 f"a map must have {len(self.input_size)} axes to be drawn, as the images, got "
                 f"shape {values.shape}; choose a `reduce` other than None"

@@ -105,7 +105,7 @@ def _maps(report: Report) -> Iterator[str]:
     tolerances = {row.name: row.tolerance for row in report.rows if row.kind == "map"}
     for method, found in report.attributions.items():
         reference = next(iter(found), None)
-        if reference is None or _first(found[reference], 0).ndim != len(found[reference].input_size):
+        if reference is None or found[reference].has_channels:
             continue
         yield f"<h3>{escape(method)}</h3>"
         for index in range(len(found[reference])):
