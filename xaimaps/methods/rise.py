@@ -165,7 +165,7 @@ def _enlarging(backend: Backend, images: Array, grid: int) -> Callable[[Array, A
     """Return a function from cells `(m, grid, ...)` and moves `(m, rank)` to `(m, 1, *spatial)`."""
     xp = backend.xp
     stacks = [native(backend, _moved_weights(grid, n), images) for n in images.shape[1:-1]]
-    spread = (slice(None), *(None,) * (len(stacks) - 1))
+    spread = (slice(None), *(None,) * (len(stacks) - 1), ...)
 
     def enlarged(cells: Array, moves: Array) -> Array:
         matrices = (xp.take(stack, moves[:, i], axis=0)[spread] for i, stack in enumerate(stacks))
