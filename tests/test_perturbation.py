@@ -164,7 +164,7 @@ def test_laws(pooled, images, name):
         ("occlusion", {"window": 3, "stride": 4}, "`stride` the window"),
         ("occlusion", {"window": 0}, "`window`"),
         ("occlusion", {"stride": 0}, "`stride`"),
-        ("occlusion", {"window": (1, 2, 3)}, "a height and a width"),
+        ("occlusion", {"window": (1, 2, 3)}, "one size or one for each of 2 axes"),
         ("occlusion", {"window": 2.5}, "`window`"),
         ("occlusion", {"variant": "max"}, "got 'max'"),
         ("occlusion", {"baseline": "green"}, "`baseline`"),

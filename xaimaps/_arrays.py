@@ -18,22 +18,23 @@ def as_batch(images: Any, input_shape: tuple[int | None, ...]) -> Floats:
     expected to be preprocessed for the model.
 
     Args:
-        images: `(N, H, W, C)`, or `(H, W, C)` for one image; any byte order and memory layout.
-        input_shape: the model's `(H, W, C)`, None for a size that varies.
+        images: `(N, *spatial, C)`, or `(*spatial, C)` for one image; any byte order and memory
+            layout.
+        input_shape: the model's `(*spatial, C)`, None for a size that varies.
 
     Returns:
-        `(N, H, W, C)` float32 in native byte order, contiguous.
+        `(N, *spatial, C)` float32 in native byte order, contiguous.
 
     Raises:
         ArrayInputError: the rank, shape or type is wrong, or a value is not finite in float32.
     """
     array = _as_numbers(images)
-    if array.ndim == 3:
+    if array.ndim == len(input_shape):
         array = array[None]
     check_shape(array.shape, input_shape)
     with np.errstate(over="ignore"):  # an overflow is reported below, with the image's index
         batch: Floats = np.ascontiguousarray(array, np.float32)
-    finite = np.isfinite(batch).all(axis=(1, 2, 3))
+    finite = np.isfinite(batch).all(axis=tuple(range(1, batch.ndim)))
     if not finite.all():
         bad = np.flatnonzero(~finite).tolist()
         raise ArrayInputError(
@@ -57,14 +58,15 @@ def _as_numbers(images: Any) -> np.ndarray[Any, Any]:
 
 def check_shape(shape: tuple[int, ...], input_shape: tuple[int | None, ...]) -> None:
     """Raise an ArrayInputError unless a batch has the shape of the model's inputs."""
-    fits = len(shape) == 4 and all(
+    fits = len(shape) == len(input_shape) + 1 and all(
         want is None or have == want for have, want in zip(shape[1:], input_shape, strict=True)
     )
     if fits and 0 not in shape[1:]:
         return
-    wanted = "(N, {}, {}, {})".format(*("any" if size is None else size for size in input_shape))
+    wanted = ", ".join("any" if size is None else str(size) for size in input_shape)
     advice = "resize or preprocess them first"
     channels = input_shape[-1]
-    if len(shape) == 4 and shape[1] == channels and shape[3] != channels:
-        advice = "move the channels last, with numpy.moveaxis(images, -3, -1)"
-    raise ArrayInputError(f"images must have shape {wanted}, got {shape}; {advice}")
+    is_first = len(shape) == len(input_shape) + 1 and shape[1] == channels != shape[-1]
+    if is_first:
+        advice = f"move the channels last, with numpy.moveaxis(images, {-len(input_shape)}, -1)"
+    raise ArrayInputError(f"images must have shape (N, {wanted}), got {shape}; {advice}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from xaimaps import _registry, zoo
 from xaimaps._configs import read_beside
 from xaimaps._digest import digest
 from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
+from xaimaps._inputs import read_inputs, recorded_inputs
 from xaimaps._labels import Labels, embedded_name, read_labels
 from xaimaps._references import is_reference, make
 from xaimaps._sidecar import Sidecar, read_sidecar
@@ -45,6 +47,7 @@ def load(
     preprocess: str | Preprocess | None = None,
     fit: Fit | None = None,
     window: tuple[float, float] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Backend:
     """Load a model into the backend that can run it.
@@ -69,6 +72,8 @@ def load(
             that of the preprocessing.
         window: the values of a picture that are black and white for the model, such as Hounsfield
             units from -160 to 240; None for those that each picture says.
+        inputs: the values of a model's other inputs than the images to explain, by name: a number,
+            a list, an array or a `.npy` file with the value for one image, which all images get.
         options: options of the backend's own `load`.
 
     Returns:
@@ -79,7 +84,7 @@ def load(
         UnsupportedModelError: the model has a part that the backend cannot run.
         BackendError: the backend is not installed, or no backend accepts the model.
         ArrayInputError: `preprocess`, `fit` or `window` is invalid, or there is no preprocessing
-            that `fit` or `window` could change.
+            that `fit` or `window` could change; or a value of `inputs` does not fit the model.
 
     Example:
         >>> import xaimaps
@@ -96,9 +101,11 @@ def load(
         options.setdefault("input_size", said.input_size)
     if params is not None:
         options["params"] = params
-    loaded = _load_reference(place, backend, options) if is_reference(place) else None
-    loaded = loaded or _load_with(backend, place, options)
+    known = options if inputs is None else {**options, "inputs": read_inputs(inputs)}
+    loaded = _load_reference(place, backend, known) if is_reference(place) else None
+    loaded = loaded or _load_with(backend, place, known)
     loaded.info.loading = _arguments(place, said.labels, options)
+    loaded.info.inputs = recorded_inputs(inputs or {})
     _describe(loaded, said, place)
     return loaded
 

@@ -26,7 +26,7 @@ class Batch:
     """Preprocessed images.
 
     Attributes:
-        images: `(N, H, W, C)`, preprocessed for the model.
+        images: `(N, *spatial, C)`, preprocessed for the model.
         pictures: the pictures, if the images were made from pictures.
         views: the part of each picture that the model sees.
     """
@@ -36,9 +36,9 @@ class Batch:
     views: tuple[Array, ...] = ()
 
     @property
-    def size(self) -> tuple[int, int]:
-        """The height and width of the images."""
-        return self.images.shape[1], self.images.shape[2]
+    def size(self) -> tuple[int, ...]:
+        """The spatial size of the images."""
+        return tuple(self.images.shape[1:-1])
 
 
 def prepare(
@@ -59,13 +59,18 @@ def prepare(
         InputImageError: a picture cannot be read.
         ArrayInputError: there is no picture, or the model's preprocessing or size is unknown.
     """
+    if len(backend.input_shape) != 3:
+        raise ArrayInputError(
+            f"pictures are for models of images, but {backend.info.name!r} takes arrays "
+            f"{backend.input_shape} of another number of axes; give such arrays to `attribute`"
+        )
     preset = backend.info.preprocess
     if preset is None:
         raise ArrayInputError(
             f"the preprocessing of the model {backend.info.name!r} is unknown; give "
             f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
         )
-    size, channels = _input_size(backend, input_size), backend.input_shape[2]
+    size, channels = _input_size(backend, input_size), backend.input_shape[-1]
     opened = tuple(
         _opened(picture, max_pixels).with_channels(channels).windowed(preset.window)
         for picture in _as_list(pictures)
@@ -81,6 +86,10 @@ def drawn_on(images: Floats, pictures: Any) -> Batch:
     Raises:
         ArrayInputError: there is not one picture for each image.
     """
+    if pictures is not None and images.ndim != 4:
+        raise ArrayInputError(
+            f"`pictures` are for images (N, H, W, C), got arrays {images.shape}; leave them out"
+        )
     listed = [] if pictures is None else every_picture(pictures)
     if pictures is not None and len(listed) != len(images):
         raise ArrayInputError(

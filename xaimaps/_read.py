@@ -115,6 +115,7 @@ def _model(told: Told, scores: Array, reason: list[str]) -> ModelInfo:
         preprocess=preprocess_of(told) if told["preprocess"] else None,
         labels_name=about["labels_name"],
         ending=about["ending"],
+        inputs=told["inputs"],
         notes=[*told["notes"], *reason],
     )
 

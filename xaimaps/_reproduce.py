@@ -129,10 +129,18 @@ def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
         raise ModelLoadError(
             f"the model {str(source)!r} has changed since the manifest was written"
         )
+    for file, sha256 in told["input_files"].items():
+        if why := changed(file, sha256):
+            raise ModelLoadError(f"the model's input {why}")
     backend = source if isinstance(source, Backend) else _loaded(told, source, allow_unsafe)
     if backend.info.sha256 != about["sha256"]:
         raise ModelLoadError(
             f"the model must be {str(about['source'])!r} of the manifest, got a different one"
+        )
+    if backend.info.inputs != told["inputs"]:
+        raise ModelLoadError(
+            f"the model must have the inputs {told['inputs']} of the manifest, got "
+            f"{backend.info.inputs}"
         )
     if labels_digest(backend.info.labels) != about["labels_sha256"]:
         raise ModelLoadError("the labels have changed since the manifest was written")
@@ -144,6 +152,7 @@ def _loaded(told: dict[str, Any], source: Any, allow_unsafe: bool) -> Backend:
     stored = told["model"]["load"].items()
     options: dict[str, Any] = {n: tuples(v) for n, v in stored if n != "allow_unsafe"}
     options |= {"allow_unsafe": True} if allow_unsafe else {}
+    options["inputs"] = told["inputs"]
     return load(source, backend=told["backend"], preprocess=preprocess_of(told), **options)
 
 

@@ -165,7 +165,7 @@ def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> lis
     short = size - len(parts[0])
     if not short:
         return parts
-    images = np.pad(parts[0], [(0, short), (0, 0), (0, 0), (0, 0)])
+    images = np.pad(parts[0], [(0, short)] + [(0, 0)] * (batch.ndim - 1))
     return [images, *(np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, short)]) for a in parts[1:])]
 
 

@@ -142,6 +142,7 @@ class ModelInfo:
         ending: the final activation that is bypassed, which converts scores to probabilities;
             None if the model has none.
         loading: the arguments of `load`, for manifests.
+        inputs: the values of the model's other inputs than the images, for manifests.
         notes: sentences about how the model is run, for users.
     """
 
@@ -155,6 +156,7 @@ class ModelInfo:
     layer: str | None = None
     ending: Literal["softmax", "sigmoid"] | None = None
     loading: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod

@@ -95,6 +95,11 @@ weights_option = click.option(
 unsafe_option = click.option(
     "--allow-unsafe", is_flag=True, help="Load a model that contains code, and run it."
 )
+_input_option = click.option(
+    "--input", "inputs", multiple=True, metavar="NAME=VALUE",
+    help="The value of another input of the model than the images: numbers, or a .npy file; may "
+    "be given several times.",
+)  # fmt: skip
 _load_option = click.option(
     "--load", multiple=True, metavar="NAME=VALUE",
     help="A loading option of the backend, such as output=logits.",
@@ -164,6 +169,7 @@ def load_options(command: Command) -> Command:
         input_size: tuple[int, int] | None,
         window: tuple[float, float] | None,
         custom: tuple[str, ...],
+        inputs: tuple[str, ...],
         load: tuple[str, ...],
         **rest: Any,
     ) -> Any:
@@ -171,6 +177,7 @@ def load_options(command: Command) -> Command:
         own |= {"allow_unsafe": True} if allow_unsafe else {}
         own |= {} if input_size is None else {"input_size": input_size}
         own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
+        own |= {"inputs": parse_pairs(inputs)} if inputs else {}
         own |= parse_pairs(load)
         told = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
         if reserved := own.keys() & {"model", "backend", *told}:
@@ -179,7 +186,7 @@ def load_options(command: Command) -> Command:
             return command(*args, loading=told | own, **rest)
 
     pictures = (_labels_option, preprocess_option, _fit_option, _window_option, _size_option)
-    files = (weights_option, unsafe_option, _custom_option, _load_option)
+    files = (weights_option, unsafe_option, _custom_option, _input_option, _load_option)
     for option in reversed((*pictures, *files)):
         gathered = option(gathered)
     return cast("Command", gathered)

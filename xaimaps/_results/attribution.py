@@ -64,8 +64,9 @@ class Attribution:
     over a result yields those of all images.
 
     Attributes:
-        maps: raw values, `(N, h, w)` float32 at the method's own resolution; `(N, K, h, w)` for
-            K targets; with a channel axis at the end if the option `reduce` is None.
+        maps: raw values, `(N, *spatial)` float32 at the method's own resolution;
+            `(N, K, *spatial)` for K targets; with a channel axis at the end if the option `reduce`
+            is None.
         scores: the model's outputs, `(N, classes)`; logits if the model ends in a softmax.
         target: the target, which prints as text.
         classes: the class of each map, `(N,)` or `(N, K)`; None if the target is not a class.
@@ -85,7 +86,8 @@ class Attribution:
         boxes: the boxes that a detector finds in each image, best first; empty for other models.
         explained_boxes: for each image, the box that each of its K maps explains, or None; empty
             for other targets.
-        input_size: height and width of the images.
+        input_size: the spatial size of the images: height and width, or those of volumes and
+            signals.
         pictures: the pictures, if pictures were explained.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8.
     """
@@ -108,7 +110,7 @@ class Attribution:
     is_several: bool = False
     boxes: tuple[tuple[Detection, ...], ...] = ()
     explained_boxes: tuple[tuple[Detection | None, ...], ...] = ()
-    input_size: tuple[int, int] = (0, 0)
+    input_size: tuple[int, ...] = (0, 0)
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()
 
@@ -159,6 +161,11 @@ class Attribution:
     def layer(self) -> str | None:
         """The names of the layers; None for a method that explains the input."""
         return " + ".join(self.layers) or None
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether the maps have a channel axis, or other axes than the images."""
+        return self.maps.ndim != 1 + self.is_several + len(self.input_size)
 
     @property
     def count(self) -> int:
@@ -309,7 +316,7 @@ class Attribution:
         return plot(self, index, ax, target=target, alpha=alpha, colormap=colormap)
 
     def to_xarray(self) -> DataArray:
-        """Return the maps as an `xarray.DataArray` with the axes image, target, y and x.
+        """Return the maps as an `xarray.DataArray` with the axes image, target, y and x (and z).
 
         The coordinate `explained` has the class or target of each map, `picture` the path of each
         picture; the attributes are the method, its options, the layer, the model and the backend.
@@ -350,16 +357,16 @@ class Attribution:
         return render.heatmap(values, shape, colormap=colormap, **self.display[index]._asdict())
 
     def _map(self, index: int, target: int) -> Array:
-        """Return one map `(h, w)`."""
+        """Return one map `(h, w)`: that of a volume as its slices, of a signal as a strip."""
         self._check_index(index, len(self))
         self._check_index(target, self.count)
         values: Array = self._by_target()[index][target]
-        if values.ndim != 2:
+        if self.has_channels:
             raise ArrayInputError(
-                f"a map must be (h, w) to be drawn, got shape {values.shape}; choose a `reduce` "
-                "other than None"
+                f"a map must have {len(self.input_size)} axes to be drawn, as the images, got "
+                f"shape {values.shape}; choose a `reduce` other than None"
             )
-        return values
+        return render.plane(values)
 
     def _by_target(self) -> Array:
         """Return the maps with an axis of targets, of length 1 for one target."""

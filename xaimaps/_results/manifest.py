@@ -45,6 +45,8 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "backend_version": _backend_version(found.backend),
         "versions": found.versions,
         "model": _model(model),
+        "inputs": model.inputs,
+        "input_files": {v: file_digest(v) for v in model.inputs.values() if isinstance(v, str)},
         "preprocess": asdict(model.preprocess) if model.preprocess else None,
         "input_size": list(found.input_size),
         "picture": _picture(found, index),

@@ -50,6 +50,24 @@ def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
     return result
 
 
+def plane(values: Array) -> Array:
+    """Return a map as a picture `(h, w)`.
+
+    Args:
+        values: `(h, w)`, which is returned as it is; `(d, h, w)`, of which the three slices through
+            the largest magnitude are put side by side: across each axis in turn; or `(l,)`, which
+            becomes a strip.
+    """
+    if values.ndim == 1:
+        return np.repeat(values[None], max(1, len(values) // 8), axis=0)
+    if values.ndim == 2:
+        return values
+    place = np.unravel_index(np.abs(values).argmax(), values.shape)
+    slices = [np.take(values, at, axis) for axis, at in enumerate(place)]
+    height = max(len(one) for one in slices)
+    return np.hstack([np.pad(one, [(0, height - len(one)), (0, 0)]) for one in slices])
+
+
 def normalize(
     maps: Array, *, signed: bool = False, percentile: float = 100, relative: bool = False
 ) -> Floats:
@@ -158,7 +176,7 @@ def blend(pixels: Pixels, colours: Pixels, alpha: float) -> Pixels:
 def outlined(
     pixels: Pixels,
     boxes: Sequence[tuple[float, float, float, float]],
-    size: tuple[int, int],
+    size: tuple[int, ...],
     names: Sequence[str] = (),
 ) -> Pixels:
     """Draw the outlines of boxes, white within black, and their names.

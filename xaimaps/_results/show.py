@@ -36,7 +36,7 @@ def text(found: Attribution) -> str:
 
 def png(found: Attribution) -> bytes | None:
     """Return a figure of the first images, or None if the maps cannot be drawn."""
-    if not len(found) or found.maps.ndim != (4 if found.is_several else 3):
+    if not len(found) or found.has_channels:
         return None
     panels, columns = [], 1
     for index in range(min(len(found), ROWS)):
@@ -98,10 +98,10 @@ def data_array(found: Attribution) -> DataArray:
             "'xaimaps[xarray]'"
         ) from error
     maps = found.maps if found.is_several else found.maps[:, None]
-    if maps.ndim != 4:
+    if found.has_channels:
         raise ArrayInputError(
-            f"maps must be (N, h, w) or (N, K, h, w) here, got shape {found.maps.shape}; choose a "
-            "`reduce` other than None"
+            f"maps must have no channels here, got shape {found.maps.shape}; choose a `reduce` "
+            "other than None"
         )
     count = range(found.count)
     names = [[found.target_name(index, k) for k in count] for index in range(len(found))]
@@ -110,4 +110,5 @@ def data_array(found: Attribution) -> DataArray:
         coordinates["picture"] = ("image", [picture.source for picture in found.pictures])
     attributes = {"method": found.method, "layer": found.layer or "", "backend": found.backend}
     attributes |= {"model": found.model.name, **{n: str(v) for n, v in found.options.items()}}
-    return DataArray(maps, coordinates, ("image", "target", "y", "x"), found.method, attributes)
+    axes = ("image", "target", *("z", "y", "x")[-len(found.input_size) :])
+    return DataArray(maps, coordinates, axes, found.method, attributes)

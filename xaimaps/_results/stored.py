@@ -15,7 +15,7 @@ from xaimaps.errors import ManifestError
 Array = np.ndarray[Any, Any]
 
 _KEYS = {"method", "options", "layer", "target", "target_files", "targets", "backend", "model"}
-_KEYS |= {"preprocess", "input_size", "picture", "files", "not_recorded"}
+_KEYS |= {"inputs", "input_files", "preprocess", "input_size", "picture", "files", "not_recorded"}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

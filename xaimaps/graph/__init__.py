@@ -7,7 +7,7 @@ head, the default layer, tokens as maps, layers with a bias, rectifiers, and the
 stop gradients.
 """
 
-from xaimaps.graph._axes import Axes, Axis, Grid, Part, Shape, axis_of, kind_of
+from xaimaps.graph._axes import SIDES, Axes, Axis, Grid, Part, Shape, axis_of, kind_of
 from xaimaps.graph._description import (
     INPUT,
     Description,
@@ -38,6 +38,7 @@ __all__ = [
     "ASSEMBLING",
     "INPUT",
     "PROBE_BATCH",
+    "SIDES",
     "UNLISTED",
     "Aligned",
     "Axes",

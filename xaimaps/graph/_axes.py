@@ -12,6 +12,12 @@ from dataclasses import dataclass, replace
 
 Shape = tuple[int, ...]
 
+SIDES = {1: "L", 2: "HW", 3: "DHW"}
+"""The kinds of the spatial axes of a signal, an image, and a volume or clip, by their number."""
+
+POSITIONS = "LDHW"
+"""The kinds of all spatial axes."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -40,8 +46,8 @@ class Part:
     """A run of positions: a whole axis of one kind, or a part of it after a reshape.
 
     Attributes:
-        kind: N batch, C channels, H rows, W columns, T tokens with a grid, X positions of the
-            image in an unknown order, ? unknown.
+        kind: N batch, C channels, H rows, W columns, D slices or frames, L positions of a signal,
+            T tokens with a grid, X positions of the image in an unknown order, ? unknown.
         size: the number of positions.
         stride: the distance between consecutive positions, in positions of the whole.
         total: the size of the whole.
@@ -97,13 +103,13 @@ def unknown(shape: Sequence[int]) -> Axes:
 def kind_of(axis: Axis) -> str:
     """Return the kind of an axis as one character.
 
-    N, C, H and W are as for `Part`. T is tokens that include others than the grid, S is the
+    N, C, L, D, H and W are as for `Part`. T is tokens that include others than the grid, S is the
     positions of a grid alone, 1 is an axis with one position, and ? is unknown.
     """
     kinds = "".join(part.kind for part in axis)
     if not axis:
         return "1"
-    if kinds in ("H", "W", "HW", "WH"):
+    if kinds in (*POSITIONS, "HW", "WH"):
         is_whole = all(part.is_outermost for part in axis)
         return "?" if not is_whole else kinds if len(kinds) == 1 else "S"
     if kinds in ("N", "T"):

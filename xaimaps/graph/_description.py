@@ -42,7 +42,7 @@ class Description(ABC):
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int | None, ...]:
-        """`(height, width, channels)` of an image, None for a size that varies."""
+        """`(*spatial, channels)` of an image, None for a size that varies."""
 
     @abstractmethod
     def layers(self) -> tuple[Layer, ...]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from xaimaps.graph._axes import (
+    POSITIONS,
+    SIDES,
     Axes,
     Axis,
     Part,
@@ -256,19 +258,30 @@ class Planar(Flow):
         order: the kinds of the axes of the result.
     """
 
-    order: str = "NCHW"
+    order: str
+
+    @classmethod
+    def of_rank(cls, rank: int, *, channels_last: bool) -> Flow:
+        """Return the flow over values with a number of axes, which may have no spatial ones."""
+        if rank - 2 not in SIDES:
+            return Broadcast()
+        sides = SIDES[rank - 2]
+        return cls(f"N{sides}C" if channels_last else f"NC{sides}")
 
     def result(self, view: View) -> Axes:
-        if len(view.shape) != len(self.order):
+        is_signal = any(part.kind == "L" for axis in view.data for part in axis)
+        if len(view.shape) != len(self.order) or ("L" in self.order and not is_signal):
             return Broadcast().result(view)
-        fresh = [axis_of(*one) for one in zip(self.order, view.shape, strict=True)]
+        # frameworks also compute a signal's convolutions as those of an image of one row
+        order = self.order.replace("H", "L").replace("W", "L") if is_signal else self.order
+        fresh = [axis_of(*one) for one in zip(order, view.shape, strict=True)]
         fresh[0] = view.data[0]
         if not any(map(_is_no_side, view.data)):
             return tuple(fresh)
         kept = zip(view.data, view.shape, strict=True)
         sides = [axis if _size(axis) == size else axis_of("?", size) for axis, size in kept]
-        pairs = zip(self.order, fresh, sides, strict=True)
-        return tuple(side if kind in "HW" else axis for kind, axis, side in pairs)
+        pairs = zip(order, fresh, sides, strict=True)
+        return tuple(side if kind in POSITIONS else axis for kind, axis, side in pairs)
 
 
 @dataclass(frozen=True)
@@ -338,7 +351,7 @@ class Resized(Flow):
 
     def _part(self, place: int, axis: Axis, size: int) -> Axis:
         kind = kind_of(axis)
-        if kind in "HWC":
+        if kind in f"{POSITIONS}C":
             return axis_of(kind, size)
         if kind == "1" and self.repeats:
             return axis_of("?", size)
@@ -416,15 +429,15 @@ def _taken(spans: Mapping[int, Span], view: View) -> Region:
 
 
 def _is_no_side(axis: Axis) -> bool:
-    """Return whether an axis has positions of the image, but is neither its rows nor its columns.
+    """Return whether an axis has positions of the image, but is none of its own axes.
 
     Such axes are tokens, or the positions inside the patches of an unfolded map.
     """
-    return kind_of(axis) not in "HW" and _has_positions(axis)
+    return kind_of(axis) not in POSITIONS and _has_positions(axis)
 
 
 def _has_positions(axis: Axis) -> bool:
-    return any(part.kind in "HWTX" for part in axis)
+    return any(part.kind in f"{POSITIONS}TX" for part in axis)
 
 
 def _size(axis: Axis) -> int:

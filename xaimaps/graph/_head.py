@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xaimaps.errors import LayerError
-from xaimaps.graph._axes import Axes, Shape, kind_of
+from xaimaps.graph._axes import POSITIONS, Axes, Shape, kind_of
 from xaimaps.graph._operation import Dense, Operation, Value
 
 SAME = frozenset({"view", "quantize", "dequantize"})
@@ -261,9 +261,10 @@ class HeadFinder:
         if axes is None or reduced is None:
             return False
         kinds = [kind_of(axis) for axis in axes]
-        spatial = {axis for axis, kind in enumerate(kinds) if kind in "HWS"}
+        spatial = {axis for axis, kind in enumerate(kinds) if kind in f"{POSITIONS}S"}
         has_map = bool(spatial) or operation.kind == "pool"
-        return has_map and reduced >= spatial and {kinds[axis] for axis in reduced} <= set("HWS1")
+        has_others = {kinds[axis] for axis in reduced} - {*POSITIONS, "S", "1"}
+        return has_map and reduced >= spatial and not has_others
 
 
 def no_head(found: str) -> LayerError:

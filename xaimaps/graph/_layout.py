@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xaimaps.errors import UnsupportedModelError
-from xaimaps.graph._axes import Axes, Grid, Shape, grid_of, kind_of
+from xaimaps.graph._axes import SIDES, Axes, Grid, Shape, grid_of, kind_of
 
 Array = Any
 
@@ -88,7 +88,7 @@ def as_scores(xp: Any, outputs: Array, batch_axis: int = 0) -> Array:
 def layout_of(axes: Axes) -> Layout | None:
     """Return the layout for axes of known meaning, or None."""
     kinds = _named([kind_of(axis) for axis in axes])
-    for wanted in ("NC", "NHWC", "NSC", "NTC"):
+    for wanted in ("NC", *(f"N{sides}C" for sides in SIDES.values()), "NSC", "NTC"):
         if sorted(kinds) == sorted(wanted):
             order = tuple(kinds.index(kind) for kind in wanted)
             grid = grid_of(axes[order[1]]) if wanted[1] in "ST" else None
@@ -98,7 +98,8 @@ def layout_of(axes: Axes) -> Layout | None:
 
 def _named(kinds: list[str]) -> list[str]:
     """Infer the kinds of axes with one position, and of a single unknown axis, from the others."""
-    missing = iter([kind for kind in "HW" if kind not in kinds] if len(kinds) == 4 else [])
+    sides = SIDES.get(len(kinds) - 2, "") if len(kinds) > 3 else ""
+    missing = iter([kind for kind in sides if kind not in kinds])
     kinds = [next(missing, "C") if kind == "1" else kind for kind in kinds]
     if kinds.count("?") == 1 and "C" not in kinds:
         kinds[kinds.index("?")] = "C"

@@ -12,17 +12,17 @@ from xaimaps.graph._graph import UNLISTED, Graph
 from xaimaps.graph._head import Head
 from xaimaps.graph._layout import Layout
 from xaimaps.graph._operation import Operation
-from xaimaps.graph._sizes import other_size, usual_size
+from xaimaps.graph._sizes import Size, other_size, usual_size
 
 
 class Network(Description):
     """A model as one graph for each image size; an adapter defines `trace` and `input_shape`."""
 
     def __init__(self) -> None:
-        self._graphs: dict[tuple[int, int], Graph] = {}
+        self._graphs: dict[Size, Graph] = {}
 
     @abstractmethod
-    def trace(self, height: int, width: int) -> Graph:
+    def trace(self, *size: int) -> Graph:
         """Return the graph for images of this size, in which layers have their own names."""
 
     @property
@@ -34,11 +34,11 @@ class Network(Description):
         """Return whether a value is the result of a layer that the model's author named."""
         return bool(self.aliases.get(value))
 
-    def graph(self, height: int, width: int) -> Graph:
+    def graph(self, *size: int) -> Graph:
         """Return the graph for images of this size, traced once."""
-        if (height, width) not in self._graphs:
-            self._graphs[height, width] = self.trace(height, width)
-        return self._graphs[height, width]
+        if size not in self._graphs:
+            self._graphs[size] = self.trace(*size)
+        return self._graphs[size]
 
     @property
     def usual(self) -> Graph:
@@ -46,12 +46,12 @@ class Network(Description):
         return self.graph(*self._usual_size)
 
     @property
-    def usual_shape(self) -> tuple[int, int, int]:
-        """`(height, width, channels)` of an image for `usual`."""
-        return *self._usual_size, self.input_shape[2] or 3
+    def usual_shape(self) -> Shape:
+        """`(*spatial, channels)` of an image for `usual`."""
+        return *self._usual_size, self.input_shape[-1] or 3
 
     @functools.cached_property
-    def _usual_size(self) -> tuple[int, int]:
+    def _usual_size(self) -> Size:
         return usual_size(self.input_shape, self.graph)
 
     @property
@@ -77,9 +77,9 @@ class Network(Description):
     def require_gradient(self, wrt: str) -> None:
         self.usual.require_gradient(self.usual.images if wrt == INPUT else wrt)
 
-    def layout(self, layer: str, height: int, width: int) -> Layout:
+    def layout(self, layer: str, *size: int) -> Layout:
         """Return the layout of a layer for images of this size."""
-        layout = self.graph(height, width).layouts.get(layer)
+        layout = self.graph(*size).layouts.get(layer)
         assert layout is not None, "find_layer knows no other layers"
         return layout
 
@@ -144,11 +144,15 @@ class Network(Description):
 
     @functools.cached_property
     def _spatial(self) -> list[str]:
+        """The layers with several positions on as many axes as the images have."""
         return [
             value
             for value in self.values()
-            if value in self.shapes and self.is_new(value) and self._layer(value).is_spatial
+            if value in self.shapes and self.is_new(value) and self._is_map(self._layer(value))
         ]
+
+    def _is_map(self, layer: Layer) -> bool:
+        return layer.is_spatial and len(layer.shape) == len(self.input_shape) + 1
 
     @functools.cached_property
     def _default(self) -> str | None:

@@ -8,20 +8,24 @@ from typing import Any
 
 from xaimaps.errors import ArrayInputError, XaimapsError
 
-Size = tuple[int, int]
-Trace = Callable[[int, int], object]
-"""A function that analyses a network at a height and width, and raises if it does not run there."""
+Size = tuple[int, ...]
+Trace = Callable[..., object]
+"""A function that analyses a network at a spatial size, and raises if it does not run there."""
 
 PROBE_BATCH = 2
-PROBE_SIZES = (224, 256)
-"""Heights and widths at which a model without a fixed size is traced.
+PROBE_SIZES = {1: (1000, 1024), 2: (224, 256), 3: (64, 96)}
+"""The sides at which a model without a fixed size is traced, by the number of spatial axes.
 
 A size of a layer that differs between the two traces is one that varies.
 """
 
-OTHER_SIZES = (384, 299, 512, 640, 64, 32, 28, 96, 128, 160)
+OTHER_SIZES = {
+    1: (128, 256, 512, 2048, 4096, 187, 3000, 5000, 16000),
+    2: (384, 299, 512, 640, 64, 32, 28, 96, 128, 160),
+    3: (32, 16, 28, 48, 80, 128),
+}
 OTHER_SHAPES = ((48, 320), (32, 320), (64, 256))
-"""Sizes, and heights and widths of lines of text, to try if a model runs at none of the others.
+"""Sides, and heights and widths of lines of text, to try if a model runs at none of the others.
 
 Its file declares any size, but the model has a fixed one inside.
 """
@@ -30,26 +34,27 @@ Its file declares any size, but the model has a fixed one inside.
 def with_size(
     input_shape: Sequence[int | None], input_size: Sequence[int] | None
 ) -> tuple[int | None, ...]:
-    """Return the shape of images, with a user's height and width for those that vary.
+    """Return the shape of images, with a user's spatial size for what varies.
 
     Args:
-        input_shape: the declared `(height, width, channels)`, None for a size that varies.
-        input_size: the user's height and width; None to keep what is declared.
+        input_shape: the declared `(*spatial, channels)`, None for a size that varies.
+        input_size: the user's spatial size; None to keep what is declared.
 
     Raises:
-        ArrayInputError: it is not a height and a width, or not the declared ones.
+        ArrayInputError: it has another number of axes, or is not the declared one.
     """
     if input_size is None:
         return tuple(input_shape)
     sizes = tuple(input_size) if isinstance(input_size, Sequence) else ()
-    fits = len(sizes) == 2 and all(map(_fits, sizes, input_shape))
+    declared = input_shape[:-1]
+    fits = len(sizes) == len(declared) and all(map(_fits, sizes, declared))
     if not fits:
-        wanted = "({}, {})".format(*(size or "any" for size in input_shape[:2]))
+        wanted = ", ".join(str(size or "any") for size in declared)
         raise ArrayInputError(
-            f"`input_size` must be {wanted} for this model, got {input_size!r}; it is the height "
-            "and the width of its images"
+            f"`input_size` must be ({wanted}) for this model, got {input_size!r}; it is the size "
+            "of its images without their channels"
         )
-    return (*sizes, *input_shape[2:])
+    return (*sizes, input_shape[-1])
 
 
 def _fits(size: Any, declared: int | None) -> bool:
@@ -65,8 +70,10 @@ def usual_size(input_shape: Sequence[int | None], trace: Trace) -> Size:
     Raises:
         XaimapsError: it runs at none of them.
     """
-    squares = ((size, size) for size in (*PROBE_SIZES, *OTHER_SIZES))
-    sizes = list(dict.fromkeys(_filled(input_shape, *one) for one in (*squares, *OTHER_SHAPES)))
+    rank = len(input_shape) - 1
+    cubes = ((side,) * rank for side in (*PROBE_SIZES[rank], *OTHER_SIZES[rank]))
+    shapes = OTHER_SHAPES if rank == 2 else ()
+    sizes = list(dict.fromkeys(_filled(input_shape, one) for one in (*cubes, *shapes)))
     errors = []
     for size in sizes:
         try:
@@ -80,14 +87,15 @@ def usual_size(input_shape: Sequence[int | None], trace: Trace) -> Size:
 
 def other_size(input_shape: Sequence[int | None], trace: Trace, usual: Size) -> Size:
     """Return another size at which the model runs, or the usual one if there is no other."""
-    sizes = (*((size, size) for size in PROBE_SIZES), (usual[0], usual[1] + 32))
-    others = (_filled(input_shape, *one) for one in sizes)
+    rank = len(usual)
+    cubes = ((side,) * rank for side in PROBE_SIZES[rank])
+    others = (_filled(input_shape, one) for one in (*cubes, (*usual[:-1], usual[-1] + 32)))
     return next((one for one in others if one != usual and _runs_at(trace, one)), usual)
 
 
-def _filled(input_shape: Sequence[int | None], height: int, width: int) -> Size:
-    """Return the declared height and width, with these for sizes that vary."""
-    return input_shape[0] or height, input_shape[1] or width
+def _filled(input_shape: Sequence[int | None], size: Size) -> Size:
+    """Return the declared spatial size, with another one for what varies."""
+    return tuple(declared or side for declared, side in zip(input_shape, size, strict=False))
 
 
 def _runs_at(trace: Trace, size: Size) -> bool:

@@ -43,7 +43,8 @@ def augmented(
             )
         if low_pass is None:
             return found
-        return found._replace(maps=_smooth(backend, found.maps, lead, low_pass))
+        rank = len(images.shape) - 2
+        return found._replace(maps=_smooth(backend, found.maps, lead, rank, low_pass))
 
     return explain
 
@@ -58,12 +59,12 @@ def _with_mirrored(
     options: dict[str, Any],
 ) -> Array:
     mirrored = fn(backend, backend.xp.flip(images, axis=-2), target, **options).maps
-    return (maps + backend.xp.flip(mirrored, axis=lead + 1)) / 2
+    return (maps + backend.xp.flip(mirrored, axis=lead + len(images.shape) - 3)) / 2
 
 
-def _smooth(backend: Backend, maps: Array, lead: int, low_pass: float) -> Array:
-    """Filter maps `(..., h, w)`, or `(..., h, w, C)` with channels."""
-    if len(maps.shape) == lead + 2:
-        return low_passed(backend, maps, low_pass)
+def _smooth(backend: Backend, maps: Array, lead: int, rank: int, low_pass: float) -> Array:
+    """Filter maps `(..., *spatial)`, or `(..., *spatial, C)` with channels."""
+    if len(maps.shape) == lead + rank:
+        return low_passed(backend, maps, low_pass, rank)
     channels_first = backend.xp.moveaxis(maps, -1, lead)
-    return backend.xp.moveaxis(low_passed(backend, channels_first, low_pass), lead, -1)
+    return backend.xp.moveaxis(low_passed(backend, channels_first, low_pass, rank), lead, -1)

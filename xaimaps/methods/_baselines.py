@@ -13,7 +13,7 @@ import numpy as np
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError, nearest
 from xaimaps.methods._filters import blurred
-from xaimaps.methods._maps import native
+from xaimaps.methods._maps import native, spatial_axes
 
 Baseline = str | Array | None
 """One of `NAMES`, an array, or None for `default_baseline`."""
@@ -72,17 +72,18 @@ def _named(backend: Backend, images: Array, name: str) -> Array:
     if name == "zeros":
         return zeros
     if name == "mean":
-        return zeros + xp.mean(images, axis=(-3, -2), keepdims=True)
+        return zeros + xp.mean(images, axis=spatial_axes(images, 1), keepdims=True)
     if name == "blur":
-        return blurred(backend, images, BLUR * min(images.shape[-3:-1]))
+        return blurred(backend, images, BLUR * min(images.shape[1:-1]))
     return zeros + _colour(backend, images, COLOURS[name], name)
 
 
 def _given(backend: Backend, images: Array, array: Any) -> Array:
     """Return the user's own baselines, `(B, 1, H, W, C)`."""
-    if not hasattr(array, "shape") or tuple(array.shape[-3:]) != tuple(images.shape[1:]):
+    shape = tuple(images.shape[1:])
+    if not hasattr(array, "shape") or tuple(array.shape[-len(shape) :]) != shape:
         raise MethodError(
-            f"`baseline` must be a name or an array of shape {tuple(images.shape[1:])}, alone or "
+            f"`baseline` must be a name or an array of shape {shape}, alone or "
             f"several, got {getattr(array, 'shape', array)!r}; preprocess it like the images"
         )
     whole = backend.xp.reshape(native(backend, array, images), (-1, 1, *images.shape[1:]))

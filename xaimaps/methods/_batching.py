@@ -50,7 +50,7 @@ def images_within(
 
 def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
     """Count the values of a layer for one image; unknown sizes are the image's."""
-    unknown = sum(size is None for size in shape[:2])
+    unknown = sum(size is None for size in shape[:-1])
     known = math.prod(size for size in shape if size is not None)
     return known * math.prod(image_shape[:unknown])
 
@@ -170,7 +170,7 @@ def gradients_of(backend: Backend, variants: Array, target: Target) -> Array:
     """Return the gradients at variants `(m, N, H, W, C)`: that shape, or `(m, K, N, ...)`."""
     xp, count = backend.xp, variants.shape[0]
     found = backend.grad(flatten_batch(xp, variants), tile_target(backend, target, count))
-    return unflatten_batch(xp, found.gradients, count, trailing=3)
+    return unflatten_batch(xp, found.gradients, count, len(variants.shape) - 2)
 
 
 def align_targets(gradients: Array, ways: Array) -> Array:

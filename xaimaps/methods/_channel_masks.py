@@ -19,7 +19,7 @@ from xaimaps.methods._batching import (
     variants_within,
 )
 from xaimaps.methods._class_map import class_map
-from xaimaps.methods._maps import Maps, native
+from xaimaps.methods._maps import Maps, native, spatial_axes
 from xaimaps.methods._masking import scores_of
 from xaimaps.methods._options import check_count
 from xaimaps.methods._resize import filtered_maps
@@ -55,12 +55,12 @@ class Masked(NamedTuple):
     """The state that the three methods share.
 
     Attributes:
-        images: `(N, H, W, C)`.
+        images: `(N, *spatial, C)`.
         outputs: of the clean images.
         target: the target resolved on these outputs.
         rule: the variant's.
-        activations: of the chosen channels, `(N, h, w, C)`.
-        masks: `(C, N, h, w)`, at the layer's size.
+        activations: of the chosen channels, `(N, *spatial, C)`.
+        masks: `(C, N, *spatial)`, at the layer's size.
         most: the number of masked batches at a time.
     """
 
@@ -95,37 +95,39 @@ def masked(
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
     activations = _varied(xp, kept[name], channels)
     masks = xp.moveaxis(activations, -1, 0)
-    masks = _unit_range(xp, masks) if rule.early else masks
+    masks = _unit_range(xp, masks, len(images.shape) - 2) if rule.early else masks
     most = variants_within(backend, images, memory, gradient=False)
     return Masked(images, outputs, goal, rule, activations, masks, most)
 
 
 def _varied(xp: Any, activations: Array, channels: int | None) -> Array:
-    """Select the channels `(N, h, w, C)` that vary the most over the spatial positions."""
+    """Select the channels `(N, *spatial, C)` that vary the most over the spatial positions."""
     if channels is None:
         return activations
     check_count("channels", channels)
-    order = xp.argsort(-xp.var(activations, axis=(-3, -2)), axis=-1, stable=True)
-    chosen = order[:, None, None, :channels]
+    axes = spatial_axes(activations, batch_axes=1)
+    order = xp.argsort(-xp.var(activations, axis=axes), axis=-1, stable=True)
+    chosen = order[(slice(None), *(None for _ in axes), slice(channels))]
     shape = (*activations.shape[:-1], chosen.shape[-1])
     return xp.take_along_axis(activations, xp.broadcast_to(chosen, shape), axis=-1)
 
 
-def _unit_range(xp: Any, masks: Array) -> Array:
-    """Scale each mask `(..., h, w)` to 0 to 1; a constant one becomes 0."""
-    low = xp.min(masks, axis=(-2, -1), keepdims=True)
-    return divided(xp, masks - low, xp.max(masks, axis=(-2, -1), keepdims=True) - low)
+def _unit_range(xp: Any, masks: Array, rank: int) -> Array:
+    """Scale each mask `(..., *spatial)` to 0 to 1; a constant one becomes 0."""
+    axes = tuple(range(-rank, 0))
+    low = xp.min(masks, axis=axes, keepdims=True)
+    return divided(xp, masks - low, xp.max(masks, axis=axes, keepdims=True) - low)
 
 
 def masked_scores(
     backend: Backend, seen: Masked, masks: Array, change: Callable[[Array], Array]
 ) -> Array:
     """Return the score of the image under each mask, `(C, ..., N)`, after `change` of the masks."""
-    xp, (rows, columns) = backend.xp, _enlarging(backend, seen)
+    xp, matrices = backend.xp, _enlarging(backend, seen)
 
     def fn(masks: Array) -> Array:
-        large = filtered_maps(xp, masks, rows, columns)
-        whole = change(large if seen.rule.early else _unit_range(xp, large))
+        large = filtered_maps(xp, masks, *matrices)
+        whole = change(large if seen.rule.early else _unit_range(xp, large, len(matrices)))
         outputs = backend.forward(flatten_batch(xp, seen.images * whole[..., None]))
         target = tile_target(backend, seen.target, masks.shape[0])
         scores = scores_of(backend, target, outputs, seen.rule.probability)
@@ -134,12 +136,11 @@ def masked_scores(
     return map_chunks(backend, fn, (masks,), seen.most)
 
 
-def _enlarging(backend: Backend, seen: Masked) -> tuple[Array, Array]:
-    """Return the matrices of the resize from the layer to the image."""
+def _enlarging(backend: Backend, seen: Masked) -> list[Array]:
+    """Return the matrix of the resize from the layer to the image for each axis."""
     weights = _aligned_weights if seen.rule.aligned else linear_weights
-    sizes = zip(seen.masks.shape[-2:], seen.images.shape[-3:-1], strict=True)
-    rows, columns = (native(backend, weights(*pair), seen.masks) for pair in sizes)
-    return rows, columns
+    sizes = zip(seen.masks.shape[2:], seen.images.shape[1:-1], strict=True)
+    return [native(backend, weights(*pair), seen.masks) for pair in sizes]
 
 
 def _aligned_weights(n_in: int, n_out: int) -> np.ndarray[Any, Any]:

@@ -55,19 +55,18 @@ def gaussian(xp: Any, size: int, sigmas: Array, most: float) -> Gaussian:
 
 
 def blurred(backend: Backend, images: Array, sigma: float) -> Array:
-    """Blur `(N, H, W, C)` by a Gaussian that is renormalised at the border."""
+    """Blur `(N, *spatial, C)` by a Gaussian that is renormalised at the border."""
     xp = backend.xp
 
     def matrix(size: int) -> Array:
         whole = gaussian(np, size, np.asarray([sigma]), sigma).matrix[0]
         return native(backend, whole / np.sum(whole, axis=-1, keepdims=True), images)
 
-    height, width = images.shape[-3:-1]
-    return filtered(xp, images, matrix(height), matrix(width))
+    return filtered(xp, images, *map(matrix, images.shape[1:-1]))
 
 
-def low_passed(backend: Backend, maps: Array, sigma: float) -> Array:
-    """Keep the frequencies up to `sigma` cycles per map, in maps `(..., h, w)`.
+def low_passed(backend: Backend, maps: Array, sigma: float, rank: int = 2) -> Array:
+    """Keep the frequencies up to `sigma` cycles per map, in maps with `rank` axes at the end.
 
     FORGrad's ideal filter, a disk in the Fourier domain. It is linear and keeps the sum and the
     sign; the authors' code takes absolute values before and after.
@@ -80,12 +79,12 @@ def low_passed(backend: Backend, maps: Array, sigma: float) -> Array:
     """
     if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not sigma > 0:
         raise MethodError(f"`low_pass` must be a frequency above 0, got {sigma!r}")
-    (rows, high), (columns, wide) = (_waves(size, sigma) for size in maps.shape[-2:])
-    disk = high[:, None] ** 2 + wide[None, :] ** 2 <= sigma**2
-    waves = [native(backend, matrix, maps) for matrix in (rows, columns, disk.astype(rows.dtype))]
-    spectrum = filtered_maps(backend.xp, maps, waves[0], waves[1]) * waves[2]
-    transposed = backend.xp.matrix_transpose
-    return filtered_maps(backend.xp, spectrum, transposed(waves[0]), transposed(waves[1]))
+    sides = [_waves(size, sigma) for size in maps.shape[-rank:]]
+    squares = np.meshgrid(*(cycles**2 for _, cycles in sides), indexing="ij")
+    disk = native(backend, np.asarray(sum(squares) <= sigma**2, np.float32), maps)
+    waves = [native(backend, matrix, maps) for matrix, _ in sides]
+    spectrum = filtered_maps(backend.xp, maps, *waves) * disk
+    return filtered_maps(backend.xp, spectrum, *map(backend.xp.matrix_transpose, waves))
 
 
 def _waves(size: int, most: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

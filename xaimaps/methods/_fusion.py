@@ -37,7 +37,8 @@ def over_layers(method: Callable[..., Maps]) -> Callable[..., Maps]:
         if not layer:
             raise LayerError("`layer` must name at least one layer, got none")
         parts = [method(backend, images, target, layer=name, **options) for name in layer]
-        return Maps(fuse_maps(backend, [part.maps for part in parts], fuse), parts[0].outputs)
+        maps = fuse_maps(backend, [part.maps for part in parts], fuse, len(images.shape) - 2)
+        return Maps(maps, parts[0].outputs)
 
     signature = inspect.signature(method)
     option = inspect.Parameter("fuse", inspect.Parameter.KEYWORD_ONLY, default="mean")
@@ -46,8 +47,8 @@ def over_layers(method: Callable[..., Maps]) -> Callable[..., Maps]:
     return fused
 
 
-def fuse_maps(backend: Backend, maps: Sequence[Array], fuse: Fuse) -> Array:
-    r"""Fuse maps of several sizes into one of the largest height and width.
+def fuse_maps(backend: Backend, maps: Sequence[Array], fuse: Fuse, rank: int = 2) -> Array:
+    r"""Fuse maps of several sizes into one of the largest size.
 
     $$M = \mathrm{fuse}_l\; U\Big(\frac{\mathrm{ReLU}(M_l)}{\max \mathrm{ReLU}(M_l)}\Big)$$
 
@@ -57,11 +58,12 @@ def fuse_maps(backend: Backend, maps: Sequence[Array], fuse: Fuse) -> Array:
 
     Args:
         backend: the backend of the maps.
-        maps: `(..., N, h, w)`, one for each layer.
+        maps: `(..., N, *spatial)`, one for each layer.
         fuse: "mean", "max" or "product".
+        rank: the number of spatial axes.
 
     Returns:
-        `(..., N, H, W)`, 0 to 1.
+        `(..., N, *spatial)`, 0 to 1.
 
     Raises:
         MethodError: `fuse` is something else.
@@ -73,11 +75,12 @@ def fuse_maps(backend: Backend, maps: Sequence[Array], fuse: Fuse) -> Array:
     folds = {"mean": xp.mean, "max": xp.max, "product": xp.prod}
     if fuse not in folds:
         raise MethodError(f"`fuse` must be 'mean', 'max' or 'product', got {fuse!r}")
-    size = (max(m.shape[-2] for m in maps), max(m.shape[-1] for m in maps))
-    return folds[fuse](xp.stack([resized(backend, _scaled(xp, m), size) for m in maps]), axis=0)
+    size = tuple(max(m.shape[axis] for m in maps) for axis in range(-rank, 0))
+    scaled = (resized(backend, _scaled(xp, m, rank), size) for m in maps)
+    return folds[fuse](xp.stack(list(scaled)), axis=0)
 
 
-def _scaled(xp: Any, maps: Array) -> Array:
+def _scaled(xp: Any, maps: Array, rank: int) -> Array:
     """Divide the positive part of each map by its maximum."""
     positive = xp.maximum(maps, xp.zeros_like(maps))
-    return divided(xp, positive, xp.max(positive, axis=(-2, -1), keepdims=True))
+    return divided(xp, positive, xp.max(positive, axis=tuple(range(-rank, 0)), keepdims=True))

@@ -18,8 +18,8 @@ class Maps(NamedTuple):
     """A method's result in native arrays.
 
     Attributes:
-        maps: `(N, h, w)`; `(K, N, h, w)` for K targets; with a channel axis at the end if the
-            option `reduce` is None.
+        maps: `(N, *spatial)`; `(K, N, *spatial)` for K targets; with a channel axis at the end if
+            the option `reduce` is None.
         outputs: the model's outputs for the same images, `(N, ...)`.
         details: other results by name, `(N, ...)` or `(K, N, ...)`.
     """
@@ -70,5 +70,6 @@ def complete(
 ) -> Maps:
     """Make maps of values that should sum to a difference of scores, and measure the error."""
     difference = target.scores(xp, outputs) - start_scores
-    delta = xp.sum(values, axis=(-3, -2, -1)) - difference
+    axes = tuple(range(len(difference.shape), len(values.shape)))
+    delta = xp.sum(values, axis=axes) - difference
     return Maps(reduce_channels(xp, values, reduce), outputs, {"completeness_delta": delta})

@@ -1,13 +1,36 @@
-"""The scores of images that are partly masked."""
+"""Masks, and the scores of images that are partly masked."""
 
 from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+
+import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._arithmetic import softmax
 from xaimaps.methods._baselines import Baseline, baselines, knows_colours
 from xaimaps.methods._batching import flatten_batch, tile_target, unflatten_batch
+from xaimaps.methods._noise import Floats
 from xaimaps.targets import Target
+
+
+def outer(parts: Sequence[Array]) -> Array:
+    """Return the masks `(m, n, k, ...)` that are products of parts `(m, n)`, `(m, k)`, ..."""
+    spread = (
+        part[(slice(None), *(slice(None) if i == axis else None for i in range(len(parts))))]
+        for axis, part in enumerate(parts)
+    )
+    product: Array = functools.reduce(operator.mul, spread)
+    return product
+
+
+def every_pair(parts: Sequence[Floats]) -> list[Floats]:
+    """Combine each row of a part with each of the others; all masks would need too much memory."""
+    places = np.indices([len(part) for part in parts]).reshape(len(parts), -1)
+    return [part[place] for part, place in zip(parts, places, strict=True)]
 
 
 def default_filling(backend: Backend) -> str:
@@ -36,7 +59,7 @@ def scores_behind(
     masks: Array,
     probability: bool = False,
 ) -> Array:
-    """Return the scores `(m, ..., N)` of images under masks `(m, 1, H, W)`; 1 keeps a pixel."""
+    """Return the scores `(m, ..., N)` of images under masks `(m, 1, *spatial)`; 1 keeps a pixel."""
     xp, open_ = backend.xp, masks[..., None]
     outputs = backend.forward(flatten_batch(xp, filling + open_ * (images - filling)))
     scores = scores_of(backend, tile_target(backend, target, masks.shape[0]), outputs, probability)

@@ -1,4 +1,4 @@
-"""Resize maps by a matrix on either side."""
+"""Resize maps by a matrix for each axis."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from xaimaps.methods._maps import native
 Interpolation = Literal["bilinear", "nearest"]
 
 
-def filtered(xp: Any, images: Array, rows: Array, columns: Array) -> Array:
-    """Compute `rows @ image @ columns.T` for each channel of `(..., H, W, C)`."""
-    channels_first = xp.moveaxis(images, -1, -3)
-    return xp.moveaxis(filtered_maps(xp, channels_first, rows, columns), -3, -1)
+def filtered(xp: Any, images: Array, *matrices: Array) -> Array:
+    """Compute `filtered_maps` for each channel of `(..., *spatial, C)`."""
+    first = -1 - len(matrices)
+    channels_first = xp.moveaxis(images, -1, first)
+    return xp.moveaxis(filtered_maps(xp, channels_first, *matrices), first, -1)
 
 
-def filtered_maps(xp: Any, maps: Array, rows: Array, columns: Array) -> Array:
-    """Compute `rows @ map @ columns.T` for maps `(..., H, W)`."""
-    return xp.matmul(xp.matmul(rows, maps), xp.matrix_transpose(columns))
+def filtered_maps(xp: Any, maps: Array, *matrices: Array) -> Array:
+    """Multiply each of the last axes by its matrix: `rows @ map @ columns.T` for `(..., H, W)`."""
+    *outer, last = matrices
+    for axis, matrix in enumerate(outer, -len(matrices)):
+        maps = xp.moveaxis(xp.matmul(matrix, xp.moveaxis(maps, axis, -2)), -2, axis)
+    return xp.matmul(maps, xp.matrix_transpose(last))
 
 
 def resized(
-    backend: Backend, maps: Array, size: tuple[int, int], how: Interpolation = "bilinear"
+    backend: Backend, maps: Array, size: tuple[int, ...], how: Interpolation = "bilinear"
 ) -> Array:
-    """Resize maps `(..., h, w)`, with half-pixel centres.
+    """Resize maps `(..., *spatial)` to another spatial size, with half-pixel centres.
 
     Raises:
         MethodError: `how` is not "bilinear" or "nearest".
@@ -36,9 +40,9 @@ def resized(
     if how not in ("bilinear", "nearest"):
         raise MethodError(f"`interpolation` must be 'bilinear' or 'nearest', got {how!r}")
     weights = linear_weights if how == "bilinear" else _nearest_weights
-    rows = native(backend, weights(maps.shape[-2], size[0]), maps)
-    columns = native(backend, weights(maps.shape[-1], size[1]), maps)
-    return filtered_maps(backend.xp, maps, rows, columns)
+    sizes = zip(maps.shape[-len(size) :], size, strict=True)
+    matrices = (native(backend, weights(*pair), maps) for pair in sizes)
+    return filtered_maps(backend.xp, maps, *matrices)
 
 
 def _nearest_weights(n_in: int, n_out: int) -> np.ndarray[Any, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -96,10 +98,15 @@ def blur_ig(
 
 
 def _blurs(xp: Any, images: Array, sigmas: Array, most: float) -> tuple[Array, Array]:
-    """Return the images at each width, `(m, N, H, W, C)`, and their derivatives by the width."""
-    height, width = (gaussian(xp, size, sigmas, most) for size in images.shape[-3:-1])
-    rows, rows_slope = (part[:, None, None, :, :] for part in height)
-    columns, columns_slope = (part[:, None, None, :, :] for part in width)
-    once = filtered(xp, images, rows, columns)
-    change = filtered(xp, images, rows_slope, columns) + filtered(xp, images, rows, columns_slope)
-    return once, change
+    """Return the images at each width, `(m, N, *spatial, C)`, and their derivatives by the width.
+
+    The derivative of a product of blurs along the axes is a sum with one of them differentiated.
+    """
+    sides = [gaussian(xp, size, sigmas, most) for size in images.shape[1:-1]]
+    spread = (slice(None), *(None,) * len(sides), ...)
+    blurs = [side.matrix[spread] for side in sides]
+    changes = (
+        filtered(xp, images, *blurs[:axis], side.slope[spread], *blurs[axis + 1 :])
+        for axis, side in enumerate(sides)
+    )
+    return filtered(xp, images, *blurs), functools.reduce(operator.add, changes)

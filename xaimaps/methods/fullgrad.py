@@ -58,21 +58,21 @@ def fullgrad(backend: Backend, images: Array, target: Any = None) -> Maps:
     wanted = as_target(target, images.shape[0], backend.info.labels)
     found, terms = backend.biases(images, wanted)
     by_image = images * found.gradients
-    rank, size = len(by_image.shape), tuple(images.shape[-3:-1])
-    maps = xp.sum(_rescaled(xp, by_image), axis=-1)
+    rank, axes = len(by_image.shape), tuple(range(1 - len(images.shape), 0))
+    maps = xp.sum(_rescaled(xp, by_image, axes), axis=-1)
     for term in terms:
         if len(term.shape) == rank:
-            layer = xp.sum(_rescaled(xp, term), axis=-1)
-            maps = maps + resized(backend, layer, size)
+            layer = xp.sum(_rescaled(xp, term, axes), axis=-1)
+            maps = maps + resized(backend, layer, tuple(images.shape[1:-1]))
     total = sum(
         (_total(xp, term, found.scores) for term in terms), _total(xp, by_image, found.scores)
     )
     return Maps(maps, found.outputs, {"completeness_delta": total - found.scores})
 
 
-def _rescaled(xp: Any, values: Array) -> Array:
+def _rescaled(xp: Any, values: Array, axes: tuple[int, ...]) -> Array:
     """Scale the absolute values of each image to 0 to 1; zeros stay zeros."""
-    values, axes = xp.abs(values), (-3, -2, -1)
+    values = xp.abs(values)
     values = values - xp.min(values, axis=axes, keepdims=True)
     return values / (xp.max(values, axis=axes, keepdims=True) + _LEAST)
 

@@ -169,8 +169,8 @@ def guided_grad_cam(
     """
     guided, outputs = _changed(backend, images, target, "guided", "guided_grad_cam")
     coarse = grad_cam(backend, images, target, layer=layer).maps
-    height, width = images.shape[-3:-1]
-    values = guided * resized(backend, coarse, (height, width), interpolation)[..., None]
+    size = tuple(images.shape[1:-1])
+    values = guided * resized(backend, coarse, size, interpolation)[..., None]
     values = backend.xp.abs(values) if absolute else values
     return Maps(reduce_channels(backend.xp, values, reduce), outputs)
 

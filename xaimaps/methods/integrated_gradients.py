@@ -116,7 +116,7 @@ def integrated_gradients(
         way = images - start
 
         def along(alphas: Array) -> Array:
-            points = start + alphas[:, None, None, None, None] * way
+            points = start + _spread(alphas, images) * way
             return gradients_of(backend, points, wanted)
 
         mean = weighted_sum(backend, along, weights, (points,), most, zeros)
@@ -214,7 +214,7 @@ def expected_gradients(
     def sample(alphas: Array, which: Array) -> Array:
         start = xp.take(starts, xp.astype(which, xp.int32), axis=0)
         way = images - start
-        gradients = gradients_of(backend, start + alphas[:, None, None, None, None] * way, wanted)
+        gradients = gradients_of(backend, start + _spread(alphas, images) * way, wanted)
         return align_targets(gradients, way) * gradients
 
     most = variants_within(backend, images, memory)
@@ -228,5 +228,11 @@ def expected_gradients(
         scores = tile_target(backend, wanted, start.shape[0]).scores(xp, found)
         return unflatten_batch(xp, scores, start.shape[0], trailing=0)
 
-    start_scores = weighted_sum(backend, score, weights, (chosen,), most, zeros[..., 0, 0, 0])
+    none = xp.zeros_like(wanted.scores(xp, outputs))
+    start_scores = weighted_sum(backend, score, weights, (chosen,), most, none)
     return complete(xp, total, wanted, outputs, start_scores, reduce)
+
+
+def _spread(alphas: Array, images: Array) -> Array:
+    """Return points on a path `(m,)` with axes for the images."""
+    return alphas[(slice(None), *(None,) * len(images.shape))]

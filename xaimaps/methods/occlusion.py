@@ -12,13 +12,13 @@ from xaimaps.methods._arithmetic import divided
 from xaimaps.methods._baselines import Baseline
 from xaimaps.methods._batching import MEMORY, map_chunks, variants_within
 from xaimaps.methods._maps import Maps, named, native
-from xaimaps.methods._masking import default_filling, filling_of, scores_behind
+from xaimaps.methods._masking import default_filling, every_pair, filling_of, outer, scores_behind
 from xaimaps.methods._noise import Floats
 from xaimaps.methods._options import check_count
 from xaimaps.methods._registry import method
 from xaimaps.methods._resize import filtered_maps
 
-Extent = int | tuple[int, int] | None
+Extent = int | tuple[int, ...] | None
 
 
 @method(
@@ -52,7 +52,7 @@ def occlusion(
         backend: the model; only forward passes are needed.
         images: `(N, H, W, C)`, preprocessed for the model.
         target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
-        window: height and width, or one number for both; None is a seventh of the image's.
+        window: the size on each axis, or one number for all; None is a seventh of the image's.
         stride: the step from one window to the next; None is half of the window.
         baseline: the pixels in the window: "black", "white", "gray", "mean" (the image's mean
             colour), "blur", "zeros" or a preprocessed array `(H, W, C)`. None is gray, as in the
@@ -81,28 +81,29 @@ def occlusion(
         raise MethodError(f"`variant` must be 'mean' or 'sum', got {variant!r}")
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
     filling = filling_of(backend, images, baseline)
-    windows = _windows(images.shape[1:3], window, stride)
-    rows, columns = (native(backend, part, images) for part in windows)
-    pairs = tuple(native(backend, part, images) for part in _paired(*windows))
+    windows = _windows(images.shape[1:-1], window, stride)
+    sides = [native(backend, part, images) for part in windows]
+    combined = tuple(native(backend, part, images) for part in every_pair(windows))
     most = variants_within(backend, images, memory, gradient=False)
 
-    def fn(row: Array, column: Array) -> Array:
-        hidden = row[:, None, :, None] * column[:, None, None, :]
-        return scores_behind(backend, images, filling, wanted, 1 - hidden)
+    def fn(*parts: Array) -> Array:
+        return scores_behind(backend, images, filling, wanted, 1 - outer(parts)[:, None, ...])
 
-    drops = wanted.scores(xp, outputs) - map_chunks(backend, fn, pairs, most)
-    grid = xp.reshape(drops, (rows.shape[0], columns.shape[0], *drops.shape[1:]))
-    grid = xp.moveaxis(grid, (0, 1), (-2, -1))
-    maps = filtered_maps(xp, grid, xp.matrix_transpose(rows), xp.matrix_transpose(columns))
+    drops = wanted.scores(xp, outputs) - map_chunks(backend, fn, combined, most)
+    grid = xp.reshape(drops, (*(part.shape[0] for part in sides), *drops.shape[1:]))
+    axes = tuple(range(len(sides)))
+    grid = xp.moveaxis(grid, axes, tuple(axis - len(sides) for axis in axes))
+    maps = filtered_maps(xp, grid, *map(xp.matrix_transpose, sides))
     if variant == "mean":
-        maps = divided(xp, maps, xp.sum(rows, axis=0)[:, None] * xp.sum(columns, axis=0))
+        cover = outer([xp.sum(part, axis=0)[None, :] for part in sides])
+        maps = divided(xp, maps, cover[0, ...])
     return Maps(maps, outputs)
 
 
 def _windows(size: tuple[int, ...], window: Extent, stride: Extent) -> list[Floats]:
     """Return the windows along each axis as ones in `(count, size)`."""
-    extents = _pair("window", window, [max(1, n // 7) for n in size])
-    steps = _pair("stride", stride, [max(1, n // 2) for n in extents])
+    extents = _sizes("window", window, [max(1, n // 7) for n in size])
+    steps = _sizes("stride", stride, [max(1, n // 2) for n in extents])
     found = []
     for n, extent, step in zip(size, extents, steps, strict=True):
         if extent > n or step > extent:
@@ -116,18 +117,15 @@ def _windows(size: tuple[int, ...], window: Extent, stride: Extent) -> list[Floa
     return found
 
 
-def _paired(rows: Floats, columns: Floats) -> tuple[Floats, Floats]:
-    """Pair every row with every column; all masks at once would need too much memory."""
-    return np.repeat(rows, len(columns), axis=0), np.tile(columns, (len(rows), 1))
-
-
-def _pair(option: str, value: Extent, default: list[int]) -> list[int]:
-    """Return height and width."""
+def _sizes(option: str, value: Extent, default: list[int]) -> list[int]:
+    """Return the size on each axis."""
     if value is None:
         return default
-    given = list(value) if isinstance(value, tuple | list) else [value] * 2
+    given = list(value) if isinstance(value, tuple | list) else [value] * len(default)
     for one in given:
         check_count(option, one)
-    if len(given) != 2:
-        raise MethodError(f"`{option}` must be one size or a height and a width, got {value!r}")
+    if len(given) != len(default):
+        raise MethodError(
+            f"`{option}` must be one size or one for each of {len(default)} axes, got {value!r}"
+        )
     return given

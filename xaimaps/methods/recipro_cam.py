@@ -17,7 +17,7 @@ from xaimaps.methods._batching import (
 )
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, native
-from xaimaps.methods._masking import scores_of
+from xaimaps.methods._masking import every_pair, outer, scores_of
 from xaimaps.methods._noise import Floats
 from xaimaps.methods._registry import method
 from xaimaps.targets import as_target
@@ -84,21 +84,19 @@ def recipro_cam(
     activations, rest = cut.value, cut.forward
     outputs = rest(activations)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
-    height, width = activations.shape[1:-1]
-    rows, columns = (_axis_masks(size, gaussian) for size in (height, width))
-    pairs = np.repeat(rows, width, axis=0), np.tile(columns, (height, 1))
+    size = tuple(activations.shape[1:-1])
+    combined = every_pair([_axis_masks(side, gaussian) for side in size])
 
-    def scores(row: Array, column: Array) -> Array:
-        masks = row[:, None, :, None, None] * column[:, None, None, :, None]
-        found = flatten_batch(xp, rest(activations * masks))
-        tiled = tile_target(backend, goal, row.shape[0])
-        found = scores_of(backend, tiled, found, probability)
-        return unflatten_batch(xp, found, row.shape[0], trailing=0)
+    def scores(*parts: Array) -> Array:
+        count = parts[0].shape[0]
+        found = flatten_batch(xp, rest(activations * outer(parts)[:, None, ..., None]))
+        found = scores_of(backend, tile_target(backend, goal, count), found, probability)
+        return unflatten_batch(xp, found, count, trailing=0)
 
-    masks = tuple(native(backend, part, activations) for part in pairs)
+    masks = tuple(native(backend, part, activations) for part in combined)
     most = variants_behind(backend, name, images, memory)
     maps = xp.moveaxis(map_chunks(backend, scores, masks, most), 0, -1)
-    return Maps(xp.reshape(maps, (*maps.shape[:-1], height, width)), outputs)
+    return Maps(xp.reshape(maps, (*maps.shape[:-1], *size)), outputs)
 
 
 def _axis_masks(size: int, gaussian: bool) -> Floats:

@@ -30,7 +30,7 @@ def draw_masks(
     seed: int = 0,
     **_: Any,
 ) -> dict[str, Any]:
-    """Draw the cells `(n_masks, grid, grid)` of RISE's masks, and the shift of each mask.
+    """Draw the cells `(n_masks, grid, ...)` of RISE's masks, and the shift of each mask.
 
     Raises:
         MethodError: an option is out of range.
@@ -39,10 +39,11 @@ def draw_masks(
     check_count("grid", grid)
     if not 0 < p <= 1:
         raise MethodError(f"`p` must be above 0 and at most 1, got {p!r}")
-    drawn = uniform(seed, n_masks, grid * grid + 2)
-    cells = np.reshape(drawn[:, :-2] < p, (n_masks, grid, grid)).astype(np.float32)
-    cell = -(-np.asarray(shape[:2]) // grid)
-    return {"cells": cells, "moves": (drawn[:, -2:] * cell).astype(np.int32)}
+    rank = len(shape) - 1
+    drawn = uniform(seed, n_masks, grid**rank + rank)
+    cells = np.reshape(drawn[:, :-rank] < p, (n_masks, *(grid,) * rank)).astype(np.float32)
+    cell = -(-np.asarray(shape[:-1]) // grid)
+    return {"cells": cells, "moves": (drawn[:, -rank:] * cell).astype(np.int32)}
 
 
 @method(
@@ -92,7 +93,7 @@ def rise(
             map has no offset.
         memory: limit for the values of one pass, in MB, which does not grow with `n_masks`.
         cells: ones and zeros `(n_masks, grid, grid)`; None draws them from `seed`.
-        moves: shifts down and right in pixels `(n_masks, 2)`; None draws them from `seed`.
+        moves: shifts along each axis in pixels `(n_masks, 2)`; None draws them from `seed`.
 
     Returns:
         Maps of shape `(N, H, W)`, in units of the score.
@@ -126,8 +127,7 @@ def rise(
     )
 
     def behind(*drawn: Array) -> Array:
-        masks = enlarged(*drawn)[:, None, ...]
-        return scores_behind(backend, images, filling, wanted, masks, probability)
+        return scores_behind(backend, images, filling, wanted, enlarged(*drawn), probability)
 
     scores = map_chunks(backend, behind, drawn_masks, most)
     if variant == "centred":
@@ -148,27 +148,28 @@ def _masks_sum(
     drawn_masks: tuple[Array, Array],
     most: int,
 ) -> Array:
-    """Return the sum of all masks with weights `(n, ..., N)`: `(..., N, H, W)`."""
-    xp = backend.xp
+    """Return the sum of all masks with weights `(n, ..., N)`: `(..., N, *spatial)`."""
+    xp, size = backend.xp, images.shape[1:-1]
 
     def weighted(weights: Array, *drawn: Array) -> Array:
         masks = enlarged(*drawn)
-        shape = (masks.shape[0], *(1,) * (len(weights.shape) - 1), *masks.shape[1:])
-        return weights[..., None, None] * xp.reshape(masks, shape)
+        shape = (masks.shape[0], *(1,) * (len(weights.shape) - 1), *size)
+        return weights[(..., *(None,) * len(size))] * xp.reshape(masks, shape)
 
     ones = xp.ones((weights.shape[0],), dtype=weights.dtype)
-    start = xp.zeros((*weights.shape[1:], *images.shape[1:3]), dtype=weights.dtype)
+    start = xp.zeros((*weights.shape[1:], *size), dtype=weights.dtype)
     return weighted_sum(backend, weighted, ones, (weights, *drawn_masks), most, start)
 
 
 def _enlarging(backend: Backend, images: Array, grid: int) -> Callable[[Array, Array], Array]:
-    """Return a function from cells `(m, grid, grid)` and moves `(m, 2)` to masks `(m, H, W)`."""
+    """Return a function from cells `(m, grid, ...)` and moves `(m, rank)` to `(m, 1, *spatial)`."""
     xp = backend.xp
-    stacks = [native(backend, _moved_weights(grid, n), images) for n in images.shape[1:3]]
+    stacks = [native(backend, _moved_weights(grid, n), images) for n in images.shape[1:-1]]
+    spread = (slice(None), *(None,) * (len(stacks) - 1), ...)
 
     def enlarged(cells: Array, moves: Array) -> Array:
-        rows, columns = (xp.take(stack, moves[:, i], axis=0) for i, stack in enumerate(stacks))
-        return filtered_maps(xp, cells, rows, columns)
+        matrices = (xp.take(stack, moves[:, i], axis=0)[spread] for i, stack in enumerate(stacks))
+        return filtered_maps(xp, cells[:, None, ...], *matrices)
 
     return enlarged
 

@@ -109,8 +109,9 @@ def smooth_grad_cam_plusplus(
         noise = draw_noise(tuple(images.shape[1:]), n_samples=n_samples, seed=seed)["noise"]
     outputs, kept = backend.forward_with_activations(images, (name,))
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
-    spread = xp.max(images, axis=(-3, -2, -1)) - xp.min(images, axis=(-3, -2, -1))
-    scaled = sigma * spread[:, None, None, None] * native(backend, noise, images)[:, None, ...]
+    axes = tuple(range(1, len(images.shape)))
+    spread = xp.max(images, axis=axes, keepdims=True) - xp.min(images, axis=axes, keepdims=True)
+    scaled = sigma * spread * native(backend, noise, images)[:, None, ...]
     shape = (3, *goal.scores(xp, outputs).shape, *kept[name].shape[1:])
     start = xp.zeros(shape, dtype=kept[name].dtype)
     powers = _powers(backend, images, goal, name, scaled, memory, start)

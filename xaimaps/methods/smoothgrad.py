@@ -271,7 +271,7 @@ class _Noisy(NamedTuple):
             statistic: maps values `(m, ...)` to `(m, *start.shape)`.
         """
         xp, images = self.backend.xp, self.images
-        axes = (-3, -2, -1)
+        axes = tuple(range(1, len(images.shape)))
         width = xp.max(images, axis=axes, keepdims=True) - xp.min(images, axis=axes, keepdims=True)
 
         def explained(noise: Array) -> Array:
@@ -280,11 +280,11 @@ class _Noisy(NamedTuple):
             found = self.explain(
                 flatten_batch(xp, copies), tile_target(self.backend, target, count)
             )
-            return statistic(unflatten_batch(xp, found, count, trailing=3))
+            return statistic(unflatten_batch(xp, found, count, len(images.shape) - 1))
 
         noise = self._noise()
         most = variants_within(self.backend, images, self.memory)
-        weights = xp.full_like(noise[:, 0, 0, 0], 1 / noise.shape[0])
+        weights = xp.ones((noise.shape[0],), dtype=noise.dtype) / noise.shape[0]
         return weighted_sum(self.backend, explained, weights, (noise,), most, start)
 
     @property

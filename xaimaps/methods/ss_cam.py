@@ -19,7 +19,7 @@ def draw_noise(
 ) -> dict[str, Floats]:
     """Draw the noise of `ss_cam`."""
     check_count("n_samples", n_samples)
-    return {"noise": normal(seed, n_samples, *shape[:2])}
+    return {"noise": normal(seed, n_samples, *shape[:-1])}
 
 
 @method(

@@ -15,6 +15,8 @@ from xaimaps._results.attribution import Attribution
 from xaimaps.parity._measures import Tolerance
 from xaimaps.parity._report import Report, Row
 
+Array = np.ndarray[Any, Any]
+
 STYLE = """
 :root { color-scheme: light dark; --line: #ccc; --good: #e0f2e5; --bad: #fde0dc; --faint: #666 }
 @media (prefers-color-scheme: dark) {
@@ -103,7 +105,7 @@ def _maps(report: Report) -> Iterator[str]:
     tolerances = {row.name: row.tolerance for row in report.rows if row.kind == "map"}
     for method, found in report.attributions.items():
         reference = next(iter(found), None)
-        if reference is None or found[reference].maps.ndim not in (3, 4):
+        if reference is None or found[reference].has_channels:
             continue
         yield f"<h3>{escape(method)}</h3>"
         for index in range(len(found[reference])):
@@ -124,6 +126,12 @@ def _figures(
             yield _figure(*_difference(name, one, expected, index, tolerance))
 
 
+def _first(found: Attribution, index: int) -> Array:
+    """Return the map of an image for its first target."""
+    maps: Array = found.maps[index]
+    return maps[0] if found.is_several else maps
+
+
 def _drawn(one: Attribution, index: int) -> Any:
     return one.overlay(index) if one.views else one.heatmap(index, size=(224, 224))
 
@@ -138,10 +146,10 @@ def _difference(
     """Draw a difference with the tolerance as the scale, and caption it with its size."""
     from PIL import Image
 
-    apart = (one.maps - expected.maps).reshape(len(one.maps), -1, *one.maps.shape[-2:])[index, 0]
+    apart = _first(one, index) - _first(expected, index)
     size = np.abs(expected.maps[index]).max() or 1.0
     allowed = 1.0 if tolerance is None else tolerance.as_relative()
-    scaled = render.resize_maps(apart / size, (224, 224)) / (allowed or 1.0)
+    scaled = render.resize_maps(render.plane(apart) / size, (224, 224)) / (allowed or 1.0)
     drawn = render.colorize(np.clip(scaled, -1, 1), signed=True)
     largest = np.abs(apart).max() / size
     return Image.fromarray(drawn), (

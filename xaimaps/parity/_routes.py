@@ -77,7 +77,8 @@ def _loaded_from(
     with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
         file = Path(folder) / f"model{exporter.suffix}"
         exporter.export_loaded(model, native, file, options)
-        return {name: _like(load(file, backend=name), native) for name in takers}
+        given = options.get("inputs")
+        return {n: _like(load(file, backend=n, inputs=given), native) for n in takers}
 
 
 def _like(backend: Backend, native: Backend) -> Backend:

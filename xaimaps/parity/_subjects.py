@@ -81,7 +81,8 @@ def as_subjects(
     models: Mapping[str, Backend], images: Any, input_size: tuple[int, int] | None
 ) -> list[Subject]:
     """Pair each backend with pictures preprocessed for it, or with the same arrays."""
-    if hasattr(images, "__array__") and np.ndim(images) == 4:
+    rank = len(next(iter(models.values())).input_shape)
+    if hasattr(images, "__array__") and np.ndim(images) == rank + 1:
         batch = np.asarray(images)
         found = [Subject(n, b, Batch(as_batch(batch, b.input_shape))) for n, b in models.items()]
     else:
@@ -97,7 +98,7 @@ def as_subjects(
 
 
 def _size(reference: Backend) -> tuple[int, int] | None:
-    height, width, _ = reference.input_shape
+    height, width = reference.input_shape[:2]
     return None if height is None or width is None else (height, width)
 
 

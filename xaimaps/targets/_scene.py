@@ -63,7 +63,8 @@ class Scene:
     @functools.cached_property
     def detector(self) -> tuple[Candidates, ...]:
         """The candidates of each image; empty if the model is no detector."""
-        if self.backend.network.output_rank != 3 or self.is_text:  # the rank needs no run
+        has_boxes = self.images.ndim == 4 and self.backend.network.output_rank == 3
+        if not has_boxes or self.is_text:  # the ranks need no run
             return ()
         found = [self._candidates(index) for index in range(len(self.images))]
         decoded = tuple(one for one in found if one is not None)
@@ -131,7 +132,7 @@ class Scene:
     @property
     def is_segmentation(self) -> bool:
         """Whether the outputs have a class for each position, on a known axis."""
-        return self.outputs.ndim == 4 and len(self._class_axes) == 1
+        return self.outputs.ndim == 4 == self.images.ndim and len(self._class_axes) == 1
 
     @property
     def _class_axes(self) -> list[int]:

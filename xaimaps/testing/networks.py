@@ -26,23 +26,25 @@ class Operation(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """Cross-correlation without padding, stride 1; `kernel` is (rows, columns, in, out)."""
+    """Cross-correlation without padding, stride 1; `kernel` is (*spatial, in, out)."""
 
     kernel: Array
     bias: Array
 
     def __call__(self, x: Array) -> Array:
-        windows = np.lib.stride_tricks.sliding_window_view(x, self.kernel.shape[:2], axis=(1, 2))
-        result: Array = np.einsum("nhwcij,ijco->nhwo", windows, self.kernel) + self.bias
+        sizes = self.kernel.shape[:-2]
+        axes = tuple(range(1, x.ndim - 1))
+        windows = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=axes)
+        kernel = np.moveaxis(self.kernel, -2, 0)
+        result: Array = np.tensordot(windows, kernel, len(sizes) + 1) + self.bias
         return result
 
     def pull(self, x: Array, g: Array) -> Array:
-        rows, columns = self.kernel.shape[:2]
         result = np.zeros_like(x)
-        for i in range(rows):
-            for j in range(columns):
-                part = result[:, i : i + g.shape[1], j : j + g.shape[2]]
-                part += g @ self.kernel[i, j].T
+        for place in np.ndindex(self.kernel.shape[:-2]):
+            pairs = zip(place, g.shape[1:-1], strict=True)
+            part = result[(slice(None), *(slice(i, i + size) for i, size in pairs))]
+            part += g @ self.kernel[place].T
         return result
 
 
@@ -57,15 +59,15 @@ class ReLU:
 
 
 class GlobalAveragePool:
-    """The mean over all spatial positions: (N, H, W, C) to (N, C)."""
+    """The mean over all spatial positions: (N, *spatial, C) to (N, C)."""
 
     def __call__(self, x: Array) -> Array:
-        result: Array = x.mean(axis=(1, 2))
+        result: Array = x.mean(axis=tuple(range(1, x.ndim - 1)))
         return result
 
     def pull(self, x: Array, g: Array) -> Array:
-        places = x.shape[1] * x.shape[2]
-        return np.broadcast_to(g[:, None, None] / places, x.shape)
+        places = x[0, ..., 0].size
+        return np.broadcast_to(np.expand_dims(g / places, tuple(range(1, x.ndim - 1))), x.shape)
 
 
 class Flatten:
@@ -101,11 +103,11 @@ class Network:
 
     Attributes:
         layers: the operations by name, in order.
-        input_shape: `(H, W, C)`.
+        input_shape: `(*spatial, C)`.
     """
 
     layers: dict[str, Operation]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
 
     def values(self, images: Array) -> dict[str, Array]:
         """Return every layer's value, by name."""
@@ -135,8 +137,18 @@ def one_conv_network() -> Network:
     )
 
 
-def pooled_network(seed: int = 0, *, size: int = 9, channels: int = 6, classes: int = 5) -> Network:
-    """Return a network that CAM applies to: two convolutions, pooling, a dense layer."""
+def pooled_network(
+    seed: int = 0, *, size: int = 9, channels: int = 6, classes: int = 5, rank: int = 2
+) -> Network:
+    """Return a network that CAM applies to: two convolutions, pooling, a dense layer.
+
+    Args:
+        seed: of the weights.
+        size: the size of the images on each spatial axis.
+        channels: the number of channels of the layers.
+        classes: the number of classes.
+        rank: the number of spatial axes.
+    """
     draw = np.random.default_rng(seed).normal
 
     def weights(*shape: int) -> Array:
@@ -144,12 +156,12 @@ def pooled_network(seed: int = 0, *, size: int = 9, channels: int = 6, classes: 
 
     return Network(
         {
-            "conv1": Conv(weights(3, 3, 3, channels), weights(1, channels)[0]),
+            "conv1": Conv(weights(*(3,) * rank, 3, channels), weights(1, channels)[0]),
             "relu1": ReLU(),
-            "conv2": Conv(weights(3, 3, channels, channels), weights(1, channels)[0]),
+            "conv2": Conv(weights(*(3,) * rank, channels, channels), weights(1, channels)[0]),
             "relu2": ReLU(),
             "pool": GlobalAveragePool(),
             "fc": Dense(weights(channels, classes), weights(1, classes)[0]),
         },
-        (size, size, 3),
+        (*(size,) * rank, 3),
     )

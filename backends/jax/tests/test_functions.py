@@ -151,7 +151,7 @@ def test_a_size_at_which_the_function_fails_is_not_its_size():
         load(flat, params, (None, None, 2)), np.ones((1, 28, 28, 2)), "saliency"
     )
     np.testing.assert_array_equal(found.maps, 1)
-    with pytest.raises(UnsupportedModelError, match=r"(?s)TypeError.*check `params` and `input_sh"):
+    with pytest.raises(UnsupportedModelError, match=r"(?s)TypeError.*check `params`, `input_sh"):
         load(flat, params[1:], (28, 28, 2))
     with pytest.raises(UnsupportedModelError, match="runs at one size only"):
         load(flat, params[1:], (None, None, 2))
@@ -342,3 +342,30 @@ def test_a_cut_keeps_the_class_token():
 def test_a_fit_needs_a_preprocessing():
     with pytest.raises(ArrayInputError, match="`fit` needs a known preprocessing, got 'pad'"):
         xaimaps.load(lambda params, images: images, params={}, input_shape=(8, 8, 3), fit="pad")
+
+
+def with_row(weights, x, scale, shift):
+    """Scale and shift the outputs of each image by its own values."""
+    return jnp.tanh(x).mean((-3, -2)) @ weights * scale[..., None] + shift
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "HWC"])
+def test_other_arguments_have_the_same_value_for_each_image(layout):
+    model = xaimaps.load(
+        with_row,
+        params=WEIGHTS,
+        input_shape=SHAPE,
+        layout=layout,
+        inputs={"scale": 2.0, "shift": [1, 2, 3, 4]},
+    )
+    expected = np.tanh(IMAGES).mean((1, 2)) @ WEIGHTS * 2 + [1, 2, 3, 4]
+    np.testing.assert_allclose(model.forward(IMAGES), expected, rtol=1e-5)
+    found = model.grad(jnp.asarray(IMAGES), as_target(1, 3)).gradients
+    slope = 2 * (1 - np.tanh(IMAGES) ** 2) * WEIGHTS[:, 1] / 36
+    np.testing.assert_allclose(found, slope, rtol=1e-4)
+
+
+@pytest.mark.parametrize("inputs", [{}, {"scale": 1}, {"scale": 1, "shift": 0, "more": 1}])
+def test_arguments_that_a_function_lacks_or_does_not_have(inputs):
+    with pytest.raises(UnsupportedModelError, match=r"argument.*check .*`inputs`"):
+        xaimaps.load(with_row, params=WEIGHTS, input_shape=SHAPE, inputs=inputs)

@@ -19,6 +19,7 @@ from onnxjax._passes.channels_last import kernels_by_place
 from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.read import Source, read_model
+from xaimaps_onnx._inputs import with_inputs
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
@@ -106,20 +107,22 @@ class JaxBackend(Backend):
             options: for ONNX, `output`: the name of the output to explain, or of any value in the
                 graph, by default the first output; `layout`: "NCHW" or "NHWC", by default found
                 from the graph; `input_size`: the height and width of the images, if the file takes
-                any. For a Keras file, which Keras on JAX runs, `output`, `input_size`,
-                `allow_unsafe` and `custom_objects`. For a function or a model of a library,
-                `params` (a pytree); `input_shape` (height, width, channels), with None for a size
-                that varies, and `input_size` for the first two; `output`: the path of the output
-                in the result; `layout`: "NHWC", "NCHW", "HWC" or "CHW", by default the first with
-                which it runs; `weights`: a checkpoint with values for the parameters. For a model
-                of a library, `call`: the keyword arguments of its call.
+                any; `inputs`: the values of the model's other inputs by name. For a Keras file,
+                which Keras on JAX runs, `output`, `input_size`, `allow_unsafe` and
+                `custom_objects`. For a function or a model of a library, `params` (a pytree);
+                `input_shape` (height, width, channels), with None for a size that varies, and
+                `input_size` for the first two; `output`: the path of the output in the result;
+                `layout`: "NHWC", "NCHW", "HWC" or "CHW", by default the first with which it runs;
+                `weights`: a checkpoint with values for the parameters. For a function, `inputs`:
+                its other arguments by name. For a model of a library, `call`: the keyword
+                arguments of its call.
         """
         load = cls._loader(model)
         known = (
-            "an ONNX file takes `output`, `layout` and `input_size`, a Keras file `output`, "
-            "`input_size`, `allow_unsafe` and `custom_objects`, a function `params`, "
-            "`weights`, `input_shape`, `input_size`, `output` and `layout`, and a model of a "
-            "library also `call`"
+            "an ONNX file takes `output`, `layout`, `input_size` and `inputs`, a Keras file "
+            "`output`, `input_size`, `allow_unsafe` and `custom_objects`, a function `params`, "
+            "`weights`, `input_shape`, `input_size`, `output`, `layout` and `inputs`, and a model "
+            "of a library `call` instead of `inputs`"
         )
         cls.require_options(load, options, known)
         return load(model, **options)
@@ -140,12 +143,13 @@ class JaxBackend(Backend):
         output: str | None = None,
         layout: str | None = None,
         input_size: Sequence[int] | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> JaxBackend:
-        """Load an ONNX model with a batch of images as its only input."""
+        """Load an ONNX model of images."""
         with onnxjax_errors():
             source = read_model(model)
             outputs = source.outputs if output is None else (output,)
-            loaded = _built(source, output)
+            loaded = _built(with_inputs(source.until(output, alone=False), inputs), output)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
         network = OnnxNetwork(loaded, traced, layout, input_size)
         params = kernels_by_place(loaded.graph, loaded.params)
@@ -156,7 +160,7 @@ class JaxBackend(Backend):
     @classmethod
     def from_function(
         cls,
-        fn: Callable[[Params, Array], Any],
+        fn: Callable[..., Any],
         *,
         params: Params,
         input_shape: Sequence[int | None],
@@ -164,10 +168,15 @@ class JaxBackend(Backend):
         layout: str | None = None,
         output: str | None = None,
         weights: str | os.PathLike[str] | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> JaxBackend:
-        """Wrap a function of parameters and images, by default a batch with channels last."""
+        """Wrap a function of parameters and images, by default a batch with channels last.
+
+        Other arguments of it, by name, are `inputs`, in a batch if the images are one.
+        """
         stored = Given(params, weights=_path(weights)).parameters()
-        model = Model(getattr(fn, "__name__", "function"), fn, stored, LAYOUTS)
+        name = getattr(fn, "__name__", "function")
+        model = Model(name, fn, stored, LAYOUTS, inputs=inputs or {})
         return cls._of(model, (input_shape, input_size, layout, output), weights)
 
     @classmethod
@@ -350,5 +359,5 @@ def _path(file: str | os.PathLike[str] | None) -> Path | None:
 def _built(source: Source, output: str | None) -> onnxjax.OnnxModel:
     """Return a model with all of its outputs, or with one if the others have no rules."""
     with suppress(UnsupportedModelError):
-        return onnxjax.build(source.until(output, alone=False))
+        return onnxjax.build(source)
     return onnxjax.build(source.until(output))

@@ -14,7 +14,7 @@ from onnxjax.graph import Graph, Values
 from xaimaps import graph as description
 from xaimaps.backend import Array, ModelInfo
 from xaimaps.errors import LayerError, ModelLoadError
-from xaimaps.graph import PROBE_BATCH, Layer, Network, Operation, axis_of, require_rows
+from xaimaps.graph import PROBE_BATCH, SIDES, Layer, Network, Operation, axis_of, require_rows
 from xaimaps_jax._flatten import Flat, Place
 from xaimaps_jax._operations import Equation, operation_of
 from xaimaps_jax._program import Params
@@ -35,7 +35,7 @@ class FunctionNetwork(Network):
     Args:
         source: the function.
         params: an example of its parameters.
-        input_shape: `(height, width, channels)`, None for a size that varies.
+        input_shape: `(*spatial, channels)`, None for a size that varies.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class FunctionNetwork(Network):
         if self.usual.step is not None:
             info.note_step(self.usual.step)
 
-    def trace(self, height: int, width: int) -> description.Graph:
+    def trace(self, *size: int) -> description.Graph:
         """Return the graph for images of this size; nothing is computed."""
-        shape = (PROBE_BATCH, height, width, self._input_shape[2] or 3)
+        shape = (PROBE_BATCH, *size, self._input_shape[-1] or 3)
         image = jax.ShapeDtypeStruct(shape, jnp.float32)
         traced = self._source.trace(self._params, image)
         graph = traced.whole
@@ -108,7 +108,7 @@ class FunctionNetwork(Network):
         return description.Graph(
             operations=tuple(operation_of(node, statics, data) for node in nodes),
             images=graph.inputs[-1],
-            image_axes=tuple(axis_of(kind, n) for kind, n in zip("NHWC", shape, strict=True)),
+            image_axes=tuple(map(axis_of, f"N{SIDES[len(size)]}C", shape)),
             output=graph.outputs[0],
             shapes={**{name: np.shape(leaf) for name, leaf in leaves}, **made},
             statics=statics,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xaimaps.graph import (
+    SIDES,
     Aligned,
     Broadcast,
     Concatenated,
@@ -278,10 +279,10 @@ def _concatenated(equation: Equation, statics: Statics) -> Flow:
 
 def _convolved(equation: Equation, statics: Statics) -> Flow:
     batch, channels, *spatial = equation.params["dimension_numbers"].out_spec
-    if len(spatial) != 2:
+    if len(spatial) not in SIDES:
         return Broadcast()
-    order = dict(zip((batch, channels, *spatial), "NCHW", strict=True))
-    return Planar("".join(order[axis] for axis in range(4)))
+    order = dict(zip((batch, channels, *spatial), f"NC{SIDES[len(spatial)]}", strict=True))
+    return Planar("".join(order[axis] for axis in range(len(order))))
 
 
 def _multiplied(equation: Equation, statics: Statics) -> Flow:

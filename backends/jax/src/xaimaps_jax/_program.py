@@ -183,7 +183,7 @@ class Program:
         return jax.vmap(single)
 
     def _description(self, images: Array) -> Described:
-        return self.network.graph(*images.shape[-3:-1])
+        return self.network.graph(*images.shape[1:-1])
 
     def _graph(
         self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
@@ -203,7 +203,7 @@ class Program:
         return rectifying(rectifier, lambda n: self._source.operation(n).kind == "relu", step)
 
     def _layout(self, layer: str, images: Array) -> Layout:
-        return self.network.layout(layer, *images.shape[-3:-1])
+        return self.network.layout(layer, *images.shape[1:-1])
 
     def _by_image(self, name: str, value: Array, images: Array) -> Array:
         """Return a value with channels last, or `(N, values)` if it has no such layout.

@@ -32,7 +32,8 @@ def tracing(shape: Sequence[int]) -> Iterator[None]:
         reason = str(error).strip().partition("\n")[0].rstrip(". ")[:300]
         raise UnsupportedModelError(
             f"the model must be traceable by JAX for images of shape {tuple(shape)}, got "
-            f"{type(error).__name__}{_place(error)}: {reason}; check `params` and `input_shape`"
+            f"{type(error).__name__}{_place(error)}: {reason}; check `params`, "
+            "`input_shape` and `inputs`"
         ) from error
 
 

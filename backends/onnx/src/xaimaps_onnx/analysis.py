@@ -12,9 +12,11 @@ import numpy as np
 from onnxjax import OnnxModel, Value
 from onnxjax._passes.inline_if import likely, written_out
 from onnxjax.graph import Graph as OnnxGraph
+from onnxjax.graph import Node
 
+from xaimaps._inputs import require_single
 from xaimaps.errors import ArrayInputError, UnsupportedModelError, XaimapsError
-from xaimaps.graph import PROBE_BATCH, Graph, Network, Shape, axis_of, with_size
+from xaimaps.graph import PROBE_BATCH, SIDES, Graph, Network, Shape, axis_of, with_size
 from xaimaps_onnx._aliases import aliases
 from xaimaps_onnx.nodes import NodeReader, cast_type
 
@@ -34,12 +36,14 @@ IN_PLACE = frozenset({"pad", "norm", "batch_norm", "quantize", "dequantize"})
 """Kinds of operators that keep the order of axes, beside the elementwise ones."""
 
 
-LAYOUTS = {1: "NCHW", 3: "NHWC"}
-"""The layout for each axis that the channels may be."""
+def layouts(rank: int) -> tuple[str, str]:
+    """Return the layouts with channels first and last of a batch with a number of axes."""
+    sides = SIDES[rank - 2]
+    return f"NC{sides}", f"N{sides}C"
 
 
 def image_layout(value: Value, graph: OnnxGraph, layout: str | None = None) -> str:
-    """Return NCHW or NHWC, by the first convolution, else by which axis has 1 or 3 channels.
+    """Return a layout such as NCHW, by the first convolution, else by the axis of size 1 or 3.
 
     Args:
         value: the declaration of the images.
@@ -51,37 +55,48 @@ def image_layout(value: Value, graph: OnnxGraph, layout: str | None = None) -> s
         ArrayInputError: there is no such layout.
     """
     shape = value.shape or ()
-    if len(shape) != 4 or value.dtype.kind != "f":
+    if len(shape) - 2 not in SIDES or value.dtype.kind != "f":
         raise UnsupportedModelError(
             f"the model's input {value.name!r} must be a batch of images of floats with four axes, "
-            f"got shape {value.shape} of {value.dtype}"
+            f"of volumes with five or of signals with three, got shape {value.shape} of "
+            f"{value.dtype}"
         )
+    first, last = layouts(len(shape))
     if layout is not None:
-        known = LAYOUTS.values()
-        if layout not in known:
-            raise ArrayInputError(f"`layout` must be one of {', '.join(known)}, got {layout!r}")
+        if layout not in (first, last):
+            raise ArrayInputError(f"`layout` must be one of {first}, {last}, got {layout!r}")
         return layout
-    channels = _channel_axis(value.name, graph)
+    channels = _channel_axis(value.name, graph, len(shape))
     if channels is None:
-        channels = 3 if shape[1] not in (1, 3) and shape[3] in (1, 3) else 1
-    return LAYOUTS[channels]
+        channels = -1 if shape[1] not in (1, 3) and shape[-1] in (1, 3) else 1
+    return first if channels == 1 else last
 
 
-def _channel_axis(images: str, graph: OnnxGraph) -> int | None:
+def _channel_axis(images: str, graph: OnnxGraph, rank: int) -> int | None:
     """Return the axis of the images that the first convolution takes as channels, if it is told."""
-    axes: dict[str, tuple[int, ...]] = {images: (0, 1, 2, 3)}
+    axes: dict[str, list[int | None]] = {images: list(range(rank))}
     for node in graph.nodes:
         known = next((axes[name] for name in node.inputs if name in axes), None)
         if known is None:
             continue
         if node.rule.kind == "conv":
-            return known[1] if known[1] in (1, 3) else None
+            return known[1] if known[1] in (1, rank - 1) else None
         if node.rule.kind == "transpose":
-            order = node.attributes.get("perm") or (3, 2, 1, 0)
-            axes[node.outputs[0]] = tuple(known[axis] for axis in order)
+            order = node.attributes.get("perm") or range(len(known))[::-1]
+            axes[node.outputs[0]] = [known[axis] for axis in order]
+        elif node.operator == "Unsqueeze":  # before a signal's convolution, as of one row
+            axes[node.outputs[0]] = _unsqueezed(known, node, graph)
         elif node.rule.elementwise or node.rule.kind in IN_PLACE:
             axes[node.outputs[0]] = known
     return None
+
+
+def _unsqueezed(known: list[int | None], node: Node, graph: OnnxGraph) -> list[int | None]:
+    given = node.attributes.get("axes")
+    places = graph.constants[node.inputs[1]] if given is None else given
+    new = {int(place) % (len(known) + len(places)) for place in places}
+    left = iter(known)
+    return [None if axis in new else next(left) for axis in range(len(known) + len(new))]
 
 
 class OnnxNetwork(Network):
@@ -90,8 +105,8 @@ class OnnxNetwork(Network):
     Args:
         model: a model with one image input, whose first output is explained.
         probe: returns shapes and static values.
-        layout: "NCHW" or "NHWC"; None to find it.
-        input_size: the height and width of the images, if the file takes any.
+        layout: such as "NCHW" or "NHWC"; None to find it.
+        input_size: the spatial size of the images, if the file takes any.
 
     Attributes:
         first_float: the value at which images of integers become floats, or the input itself.
@@ -136,7 +151,8 @@ class OnnxNetwork(Network):
 
     def to_graph(self, images: Any) -> Any:
         """Return images `(N, H, W, C)` in the graph's own layout."""
-        return images.transpose(["NHWC".index(axis) for axis in self.input_layout])
+        last = layouts(len(self.input_layout))[1]
+        return images.transpose([last.index(axis) for axis in self.input_layout])
 
     @functools.cached_property
     def aliases(self) -> Mapping[str, tuple[str, ...]]:
@@ -159,19 +175,19 @@ class OnnxNetwork(Network):
     def operator(self, value: str) -> str:
         return self.model.graph.producers[value].operator
 
-    def trace(self, height: int, width: int) -> Graph:
+    def trace(self, *size: int) -> Graph:
         """Return the graph for images of this size; nothing is computed from a real image."""
         if self._declared_batch is not None:
-            return self._traced(self._declared_batch, height, width)
+            return self._traced(self._declared_batch, size)
         try:
-            several = self._traced(PROBE_BATCH, height, width)
+            several = self._traced(PROBE_BATCH, size)
         except XaimapsError as error:
             with suppress(XaimapsError):
-                return self._traced(1, height, width)
+                return self._traced(1, size)
             raise error
         if self._rows(several) in (None, PROBE_BATCH):
             return several
-        single = self._traced(1, height, width)
+        single = self._traced(1, size)
         return single if self._rows(single) == 1 else several
 
     def _rows(self, graph: Graph) -> int | None:
@@ -179,11 +195,12 @@ class OnnxNetwork(Network):
         shape = graph.shapes.get(self.output)
         return shape[graph.batch_axis] if shape else None
 
-    def _traced(self, batch: int, height: int, width: int) -> Graph:
-        sizes = {"N": batch, "C": 3, "H": height, "W": width}
+    def _traced(self, batch: int, size: Shape) -> Graph:
+        sides = SIDES[len(size)]
+        sizes = {"N": batch, "C": 3, **dict(zip(sides, size, strict=True))}
         declared = self.input.shape or ()
         pairs = zip(self.input_layout, declared, strict=True)
-        given = [(axis, sizes[axis] if axis in "HW" else d or sizes[axis]) for axis, d in pairs]
+        given = [(axis, sizes[axis] if axis in sides else d or sizes[axis]) for axis, d in pairs]
         graph, shapes, statics = self._probed(tuple(size for _, size in given))
         reader = NodeReader(shapes, statics)
         return Graph(
@@ -206,24 +223,21 @@ class OnnxNetwork(Network):
 
 
 def _single_input(model: OnnxModel) -> Value:
-    if len(model.inputs) != 1:
-        raise UnsupportedModelError(
-            f"an image model must have one input, got {len(model.inputs)}: "
-            f"{', '.join(value.name for value in model.inputs)}"
-        )
+    require_single([(value.name, value.shape or (), value.dtype) for value in model.inputs])
     return model.inputs[0]
 
 
 def _image_shape(images: Value, layout: str) -> tuple[int | None, ...]:
-    """Return the declared `(height, width, channels)`."""
+    """Return the declared `(*spatial, channels)`."""
     sizes = dict(zip(layout, images.shape or (), strict=True))
-    return sizes["H"], sizes["W"], sizes["C"]
+    return tuple(sizes[axis] for axis in layouts(len(layout))[1][1:])
 
 
 def _with_size(images: Value, layout: str, input_size: Sequence[int] | None) -> Value:
-    """Return the declaration with a user's height and width for those that vary."""
+    """Return the declaration with a user's spatial size for what varies."""
     shape = with_size(_image_shape(images, layout), input_size)
-    sizes = dict(zip("HWC", shape, strict=True)) | {"N": (images.shape or (None,))[0]}
+    whole = ((images.shape or (None,))[0], *shape)
+    sizes = dict(zip(layouts(len(layout))[1], whole, strict=True))
     return replace(images, shape=tuple(sizes[axis] for axis in layout))
 
 

@@ -111,7 +111,8 @@ class NodeReader:
         if before is None or after is None:
             return Broadcast()
         if node.rule.planar:
-            return Planar("NHWC" if node.attributes.get("channels_last") else "NCHW")
+            is_last = bool(node.attributes.get("channels_last"))
+            return Planar.of_rank(len(after), channels_last=is_last)
         make = FLOWS.get(kind)
         return make(self, node, before, after) if make else Broadcast()
 

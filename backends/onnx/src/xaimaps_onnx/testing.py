@@ -37,21 +37,31 @@ def as_onnx(
         end: a last activation, such as "Softmax".
         batch: the batch size of the file; a name for a size that varies.
     """
-    graph = Graph()
+    graph = Graph(len(network.input_shape) - 1)
     add = graph.add_channels_last if channels_last else graph.add_planar
     for name, layer in network.layers.items():
         add(name, layer)
     if end is not None:
         graph.add(end, "answer")
-    height, width, channels = network.input_shape
-    shape = (height, width, channels) if channels_last else (channels, height, width)
+    *size, channels = network.input_shape
+    shape = (*size, channels) if channels_last else (channels, *size)
     return graph.model(batch, shape)
 
 
-class Graph:
-    """The nodes and weights of a model; `value` is the name of the last value."""
+def _channels_first(kernel: Weight) -> Weight:
+    """Return a kernel `(*spatial, in, out)` as `(out, in, *spatial)`."""
+    return np.moveaxis(kernel, (-1, -2), (0, 1))
 
-    def __init__(self) -> None:
+
+class Graph:
+    """The nodes and weights of a model; `value` is the name of the last value.
+
+    Args:
+        rank: the number of spatial axes of the images.
+    """
+
+    def __init__(self, rank: int = 2) -> None:
+        self.rank = rank
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[TensorProto] = []
         self.value = "images"
@@ -70,7 +80,7 @@ class Graph:
         """Append a layer with channels first."""
         match layer:
             case Conv():
-                self.add("Conv", name, layer.kernel.transpose(3, 2, 0, 1), layer.bias)
+                self.add("Conv", name, _channels_first(layer.kernel), layer.bias)
             case ReLU():
                 self.add("Relu", name)
             case GlobalAveragePool():
@@ -85,13 +95,15 @@ class Graph:
         """Append a layer with channels last."""
         match layer:
             case Conv():
-                self.add("Transpose", f"{name}/planar", perm=[0, 3, 1, 2])
-                self.add("Conv", name, layer.kernel.transpose(3, 2, 0, 1), layer.bias)
-                self.add("Transpose", f"{name}/last", perm=[0, 2, 3, 1])
+                rank = layer.kernel.ndim - 2
+                sides = range(1, rank + 1)
+                self.add("Transpose", f"{name}/planar", perm=[0, rank + 1, *sides])
+                self.add("Conv", name, _channels_first(layer.kernel), layer.bias)
+                self.add("Transpose", f"{name}/last", perm=[0, *(side + 1 for side in sides), 1])
             case ReLU():
                 self.add("Relu", name)
             case GlobalAveragePool():
-                self.add("ReduceMean", name, np.array([1, 2]), keepdims=0)
+                self.add("ReduceMean", name, np.arange(1, self.rank + 1), keepdims=0)
             case Flatten():
                 self.add("Transpose", f"{name}/planar", perm=[0, 3, 1, 2])
                 self.add("Reshape", name, np.array([0, -1]))

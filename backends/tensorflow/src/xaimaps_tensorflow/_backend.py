@@ -68,7 +68,8 @@ class TensorFlowBackend(Backend):
             model: a path, a name such as "keras:VGG16", or the model.
             options: `output`: the name or index of the output to explain, by default the first;
                 `xla`: whether to compile with XLA; `input_size`: the height and width of the
-                images, if the model takes any. For a live model, `input_shape` (height, width,
+                images, if the model takes any; `inputs`: the values of the model's other inputs by
+                name. For a live model, `input_shape` (height, width,
                 channels), if the model does not declare it. For a file, `allow_unsafe` and
                 `custom_objects`. For a name, `weights`: "imagenet", None or a file.
         """
@@ -80,7 +81,7 @@ class TensorFlowBackend(Backend):
             raise ModelLoadError(
                 f"there is no option {', '.join(sorted(unknown))} here; a Keras file takes "
                 "`allow_unsafe` and `custom_objects`, a name `weights`, a live model "
-                "`input_shape`, and all of them `output`, `input_size` and `xla`"
+                "`input_shape`, and all of them `output`, `input_size`, `inputs` and `xla`"
             )
         require_options(**options)
         return load(model, **options)
@@ -102,15 +103,16 @@ class TensorFlowBackend(Backend):
         output: str | int | None = None,
         input_shape: Sequence[int | None] | None = None,
         input_size: Sequence[int] | None = None,
+        inputs: Mapping[str, Any] | None = None,
         xla: bool = False,
         info: ModelInfo | None = None,
     ) -> TensorFlowBackend:
-        """Wrap a live Keras model with a batch of images as its only input."""
+        """Wrap a live Keras model of images."""
         require_tensorflow()
         from xaimaps_tensorflow._inputs import image_input
         from xaimaps_tensorflow._program import KerasProgram
 
-        program = KerasProgram(model, image_input(model, input_shape, input_size), output)
+        program = KerasProgram(model, image_input(model, input_shape, input_size, inputs), output)
         info = info or ModelInfo(model.name)
         if output is None:
             info.note_output(program.usual.trace.names)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from xaimaps import graph as description
-from xaimaps.graph import ASSEMBLING, axis_of, find_ending
+from xaimaps.graph import ASSEMBLING, SIDES, axis_of, find_ending
 from xaimaps.graph import Operation as Described
 from xaimaps_tensorflow._operations import operation_of, shape_of
 
@@ -130,11 +130,10 @@ def described(operations: Iterable[Operation], images: Tensor, output: Tensor) -
     shapes = ((x.name, shape_of(x)) for one in sources for x in one.outputs)
     constants = (one.outputs[0] for one in sources if one.type == "Const")
     statics = ((x.name, tf.get_static_value(x)) for x in constants)
-    sizes = zip("NHWC", images.shape, strict=True)
     return description.Graph(
         operations=tuple(map(operation_of, sources)),
         images=images.name,
-        image_axes=tuple(axis_of(kind, size) for kind, size in sizes),
+        image_axes=tuple(map(axis_of, f"N{SIDES[images.shape.rank - 2]}C", images.shape)),
         output=output.name,
         shapes={name: shape for name, shape in shapes if shape is not None},
         statics={name: np.asarray(value) for name, value in statics if value is not None},

@@ -26,7 +26,7 @@ class KerasNetwork(Description):
     """The layers of a model by name, its ending and its head.
 
     Args:
-        input_shape: `(height, width, channels)` of an image, None for a size that varies.
+        input_shape: `(*spatial, channels)` of an image, None for a size that varies.
         reading: the analysis of a trace at the usual size.
         others: the calls of a trace at another image size, if sizes vary.
     """
@@ -101,15 +101,14 @@ class KerasNetwork(Description):
         Raises:
             LayerError: no layer has more than one spatial position, or none is known to be read.
         """
-        spatial = [
-            layer
-            for layer in self.layers()
-            if layer.is_spatial and self._value(layer.name) in self._graph.producers
-        ]
+        spatial = [layer for layer in self.layers() if layer.is_spatial]
         if not spatial:
             raise no_spatial_layer()
-        maps = [layer for layer in spatial if len(layer.shape) > 3]  # preferred to sequences
-        values = {self._value(layer.name): layer for layer in maps or spatial}
+        known = [one for one in spatial if self._value(one.name) in self._graph.producers]
+        # maps are preferred to sequences of tokens; those of single frames are neither
+        maps = [layer for layer in known if len(layer.shape) == len(self.input_shape) + 1]
+        tokens = [layer for layer in known if len(layer.shape) == 3]
+        values = {self._value(layer.name): layer for layer in maps or tokens}
         best = self._graph.best_layer(list(values))
         if best is None:
             raise no_default_layer()

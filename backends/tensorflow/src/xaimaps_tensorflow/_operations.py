@@ -123,7 +123,8 @@ def _dense(source: Source) -> Dense | None:
     """Return the weights of a matrix product, or of a 1x1 convolution, or None."""
     if source.type == "MatMul" and not source.get_attr("transpose_a"):
         return Dense(source.inputs[1].name, bool(source.get_attr("transpose_b")))
-    is_single = source.type == "Conv2D" and all(n == 1 for n in source.inputs[1].shape[:2])
+    is_conv = source.type in ("Conv2D", "Conv3D")
+    is_single = is_conv and all(n == 1 for n in source.inputs[1].shape[:-2])
     return Dense(source.inputs[1].name) if is_single else None
 
 
@@ -131,11 +132,11 @@ def _averages(source: Source) -> frozenset[int] | None:
     """Return the axes over which an operation takes the mean, or None."""
     if source.type == "Mean":
         return _reduced_axes(source)
-    if source.type != "AvgPool":
+    if source.type not in ("AvgPool", "AvgPool3D"):
         return None
-    before, after = source.inputs[0].shape[1:3], source.outputs[0].shape[1:3]
-    is_global = [*source.get_attr("ksize")[1:3], 1, 1] == [*before, *after]
-    return frozenset({1, 2}) if is_global else None
+    before, after = source.inputs[0].shape[1:-1], source.outputs[0].shape[1:-1]
+    is_global = [*source.get_attr("ksize")[1:-1], *after] == [*before, *[1] * len(after)]
+    return frozenset(range(1, len(before) + 1)) if is_global else None
 
 
 def _reduced_axes(source: Source) -> frozenset[int] | None:
@@ -154,7 +155,7 @@ def _transposed(source: Source) -> Flow:
 
 
 def _planar(source: Source) -> Flow:
-    return Planar("NHWC")
+    return Planar.of_rank(source.outputs[0].shape.rank, channels_last=True)
 
 
 def _reduced(source: Source) -> Flow:
@@ -231,7 +232,7 @@ _MAKERS: Mapping[Callable[[Source], Flow], str] = {
     _regrouped: "Reshape Squeeze ExpandDims",
     _transposed: "Transpose",
     _planar: "Conv2D DepthwiseConv2dNative Conv2DBackpropInput AvgPool MaxPool FusedBatchNormV3 "
-    "DepthToSpace SpaceToDepth",
+    "DepthToSpace SpaceToDepth Conv3D Conv3DBackpropInputV2 AvgPool3D MaxPool3D",
     _reduced: "Mean Sum Max Min Prod",
     _concatenated: "ConcatV2",
     _resized: "Slice Split SplitV Pad PadV2 MirrorPad Tile ResizeBilinear ResizeNearestNeighbor "

@@ -10,6 +10,8 @@ from typing import Any
 
 from xaimaps_keras.options import FILE_RULES, Rule, is_flag, require_valid
 
+from xaimaps.graph import SIDES
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
@@ -18,7 +20,7 @@ def _is_number(value: Any) -> bool:
 def _is_shape(value: Any) -> bool:
     if value is None:
         return True
-    if not isinstance(value, Sequence) or len(value) != 3 or value[2] is None:
+    if not isinstance(value, Sequence) or len(value) - 1 not in SIDES or value[-1] is None:
         return False
     return all(size is None or (_is_number(size) and size > 0) for size in value)
 

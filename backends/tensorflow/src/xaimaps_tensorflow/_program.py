@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from xaimaps.backend import Gradients, RectifierRule
-from xaimaps.graph import PROBE_BATCH, Layout, as_scores, other_size, usual_size
+from xaimaps.graph import PROBE_BATCH, Layout, Shape, as_scores, other_size, usual_size
 from xaimaps.targets import Target
 from xaimaps_tensorflow import _namespace as namespace
 from xaimaps_tensorflow._biases import bias, with_bias
@@ -47,23 +47,23 @@ class KerasProgram:
         self.model = model
         self._output = output
         self._operations = operations_in(model)
-        self._readings: dict[tuple[int, int], Reading] = {}
+        self._readings: dict[Shape, Reading] = {}
 
-    def reading(self, height: int, width: int) -> Reading:
+    def reading(self, *size: int) -> Reading:
         """Return the analysis of the model at an image size, from a trace that computes nothing."""
-        if (height, width) not in self._readings:
+        if size not in self._readings:
             found: list[Reading] = []
 
             def probe(images: Tensor) -> None:
                 found.append(read(self._run(images)))
 
-            spec = tf.TensorSpec((PROBE_BATCH, height, width, self.input.shape[2]), tf.float32)
+            spec = tf.TensorSpec((PROBE_BATCH, *size, self.input.shape[-1]), tf.float32)
             tf.function(probe, autograph=False).get_concrete_function(spec)
-            self._readings[height, width] = found[0]
-        return self._readings[height, width]
+            self._readings[size] = found[0]
+        return self._readings[size]
 
     @functools.cached_property
-    def _usual_size(self) -> tuple[int, int]:
+    def _usual_size(self) -> Shape:
         return usual_size(self.input.shape, self.reading)
 
     @property
@@ -97,7 +97,7 @@ class KerasProgram:
 
     def _layout(self, layer: str, images: Tensor) -> Layout | None:
         """Return the layout of a layer for images of this size."""
-        return self.reading(*images.shape[1:3]).layout(self.network.number(layer))
+        return self.reading(*images.shape[1:-1]).layout(self.network.number(layer))
 
     def split(
         self, images: Tensor, layer: str, rectifier: RectifierRule | None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ModelLoadError, UnsupportedModelError
-from xaimaps.graph import with_size
+from xaimaps.graph import SIDES, with_size
 from xaimaps_jax._functions import FunctionNetwork, FunctionSource
 from xaimaps_jax._models._model import LAYOUTS, Array, Model, Params
 from xaimaps_jax._program import Program
@@ -30,20 +30,22 @@ def found(
 
     Args:
         model: the model.
-        input_shape: `(height, width, channels)`; None for the model's own, or to find the channels.
-        input_size: the height and width, for those that `input_shape` does not say.
+        input_shape: `(*spatial, channels)`; None for the model's own, or to find the channels.
+        input_size: the spatial size, for what `input_shape` does not say.
         layout: the axes of its images; None to find them.
         output: the output to explain; None for the first.
 
     Raises:
         UnsupportedModelError: the model runs in none of these ways.
     """
-    if layout is not None and layout not in LAYOUTS:
-        raise ModelLoadError(f"`layout` must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     input_shape = model.input_shape if input_shape is None else input_shape
+    sides = SIDES[2] if input_shape is None else _sides(input_shape)
+    known = [axes.replace(SIDES[2], sides) for axes in LAYOUTS]
+    if layout is not None and layout not in known:
+        raise ModelLoadError(f"`layout` must be one of {', '.join(known)}, got {layout!r}")
     errors = []
     for axes, shape in _ways(model, input_shape, input_size, layout):
-        source = FunctionSource(batched(model.fn, axes), output, model.root)
+        source = FunctionSource(batched(model, axes), output, model.root)
         network = FunctionNetwork(source, model.params, shape)
         try:
             network.usual  # noqa: B018  # traces the model
@@ -66,21 +68,33 @@ def _ways(
         with_size(shape, input_size) for shape in (given if input_shape is None else [input_shape])
     ]
     for axes in model.layouts if layout is None else (layout,):
-        yield from ((axes, shape) for shape in shapes)
+        yield from ((axes.replace(SIDES[2], _sides(shape)), shape) for shape in shapes)
 
 
-def batched(fn: Callable[[Params, Array], Any], axes: str) -> Callable[[Params, Array], Any]:
-    """Return a function of a batch of images with channels last.
+def _sides(input_shape: Sequence[int | None]) -> str:
+    """Return the spatial axes of images, volumes or signals of a shape."""
+    if len(input_shape) - 1 not in SIDES:
+        raise ModelLoadError(
+            "`input_shape` must be (height, width, channels), (depth, height, width, channels) or "
+            f"(length, channels), got {tuple(input_shape)}"
+        )
+    return SIDES[len(input_shape) - 1]
+
+
+def batched(model: Model, axes: str) -> Callable[[Params, Array], Any]:
+    """Return a model as a function of a batch of images with channels last.
 
     Args:
-        fn: a function of images with other axes, or of one image.
+        model: a model of images with other axes, or of one image.
         axes: the axes of its images.
     """
     last = axes.replace("C", "") + "C"
     order = [last.index(axis) for axis in axes]
 
     def moved(params: Params, images: Array) -> Any:
-        return fn(params, images if axes == last else jnp.transpose(images, order))
+        count = images.shape[:1] if axes.startswith("N") else ()
+        others = {n: jnp.broadcast_to(v, count + v.shape) for n, v in model.inputs.items()}
+        return model.fn(params, images if axes == last else jnp.transpose(images, order), **others)
 
     if axes.startswith("N"):
         return moved
@@ -91,7 +105,7 @@ def batched(fn: Callable[[Params, Array], Any], axes: str) -> Callable[[Params, 
 def _described(model: Model, axes: str, network: FunctionNetwork) -> ModelInfo:
     info = ModelInfo(model.name)
     info.notes += model.notes
-    if axes != LAYOUTS[0]:
+    if not (axes.startswith("N") and axes.endswith("C")):
         info.notes.append(f"the model takes images as {axes}")
     network.note(info)
     return info

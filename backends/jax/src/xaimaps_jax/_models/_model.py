@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xaimaps.errors import ModelLoadError
@@ -46,15 +46,17 @@ class Model:
         notes: what the user should know about the way the model is called.
         root: the named scope of the whole model, which names of layers leave out.
         input_shape: `(height, width, channels)` as the model declares it, or None.
+        inputs: the values of its other arguments for one image, by name.
     """
 
     name: str
-    fn: Callable[[Params, Array], Any]
+    fn: Callable[..., Any]
     params: Params
     layouts: Sequence[Layout]
     notes: Sequence[str] = ()
     root: str = ""
     input_shape: Sequence[int | None] | None = None
+    inputs: Mapping[str, Array] = field(default_factory=dict)
 
 
 def arguments(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from onnxjax.read._file import read_model
 
 from xaimaps.backend import Array, Backend, ModelInfo, RectifierRule
 from xaimaps.graph import Layout, as_scores, require_rows
+from xaimaps_onnx._inputs import with_inputs
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
@@ -57,7 +58,7 @@ class OnnxRuntimeBackend(Backend):
     @classmethod
     def load(cls, model: Any, **options: Any) -> OnnxRuntimeBackend:
         """Load an ONNX file or an `onnx.ModelProto`; the options are those of `from_onnx`."""
-        known = "ONNX Runtime takes `output`, `layout`, `input_size` and `providers`"
+        known = "ONNX Runtime takes `output`, `layout`, `input_size`, `inputs` and `providers`"
         cls.require_options(cls.from_onnx, options, known)
         return cls.from_onnx(model, **options)
 
@@ -69,23 +70,26 @@ class OnnxRuntimeBackend(Backend):
         output: str | None = None,
         layout: str | None = None,
         input_size: Sequence[int] | None = None,
+        inputs: Mapping[str, Any] | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> OnnxRuntimeBackend:
-        """Load an ONNX model with a batch of images as its only input.
+        """Load an ONNX model of images.
 
         Args:
             model: a path, or an `onnx.ModelProto`.
             output: the name of the output to explain, or of any value in the graph; None for the
                 first output.
-            layout: "NCHW" or "NHWC", the order of the axes of the images; None to find it.
-            input_size: the height and width of the images, if the file takes any.
+            layout: "NCHW" or "NHWC", the order of the axes of the images, or such as "NCDHW" for
+                volumes; None to find it.
+            input_size: the spatial size of the images, if the file takes any.
+            inputs: the values of the model's other inputs by name, which all images get.
             providers: ONNX Runtime's execution providers, from
                 `onnxruntime.get_available_providers()`.
         """
         with onnxjax_errors():
             source = read_model(model)
             outputs = source.outputs if output is None else (output,)
-            loaded = resolve(source.until(output, alone=False))
+            loaded = resolve(with_inputs(source.until(output, alone=False), inputs))
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
         loaded = _without_constant_if(loaded, sessions)
         network = OnnxNetwork(loaded, functools.partial(run_once, sessions), layout, input_size)
@@ -187,7 +191,7 @@ class OnnxRuntimeBackend(Backend):
         return _joined([layout.show(np, run[layer]) for run in runs], images)
 
     def _layout(self, layer: str, images: Array) -> Layout:
-        return self._network.layout(layer, *images.shape[-3:-1])
+        return self._network.layout(layer, *images.shape[1:-1])
 
 
 def _joined(parts: list[Array], images: Array) -> Array:

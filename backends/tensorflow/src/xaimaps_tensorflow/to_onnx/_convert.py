@@ -164,11 +164,11 @@ def _attempt(
     require_known(traced.proto)
     weights = fold(traced.proto, traced.weights, traced.output)
     graph = Graph(traced.proto, weights, traced.output)
-    check_graph(graph.proto)
-    values = probe_onnx(graph.proto, graph.weights, probe.images)
+    check_graph(graph.proto, probe.inputs)
+    values = probe_onnx(graph.proto, graph.weights, probe.inputs)
     if graph.output not in values:
         raise UnsupportedModelError(
-            f"the model's output {graph.output!r} does not depend on its images, so there is "
+            f"the model's output {graph.output!r} does not depend on its inputs, so there is "
             "nothing to convert; choose another with `output`"
         )
     answers = values[graph.output], probe.output

@@ -15,10 +15,10 @@ import numpy as np
 from xaimaps_keras.read import read_model
 
 from xaimaps.errors import UnsupportedModelError, XaimapsError
-from xaimaps_tensorflow._inputs import image_input
+from xaimaps_tensorflow._inputs import first_images
 from xaimaps_tensorflow.to_onnx._compare import require_equal
 from xaimaps_tensorflow.to_onnx._model import Subject, subject_of
-from xaimaps_tensorflow.to_onnx._probe import probe_images
+from xaimaps_tensorflow.to_onnx._probe import probe_inputs
 
 
 def is_keras_2(model: object) -> bool:
@@ -47,12 +47,12 @@ def subject_of_keras_2(
     Raises:
         UnsupportedModelError: the model cannot be copied, or the outputs differ.
     """
-    given = image_input(model, input_shape)
+    given = first_images(model, input_shape)
     copied = _in_keras_3(model, custom_objects)
     subject = subject_of(copied, output=output, input_shape=input_shape)
     original = dataclasses.replace(subject, model=model, images=given)
-    images = probe_images(subject.image_shape)
-    found, expected = (np.asarray(one(images)[1]) for one in (subject, original))
+    inputs = probe_inputs(subject).values()
+    found, expected = (np.asarray(one(*inputs)[1]) for one in (subject, original))
     require_equal(found, expected, subject.tolerance)
     return subject
 

@@ -1,4 +1,4 @@
-"""The Keras model to convert: its image input, its chosen output, and unsupported models."""
+"""The Keras model to convert: its inputs, its chosen output, and unsupported models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from xaimaps.errors import UnsupportedModelError
-from xaimaps_tensorflow._inputs import ImageInput, image_input
+from xaimaps_tensorflow._inputs import ImageInput, declared_inputs, first_images
 from xaimaps_tensorflow._outputs import chosen_output, named_outputs
 from xaimaps_tensorflow._trace import operations_in
 
@@ -27,11 +28,11 @@ MOST_BYTES = 2_000_000_000
 
 @dataclass(frozen=True)
 class Subject:
-    """A Keras 3 model with one image input.
+    """A Keras 3 model of images.
 
     Attributes:
         model: the model.
-        images: its image input.
+        images: its image input, the first of several.
         batch: the batch size that it requires.
         output: the name or index of the output to convert; None if there is only one.
     """
@@ -43,15 +44,20 @@ class Subject:
 
     @property
     def image_shape(self) -> tuple[int | None, ...]:
-        """`(batch, height, width, channels)`, None for a size that varies."""
+        """`(batch, *spatial, channels)`, None for a size that varies."""
         return (self.batch, *self.images.shape)
 
     @property
-    def input_name(self) -> str:
-        """The name of its input layer, or `images` if Keras generated the name."""
-        inputs = getattr(self.model, "inputs", None) or ()
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", inputs[0].name) if inputs else ""
-        return "images" if not name or name.startswith("keras_tensor") else name
+    def specs(self) -> list[Any]:
+        """The shape, type and name of each input, the images first."""
+        pairs = list(zip(self.images.rows, declared_inputs(self.model), strict=False))
+        name = next((_name(one) for row, one in pairs if row is None), "images")
+        own = "images" if name.startswith("keras_tensor") else name  # which Keras generates
+        others = [one for row, one in pairs if row is not None]
+        return [
+            tf.TensorSpec(self.image_shape, tf.float32, own),
+            *(tf.TensorSpec(one.shape, one.dtype, _name(one)) for one in others),
+        ]
 
     @property
     def tolerance(self) -> float:
@@ -63,11 +69,11 @@ class Subject:
         """Whether any layer computes in float16."""
         return any(_compute_type(layer) == "float16" for layer in operations_in(self.model))
 
-    def __call__(self, images: Any) -> tuple[str, Any]:
+    def __call__(self, images: Any, *others: Any) -> tuple[str, Any]:
         """Return the name and the value of the chosen output in inference mode."""
         with self.images.in_floats():
             # Explicitly, because layers such as Resizing pass training mode to the layers after.
-            value = self.model(self.images.packed(images), training=False)
+            value = self.model(self.images.joined(images, others), training=False)
         outputs = named_outputs(self.model, value)
         if self.output is None and len(outputs) > 1:
             raise UnsupportedModelError(
@@ -88,7 +94,7 @@ def subject_of(
         input_shape: `(height, width, channels)`, for a model that was never called.
     """
     _require_keras(model)
-    images = image_input(model, input_shape)
+    images = first_images(model, input_shape)
     for layer in operations_in(model):
         _require_type(layer)
     size = sum(np.prod(v.shape) * np.dtype(v.dtype).itemsize for v in model.variables)
@@ -97,8 +103,13 @@ def subject_of(
             f"an ONNX model in one piece holds at most 2 GB of weights, but this one has "
             f"{size / 1e9:.1f} GB; convert a smaller model"
         )
-    inputs = getattr(model, "inputs", None)
+    inputs = declared_inputs(model)
     return Subject(model, images, inputs[0].shape[0] if inputs else None, output)
+
+
+def _name(declared: Any) -> str:
+    """Return the name of an input layer, without characters that tf2onnx replaces."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", declared.name)
 
 
 def _require_keras(model: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,31 +26,45 @@ class Probe:
     """The values of a Keras model for some images.
 
     Attributes:
-        images: the images.
+        inputs: the values of the inputs by name, the images first.
         output: the model's output.
         layers: the value of each layer, by its path, followed by the number of the call if there
             are several.
         owners: the layer of each value.
     """
 
-    images: Array
+    inputs: Mapping[str, Array]
     output: Array
     layers: Mapping[str, Array]
     owners: Mapping[str, Any]
 
 
 def probe_keras(subject: Subject) -> Probe:
-    """Run a Keras model on random images."""
-    images = probe_images(subject.image_shape)
+    """Run a Keras model on random images, and random values of its other inputs."""
+    inputs = probe_inputs(subject)
     with recording(subject.model) as calls:
-        _, output = subject(images)
+        _, output = subject(*inputs.values())
     kept = {path: call for path, call in by_name(calls).items() if len(call.value.shape) > 1}
     return Probe(
-        images=images,
+        inputs=inputs,
         output=np.asarray(output),
         layers={path: np.asarray(call.value) for path, call in kept.items()},
         owners={path: call.layer for path, call in kept.items()},
     )
+
+
+def probe_inputs(subject: Subject) -> dict[str, Array]:
+    """Return values of the inputs by name; those of other inputs than the images are 0 or 1."""
+    images, *others = subject.specs
+    batch = probe_images(subject.image_shape)
+    rng = np.random.default_rng(1)
+    shapes = ((len(batch), *(size or 1 for size in one.shape[1:])) for one in others)
+    values = (rng.integers(0, 2, shape) for shape in shapes)
+    typed = {
+        one.name: value.astype(one.dtype.as_numpy_dtype)
+        for one, value in zip(others, values, strict=True)
+    }
+    return {images.name: batch, **typed}
 
 
 def probe_images(shape: tuple[int | None, ...]) -> Array:
@@ -59,27 +73,26 @@ def probe_images(shape: tuple[int | None, ...]) -> Array:
     One of the two is in the range for which the model was made, and its positions differ enough to
     distinguish layers.
     """
-    batch, height, width, channels = shape
-    size = (2 if batch is None else batch, height or SIZE, width or SIZE, channels or 3)
+    batch, *sides, channels = shape
+    size = (2 if batch is None else batch, *(side or SIZE for side in sides), channels or 3)
     rng = np.random.default_rng(0)
-    ramp = np.linspace(-0.5, 0.5, size[2])[:, None]
+    ramp = np.linspace(-0.5, 0.5, size[-2])[:, None]
     images = np.clip(ramp + 0.3 * rng.normal(size=size), -1, 1).astype(np.float32)
     images[1::2] = (images[1::2] + 1) * 127.5
     return images
 
 
 def probe_onnx(
-    proto: onnx.ModelProto, weights: Mapping[str, Array], images: Array
+    proto: onnx.ModelProto, weights: Mapping[str, Array], inputs: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Return all values of a graph that depend on the images."""
-    source = proto.graph.input[0].name
+    """Return all values of a graph that depend on its inputs."""
     sessions = Sessions(with_weights_as_inputs(proto), {})  # inputs are not copied
-    values = sessions.run({source: images, **weights}, _depending(proto.graph, source))
+    values = sessions.run({**inputs, **weights}, _depending(proto.graph, inputs))
     return {name: value for name, value in values.items() if name not in weights}
 
 
-def _depending(graph: onnx.GraphProto, source: str) -> list[str]:
-    known = {source}
+def _depending(graph: onnx.GraphProto, inputs: Iterable[str]) -> list[str]:
+    known = set(inputs)
     for node in graph.node:
         if known.intersection(node.input):
             known.update(filter(None, node.output))

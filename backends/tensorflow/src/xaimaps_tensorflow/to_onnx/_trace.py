@@ -76,17 +76,20 @@ def _trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
     big = [v for v in subject.model.variables if len(v.shape) > 1 or np.prod(v.shape) >= BIG]
     names: list[str] = []
 
-    def run(images: Any, zero: Any, *weights: Any) -> dict[str, Any]:
+    specs = subject.specs
+
+    def run(*arguments: Any) -> dict[str, Any]:
+        inputs, (zero, *weights) = arguments[: len(specs)], arguments[len(specs) :]
         with (
             keras.StatelessScope(state_mapping=list(zip(big, weights, strict=True))),
             kept_apart(exposed, zero),
         ):
-            name, output = subject(images)
+            name, output = subject(*inputs)
         names.append(name)
         return {name: output}
 
     traced = tf.function(run, autograph=False)
-    signature = [_images_spec(subject), _ZERO, *map(_weight_spec, range(len(big)), big)]
+    signature = [*specs, _ZERO, *map(_weight_spec, range(len(big)), big)]
     proto, _ = tf2onnx.convert.from_function(
         traced, input_signature=signature, opset=opset, custom_op_handlers=dict(HANDLERS)
     )
@@ -99,10 +102,6 @@ def _trace(subject: Subject, exposed: Sequence[Any], opset: int) -> Traced:
 def _shared(variable: Any) -> Array:
     """Return a variable's own memory, without a copy."""
     return np.asarray(tf.convert_to_tensor(variable.value))
-
-
-def _images_spec(subject: Subject) -> Any:
-    return tf.TensorSpec(subject.image_shape, tf.float32, name=subject.input_name)
 
 
 def _weight_spec(index: int, variable: Any) -> Any:

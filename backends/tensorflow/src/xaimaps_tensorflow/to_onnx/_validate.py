@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import onnx
 
@@ -45,17 +45,17 @@ def _layer(node: onnx.NodeProto) -> str:
     return "/".join(COUNT.sub("", part) for part in parts) or node.name
 
 
-def check_graph(proto: onnx.ModelProto) -> None:
+def check_graph(proto: onnx.ModelProto, inputs: Collection[str]) -> None:
     """Run ONNX's checker on a graph without the data of its large weights.
 
     Raises:
-        UnsupportedModelError: the graph is not valid, or has other inputs than the images.
+        UnsupportedModelError: the graph is not valid, or has other inputs than the model.
     """
-    if len(proto.graph.input) != 1:
-        names = ", ".join(value.name for value in proto.graph.input) or "none"
+    names = [value.name for value in proto.graph.input]
+    if {*names} != {*inputs}:
         raise UnsupportedModelError(
-            f"the graph must have the images as its one input, got {names}; explain the model with "
-            "the backend 'tensorflow'"
+            f"the graph must have the inputs of the model, {', '.join(inputs)}, got "
+            f"{', '.join(names) or 'none'}; explain the model with the backend 'tensorflow'"
         )
     try:
         onnx.checker.check_model(with_weights_as_inputs(proto), full_check=True)
