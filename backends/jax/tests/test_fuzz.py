@@ -13,7 +13,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("fuzzing.py")
 CORPUS = Path(__file__).parent / "corpus"
-COUNT = int(os.environ.get("XAIMAPS_FUZZ", "2000"))
+COUNT = int(os.environ.get("XAIMAPS_FUZZ", "500"))
 SEED = os.environ.get("XAIMAPS_FUZZ_SEED", "1")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
