@@ -222,3 +222,8 @@ def test_what_is_for_images_alone_is_refused(deep):
         xaimaps.attribute(backend, volumes, "saliency", target=1, reduce=None).heatmap()
     with pytest.raises(MethodError, match="one size or one for each of 3 axes, got"):
         xaimaps.attribute(backend, volumes, "occlusion", target=1, window=(2, 2))
+
+
+def test_the_repr_of_a_model_has_every_axis():
+    assert ": 1 x 7 x 8 x 3>" in repr(pair(3)[2])
+    assert ": 12 x 3>" in repr(pair(1)[2])

@@ -233,9 +233,9 @@ class Backend(ABC):
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
 
     def __repr__(self) -> str:
-        height, width, channels = ("any" if size is None else size for size in self.input_shape)
+        shape = " x ".join("any" if size is None else str(size) for size in self.input_shape)
         classes = f", {len(self.info.labels)} classes" if self.info.labels else ""
-        return f"<{self.info.name} in {self.name}: {height} x {width} x {channels}{classes}>"
+        return f"<{self.info.name} in {self.name}: {shape}{classes}>"
 
     # Loading
 
