@@ -116,8 +116,8 @@ def test_the_configuration_of_timm(tmp_path):
     assert model.info.labels == ("a", "b", "c")
     assert model.info.input_size == (8, 8)
     assert [note for note in model.info.notes if "'config.json'" in note] == [
-        "the class names are read from 'config.json' beside the model",
-        "the preprocessing is read from 'config.json' beside the model",
+        "the class names are read from 'config.json' next to the model",
+        "the preprocessing is read from 'config.json' next to the model",
     ]
     np.testing.assert_allclose(scores(path), expected(PIXELS[3:27, 8:32], (8, 8)), atol=1e-5)
 
@@ -135,7 +135,7 @@ def test_the_user_and_the_file_come_first(tmp_path):
     path = write(tmp_path / "net", {"xaimaps.preprocess": "tf"}, config=TIMM)
     found = xaimaps.load(path, labels=["x", "y", "z"]).info
     assert (found.labels, found.preprocess.name) == (("x", "y", "z"), "tf")
-    assert not [note for note in found.notes if "beside the model" in note]
+    assert not [note for note in found.notes if "next to the model" in note]
     assert xaimaps.load(path, preprocess="raw").info.preprocess.name == "raw"
 
 

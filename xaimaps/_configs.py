@@ -1,4 +1,4 @@
-"""Configurations of Hugging Face and timm beside a model file: class names and preprocessing.
+"""Configurations of Hugging Face and timm next to a model file: class names and preprocessing.
 
     config.json               Hugging Face's `id2label`, or timm's `label_names`, `pretrained_cfg`
     preprocessor_config.json  the image processor of Hugging Face
@@ -55,13 +55,13 @@ def read_beside(model: Path, info: ModelInfo) -> None:
     config, processor = _config(model, MODEL), _config(model, PROCESSOR)
     if info.labels is None and (labels := _expected(_labels, config)):
         info.labels = labels
-        info.notes.append(f"the class names are read from {MODEL!r} beside the model")
+        info.notes.append(f"the class names are read from {MODEL!r} next to the model")
     found = _expected(_of_timm, config) or _expected(_of_processor, processor)
     if info.preprocess is None and found is not None:
         info.preprocess, size = found
         info.input_size = info.input_size or size
         name = info.preprocess.name
-        info.notes.append(f"the preprocessing is read from {name!r} beside the model")
+        info.notes.append(f"the preprocessing is read from {name!r} next to the model")
 
 
 def _config(model: Path, name: str) -> Config:

@@ -52,7 +52,7 @@ def load(
 ) -> Backend:
     """Load a model into the backend that can run it.
 
-    What `labels`, `preprocess`, `fit` and `window` do not say is read from the file beside the
+    What `labels`, `preprocess`, `fit` and `window` do not say is read from the file next to the
     model, such as model.xaimaps.toml for model.onnx, if there is one, and then from the model.
 
     Args:
@@ -65,9 +65,9 @@ def load(
         labels: the class names as a list; a text file with one per line, which may be numbered
             from 0; a JSON list, or a JSON object from class indices to names; or "imagenet-1k".
             None for the labels recorded in the model file, or in a configuration of Hugging Face
-            or timm beside it.
+            or timm next to it.
         preprocess: the name of a preset or a `Preprocess`; None for the preprocessing recorded in
-            the model file, or in a configuration beside it.
+            the model file, or in a configuration next to it.
         fit: how the aspect ratio of a picture is changed, "crop", "pad" or "stretch"; None for
             that of the preprocessing.
         window: the values of a picture that are black and white for the model, such as Hounsfield
@@ -132,7 +132,7 @@ def _load_reference(reference: str, backend: str | None, options: dict[str, Any]
 
 
 def _describe(loaded: Backend, said: Sidecar, place: Any) -> None:
-    """Set what is said about a model, in place of what its file and those beside it record."""
+    """Set what is said about a model, in place of what its file and those next to it record."""
     info = loaded.info
     if said.labels is not None:
         info.labels = read_labels(said.labels)

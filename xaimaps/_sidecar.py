@@ -1,4 +1,4 @@
-"""The description of a model in a file beside it: `model.xaimaps.toml` for `model.onnx`."""
+"""The description of a model in a file next to it: `model.xaimaps.toml` for `model.onnx`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xaimaps.errors import ModelLoadError, nearest
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a file beside a model says about it; None for what it does not say.
+    """What a file next to a model says about it; None for what it does not say.
 
     Attributes:
         preprocess: a preset, or a table of the attributes of a `Preprocess`.
@@ -43,12 +43,12 @@ class Sidecar:
 
 
 def sidecar_path(model: Path) -> Path:
-    """Return the path of the file beside a model."""
+    """Return the path of the file next to a model."""
     return model.with_suffix(".xaimaps.toml")
 
 
 def read_sidecar(model: Any) -> Sidecar:
-    """Read the file beside a model; an empty description if there is none.
+    """Read the file next to a model; an empty description if there is none.
 
     Raises:
         ModelLoadError: the file cannot be read, or says something else.

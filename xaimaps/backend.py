@@ -564,7 +564,9 @@ class Backend(ABC):
             return unlisted
         if found:
             names = ", ".join(repr(layer.name) for layer in found)
-            raise LayerError(f"the layer name {name!r} stands for several; use one of {names}")
+            raise LayerError(
+                f"the layer name {name!r} is that of several layers; use one of {names}"
+            )
         known = [alias for layer in layers for alias in (layer.name, *layer.aliases)]
         raise LayerError(
             f"`layer` must be one of the model's {len(layers)} layers, got {name!r}"

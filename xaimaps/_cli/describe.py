@@ -1,4 +1,4 @@
-"""`xaimaps describe`: write what a model needs into a file beside it."""
+"""`xaimaps describe`: write what a model needs into a file next to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe(
     loading: dict[str, Any],
     layer: str | None,
 ) -> None:
-    """Write how MODEL takes its pictures into a file beside it.
+    """Write how MODEL takes its pictures into a file next to it.
 
     All commands and `load` read it: model.xaimaps.toml for model.onnx. What it said before stays,
     unless it is given again.

@@ -1,4 +1,4 @@
-"""Read what `save` has written: a manifest, and the arrays in the file beside it."""
+"""Read what `save` has written: a manifest, and the arrays in the file next to it."""
 
 from __future__ import annotations
 

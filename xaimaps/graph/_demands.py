@@ -71,6 +71,6 @@ def _demand(region: Region) -> Demand:
 
 
 def has_grid(demand: Demand, axes: Axes) -> bool:
-    """Return whether a demand includes tokens of the grid, and not only others beside it."""
+    """Return whether a demand includes tokens of the grid, and not only others."""
     tokens = [(grid_of(axes[axis]), taken) for axis, taken in demand if kind_of(axes[axis]) == "T"]
     return all(taken.start < grid.stop and taken.stop > grid.start for grid, taken in tokens)

@@ -142,6 +142,6 @@ class Scene:
         return [axis for axis in named or (1, -1) if self._is_picture(shape, axis)]
 
     def _is_picture(self, shape: tuple[int, ...], axis: int) -> bool:
-        """Whether the axes beside that of the classes have the images' aspect ratio."""
+        """Whether the axes other than that of the classes have the images' aspect ratio."""
         height, width = shape[2:] if axis == 1 else shape[1:3]
         return abs(width * self.size[0] - height * self.size[1]) <= max(self.size)

@@ -115,7 +115,7 @@ class Output(_NoClass, TargetSpec):
 class OutputsAt(_NoClass):
     """The product, or the sum for logits, of numbers of each image's outputs, or K of them.
 
-    It is the class score of a box, also with an objectness beside the class, or of a character.
+    It is the class score of a box, also with an objectness for the class, or of a character.
 
     Attributes:
         places: positions in the flattened outputs, `(P, N)` or `(K, P, N)`.

@@ -153,7 +153,7 @@ def test_a_module_called_twice_has_two_layers():
     model = load(twice)
     assert [layer.name for layer in model.layers()] == ["block:0", "block:1"]
     with pytest.raises(
-        LayerError, match="'block' stands for several; use one of 'block:0', 'block:1"
+        LayerError, match="'block' is that of several layers; use one of 'block:0', 'block:1"
     ):
         model.find_layer("block")
 

@@ -359,14 +359,16 @@ def test_layers_of_subclassed_models_have_names(models):
     assert "block1/conv" in names(backend)
     assert "block1" not in names(backend)
     assert backend.find_layer("block1").shape == (None, 8, 8, 3)
-    with pytest.raises(LayerError, match="stands for several; use one of 'block0/conv'"):
+    with pytest.raises(LayerError, match="is that of several layers; use one of 'block0/conv'"):
         backend.find_layer("conv")
 
 
 def test_a_layer_that_runs_twice_has_a_number(models):
     model, backend = models(shared)
     images = backend.asarray(IMAGES)
-    with pytest.raises(LayerError, match="stands for several; use one of 'conv:0', 'conv:1'"):
+    with pytest.raises(
+        LayerError, match="is that of several layers; use one of 'conv:0', 'conv:1'"
+    ):
         backend.find_layer("conv")
     _, kept = backend.forward_with_activations(images, ("conv:0", "conv:1"))
     conv = model.get_layer("conv")

@@ -77,7 +77,7 @@ def _check_group(group: h5py.Group, walk: _Walk) -> None:
 def _check_object(item: h5py.HLObject, path: str, walk: _Walk) -> None:
     address = h5py.h5o.get_info(item.id).addr
     if address in walk.seen or len(walk.seen) >= OBJECTS:
-        raise walk.refuse(path, "stands at several places, or the file has too many parts")
+        raise walk.refuse(path, "has several paths, or the file has too many parts")
     walk.seen.add(address)
     if isinstance(item, h5py.Group):
         _check_group(item, walk)

@@ -33,7 +33,7 @@ REARRANGING = frozenset({"view", "transpose", "slice"})
 """Kinds of operators whose results have elements of their first input."""
 
 IN_PLACE = frozenset({"pad", "norm", "batch_norm", "quantize", "dequantize"})
-"""Kinds of operators that keep the order of axes, beside the elementwise ones."""
+"""Kinds of operators that keep the order of axes, besides the elementwise ones."""
 
 
 def layouts(rank: int) -> tuple[str, str]:

@@ -139,7 +139,7 @@ ROWS = {
     "K11 external link": (LINK, lambda s: s.hdf5("external_link")),
     "K11 external link in keras": (LINK, lambda s: s.weights("external_link")),
     "K11 soft link": (LINK, lambda s: s.hdf5("soft_link")),
-    "K11 circle": ("stands at several places", lambda s: s.hdf5("circle")),
+    "K11 circle": ("has several paths", lambda s: s.hdf5("circle")),
     "K11 virtual": ("values in another file", lambda s: s.hdf5("virtual")),
     "K11 external values": ("values in another file", lambda s: s.hdf5("stored_elsewhere")),
     "K11 text": ("holds no numbers", lambda s: s.hdf5("text")),

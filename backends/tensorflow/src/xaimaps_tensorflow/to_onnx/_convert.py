@@ -188,7 +188,7 @@ def _path(name: str, by_path: Mapping[str, Any]) -> str:
     found = [name] if name in by_path else [p for p in by_path if p.rpartition("/")[2] == name]
     if len(found) == 1:
         return found[0]
-    problem = f"stands for several ({', '.join(found)})" if found else "is none of them"
+    problem = f"is that of several layers ({', '.join(found)})" if found else "is none of them"
     raise LayerError(
         f"`layers` must name layers of the model, but {name!r} {problem}{nearest(name, by_path)}"
     )
