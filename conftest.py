@@ -18,6 +18,7 @@ QUICK = (
     "tests/test_gradient_methods.py",
     "tests/test_images.py",
     "tests/test_layer_groups.py",
+    "tests/test_layer_integrated_gradients.py",
     "tests/test_method_registry.py",
     "tests/test_methods.py",
     "tests/test_perturbation.py",

@@ -38,6 +38,9 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.integrated_gradients import integrated_gradients as integrated_gradients
     from xaimaps.methods.is_cam import is_cam as is_cam
     from xaimaps.methods.layer_cam import layer_cam as layer_cam
+    from xaimaps.methods.layer_integrated_gradients import (
+        layer_integrated_gradients as layer_integrated_gradients,
+    )
     from xaimaps.methods.occlusion import occlusion as occlusion
     from xaimaps.methods.recipro_cam import recipro_cam as recipro_cam
     from xaimaps.methods.rise import rise as rise

@@ -274,3 +274,30 @@ def test_shapley_cam_is_pytorch_grad_cams(score, layer):
     assert apart(found, known[f"{score}/{layer}"]) < 1e-12
     other = {"residual": "logit", "logit": "residual"}[score]
     assert apart(found, known[f"{other}/{layer}"]) > 1e-3
+
+
+def test_layer_integrated_gradients_are_captums():
+    with np.load(REFERENCES.with_name("layer_integrated_gradients.npz")) as arrays:
+        known = {name: arrays[name].astype(np.float32) for name in arrays.files}
+
+    def conv(x, kernel, bias):
+        axes = ("NHWC", "OIHW", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", None, None, axes) + bias
+
+    def network(params, images):
+        with jax.named_scope("relu1"):
+            x = jax.nn.relu(conv(images, params["k1"], params["b1"]))
+        with jax.named_scope("pool"):
+            x = x.reshape(-1, 3, 2, 3, 2, 3).max(axis=(2, 4))
+        with jax.named_scope("relu2"):
+            x = jax.nn.relu(conv(x, params["k2"], params["b2"]))
+        return x.mean(axis=(1, 2)) @ params["w"].T + params["b"]
+
+    params = {name: known[name] for name in ("k1", "b1", "k2", "b2", "w", "b")}
+    model = xaimaps.load(network, params=params, input_shape=(6, 6, 2))
+    options = {"target": int(known["target"]), "baseline": "zeros", "reduce": None}
+    for layer in ("relu1", "pool", "relu2"):
+        found = xaimaps.attribute(
+            model, known["images"], "layer_integrated_gradients", layer=layer, **options
+        )
+        assert apart(found.maps[0], known[layer]) < 1e-5, layer
