@@ -22,6 +22,7 @@ FEW = {
     "recipro_cam": {"gaussian": False},  # whose peak is a half on each axis
     "is_cam": {"n_steps": 2},
     "integrated_gradients": {"n_steps": 3},
+    "layer_integrated_gradients": {"n_steps": 3},
     "guided_ig": {"n_steps": 3},
     "expected_gradients": {"n_samples": 3},
     "smoothgrad": {"n_samples": 3},
