@@ -1,7 +1,14 @@
-"""Models of third parties, as their packages ship them; each needs its package.
+"""Models of third parties, as packages and repositories ship them; each test needs its own.
 
 uv pip install transformers==4.57.6 flaxmodels jax-resnet equimo==1.1.0 jax-image-models
+
+XAIMAPS_JAX_REPOSITORIES names a folder with checkouts of google/flax and jax-ml/bonsai.
 """
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,6 +22,18 @@ IMAGES = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
 KEY = jax.random.key(0)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the packages
+
+
+def from_repository(file):
+    """Import a file of a repository that is no package."""
+    path = Path(os.environ.get("XAIMAPS_JAX_REPOSITORIES", "nowhere"), file)
+    if not path.exists():
+        pytest.skip(f"there is no {path}")
+    name = "_".join(path.with_suffix("").parts[-4:])
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def initialised(module):
@@ -52,9 +71,39 @@ def equimo_vit():
     return (library.VisionTransformer(**sizes, num_heads=[2], depths=[3], num_classes=5, key=KEY),)
 
 
+def flax_example():
+    library = from_repository("flax/examples/imagenet/models.py")
+    module = library.ResNet18(num_classes=5, num_filters=8)
+    return module, jax.jit(lambda key: module.init(key, IMAGES, train=False))(KEY)
+
+
+def bonsai_vit():
+    from flax import nnx
+
+    library = from_repository("bonsai/bonsai/models/vit/modeling.py")
+    sizes = {"num_channels": 3, "hidden_dim": 16, "mlp_dim": 32, "num_layers": 3, "num_labels": 5}
+    others = {"attn_dropout_prob": 0.1, "dropout_prob": 0.1, "num_heads": 2, "eps": 1e-6}
+    config = library.ModelConfig(image_size=(64, 64), patch_size=(16, 16), **sizes, **others)
+    return (library.ViTClassificationModel(config, rngs=nnx.Rngs(0)),)
+
+
+def haiku_resnet():
+    hk = pytest.importorskip("haiku")
+
+    def network(images, is_training):
+        sizes = {"bottleneck": False, "channels_per_group": (8, 8, 16, 16)}
+        return hk.nets.ResNet((1, 1, 1, 1), 5, **sizes)(images, is_training)
+
+    transformed = hk.transform_with_state(network)
+    return transformed, jax.jit(lambda key: transformed.init(key, IMAGES, True))(KEY)
+
+
 @pytest.mark.parametrize(
     ("make", "default", "positions"),
     [
+        (flax_example, "ResNetBlock_7", (2, 2)),
+        (bonsai_vit, "layers/2/layernorm_before", (4, 4)),
+        (haiku_resnet, "res_net/block_group_3", (2, 2)),
         (hugging_face_resnet, "resnet/encoder", (2, 2)),
         (hugging_face_vit, "vit/encoder/layer/2/layernorm_before", (4, 4)),
         (flaxmodels_resnet, "BasicBlock_7", (2, 2)),
