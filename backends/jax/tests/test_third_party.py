@@ -92,7 +92,8 @@ def haiku_resnet():
 
     def network(images, is_training):
         sizes = {"bottleneck": False, "channels_per_group": (8, 8, 16, 16)}
-        return hk.nets.ResNet((1, 1, 1, 1), 5, **sizes)(images, is_training)
+        head = {"w_init": hk.initializers.RandomNormal()}  # zeros unless it is given
+        return hk.nets.ResNet((1, 1, 1, 1), 5, **sizes, logits_config=head)(images, is_training)
 
     transformed = hk.transform_with_state(network)
     return transformed, jax.jit(lambda key: transformed.init(key, IMAGES, True))(KEY)
