@@ -9,6 +9,7 @@ import pytest
 
 import xaimaps
 from xaimaps._cli import main
+from xaimaps._cli.options import import_class
 from xaimaps.errors import BackendError, ModelLoadError
 
 MODULE = """
@@ -22,6 +23,8 @@ class Inner:
     @staticmethod
     def scores(params, images):
         return (images * params).mean((1, 2))
+
+Renamed = Inner
 
 def pair():
     return Inner.scores, 2.0
@@ -87,6 +90,11 @@ def test_references_that_give_no_model(module, reference, message):
 def test_an_object_that_is_no_model(module):
     with pytest.raises(BackendError, match="'a text'"):
         xaimaps.load("my_models:text", allow_unsafe=True)
+
+
+def test_a_custom_class_has_the_name_that_the_user_wrote(module):
+    name, found = import_class("my_models:Renamed")
+    assert (name, found.__name__) == ("Renamed", "Inner")
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def import_class(text: str) -> tuple[str, type]:
     found = imported(text, wanted)
     if not isinstance(found, type):
         raise ModelLoadError(f"{wanted}, got {text!r}, which is no class")
-    return found.__name__, found
+    return text.rpartition(":")[2], found
 
 
 @contextmanager
