@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from xaimaps.errors import TargetError
 from xaimaps.targets._base import Array, Labels, Scoring, Target, TargetSpec, split_arrays
@@ -112,48 +112,57 @@ class Output(_NoClass, TargetSpec):
 
 
 @dataclass(frozen=True, eq=False)
-class OutputsAt(_NoClass):
-    """The product, or the sum for logits, of numbers of each image's outputs, or K of them.
-
-    It is the class score of a box, also with an objectness for the class, or of a character.
+class _Located(_NoClass):
+    """A score at one place of each image, or at K of them, that an array describes.
 
     Attributes:
-        places: positions in the flattened outputs, `(P, N)` or `(K, P, N)`.
-        is_logits: whether the outputs are logits.
+        array: `(P, N)`, or `(K, P, N)`.
     """
 
-    places: Array
-    is_logits: bool
+    array: Array
 
     @property
     def has_place(self) -> bool:
         return True
 
     @property
-    def key(self) -> Hashable:
-        return ("outputs at", self.is_several, self.is_logits)
-
-    @property
     def is_several(self) -> bool:
-        return len(self.places.shape) == 3
+        return len(self.array.shape) == 3
 
     @property
     def parts(self) -> tuple[Target, ...]:
         if not self.is_several:
             return (self,)
-        count = self.places.shape[0]
-        return tuple(OutputsAt(self.places[k, ...], self.is_logits) for k in range(count))
+        return tuple(replace(self, array=self.array[k, ...]) for k in range(self.array.shape[0]))
 
     @property
     def arrays(self) -> tuple[Array, ...]:
-        return (self.places,)
+        return (self.array,)
 
-    def with_arrays(self, arrays: tuple[Array, ...]) -> OutputsAt:
-        return OutputsAt(arrays[0], self.is_logits)
+    def with_arrays(self, arrays: tuple[Array, ...]) -> Self:
+        return replace(self, array=arrays[0])
+
+
+@dataclass(frozen=True, eq=False)
+class OutputsAt(_Located):
+    """The product, or the sum for logits, of numbers of each image's outputs, or K of them.
+
+    It is the class score of a box, also with an objectness for the class, or of a character. The
+    array has positions in the flattened outputs.
+
+    Attributes:
+        is_logits: whether the outputs are logits.
+    """
+
+    is_logits: bool
+
+    @property
+    def key(self) -> Hashable:
+        return ("outputs at", self.is_several, self.is_logits)
 
     def scores(self, xp: Any, outputs: Array) -> Array:
         flat = xp.reshape(outputs, (outputs.shape[0], -1))
-        chosen = self.places[..., None] == xp.arange(flat.shape[1], dtype=self.places.dtype)
+        chosen = self.array[..., None] == xp.arange(flat.shape[1], dtype=self.array.dtype)
         values = xp.sum(xp.where(chosen, flat, xp.zeros_like(flat)), axis=-1)
         return xp.sum(values, axis=-2) if self.is_logits else xp.prod(values, axis=-2)
 
@@ -163,45 +172,20 @@ SAME_BOX = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class SameBox(_NoClass):
+class SameBox(_Located):
     """The best score of the boxes of a class that overlap a box, in rows in order of the score.
 
-    A changed image has its boxes in other rows. The score is 0 if none of them is this box.
-
-    Attributes:
-        rows: x0, y0, x1, y1, score and class of the box, `(6, N)` or `(K, 6, N)`.
+    A changed image has its boxes in other rows. The score is 0 if none of them is this box. The
+    array has x0, y0, x1, y1, score and class of the box.
     """
-
-    rows: Array
-
-    @property
-    def has_place(self) -> bool:
-        return True
 
     @property
     def key(self) -> Hashable:
         return ("same box", self.is_several)
 
-    @property
-    def is_several(self) -> bool:
-        return len(self.rows.shape) == 3
-
-    @property
-    def parts(self) -> tuple[Target, ...]:
-        if not self.is_several:
-            return (self,)
-        return tuple(SameBox(self.rows[k, ...]) for k in range(self.rows.shape[0]))
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        return (self.rows,)
-
-    def with_arrays(self, arrays: tuple[Array, ...]) -> SameBox:
-        return SameBox(arrays[0])
-
     def scores(self, xp: Any, outputs: Array) -> Array:
         left, top, right, bottom, scores, classes = (outputs[..., i] for i in range(6))  # (N, A)
-        own = [self.rows[..., i, :, None] for i in range(6)]  # (..., N, 1)
+        own = [self.array[..., i, :, None] for i in range(6)]  # (..., N, 1)
         width = xp.minimum(right, own[2]) - xp.maximum(left, own[0])
         height = xp.minimum(bottom, own[3]) - xp.maximum(top, own[1])
         zero = xp.zeros_like(width)
