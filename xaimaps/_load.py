@@ -102,15 +102,15 @@ def load(
     if params is not None:
         options["params"] = params
     known = options if inputs is None else {**options, "inputs": read_inputs(inputs)}
-    loaded = _load_reference(place, backend, known) if is_reference(place) else None
-    loaded = loaded or _load_with(backend, place, known)
+    loader = _load_reference if is_reference(place) else _load_with
+    loaded = loader(place, backend, known)
     loaded.info.loading = _arguments(place, said.labels, options)
     loaded.info.inputs = recorded_inputs(inputs or {})
     _describe(loaded, said, place)
     return loaded
 
 
-def _load_with(backend: str | None, model: Any, options: dict[str, Any]) -> Backend:
+def _load_with(model: Any, backend: str | None, options: dict[str, Any]) -> Backend:
     try:
         return _registry.load_with(backend, model, options)
     except BackendError as error:
@@ -125,7 +125,7 @@ def _load_reference(reference: str, backend: str | None, options: dict[str, Any]
     made = make(reference, allow_unsafe=others.pop("allow_unsafe", False))
     if made.params is not None:
         others.setdefault("params", made.params)
-    loaded = _load_with(backend, made.model, others)
+    loaded = _load_with(made.model, backend, others)
     if made.file and not loaded.info.source:
         loaded.info.source, loaded.info.sha256 = made.file, digest(made.file)
     return loaded
