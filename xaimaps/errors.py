@@ -60,8 +60,13 @@ class OutputError(XaimapsError, OSError):
 
 def summary(error: BaseException) -> str:
     """Return the type of an error and the first line of its text, for the end of a message."""
-    first = str(error).strip().partition("\n")[0].rstrip(". :")[:300]
+    first = first_line(error)
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without the end of its sentence."""
+    return str(error).strip().partition("\n")[0].rstrip(". :")[:300]
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:

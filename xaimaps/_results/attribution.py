@@ -360,7 +360,7 @@ class Attribution:
         """Return one map `(h, w)`: that of a volume as its slices, of a signal as a strip."""
         self._check_index(index, len(self))
         self._check_index(target, self.count)
-        values: Array = self._by_target()[index][target]
+        values: Array = self.by_target()[index][target]
         if self.has_channels:
             raise ArrayInputError(
                 f"a map must have {len(self.input_size)} axes to be drawn, as the images, got "
@@ -368,7 +368,7 @@ class Attribution:
             )
         return render.plane(values)
 
-    def _by_target(self) -> Array:
+    def by_target(self) -> Array:
         """Return the maps with an axis of targets, of length 1 for one target."""
         return self.maps if self.is_several else self.maps[:, None]
 

@@ -97,7 +97,6 @@ def data_array(found: Attribution) -> DataArray:
             f"`to_xarray` needs xarray, which does not import ({error}); pip install "
             "'xaimaps[xarray]'"
         ) from error
-    maps = found.maps if found.is_several else found.maps[:, None]
     if found.has_channels:
         raise ArrayInputError(
             f"maps must have no channels here, got shape {found.maps.shape}; choose a `reduce` "
@@ -111,4 +110,4 @@ def data_array(found: Attribution) -> DataArray:
     attributes = {"method": found.method, "layer": found.layer or "", "backend": found.backend}
     attributes |= {"model": found.model.name, **{n: str(v) for n, v in found.options.items()}}
     axes = ("image", "target", *("z", "y", "x")[-len(found.input_size) :])
-    return DataArray(maps, coordinates, axes, found.method, attributes)
+    return DataArray(found.by_target(), coordinates, axes, found.method, attributes)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from xaimaps.errors import UnsupportedModelError, XaimapsError
+from xaimaps.errors import UnsupportedModelError, XaimapsError, first_line
 
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
 OURS = str(Path(__file__).parent)
@@ -29,10 +29,9 @@ def tracing(shape: Sequence[int]) -> Iterator[None]:
     except XaimapsError:
         raise
     except Exception as error:  # the model's own code may raise anything
-        reason = str(error).strip().partition("\n")[0].rstrip(". ")[:300]
         raise UnsupportedModelError(
             f"the model must be traceable by JAX for images of shape {tuple(shape)}, got "
-            f"{type(error).__name__}{_place(error)}: {reason}; check `params`, "
+            f"{type(error).__name__}{_place(error)}: {first_line(error)}; check `params`, "
             "`input_shape` and `inputs`"
         ) from error
 
