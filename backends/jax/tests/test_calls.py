@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from xaimaps_jax import tap
+from xaimaps_jax._tap import tap_all
 
 import xaimaps
 from xaimaps.errors import LayerError
@@ -35,6 +36,17 @@ def scanned_with_taps(weights, x):
 
     x, means = jax.lax.scan(step, x, weights)
     return x.mean((1, 2)) + 0 * means.sum()
+
+
+def scanned_with_two_results(weights, x):
+    """A module that also returns what it computed on the way."""
+
+    def step(x, kernel):
+        inner = tap("encoder/block/dense", x @ kernel)
+        return tap_all("encoder/block", (jnp.tanh(inner), {"dense": inner}))
+
+    x, _ = jax.lax.scan(step, x, weights)
+    return x.mean((1, 2))
 
 
 def backwards(weights, x):
@@ -84,6 +96,7 @@ def vectorised(weights, x):
         (scanned, "scan[{}]"),
         (lambda w, x: scanned(w, x, unroll=2), "scan[{}]"),
         (scanned_with_taps, "blocks[{}]/out"),
+        (scanned_with_two_results, "encoder/block[{}]"),
         (counted, "blocks[{}]"),
         (lambda w, x: through(w, x).mean((1, 2)), "blocks/{}"),
         (rematerialised, "blocks/{}"),

@@ -65,10 +65,11 @@ class Scope:
 
     def tapped(self, name: str) -> str:
         """Return the name of a tap, with the iterations at the modules that are scanned over."""
-        parts = name.split("/")
+        path, mark, result = name.partition("#")
+        parts = path.split("/")
         for depth, index in self.iterations:
             parts[depth - 1] += f"[{index}]"
-        return "/".join(parts)
+        return "/".join(parts) + mark + result
 
 
 @dataclass
@@ -176,7 +177,7 @@ class Flat:
         """Add the equations of one iteration of a scan."""
         _, index = place[-1]
         (body,) = bodies(equation)
-        depth = _common([name.split("/") for name in _taps(equation)])
+        depth = _common([name.partition("#")[0].split("/") for name in _taps(equation)])
         path = f"{scope.path or 'scan'}[{index}]"
         iterations = (*scope.iterations, (max(depth, 1), index))
         return self.add(body, inputs, Scope(path, iterations), place)
