@@ -50,6 +50,10 @@ class BackendError(XaimapsError, RuntimeError):
     """A backend is not installed, broken, or lacks a capability."""
 
 
+class OutOfMemoryError(BackendError, MemoryError):
+    """A device has too little memory for a program; a smaller batch may need less."""
+
+
 class ManifestError(XaimapsError, ValueError):
     """A manifest cannot be read, or cannot be reproduced."""
 
