@@ -23,6 +23,7 @@ from xaimaps._cli import cli
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.errors import (
     ArrayInputError,
+    BackendError,
     InputImageError,
     ManifestError,
     OutOfMemoryError,
@@ -122,7 +123,7 @@ def test_a_later_run_computes_only_what_is_not_stored(model, folder, monkeypatch
         ),
     )
     summary = run(model)
-    assert (summary.pictures, summary.there) == (3, 4)
+    assert (summary.pictures, summary.there) == (7, 4)
     assert sorted(explained) == sorted(ALL[3:6])
     assert stored() == whole
 
@@ -187,7 +188,7 @@ def test_a_wrong_target_in_a_table_fails_only_its_picture(model, folder, target)
             [("path", "target"), ("in/c.png", target), ("in/d.png", "2"), ("in/e.png", "")]
         )
     summary = run(model, "table.csv", methods=["grad_cam"])
-    assert (summary.pictures, summary.failed) == (2, 1)
+    assert (summary.pictures, summary.failed) == (3, 1)
     assert "target" in rows()[0]["error"]
     assert [row["class"] for row in rows()[1:2]] == [2]
 
@@ -243,7 +244,7 @@ def spoil(folder):
 def test_a_bad_picture_is_a_row_with_its_reason(model, folder):
     spoil(folder)
     summary = run(model)
-    assert (summary.pictures, summary.failed) == (7, 6)
+    assert (summary.pictures, summary.failed) == (13, 6)
     reasons = {Path(row["picture"]).stem: row["error"] for row in rows() if row["error"]}
     words = {
         "empty": "an empty file",
@@ -274,6 +275,19 @@ def test_a_picture_that_vanishes_after_the_listing_is_a_row(model, folder):
     assert "no such file" in rows(picture="in/gone.png")[0]["error"]
 
 
+def test_a_picture_that_the_memory_does_not_hold_is_a_row(model, folder, monkeypatch):
+    prepare = batch._task.prepare
+
+    def short(model, picture):
+        if picture.source == "in/c.png":
+            raise MemoryError
+        return prepare(model, picture)
+
+    monkeypatch.setattr(batch._task, "prepare", short)
+    assert run(model).failed == 1
+    assert "must fit into the memory" in rows(picture="in/c.png")[0]["error"]
+
+
 def test_names_that_are_not_utf_8_are_stored(model, folder):
     name = os.fsencode("in/") + b"\xff.png"
     Path(os.fsdecode(name)).write_bytes(Path("in/c.png").read_bytes())
@@ -287,7 +301,9 @@ def test_more_errors_than_allowed_end_the_run(model, folder):
     with pytest.raises(InputImageError, match="at most 2 pictures may fail, got"):
         run(model, given=settings(max_errors=2))
     assert 0 < len(stored()) < 5, "what was complete is stored"
-    assert run(model, given=settings(max_errors=6)).failed <= 6
+    with pytest.raises(InputImageError, match="at most 2 pictures may fail, got"):
+        run(model, given=settings(max_errors=2))
+    assert run(model, given=settings(max_errors=6)).failed == 6
 
 
 def test_overlays_of_equal_names_are_in_the_folders_of_the_input(model, folder):
@@ -482,16 +498,33 @@ def command(model, monkeypatch):
 def test_the_command_prints_a_summary(command, folder):
     done = command("in", "-o", "out", "--chunk-size", 3)
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("out: 7 explained, 0 failed\n")
+    assert done.output.startswith("out: 7 pictures, 0 failed, 0 were there before\n")
     done = command("in", "-o", "out", "--chunk-size", 3, "--json")
     told = json.loads(done.stdout)
-    assert (told["pictures"], told["failed"], told["there"]) == (0, 0, 7)
+    assert (told["pictures"], told["failed"], told["there"]) == (7, 0, 7)
     assert told["rates"].keys() == {"decoding", "computing", "all"}
 
 
 def test_the_command_ends_with_1_if_a_picture_failed(command, folder):
     Path("in/bad.png").write_bytes(b"")
     assert command("in", "-o", "out").exit_code == 1
+
+
+@pytest.mark.parametrize("module", ["filelock", "pyarrow"])
+def test_the_command_names_what_to_install(command, folder, monkeypatch, module):
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, module, None)
+    error = command("in", "-o", "out").exception
+    assert isinstance(error, BackendError)
+    assert str(error).endswith("which is not installed; pip install 'xaimaps[batch]'")
+
+
+def test_the_command_ends_if_too_many_fail(command, folder):
+    Path("in/bad.png").write_bytes(b"")
+    error = command("in", "-o", "out", "--max-errors", 0).exception
+    assert isinstance(error, InputImageError)
+    assert command("in", "-o", "out").exit_code == 1, "as without the interruption"
 
 
 def test_the_command_reads_paths_from_stdin(command, folder):
@@ -572,7 +605,7 @@ def test_a_signal_ends_the_run_after_the_chunk_in_flight(many, number, status):
     assert process.returncode == status, err
     assert "ends after the chunk in flight" in err
     count = len(stored())
-    assert f"out: {4 * count} explained, 0 failed" in out
+    assert f"out: {4 * count} pictures, 0 failed" in out
     assert count < 5
 
 

@@ -62,7 +62,7 @@ class _Stop:
         self.signal = number
         for one in self.SIGNALS:
             signal.signal(one, signal.SIG_DFL)
-        # `print` is not allowed in a handler, as the signal may have interrupted another one.
+        # `print` is not allowed in a handler, as the signal may have interrupted another `print`.
         os.write(2, b"\nxaimaps: ends after the chunk in flight; a second signal ends it at once\n")
 
 
@@ -141,7 +141,7 @@ def _complete(run: Run) -> int:
         task = progress.add_task("explaining", total=run.total())
         with _Stop() as stop:
             for summary in steps:
-                progress.update(task, completed=summary.known, description=_progress(summary))
+                progress.update(task, completed=summary.pictures, description=_progress(summary))
                 if stop.signal:
                     break
     return stop.signal and 128 + stop.signal
@@ -156,8 +156,12 @@ def _report(summary: Summary, folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(folder), **asdict(summary), "rates": summary.rates()})
         return
-    there = f", {summary.there} were there" if summary.there else ""
-    click.echo(printable(f"{folder}: {summary.pictures} explained, {summary.failed} failed{there}"))
+    click.echo(
+        printable(
+            f"{folder}: {summary.pictures} pictures, {summary.failed} failed, "
+            f"{summary.there} were there before"
+        )
+    )
     rates = (f"{name} {rate:.1f}" for name, rate in summary.rates().items())
     click.echo(f"pictures per second: {', '.join(rates)}")
     for note in summary.notes:

@@ -30,9 +30,9 @@ class Summary:
     """What a run has done.
 
     Attributes:
-        pictures: how many pictures this run has explained.
-        failed: how many pictures could not be explained.
-        there: how many pictures were in the store before.
+        pictures: how many pictures are in the store, of the shard.
+        failed: how many of them could not be explained.
+        there: how many of them were in the store before.
         seconds: the time since the first picture.
         decode_seconds: the time of decoding, of all threads together.
         compute_seconds: the time of computing.
@@ -49,14 +49,9 @@ class Summary:
     workers: int = 1
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def known(self) -> int:
-        """How many pictures are in the store."""
-        return self.pictures + self.failed + self.there
-
     def rates(self) -> dict[str, float]:
         """Return the pictures per second: of decoding alone, of computing alone, and of all."""
-        count = self.pictures + self.failed
+        count = self.pictures - self.there
         seconds = {
             "decoding": self.decode_seconds / self.workers,
             "computing": self.compute_seconds,
@@ -98,7 +93,6 @@ class Run:
             self._complete(chunk, (one for _, one in decoded))
             self.summary.seconds = time.perf_counter() - begin
             yield self.summary
-            self._check_errors()
 
     def _missing(self) -> Iterator[tuple[Chunk, int]]:
         """Yield the pictures that are not stored, each as its chunk and its place in it."""
@@ -107,10 +101,12 @@ class Run:
             count = chunk.index + 1
             if not self.settings.shard.has(chunk.index):
                 continue
-            if self.store.has(chunk):
+            failed = self.store.failed_in(chunk)
+            if failed is None:
+                yield from ((chunk, place) for place in range(len(chunk.items)))
+            else:
                 self.summary.there += len(chunk.items)
-                continue
-            yield from ((chunk, place) for place in range(len(chunk.items)))
+                self._count(chunk, failed)
         self.store.require_no_more(count)
 
     def _complete(self, chunk: Chunk, decoded: Iterator[Decoded]) -> None:
@@ -121,14 +117,9 @@ class Run:
             begin = time.perf_counter()
             rows += self.task.rows(some)
             computing += time.perf_counter() - begin
-        self.store.write(chunk, rows)
-        self._count(chunk, sum("error" in row for row in rows), decoding, computing)
-
-    def _count(self, chunk: Chunk, failed: int, decoding: float, computing: float) -> None:
-        self.summary.pictures += len(chunk.items) - failed
-        self.summary.failed += failed
         self.summary.decode_seconds += decoding
         self.summary.compute_seconds += computing
+        failed = self.store.write(chunk, rows)
         self.store.log(
             {
                 "chunk": chunk.index,
@@ -138,13 +129,17 @@ class Run:
                 "compute_seconds": computing,
             }
         )
+        self._count(chunk, failed)
 
-    def _check_errors(self) -> None:
+    def _count(self, chunk: Chunk, failed: int) -> None:
+        """Add a stored chunk to the summary, and end the run if too many pictures have failed."""
+        self.summary.pictures += len(chunk.items)
+        self.summary.failed += failed
         most = self.settings.max_errors
         if most is not None and self.summary.failed > most:
             raise InputImageError(
-                f"at most {most} pictures may fail, got {self.summary.failed}; the "
-                "column `error` in the store says why"
+                f"at most {most} pictures may fail, got {self.summary.failed}; the column `error` "
+                "in the store says why"
             )
 
 
@@ -205,7 +200,7 @@ def run(
         options: `augment`, `low_pass`, and the methods' own options.
 
     Returns:
-        How many pictures were explained, and how fast.
+        How many pictures are explained, and how fast.
 
     Raises:
         ManifestError: the folder has maps of another model or other options.

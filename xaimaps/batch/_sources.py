@@ -53,22 +53,10 @@ class Item:
             refuse_leaving(self.file, self.folder)
         if self.part is None:
             return open_picture(self.file, max_pixels=max_pixels)
-        file = io.BytesIO(self._member(*self.part))
+        file = io.BytesIO(_member(self.name, self.file, *self.part))
         file.name = self.name
         picture = open_picture(file, max_pixels=max_pixels)
         return replace(picture, sha256=hashlib.sha256(file.getvalue()).hexdigest())
-
-    def _member(self, start: int, size: int) -> bytes:
-        if size > MAX_BYTES:
-            raise InputImageError(
-                f"{self.name!r} must have at most {MAX_BYTES} bytes, got {size}; leave it out"
-            )
-        try:
-            with self.file.open("rb") as file:
-                file.seek(start)
-                return file.read(size)
-        except OSError as error:
-            raise InputImageError(f"cannot read {self.name!r} ({error.strerror})") from error
 
 
 @dataclass(frozen=True)
@@ -209,7 +197,7 @@ def _of_tar(path: Path) -> Iterator[Item]:
     for name, part in _members(path):
         stem, _, suffix = name.rpartition(".")
         if waiting is not None and suffix == "cls" and waiting.name.startswith(f"{path}/{stem}."):
-            label = replace(waiting, part=part)._member(*part).decode(errors="replace").strip()
+            label = _member(name, path, *part).decode(errors="replace").strip()
             waiting = replace(waiting, label=label)
         elif has_picture_name(name.rpartition("/")[2]):
             if waiting is not None:
@@ -231,4 +219,20 @@ def _members(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
         raise InputImageError(
             f"{str(path)!r} must be a tar file without compression, got one that cannot be read "
             f"({error}); pack it again"
+        ) from error
+
+
+def _member(name: str, path: Path, start: int, size: int) -> bytes:
+    """Read a member of a tar file."""
+    if size > MAX_BYTES:
+        raise InputImageError(
+            f"{name!r} must have at most {MAX_BYTES} bytes, got {size}; leave it out"
+        )
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+    except OSError as error:
+        raise InputImageError(
+            f"cannot read {name!r} in {str(path)!r} ({error.strerror}); check the file"
         ) from error

@@ -17,8 +17,8 @@ from xaimaps.errors import ManifestError, OutputError
 
 Row = dict[str, Any]
 
-DIGEST = b"xaimaps.pictures"
-"""The key of a chunk's digest in the metadata of its file."""
+DIGEST, FAILED = b"xaimaps.pictures", b"xaimaps.failed"
+"""The keys, in the metadata of a file, of its chunk's digest and its number of failed pictures."""
 
 
 def schema() -> Any:
@@ -68,21 +68,22 @@ class Store:
         """Return the file of a chunk."""
         return self.maps / f"{index:08}.parquet"
 
-    def has(self, chunk: Chunk) -> bool:
-        """Whether a chunk is stored.
+    def failed_in(self, chunk: Chunk) -> int | None:
+        """Return how many pictures of a stored chunk have failed; None if it is not stored.
 
         Raises:
             OutputError: its file is damaged, or holds other pictures.
         """
         file = self.file(chunk.index)
         if not file.exists():
-            return False
-        if _stored_digest(file) != chunk.digest:
+            return None
+        about = _metadata(file)
+        if about.get(DIGEST) != chunk.digest.encode():
             raise OutputError(
                 f"{str(file)!r} holds other pictures than are now at its place; give the same "
                 "pictures in the same order, or another folder"
             )
-        return True
+        return int(about[FAILED])
 
     def require_no_more(self, count: int) -> None:
         """Refuse files of chunks from `count` on, which the pictures no longer fill."""
@@ -92,15 +93,20 @@ class Store:
                 "pictures in the same order, or another folder"
             )
 
-    def write(self, chunk: Chunk, rows: Sequence[Row]) -> None:
-        """Store a chunk: its file gets its name when all of it is on the disk."""
+    def write(self, chunk: Chunk, rows: Sequence[Row]) -> int:
+        """Store a chunk, and return how many of its pictures have failed.
+
+        Its file gets its name when all of it is on the disk.
+        """
         arrow, parquet = extra_module("pyarrow"), extra_module("pyarrow.parquet")
-        columns = schema().with_metadata({DIGEST: chunk.digest})
-        table = arrow.Table.from_pylist(rows, schema=columns)
+        failed = sum("error" in row for row in rows)
+        about = {DIGEST: chunk.digest, FAILED: str(failed)}
+        table = arrow.Table.from_pylist(rows, schema=schema().with_metadata(about))
         write_atomic(
             self.file(chunk.index),
             lambda file: parquet.write_table(table, file, compression="zstd"),
         )
+        return failed
 
     def log(self, record: Row) -> None:
         """Append what differs from run to run, such as times, to a file of its own."""
@@ -178,15 +184,14 @@ def _remove_parts(store: Store, shard: Shard) -> None:
             part.unlink(missing_ok=True)
 
 
-def _stored_digest(file: Path) -> str:
+def _metadata(file: Path) -> dict[bytes, bytes]:
     arrow, parquet = extra_module("pyarrow"), extra_module("pyarrow.parquet")
     try:
-        found: bytes = (parquet.read_schema(file).metadata or {}).get(DIGEST, b"")
+        return parquet.read_schema(file).metadata or {}
     except (arrow.ArrowException, OSError) as error:
         raise OutputError(
             f"cannot read {str(file)!r} ({error}); delete it and run again"
         ) from error
-    return found.decode()
 
 
 def read(folder: str | os.PathLike[str]) -> Any:

@@ -97,14 +97,15 @@ class Task:
 
     def decode(self, number: int, item: Item) -> Decoded:
         """Read a picture and prepare it for the model."""
-        begin = time.perf_counter()
+        begin, batch, target, reason = time.perf_counter(), None, None, ""
         try:
             target = None if item.target is None else self._class(item.target)
-            picture = item.open(self.max_pixels)
-            batch = prepare(self.model, picture)
+            batch = prepare(self.model, item.open(self.max_pixels))
         except (InputImageError, TargetError) as error:
-            return Decoded(number, item, time.perf_counter() - begin, error=str(error))
-        return Decoded(number, item, time.perf_counter() - begin, batch, target)
+            reason = str(error)
+        except MemoryError:
+            reason = f"{item.name!r} must fit into the memory, got too large a one; scale it down"
+        return Decoded(number, item, time.perf_counter() - begin, batch, target, reason)
 
     def _class(self, text: str) -> int | str:
         """Return the class that the input asks for, after a check against the labels."""
