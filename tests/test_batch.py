@@ -343,6 +343,13 @@ def test_another_model_or_option_in_the_same_folder_is_refused(model, folder):
     assert stored() == before
 
 
+def test_a_model_without_a_file_has_a_note(model, folder):
+    (note,) = run(model).notes
+    assert "cannot check that it is the same" in note
+    model.info.sha256 = "0" * 64
+    assert run(model, out="other").notes == []
+
+
 @pytest.mark.parametrize("change", ["more", "fewer", "other"])
 def test_other_pictures_in_the_same_folder_are_refused(model, folder, change):
     run(model)
@@ -462,8 +469,8 @@ class Small(ReferenceBackend):
 def test_a_device_out_of_memory_gets_smaller_batches(folder):
     summary = run(Small(2), given=settings(batch_size=7, chunk_size=7))
     assert summary.pictures == 7
-    assert len(summary.notes) == 2
-    assert "for 7 pictures at a time; the later ones ran 3" in summary.notes[0]
+    assert "for 7 pictures at a time; the later ones ran 3 at a time" in summary.notes[1]
+    assert "for 3 pictures at a time; the later ones ran 1 at a time" in summary.notes[2]
     run(Small(7), out="whole", given=settings(batch_size=7, chunk_size=7))
     for one, two in zip(rows(), rows("whole"), strict=True):
         np.testing.assert_allclose(one["map"], two["map"], rtol=1e-5, atol=1e-7)

@@ -68,6 +68,13 @@ class Task:
     overlays: Path | None = None
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if not self.model.info.sha256:
+            self.notes.append(
+                "the model did not come from a file, so that a later run cannot check that it is "
+                "the same"
+            )
+
     def record(self) -> Row:
         """Describe all that the maps depend on besides the pictures, as JSON values."""
         model = self.model
@@ -82,7 +89,7 @@ class Task:
                 {
                     "method": job.row.name,
                     "layers": list(job.layers),
-                    "options": {n: recorded(v) for n, v in (job.options | job.around).items()},
+                    "options": {name: recorded(value) for name, value in job.all_options.items()},
                 }
                 for job in self.jobs
             ],
