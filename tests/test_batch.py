@@ -426,6 +426,25 @@ def test_the_parts_of_a_killed_process_are_removed(model, folder):
     assert not part.exists()
 
 
+def test_other_files_in_the_store_are_left_alone(model, folder):
+    run(model, "in/a")
+    others = [Path("out/maps/mine.parquet"), Path("out/maps/.mine.parquet.0123.part")]
+    for other in others:
+        other.write_text("of the user's own")
+    assert run(model, "in/a").there == 2
+    assert len(rows()) == 4
+    assert all(other.exists() for other in others)
+
+
+def test_a_run_without_a_complete_chunk_has_no_rows(model, folder):
+    Path("list.txt").write_text("")
+    with pytest.raises(InputImageError, match="no pictures in 'list"):
+        run(model, "list.txt")
+    assert rows() == []
+    with pytest.raises(ManifestError, match=r"must be the folder of a run, got no run\.json"):
+        batch.read("in")
+
+
 def test_a_full_disk_is_one_sentence(model, folder, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")

@@ -20,6 +20,9 @@ Row = dict[str, Any]
 DIGEST, FAILED = b"xaimaps.pictures", b"xaimaps.failed"
 """The keys, in the metadata of a file, of its chunk's digest and its number of failed pictures."""
 
+NUMBER = "[0-9]" * 8
+"""The pattern of the number of a chunk in the name of its file."""
+
 
 def schema() -> Any:
     """Return the columns: one row for each map, or for a picture without any."""
@@ -64,6 +67,10 @@ class Store:
         """The folder of the Parquet files."""
         return self.folder / "maps"
 
+    def files(self) -> list[Path]:
+        """Return the Parquet files in the order of the chunks."""
+        return sorted(self.maps.glob(f"{NUMBER}.parquet"))
+
     def file(self, index: int) -> Path:
         """Return the file of a chunk."""
         return self.maps / f"{index:08}.parquet"
@@ -87,9 +94,9 @@ class Store:
 
     def require_no_more(self, count: int) -> None:
         """Refuse files of chunks from `count` on, which the pictures no longer fill."""
-        if more := [file for file in self.maps.glob("*.parquet") if int(file.stem) >= count]:
+        if more := [file for file in self.files() if int(file.stem) >= count]:
             raise OutputError(
-                f"{str(min(more))!r} holds pictures that are no longer given; give the same "
+                f"{str(more[0])!r} holds pictures that are no longer given; give the same "
                 "pictures in the same order, or another folder"
             )
 
@@ -179,7 +186,7 @@ def _settle(file: Path, run: Row) -> None:
 
 def _remove_parts(store: Store, shard: Shard) -> None:
     """Remove what a killed process has left of the shard's chunks."""
-    for part in store.maps.glob(".*.parquet.*.part"):
+    for part in store.maps.glob(f".{NUMBER}.parquet.*.part"):
         if shard.has(int(part.name.split(".")[1])):
             part.unlink(missing_ok=True)
 
@@ -212,5 +219,5 @@ def read(folder: str | os.PathLike[str]) -> Any:
     place = Path(folder)
     if not (place / "run.json").is_file():
         raise ManifestError(f"{os.fspath(folder)!r} must be the folder of a run, got no run.json")
-    files = sorted(map(str, Store(place).maps.glob("*.parquet")))
-    return dataset.dataset(files, schema=schema(), format="parquet")
+    files = Store(place).files()
+    return dataset.dataset([str(file) for file in files], schema=schema(), format="parquet")
