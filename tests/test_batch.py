@@ -28,11 +28,12 @@ from xaimaps.errors import (
     ManifestError,
     OutOfMemoryError,
     OutputError,
+    TargetError,
 )
 from xaimaps.testing import ReferenceBackend, pooled_network
 
 pytest.importorskip("pyarrow")
-batch = pytest.importorskip("xaimaps.batch")
+from xaimaps import batch
 
 LABELS = ("tench", "goldfish", "great white shark", "tiger shark", "hammerhead")
 
@@ -191,6 +192,31 @@ def test_a_wrong_target_in_a_table_fails_only_its_picture(model, folder, target)
     assert (summary.pictures, summary.failed) == (3, 1)
     assert "target" in rows()[0]["error"]
     assert [row["class"] for row in rows()[1:2]] == [2]
+
+
+@pytest.mark.parametrize("target", ["no such class", 5, "region:in/c.png@1", "box:1"])
+def test_a_target_that_suits_no_picture_ends_the_run(model, folder, target):
+    with pytest.raises(TargetError):
+        run(model, target=target)
+    assert stored() == {}
+
+
+@pytest.mark.parametrize("target", [[1, 2], "[1, 2]", [], np.array([1, 2]), "[1, 2] vs 3"])
+def test_a_list_of_targets_is_refused(model, folder, target):
+    with pytest.raises(TargetError, match=r"one for all pictures"):
+        run(model, target=target)
+    assert not Path("out").exists()
+
+
+def test_a_target_that_does_not_suit_one_picture_fails_only_it(model, folder):
+    summary = run(model, methods=["grad_cam"], target="similarity:in/d.png")
+    assert (summary.pictures, summary.failed) == (7, 1)
+    assert "must be to another picture" in rows(picture="in/d.png")[0]["error"]
+    for name in (ALL[0], ALL[2]):
+        (row,) = rows(picture=name)
+        alone = xaimaps.explain(model, name, target="similarity:in/d.png")
+        values = np.reshape(row["map"], row["shape"])
+        np.testing.assert_allclose(values, alone.maps[0], rtol=1e-4, atol=1e-7)
 
 
 def test_a_class_that_the_outputs_do_not_have_fails_only_its_picture(model, folder):
@@ -369,6 +395,12 @@ def test_a_damaged_file_of_the_store_is_named(model, folder, data):
     Path("out/maps/00000001.parquet").write_bytes(data)
     with pytest.raises(OutputError, match=r"00000001\.parquet.*delete it"):
         run(model)
+
+
+def test_a_run_without_maps_does_not_bind_the_folder(model, folder):
+    with pytest.raises(InputImageError, match="no pictures"):
+        run(model, "*.jpg", target=1)
+    assert run(model, target=2).pictures == 7
 
 
 def test_a_damaged_manifest_is_named(model, folder):

@@ -42,6 +42,10 @@ class TargetError(XaimapsError, ValueError):
     """A target is not a class, or does not match the batch or the outputs."""
 
 
+class ImageTargetError(TargetError):
+    """A target does not suit one of the images, such as a box of a class that it does not have."""
+
+
 class MethodError(XaimapsError, ValueError):
     """A method does not exist, or an option is unknown or out of range."""
 

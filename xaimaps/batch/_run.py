@@ -21,8 +21,8 @@ from xaimaps.batch._settings import Settings
 from xaimaps.batch._sources import Source
 from xaimaps.batch._store import Row, Store, opened
 from xaimaps.batch._task import Decoded, Task
-from xaimaps.errors import InputImageError
-from xaimaps.targets import as_spec
+from xaimaps.errors import InputImageError, TargetError
+from xaimaps.targets import PerImageSpec, TargetSpec, as_spec
 
 
 @dataclass
@@ -148,6 +148,17 @@ def _decode(task: Task, at: tuple[Chunk, int]) -> tuple[Chunk, Decoded]:
     return chunk, task.decode(chunk.first + place, chunk.items[place])
 
 
+def _one_target(target: Any) -> TargetSpec:
+    """Return the target of all pictures, whose number a list of targets would have to match."""
+    spec = as_spec(target)
+    if isinstance(spec, PerImageSpec) or spec.for_image(0) != spec:
+        raise TargetError(
+            f"`target` must be one for all pictures, got {str(spec)!r}; give each its class in the "
+            "column `target` of a table"
+        )
+    return spec
+
+
 @contextmanager
 def started(
     model: Backend,
@@ -161,9 +172,10 @@ def started(
 ) -> Iterator[Run]:
     """Check all arguments, lock the folder, and yield the run; see `run`."""
     jobs = plan_all(model, methods, layer, options)
-    spec = as_spec(target)
     overlays = folder / "overlays" if settings.overlays else None
-    task = Task(model, jobs, spec, settings.batch_size, settings.max_pixels, overlays)
+    task = Task(
+        model, jobs, _one_target(target), settings.batch_size, settings.max_pixels, overlays
+    )
     source = Source(tuple(pictures), settings.column, settings.follow_symlinks)
     record = {**task.record(), "chunk_size": settings.chunk_size}
     with opened(folder, record, settings.shard) as store:

@@ -140,7 +140,7 @@ def opened(folder: Path, run: Row, shard: Shard) -> Iterator[Store]:
     with ExitStack() as stack:
         with _lock(folder / ".run.lock", wait=60):
             stack.enter_context(_shard_lock(folder, shard))
-            _settle(folder / "run.json", run)
+            _settle(store, run, shard)
         _remove_parts(store, shard)
         yield store
 
@@ -166,10 +166,14 @@ def _shard_lock(folder: Path, shard: Shard) -> Any:
     return _lock(folder / f".shard-{shard.index}{end}")
 
 
-def _settle(file: Path, run: Row) -> None:
-    """Write the manifest of a run, or refuse a folder that has another."""
-    text = json.dumps(run, indent=1) + "\n"
-    if not file.exists():
+def _settle(store: Store, run: Row, shard: Shard) -> None:
+    """Write the manifest of a run, or refuse a folder that has another.
+
+    Another run without maps, such as one that found no pictures, is forgotten; but not if one of
+    several processes may still compute its first maps.
+    """
+    file, text = store.folder / "run.json", json.dumps(run, indent=1) + "\n"
+    if not file.exists() or (shard.count == 1 and not store.files()):
         write_atomic(file, lambda out: out.write(text.encode("utf-8", "backslashreplace")))
         return
     try:

@@ -20,9 +20,14 @@ from xaimaps.backend import Backend
 from xaimaps.batch._rows import failed_row, rows_of, write_overlays
 from xaimaps.batch._sources import Item
 from xaimaps.batch._store import Row
-from xaimaps.errors import InputImageError, OutOfMemoryError, TargetError, first_line
-from xaimaps.targets import ClassSpec, TargetSpec, parse_target
-from xaimaps.targets._classes import class_index
+from xaimaps.errors import (
+    ImageTargetError,
+    InputImageError,
+    OutOfMemoryError,
+    TargetError,
+    first_line,
+)
+from xaimaps.targets import ClassSpec, TargetSpec, class_index, parse_target
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,8 @@ class Task:
                 self._halve(error)
                 continue
             except TargetError as error:
+                if batch[0].target is None and not isinstance(error, ImageTargetError):
+                    raise  # it suits no picture
                 yield from self._apart(batch, error)
             else:
                 for index, one in enumerate(batch):
