@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaimaps import errors, methods, parity, targets, zoo
+    from xaimaps import batch, errors, methods, parity, targets, zoo
     from xaimaps._attribute import attribute, explain
     from xaimaps._compare import compare
     from xaimaps._images.preprocess import PRESETS, Preprocess
@@ -30,6 +30,7 @@ __all__ = [
     "Layer",
     "Preprocess",
     "attribute",
+    "batch",
     "compare",
     "errors",
     "explain",

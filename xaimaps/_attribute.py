@@ -249,7 +249,7 @@ def _result(
         row=job.row,
         display=displays_of(job.row, found.maps),
         layers=job.layers,
-        options={**job.row.options, **job.options, **job.around},
+        options=job.all_options,
         backend=backend.name,
         model=backend.info,
         versions={"numpy": np.__version__, **backend.versions()},

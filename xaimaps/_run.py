@@ -47,6 +47,11 @@ class Job:
         return {**self.options, "layer": layer}
 
     @property
+    def all_options(self) -> dict[str, Any]:
+        """The method's own options, with its defaults, and those of the wrappers."""
+        return {**self.row.options, **self.options, **self.around}
+
+    @property
     def is_light(self) -> bool:
         """Whether the method needs few passes, so that sharing the forward pass pays off."""
         return re.fullmatch(r"\d F( \+ \d [Bb])*", self.row.cost) is not None

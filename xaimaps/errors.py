@@ -42,12 +42,20 @@ class TargetError(XaimapsError, ValueError):
     """A target is not a class, or does not match the batch or the outputs."""
 
 
+class ImageTargetError(TargetError):
+    """A target does not suit one of the images, such as a box of a class that it does not have."""
+
+
 class MethodError(XaimapsError, ValueError):
     """A method does not exist, or an option is unknown or out of range."""
 
 
 class BackendError(XaimapsError, RuntimeError):
     """A backend is not installed, broken, or lacks a capability."""
+
+
+class OutOfMemoryError(BackendError, MemoryError):
+    """A device has too little memory for a program; a smaller batch may need less."""
 
 
 class ManifestError(XaimapsError, ValueError):

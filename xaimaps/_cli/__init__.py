@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from xaimaps._cli.batch import batch
 from xaimaps._cli.compare import compare
 from xaimaps._cli.console import INTERRUPTED, WRONG_USE, fail
 from xaimaps._cli.convert import convert
@@ -31,7 +32,7 @@ def cli(debug: bool) -> None:
     """
 
 
-COMMANDS = (demo, explain, compare, reproduce, parity, convert, describe)
+COMMANDS = (demo, explain, batch, compare, reproduce, parity, convert, describe)
 LISTS = (layers, targets, methods, backends, completion)
 
 for command in (*COMMANDS, *LISTS):

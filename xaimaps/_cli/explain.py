@@ -23,12 +23,15 @@ from xaimaps._cli.console import (
 )
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
+    MAX_PIXELS,
     alpha_option,
+    batch_size_option,
     colormap_option,
     folder_option,
     format_option,
     json_option,
     layer_option,
+    max_pixels_option,
     method_option,
     model_options,
     options_option,
@@ -36,6 +39,7 @@ from xaimaps._cli.options import (
     parse_methods,
     parse_options,
     parse_targets,
+    symlinks_option,
     target_option,
 )
 
@@ -45,8 +49,6 @@ if TYPE_CHECKING:
     from xaimaps._results.predictions import Prediction
     from xaimaps._run import Job
     from xaimaps.backend import Backend
-
-MAX_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,9 @@ class Task:
 @format_option
 @colormap_option
 @alpha_option
-@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1),
-              help="The number of pictures to run at a time.")  # fmt: skip
-@click.option(
-    "--max-pixels", default=MAX_PIXELS, show_default=True, help="The largest picture to read."
-)
-@click.option(
-    "--follow-symlinks", is_flag=True, help="Accept links that point out of a folder of pictures."
-)
+@batch_size_option
+@max_pixels_option
+@symlinks_option
 @json_option
 def explain(
     pictures: tuple[Path, ...],

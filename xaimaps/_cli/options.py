@@ -19,6 +19,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_METHODS = ("saliency", "cam", "grad_cam")
 
+MAX_PIXELS = 64_000_000
+
 WORDS = {"allow_unsafe=True": "--allow-unsafe"}
 """The command line's names of options that errors call by their Python names."""
 
@@ -148,6 +150,17 @@ alpha_option = click.option(
     "--alpha", default=0.5, show_default=True, type=click.FloatRange(0, 1),
     help="The weight of the map in overlays.",
 )  # fmt: skip
+
+batch_size_option = click.option(
+    "--batch-size", default=8, show_default=True, type=click.IntRange(1),
+    help="The number of pictures to run at a time.",
+)  # fmt: skip
+max_pixels_option = click.option(
+    "--max-pixels", default=MAX_PIXELS, show_default=True, help="The largest picture to read."
+)
+symlinks_option = click.option(
+    "--follow-symlinks", is_flag=True, help="Accept links that point out of a folder of pictures."
+)
 
 
 def model_options(command: Command) -> Command:

@@ -39,7 +39,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", 
 MAX_PIXELS = 64_000_000
 """The largest number of pixels of a picture, unless the user gives another."""
 
-_LEAST_BYTES_LIMIT = 2**30
+MAX_BYTES = 2**30
+"""The largest number of bytes of a file, unless more pixels are allowed."""
+
 _NUMPY = b"\x93NUMPY"
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -137,32 +139,35 @@ def _in_folder(folder: Path, follow_symlinks: bool) -> list[Path]:
         raise InputImageError(
             f"cannot read the folder {str(folder)!r} ({error.strerror}); change its permissions"
         ) from error
-    pictures = [e for e in entries if _looks_like_picture(e)]
+    pictures = [e for e in entries if has_picture_name(e.name) and not e.is_dir()]
     if not pictures:
         raise InputImageError(
             f"no pictures in {str(folder)!r} ({' '.join(SUFFIXES)}); name the files, or the folder "
             "that directly contains them"
         )
     for link in [] if follow_symlinks else pictures:
-        _refuse_leaving(link, folder)
+        refuse_leaving(link, folder)
     return pictures
 
 
-def _looks_like_picture(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()
+def has_picture_name(name: str) -> bool:
+    """Whether a file of a folder has the suffix of a picture, and is not hidden."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _refuse_leaving(path: Path, folder: Path) -> None:
+def refuse_leaving(path: Path, folder: Path) -> None:
+    """Raise an InputImageError for a link to a file outside of the folder."""
+    if not path.is_symlink():
+        return
     target = Path(os.path.realpath(path))
-    if path.is_symlink() and not target.is_relative_to(os.path.realpath(folder)):
+    if not target.is_relative_to(os.path.realpath(folder)):
         raise problem(
             str(path), f"a link out of its folder to {str(target)!r}", "pass --follow-symlinks"
         )
 
 
 def _from_file(source: str, max_pixels: int) -> Picture:
-    data = _read(source, max(_LEAST_BYTES_LIMIT, 16 * max_pixels))
+    data = _read(source, max(MAX_BYTES, 16 * max_pixels))
     picture = _from_bytes(source, data, max_pixels)
     return replace(picture, sha256=hashlib.sha256(data).hexdigest())
 

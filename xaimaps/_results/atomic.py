@@ -33,7 +33,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     name = os.fsdecode(os.fsencode(path.name)[:_TEMP_BYTES])
     part = path.with_name(f".{name}.{uuid.uuid4().hex}.part")
-    with _output_errors(path):
+    with output_errors(path):
         try:
             _write_synced(part, write)
             part.replace(path)
@@ -50,7 +50,7 @@ def prepare_folder(path: Path) -> Path:
     Raises:
         OutputError: if `path` is a file, cannot be created or cannot be written to.
     """
-    with _output_errors(path):
+    with output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(
@@ -133,7 +133,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the system into an OutputError about `path`."""
     try:
         yield
     except OSError as error:

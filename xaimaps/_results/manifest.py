@@ -36,15 +36,15 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
     return {
         "xaimaps": version("xaimaps"),
         "method": found.method,
-        "options": {name: _recorded(value) for name, value in found.options.items()},
+        "options": {name: recorded(value) for name, value in found.options.items()},
         "layer": list(found.layers) if len(found.layers) > 1 else found.layer,
         "target": str(target),
         "target_files": {file: file_digest(file) for file in target.files},
         "targets": targets_of(found, index),
         "backend": found.backend,
-        "backend_version": _backend_version(found.backend),
+        "backend_version": backend_version(found.backend),
         "versions": found.versions,
-        "model": _model(model),
+        "model": model_record(model),
         "inputs": model.inputs,
         "input_files": {v: file_digest(v) for v in model.inputs.values() if isinstance(v, str)},
         "preprocess": asdict(model.preprocess) if model.preprocess else None,
@@ -79,7 +79,8 @@ def labels_digest(labels: tuple[str, ...] | None) -> str:
     return hashlib.sha256("\n".join(labels).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _model(model: ModelInfo) -> dict[str, Any]:
+def model_record(model: ModelInfo) -> dict[str, Any]:
+    """Describe the model by its file and how it was loaded."""
     return {
         "name": model.name,
         "file": Path(model.source).name,
@@ -138,7 +139,7 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, Mapping)
 
 
-def _recorded(value: Any) -> Any:
+def recorded(value: Any) -> Any:
     """Convert an option to a JSON value; an array becomes its shape and digest."""
     if isinstance(value, np.ndarray):
         sha256 = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
@@ -146,7 +147,7 @@ def _recorded(value: Any) -> Any:
     return value if _is_json(value) else repr(value)
 
 
-def _backend_version(name: str) -> str | None:
+def backend_version(name: str) -> str | None:
     """Return the version of a backend's distribution, or None if it is not a plugin."""
     entry = _registry.installed().get(name)
     return entry.dist.version if entry is not None and entry.dist is not None else None

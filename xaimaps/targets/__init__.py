@@ -15,7 +15,7 @@ from xaimaps.targets._base import (
     is_binary,
     one_hot,
 )
-from xaimaps.targets._classes import Several, Top
+from xaimaps.targets._classes import Several, Top, class_index
 from xaimaps.targets._detect import Detection
 from xaimaps.targets._make import (
     as_spec,
@@ -41,7 +41,7 @@ from xaimaps.targets._scores import (
     Similarity,
 )
 from xaimaps.targets._spatial import predicted_classes
-from xaimaps.targets._spec import ClassSpec
+from xaimaps.targets._spec import ClassSpec, PerImageSpec
 
 __all__ = [
     "Array",
@@ -55,6 +55,7 @@ __all__ = [
     "Labels",
     "Output",
     "OutputsAt",
+    "PerImageSpec",
     "Region",
     "Scene",
     "Several",
@@ -65,6 +66,7 @@ __all__ = [
     "as_spec",
     "as_target",
     "box",
+    "class_index",
     "class_scores",
     "contrast",
     "is_binary",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xaimaps.errors import TargetError
+from xaimaps.errors import ImageTargetError, TargetError
 from xaimaps.targets._base import Array, Labels, Target, TargetSpec
 from xaimaps.targets._detect import LEAST_SCORE, Detection
 from xaimaps.targets._scores import OutputsAt, SameBox
@@ -61,7 +61,7 @@ def best_boxes(spec: TargetSpec, scene: Scene, categories: list[int | None]) -> 
     found = [one.best(category) for one, category in pairs]
     for index, box in enumerate(found):
         if not box.score:
-            raise TargetError(
+            raise ImageTargetError(
                 f"`target` must be a class of a box, got {str(spec)!r}, of which image {index} has "
                 "none; `xaimaps targets` lists the boxes"
             )
@@ -91,7 +91,7 @@ def _ranked(scene: Scene, index: int, rank: int) -> tuple[Detection, ...]:
     """Return the listed boxes of an image, or refuse a rank beyond them."""
     found = scene.boxes[index]
     if rank > len(found):
-        raise TargetError(
+        raise ImageTargetError(
             f"`target` must be one of the {len(found)} boxes with a score of at least "
             f"{LEAST_SCORE} in image {index}, got box {rank}; `xaimaps targets` lists them"
         )
@@ -147,7 +147,7 @@ class BoxAt(_BoxRequest):
     def _among(self, boxes: tuple[Detection, ...], index: int) -> Detection:
         box = next((box for box in boxes if box.holds(self.x, self.y)), None)
         if box is None:
-            raise TargetError(
+            raise ImageTargetError(
                 f"no box of image {index} with a score of at least {LEAST_SCORE} contains the "
                 f"point {self.x}, {self.y}; `xaimaps targets` lists the boxes"
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xaimaps.errors import TargetError
+from xaimaps.errors import ImageTargetError, TargetError
 from xaimaps.targets._base import Labels, Target, TargetSpec
 from xaimaps.targets._classes import class_index
 from xaimaps.targets._scores import Box, Region, Similarity
@@ -135,7 +135,7 @@ class PredictedSpec(TargetSpec):
         masks = predicted_classes(scene, axis) == class_index(self.of.name, scene.labels)
         for index, mask in enumerate(masks):
             if not mask.any():
-                raise TargetError(
+                raise ImageTargetError(
                     f"`target` must be a class that is predicted somewhere, got {str(self)!r}, "
                     f"which no position of image {index} is; `xaimaps targets` lists the classes"
                 )
@@ -226,7 +226,7 @@ def _require_another(vectors: Array, outputs: Array) -> None:
     others = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), LEAST_LENGTH)
     is_same = np.linalg.norm(own - others, axis=-1) < SAME
     if is_same.any():
-        raise TargetError(
+        raise ImageTargetError(
             "`similarity` must be to another picture, got the embedding of image "
             f"{is_same.argmax()} itself, at which the similarity is largest and its gradient zero"
         )

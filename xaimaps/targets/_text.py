@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xaimaps.errors import TargetError
+from xaimaps.errors import ImageTargetError, TargetError
 from xaimaps.targets._base import Labels, Target, TargetSpec
 from xaimaps.targets._scores import OutputsAt
 
@@ -81,7 +81,7 @@ class CharacterSpec(TargetSpec):
 
     def _among(self, text: tuple[Character, ...], index: int) -> Character:
         if self.position > len(text):
-            raise TargetError(
+            raise ImageTargetError(
                 f"`target` must be one of the {len(text)} characters that are read in image "
                 f"{index}, got {str(self)!r}; `xaimaps targets` lists them"
             )

@@ -1,5 +1,7 @@
 """The JAX backend against the numpy reference: every method, every way of writing a network."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -254,3 +256,13 @@ def test_a_small_head_is_a_head_too(build):
     network = pooled_network(channels=3, classes=2)
     head = build(network, "onnx").classifier()
     np.testing.assert_array_equal(head.weights, network.layers["fc"].weights)
+
+
+def test_threads_share_a_model(build):
+    backend, alone = build(NETWORKS["pooled"], "onnx"), build(NETWORKS["pooled"], "onnx")
+    names = ["grad_cam", "saliency", "guided_backprop", "ablation_cam"] * 2
+    expected = {name: xaimaps.attribute(alone, IMAGES["pooled"], name).maps for name in names}
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda name: xaimaps.attribute(backend, IMAGES["pooled"], name), names)
+        for name, one in zip(names, found, strict=True):
+            np.testing.assert_array_equal(one.maps, expected[name])

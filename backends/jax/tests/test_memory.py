@@ -7,7 +7,7 @@ import pytest
 from xaimaps_jax._oom import within_memory
 
 import xaimaps
-from xaimaps.errors import BackendError
+from xaimaps.errors import OutOfMemoryError
 
 IMPOSSIBLE = 2**48
 """Numbers of four bytes, more than a process can even name."""
@@ -25,7 +25,7 @@ def test_a_program_that_asks_for_too_much():
     model = xaimaps.load(greedy, params={}, input_shape=(4, 4, 3))
     images = np.ones((1, 4, 4, 3), np.float32)
     with pytest.raises(
-        BackendError, match=r"the CPU .*\([\d,]{20,} bytes were asked for\); explain"
+        OutOfMemoryError, match=r"the CPU .*\([\d,]{20,} bytes were asked for\); explain"
     ):
         xaimaps.attribute(model, images, method="occlusion", target=0)
 
@@ -40,7 +40,7 @@ def test_a_program_that_asks_for_too_much():
     ],
 )
 def test_what_xla_says_on_any_device(message, said):
-    with pytest.raises(BackendError, match=said), within_memory():
+    with pytest.raises(OutOfMemoryError, match=said), within_memory():
         raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
 
 

@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
+from xaimaps_onnx.runtime._sessions import Sessions
 from xaimaps_onnx.testing import as_onnx
 
 import xaimaps
@@ -235,6 +236,23 @@ def test_half_precision():
 def test_what_onnx_runtime_cannot_run_is_one_sentence():
     with pytest.raises(UnsupportedModelError, match=r"cannot load the model .*Conv.* with name"):
         xaimaps.load(planar(dtype=np.float64), backend="onnxruntime")
+
+
+def test_too_little_memory_is_one_sentence():
+    nodes = [
+        helper.make_node("Expand", ["x", "shape"], ["big"]),
+        helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
+        helper.make_tensor_value_info("shape", TensorProto.INT64, [2]),
+    ]
+    output = helper.make_tensor_value_info("sum", TensorProto.FLOAT, [])
+    graph = helper.make_graph(nodes, "big", inputs, [output])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    given = {"x": np.ones(1, np.float32), "shape": np.array([2**46, 1])}
+    with pytest.raises(MemoryError, match=r"^ONNX Runtime has too little memory to run the model"):
+        Sessions(model, {}).run(given, ["sum"])
 
 
 def test_external_data(tmp_path):

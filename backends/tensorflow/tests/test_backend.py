@@ -352,10 +352,17 @@ def test_threads_share_a_model(build):
     names = ["grad_cam", "saliency", "guided_backprop", "ablation_cam"] * 2
     alone = build(pooled_network())
     expected = {name: xaimaps.attribute(alone, images, name).maps for name in names}
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda name: xaimaps.attribute(backend, images, name).maps, names))
     for name, maps in zip(names, found, strict=True):
         np.testing.assert_allclose(maps, expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_program_that_asks_for_too_much(build):
+    backend = build(pooled_network())
+    start = backend.asarray(np.ones(1, np.float32))
+    with pytest.raises(MemoryError, match=r"^TensorFlow has too little memory \(.*\); explain"):
+        backend.compile(lambda _, x: tf.sort(tf.random.normal((2**46,)) + x), start)(start)
 
 
 def run(code):

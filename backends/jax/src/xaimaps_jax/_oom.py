@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import jax
 
-from xaimaps.errors import BackendError
+from xaimaps.errors import OutOfMemoryError
 
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 """The start of every message of XLA about too little memory."""
@@ -24,14 +24,14 @@ def within_memory() -> Iterator[None]:
     Programs run asynchronously, so the error may occur only when a result is fetched.
 
     Raises:
-        BackendError: XLA could not allocate the memory of a program or an array.
+        OutOfMemoryError: XLA could not allocate the memory of a program or an array.
     """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if EXHAUSTED not in str(error):
             raise
-        raise BackendError(
+        raise OutOfMemoryError(
             f"the {jax.default_backend().upper()} has too little memory{_asked(str(error))}; "
             "explain fewer or smaller images at once (`batch_size`), or give a smaller `memory` "
             "(in MB) to a method with that option"

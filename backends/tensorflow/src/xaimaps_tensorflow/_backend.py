@@ -23,6 +23,7 @@ from xaimaps.backend import (
 )
 from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.targets import Target
+from xaimaps_tensorflow._oom import within_memory
 from xaimaps_tensorflow._options import require_options
 
 if TYPE_CHECKING:
@@ -270,13 +271,15 @@ class TensorFlowBackend(Backend):
         concrete = function.get_concrete_function(
             *(tf.TensorSpec(array.shape, array.dtype) for array in arrays)
         )
-        return lambda *given: concrete(*given)
+        return within_memory()(lambda *given: concrete(*given))
 
+    @within_memory()
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
         import tensorflow as tf
 
         return tf.convert_to_tensor(array)
 
+    @within_memory()
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
 

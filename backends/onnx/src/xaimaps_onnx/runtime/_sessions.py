@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from xaimaps.errors import BackendError, UnsupportedModelError
+from xaimaps.errors import BackendError, OutOfMemoryError, UnsupportedModelError
 from xaimaps_onnx.runtime._subgraph import (
     bypass,
     infer_types,
@@ -25,6 +25,9 @@ Values = dict[str, np.ndarray[Any, Any]]
 MOST_SESSIONS = 6
 """The largest number of sessions to keep. A method at a layer uses three, and each holds a copy of
 the weights that it needs."""
+
+TOO_LITTLE_MEMORY = "Failed to allocate memory"
+"""A part of the messages about too little memory, which have no class of their own."""
 
 ERRORS_ONLY, FATAL_ONLY = 3, 4
 
@@ -99,6 +102,7 @@ class Sessions:
 
         Raises:
             UnsupportedModelError: ONNX Runtime cannot run this graph on these values.
+            OutOfMemoryError: it could not allocate the memory of a value.
         """
         names = [name for name in dict.fromkeys(wanted) if name not in given]
         if not names:
@@ -151,6 +155,11 @@ def _one_sentence(task: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # its errors have no common base class
+        if TOO_LITTLE_MEMORY in str(error):
+            raise OutOfMemoryError(
+                f"ONNX Runtime has too little memory to {task}; explain fewer or smaller images at "
+                "once (`batch_size`)"
+            ) from error
         first = " ".join(str(error).split())[:300].rstrip(". ")
         raise UnsupportedModelError(
             f"ONNX Runtime cannot {task} ({first}); export it again, or use the backend 'jax'"
