@@ -24,10 +24,21 @@ class Planar:
         return np.moveaxis(g, 1, -1)
 
 
-def segmenter(size=(7, 9), classes=4, planar=True, labels=LABELS):
+class Single:
+    """(N, h, w, 1) to (N, h, w)."""
+
+    def __call__(self, x):
+        return x[..., 0]
+
+    def pull(self, x, g):
+        return g[..., None]
+
+
+def segmenter(size=(7, 9), classes=4, planar=True, labels=LABELS, single=False):
     kernel = RNG.normal(size=(1, 1, 3, classes)).astype(np.float32)
     layers = {"planes": Conv(kernel, np.zeros(classes, np.float32))}
     layers |= {"planar": Planar()} if planar else {}
+    layers |= {"single": Single()} if single else {}
     model = ReferenceBackend(Network(layers, (*size, 3)))
     model.info.labels = labels
     return model
@@ -52,14 +63,26 @@ def test_a_predicted_class_is_the_mean_over_its_positions(planar):
     np.testing.assert_array_equal(found.maps, by_index.maps)
 
 
-def test_a_single_channel_is_a_mask():
-    model = segmenter(classes=1, labels=None)
+@pytest.mark.parametrize("single", [False, True])
+def test_a_single_channel_is_a_mask(single):
+    model = segmenter(classes=1, labels=None, planar=not single, single=single)
     planes = model.values(IMAGES)["planes"][..., 0]
     for ending, threshold in ((None, 0.5), ("sigmoid", 0)):
         model.info.ending = ending
         found = xaimaps.attribute(model, IMAGES, "saliency", target="class:0")
         expected = [plane[plane > threshold].mean() for plane in planes]
         np.testing.assert_allclose(found.target_scores, expected, rtol=1e-5)
+
+
+def test_a_region_of_one_value_for_each_position():
+    model = segmenter(classes=1, labels=None, planar=False, single=True)
+    plane = model.values(IMAGES)["planes"][..., 0]
+    mask = RNG.integers(0, 2, (7, 9))
+    found = xaimaps.attribute(model, IMAGES, "saliency", target=targets.region(mask, 0))
+    expected = (plane * mask).sum((1, 2)) / mask.sum()
+    np.testing.assert_allclose(found.target_scores, expected, rtol=1e-5)
+    with pytest.raises(TargetError, match="channel 1 needs outputs of four axes"):
+        xaimaps.attribute(model, IMAGES, "saliency", target=targets.region(mask, 1))
 
 
 def test_a_class_that_is_nowhere_is_refused():

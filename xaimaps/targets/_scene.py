@@ -116,11 +116,11 @@ class Scene:
         Raises:
             TargetError: the outputs are no segmentation, or both axes may be that of the classes.
         """
-        shape = self.outputs.shape
+        shape = self.planes.shape
         if len(shape) != 4:
             raise TargetError(
-                f"a region needs outputs of four axes, got shape {shape}; give an output or a "
-                "function as the target"
+                f"a region needs outputs of four axes, or one value for each position, got shape "
+                f"{shape}; give an output or a function as the target"
             )
         if len(self._class_axes) != 1:
             raise TargetError(
@@ -132,12 +132,20 @@ class Scene:
     @property
     def is_segmentation(self) -> bool:
         """Whether the outputs have a class for each position, on a known axis."""
-        return self.outputs.ndim == 4 == self.images.ndim and len(self._class_axes) == 1
+        return self.planes.ndim == 4 == self.images.ndim and len(self._class_axes) == 1
+
+    @property
+    def planes(self) -> Array:
+        """The outputs, with an axis of one class for those of one value for each position."""
+        is_plane = self.outputs.ndim == 3 and self._is_picture(self.outputs.shape, -1)
+        return self.outputs[..., None] if is_plane else self.outputs
 
     @property
     def _class_axes(self) -> list[int]:
         """The axes that may be that of the classes."""
-        shape = self.outputs.shape
+        shape = self.planes.shape
+        if shape != self.outputs.shape:
+            return [-1]
         named = [axis for axis in (1, -1) if shape[axis] == len(self.labels or ())]
         return [axis for axis in named or (1, -1) if self._is_picture(shape, axis)]
 

@@ -294,12 +294,17 @@ class Box(_NoClass):
 
 
 def _plane(xp: Any, outputs: Array, channel: int, axis: int) -> Array:
-    """Return one channel of the outputs of a segmentation, `(N, h, w)`."""
+    """Return one channel of the outputs of a segmentation, `(N, h, w)`.
+
+    Outputs `(N, h, w)` are one channel, number 0.
+    """
+    if len(outputs.shape) == 3:
+        outputs, axis = outputs[..., None], -1
     shape = tuple(outputs.shape)
     if len(shape) != 4 or not 0 <= channel < shape[axis]:
         raise TargetError(
             f"a region of channel {channel} needs outputs of four axes with that channel on axis "
-            f"{axis}, got shape {shape}"
+            f"{axis}, or (N, h, w) for channel 0, got shape {shape}"
         )
     return xp.moveaxis(outputs, axis, -1)[..., channel]
 

@@ -152,7 +152,7 @@ def predicted_classes(scene: Scene, axis: int | None = None) -> Array:
 
     A single channel is a mask: its positions are 0 inside, and -1 outside.
     """
-    outputs = np.moveaxis(scene.outputs, axis or scene.class_axis, -1)
+    outputs = np.moveaxis(scene.planes, axis or scene.class_axis, -1)
     if outputs.shape[-1] > 1:
         return np.asarray(outputs.argmax(axis=-1))
     threshold = 0 if scene.backend.info.ending == "sigmoid" else 0.5
