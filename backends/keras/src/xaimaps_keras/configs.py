@@ -114,7 +114,7 @@ class Checks:
         if name.rpartition(">")[2] in RUNS_CODE or _reads_file(part):
             raise ModelLoadError(
                 f"{self.name} has {_title(part, name)}, which runs code or reads files when it is "
-                "loaded; if you trust the file, load it with allow_unsafe=True"
+                f"loaded; if you trust the file, load it with allow_unsafe=True{_conversion(part)}"
             )
 
     def _check_width(self, part: Config, name: str) -> None:
@@ -244,6 +244,16 @@ def _check_operation(part: Config, name: str, model: str) -> None:
 def _reads_file(part: Config) -> bool:
     config = part.get("config")
     return isinstance(config, dict) and isinstance(config.get("vocabulary"), str)
+
+
+def _conversion(part: Config) -> str:
+    """Return how to convert the SavedModel in a TFSMLayer, or an empty text for other parts."""
+    config = part.get("config")
+    folder = config.get("filepath") if isinstance(config, dict) else None
+    if folder is None or part["class_name"] != "TFSMLayer":
+        return ""
+    command = f"python -m tf2onnx.convert --saved-model {folder} --output model.onnx"
+    return f", or convert the SavedModel in it by `{command}`"
 
 
 def _title(part: Config, name: str) -> str:

@@ -103,7 +103,10 @@ ROWS = {
         "'__class__' of the module 'keras.layers'",
         lambda s: s.layer(class_name="__class__", module="keras.layers"),
     ),
-    "K06 SavedModel layer": (CODE, lambda s: s.layer(class_name="TFSMLayer")),
+    "K06 SavedModel layer": (
+        f"{CODE}.*or convert the SavedModel in it by .*--saved-model exported --output model.onnx",
+        lambda s: s.layer(class_name="TFSMLayer", config={"filepath": "exported"}),
+    ),
     "K06 torch layer": (CODE, lambda s: s.layer(class_name="TorchModuleWrapper")),
     "K06 vocabulary": (
         CODE,
