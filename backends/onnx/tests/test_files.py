@@ -218,6 +218,32 @@ def test_images_of_integers(backend, form, kind):
 
 
 @BACKENDS
+@pytest.mark.parametrize("zero", [(), ("zero",)], ids=["signed", "zero"])
+def test_images_of_integers_that_are_dequantized(backend, zero):
+    front = [
+        helper.make_node("Transpose", ["u"], ["planar"], perm=[0, 3, 1, 2]),
+        helper.make_node("DequantizeLinear", ["planar", "scale", *zero], ["x"], "real"),
+    ]
+    file = network(("N", 8, 8, 3), front=front, kind=TensorProto.UINT8, images="u")
+    constants = {"scale": np.float32(0.25), "zero": np.uint8(100 if zero else 0)}
+    file.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
+    pixels = RNG.integers(0, 256, size=(2, 8, 8, 3)).astype(np.uint8)
+    real = (pixels - np.float32(constants["zero"])) * constants["scale"]
+    model, floats = (xaimaps.load(one, backend=backend) for one in (file, network()))
+    scores = model.to_numpy(model.forward(model.asarray(pixels.astype(np.float32))))
+    np.testing.assert_allclose(scores, expected(file, pixels), rtol=1e-4)
+    assert any("floats that they become at 'x'" in note for note in model.info.notes)
+    for method in ["eigen_cam"] + ["grad_cam", "saliency"] * (backend == "jax"):
+        found = xaimaps.attribute(model, pixels, method, target=1).maps
+        same = xaimaps.attribute(floats, real, method, target=1).maps
+        same = same * constants["scale"] if method == "saliency" else same
+        np.testing.assert_allclose(found, same, rtol=1e-4, atol=1e-5)
+        assert np.abs(found).max() > 0
+
+
+@BACKENDS
 def test_integers_that_are_computed_with_are_refused(backend):
     front = [
         helper.make_node("Add", ["u", "u"], ["sum"], "double"),

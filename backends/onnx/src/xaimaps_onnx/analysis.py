@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -110,6 +110,7 @@ class OnnxNetwork(Network):
 
     Attributes:
         first_float: the value at which images of integers become floats, or the input itself.
+        dequantized: the values of DequantizeLinear among those at which they become floats.
     """
 
     def __init__(
@@ -121,7 +122,11 @@ class OnnxNetwork(Network):
     ) -> None:
         super().__init__()
         self._probe = probe
-        declared, self.first_float = _as_floats(_single_input(model), model.graph)
+        declared, made = _as_floats(_single_input(model), model.graph)
+        self.first_float = next(iter(made), declared.name)
+        self.dequantized = tuple(
+            name for name in made if model.graph.producers[name].rule.kind == "dequantize"
+        )
         self.input_layout = image_layout(declared, model.graph, layout)
         self.input = _with_size(declared, self.input_layout, input_size)
         self.model = replace(model, inputs=(self.input,))
@@ -241,30 +246,40 @@ def _with_size(images: Value, layout: str, input_size: Sequence[int] | None) -> 
     return replace(images, shape=tuple(sizes[axis] for axis in layout))
 
 
-def _as_floats(images: Value, graph: OnnxGraph) -> tuple[Value, str]:
-    """Return the images as an input of floats, and the first value of floats.
+def _as_floats(images: Value, graph: OnnxGraph) -> tuple[Value, Collection[str]]:
+    """Return the images as an input of floats, and the values at which integers become floats.
 
-    Integers that are only rearranged before a Cast to floats may be given as floats: the Cast then
-    has no effect, and a gradient passes it.
+    Integers that are only rearranged before a Cast to floats or a DequantizeLinear may be given as
+    floats: the Cast then has no effect, and a gradient passes both.
 
     Raises:
         UnsupportedModelError: an operator needs the integers themselves.
     """
     if images.dtype.kind not in "iu":
-        return images, images.name
-    integers, casts = {images.name}, dict[str, np.dtype[Any]]()
+        return images, ()
+    integers, made = {images.name}, dict[str, np.dtype[Any]]()
     for node in graph.nodes:
         if integers.isdisjoint(node.reads) or node.rule.kind == "size":
             continue
-        to = cast_type(node)
-        if to is not None and to.kind in "fV":
-            casts[node.outputs[0]] = to
-        elif to is None and node.rule.kind in REARRANGING:
+        to = _float_type(node, graph)
+        if to is not None:
+            made[node.outputs[0]] = to
+        elif cast_type(node) is None and node.rule.kind in REARRANGING:
             integers.update(node.outputs)
         else:
             raise UnsupportedModelError(
-                f"the model's input {images.name!r} must be floats, or integers that a Cast makes "
-                f"floats, but the {node.operator} node {node.name!r} computes with {images.dtype}; "
-                "export the model with an input of floats"
+                f"the model's input {images.name!r} must be floats, or integers that a Cast or a "
+                f"DequantizeLinear makes floats, but the {node.operator} node {node.name!r} "
+                f"computes with {images.dtype}; export the model with an input of floats"
             )
-    return (replace(images, dtype=next(iter(casts.values()), images.dtype)), next(iter(casts), ""))
+    return replace(images, dtype=next(iter(made.values()), images.dtype)), made
+
+
+def _float_type(node: Node, graph: OnnxGraph) -> np.dtype[Any] | None:
+    """Return the type of floats that a node makes of integers, None for any other node."""
+    if node.rule.kind == "dequantize":
+        scale = graph.constants.get(node.inputs[1])
+        is_single = scale is not None and scale.dtype == np.float32 and scale.size == 1
+        return np.dtype(np.float32) if is_single else None
+    to = cast_type(node)
+    return to if to is not None and to.kind in "fV" else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnxruntime
 from xaimaps.errors import BackendError, OutOfMemoryError, UnsupportedModelError
 from xaimaps_onnx.runtime._subgraph import (
     bypass,
+    dequantize_floats,
     infer_types,
     inline_if,
     part_of,
@@ -58,6 +59,11 @@ class Sessions:
     def inline_if(self, conditions: Mapping[str, bool]) -> None:
         """Inline the branch of each If with a known condition, for all later runs."""
         inline_if(self._model, conditions)
+        self._sessions.clear()
+
+    def dequantize_floats(self, values: Collection[str]) -> None:
+        """Compute some DequantizeLinear from integers as floats, for all later runs."""
+        dequantize_floats(self._model, values)
         self._sessions.clear()
 
     def bypass(self, replaced: Mapping[str, str]) -> None:

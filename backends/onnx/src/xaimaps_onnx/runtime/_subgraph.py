@@ -27,6 +27,28 @@ def bypass(model: onnx.ModelProto, replaced: Mapping[str, str]) -> None:
             node.CopyFrom(helper.make_node("Identity", [replaced[name]], [name], node.name))
 
 
+def dequantize_floats(model: onnx.ModelProto, values: Collection[str]) -> None:
+    """Compute the values of some DequantizeLinear from integers that are given as floats, in place.
+
+    DequantizeLinear takes only integers. It is (x - zero_point) * scale.
+    """
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        is_one = node.output[0] in values
+        model.graph.node.extend(_dequantized(node) if is_one else [node])
+
+
+def _dequantized(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    x, scale, *zero = filter(None, node.input)
+    (made,) = node.output
+    if zero:
+        yield helper.make_node("Cast", zero, [f"{made}<zero>"], to=onnx.TensorProto.FLOAT)
+        yield helper.make_node("Sub", [x, f"{made}<zero>"], [f"{made}<centred>"])
+        x = f"{made}<centred>"
+    yield helper.make_node("Mul", [x, scale], [made], node.name)
+
+
 def inline_if(model: onnx.ModelProto, conditions: Mapping[str, bool]) -> None:
     """Replace each If with a known condition by the nodes of its branch, in place."""
     nodes = list(_inlined(model.graph.node, conditions, model.graph))
