@@ -125,9 +125,10 @@ def test_a_function_without_rectifiers_has_no_rule_for_them():
 
 
 SAME = {
-    # On some processors our float32 has one activation on the other side of a kink, and 31 of
-    # 6,144 values differ. In float64 none does: see test_embedded_model.py.
-    "guided_backprop": ({}, 2e-4),
+    # On some processors, or with fewer optimisations by XLA, our float32 has one activation on the
+    # other side of a kink, and 7 or 31 of 6,144 values differ. In float64 none does: see
+    # test_embedded_model.py.
+    "guided_backprop": ({}, 2e-3),
     "deconvnet": ({}, 1e-4),
     # Gradients jump where float32 has an activation on the other side of a kink.
     "smoothgrad": ({"n_samples": 4, "absolute": False}, 0.02),
