@@ -8,6 +8,7 @@ import xaimaps
 from xaimaps import targets
 from xaimaps.errors import TargetError
 from xaimaps.parity import compare
+from xaimaps.targets._scene import Scene
 from xaimaps.testing import Conv, Network, ReferenceBackend
 
 LABELS = ("sky", "cat", "dog", "road")
@@ -83,6 +84,14 @@ def test_a_region_of_one_value_for_each_position():
     np.testing.assert_allclose(found.target_scores, expected, rtol=1e-5)
     with pytest.raises(TargetError, match="channel 1 needs outputs of four axes"):
         xaimaps.attribute(model, IMAGES, "saliency", target=targets.region(mask, 1))
+
+
+def test_boxes_of_about_the_images_aspect_ratio_are_no_positions():
+    model = segmenter(size=(5, 4), classes=1, labels=None, planar=False, single=True)
+    scene = Scene(model, RNG.normal(size=(1, 5, 4, 3)).astype(np.float32))
+    assert scene.is_segmentation
+    scene.images = scene.images[:, :4]
+    assert not scene.is_segmentation  # the size is 4 x 4, the outputs are 5 x 4
 
 
 def test_a_class_that_is_nowhere_is_refused():

@@ -136,8 +136,12 @@ class Scene:
 
     @property
     def planes(self) -> Array:
-        """The outputs, with an axis of one class for those of one value for each position."""
-        is_plane = self.outputs.ndim == 3 and self._is_picture(self.outputs.shape, -1)
+        """The outputs, with an axis of one class for those of one value for each position.
+
+        They must have the images' exact aspect ratio: boxes `(N, 5, 4)` are no positions.
+        """
+        (height, width), shape = self.size, self.outputs.shape
+        is_plane = len(shape) == 3 and shape[1] * width == shape[2] * height
         return self.outputs[..., None] if is_plane else self.outputs
 
     @property
