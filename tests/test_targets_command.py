@@ -92,6 +92,28 @@ def test_a_detector_of_two_outputs(backend):
     assert "* 2 1 dog 0.600 24, 8, 44, 28" in " ".join(xaimaps(*run).split())
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_detector_with_suppression_inside(backend):
+    """As of TensorFlow's detection API: the scores of three boxes are no classes."""
+    pytest.importorskip(f"xaimaps_{backend.removesuffix('runtime')}")
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Add", ["mean", "s"], ["detection_scores"]),
+        helper.make_node("Add", ["mean", "b"], ["detection_boxes"]),
+    ]
+    outputs = [value("detection_scores", [1, 3]), value("detection_boxes", [1, 3, 4])]
+    constants = {"s": np.float32([[0.4, 0.3, 0.1]]), "b": np.zeros((1, 3, 4), np.float32)}
+    write("found.onnx", nodes, outputs, constants)
+    model = ("found.onnx", "-p", "unit", "-b", backend)
+    told = json.loads(xaimaps("targets", model[0], "grey.png", *model[1:], "--json"))
+    assert told["classes"] == []
+    explain = ["explain", "grey.png", "-m", *model, "-M", "occlusion"]
+    for target in ("0", "top-2"):
+        done = CliRunner().invoke(cli, [*explain, "-t", target])
+        assert "(1, 3) are the scores of boxes; give output:INDEX" in str(done.exception)
+    xaimaps(*explain, "-t", "output:0")
+
+
 def test_a_segmenter():
     pytest.importorskip("xaimaps_onnx")
     segmenter("seg.onnx")

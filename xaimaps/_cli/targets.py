@@ -76,7 +76,7 @@ def _classes(scene: Scene) -> Iterator[dict[str, Any]]:
 
     if scene.is_detector:
         scores = scene.detector[0].scores.max(axis=0)
-    elif scene.outputs.ndim > 2:
+    elif scene.outputs.ndim > 2 or not scene.has_classes:
         return
     else:
         scores = class_scores(np, scene.outputs, is_binary=is_binary(scene.labels))[0]

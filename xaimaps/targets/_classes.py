@@ -38,7 +38,10 @@ class Top(Target, TargetSpec):
         return f"top-{self.k}"
 
     def settled(self, scene: Scene) -> TargetSpec:
-        return top_boxes(self, scene, self.k) if scene.is_detector else self
+        if scene.is_detector:
+            return top_boxes(self, scene, self.k)
+        scene.require_classes()
+        return self
 
     def resolve(self, batch: int, labels: Labels) -> Top:
         return Top(self.k, is_binary(labels))

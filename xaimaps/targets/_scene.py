@@ -75,6 +75,27 @@ class Scene:
         """The boxes of each image after suppression, best first."""
         return tuple(tuple(one.found()) for one in self.detector)
 
+    @functools.cached_property
+    def has_classes(self) -> bool:
+        """Whether the values of each image may be classes, and not the scores of its boxes.
+
+        Detectors with suppression inside have outputs `(N, A)` and, beside them, boxes `(N, A, 4)`.
+        """
+        info, rank = self.backend.info, self.backend.network.output_rank
+        if self.images.ndim != 4 or rank != 2 or not info.outputs:
+            return True
+        others = self.backend.named_outputs(self.images[:1]).values()
+        return (self.outputs.shape[1], 4) not in [one.shape[1:] for one in others]
+
+    def require_classes(self) -> None:
+        """Raise a TargetError if the values of each image are the scores of its boxes."""
+        if not self.has_classes:
+            raise TargetError(
+                f"`target` must not be a class, as the outputs {self.outputs.shape} are the scores "
+                "of boxes; give output:INDEX for the score of one box, or a value before the boxes "
+                "are sorted, with output=NAME (--load output=NAME)"
+            )
+
     def _candidates(self, index: int) -> Candidates | None:
         def others() -> Mapping[str, Array]:
             named = self.backend.named_outputs(self.images[index : index + 1])

@@ -71,8 +71,9 @@ class PerImageSpec(TargetSpec):
 
 
 def _class_boxes(spec: TargetSpec, scene: Scene, names: Sequence[int | str]) -> TargetSpec:
-    """Return the best box of a class in each image, if the model is a detector."""
+    """Return the best box of a class in each image if the model is a detector, else the classes."""
     if not scene.is_detector:
+        scene.require_classes()
         return spec
     require_one_per_image((len(names),), len(scene.images))
     return best_boxes(spec, scene, [scene.category(name) for name in names])
