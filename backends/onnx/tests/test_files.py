@@ -234,7 +234,7 @@ def test_images_of_integers_that_are_dequantized(backend, zero):
     model, floats = (xaimaps.load(one, backend=backend) for one in (file, network()))
     scores = model.to_numpy(model.forward(model.asarray(pixels.astype(np.float32))))
     np.testing.assert_allclose(scores, expected(file, pixels), rtol=1e-4)
-    assert any("floats that they become at 'x'" in note for note in model.info.notes)
+    assert any("become floats at 'x'; they are given" in note for note in model.info.notes)
     for method in ["eigen_cam"] + ["grad_cam", "saliency"] * (backend == "jax"):
         found = xaimaps.attribute(model, pixels, method, target=1).maps
         same = xaimaps.attribute(floats, real, method, target=1).maps

@@ -36,8 +36,8 @@ def model_info(
     info.note_output(outputs)
     if network.first_float != network.input.name:
         info.notes.append(
-            "the file takes images of integers; they are given and explained as the floats that "
-            f"they become at {network.first_float!r}"
+            f"the file takes images of integers, which become floats at {network.first_float!r}; "
+            "they are given and explained as floats with the values of the integers"
         )
     if network.is_single_inside:
         info.notes.append("the file takes one image at a time, although it declares any number")
