@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points, metadata
 from typing import Any
 
 from xaimaps.backend import Backend
-from xaimaps.errors import BackendError, nearest
+from xaimaps.errors import BackendError, XaimapsError, nearest
 
 GROUP = "xaimaps.backends"
 
@@ -26,6 +27,28 @@ def how_to_install(extra: str = "") -> str:
     needs = (line.partition("; extra == ") for line in about.get_all("Requires-Dist") or ())
     extras = {name.strip("'\"") for package, _, name in needs if package.startswith("xaimaps-")}
     return f"pip install 'xaimaps[EXTRA]', where EXTRA is one of {', '.join(sorted(extras))}"
+
+
+def import_extra(
+    name: str, extra: str, needing: str, error: type[XaimapsError] = BackendError
+) -> Any:
+    """Import a module that only an extra installs.
+
+    Args:
+        name: the name of the module.
+        extra: the extra of xaimaps.
+        needing: what needs the module, for the message.
+        error: the class to raise.
+
+    Raises:
+        XaimapsError: of the class `error`: the module is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as missing:
+        raise error(
+            f"{needing} needs {missing.name}, which is not installed; {how_to_install(extra)}"
+        ) from None
 
 
 @functools.cache

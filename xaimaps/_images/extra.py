@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from xaimaps._registry import how_to_install
+from xaimaps._registry import import_extra
 from xaimaps.errors import InputImageError
 
 
@@ -15,9 +14,4 @@ def extra_module(source: str, name: str) -> Any:
     Raises:
         InputImageError: it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise InputImageError(
-            f"{source!r} needs {error.name}, which is not installed; {how_to_install('pictures')}"
-        ) from None
+    return import_extra(name, "pictures", repr(source), InputImageError)

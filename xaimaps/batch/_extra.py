@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from xaimaps._registry import how_to_install
-from xaimaps.errors import BackendError
+from xaimaps._registry import import_extra
 
 
 def extra_module(name: str) -> Any:
@@ -15,9 +13,4 @@ def extra_module(name: str) -> Any:
     Raises:
         BackendError: it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"a batch run needs {error.name}, which is not installed; {how_to_install('batch')}"
-        ) from None
+    return import_extra(name, "batch", "a batch run")
