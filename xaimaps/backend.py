@@ -143,7 +143,6 @@ class ModelInfo:
             None if the model has none.
         loading: the arguments of `load`, for manifests.
         inputs: the values of the model's other inputs than the images, for manifests.
-        outputs: the names of the outputs, if the first of several is explained.
         notes: sentences about how the model is run, for users.
     """
 
@@ -158,7 +157,6 @@ class ModelInfo:
     ending: Literal["softmax", "sigmoid"] | None = None
     loading: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -169,7 +167,6 @@ class ModelInfo:
     def note_output(self, outputs: Sequence[str]) -> None:
         """Note that the first of several outputs is explained, as nothing else was asked for."""
         if len(outputs) > 1:
-            self.outputs = tuple(outputs)
             self.notes.append(
                 f"the model has {len(outputs)} outputs ({', '.join(outputs)}), of which "
                 f"{outputs[0]!r} is explained; choose with output=NAME, or --load output=NAME"

@@ -81,11 +81,12 @@ class Scene:
 
         Detectors with suppression inside have outputs `(N, A)` and, beside them, boxes `(N, A, 4)`.
         """
-        info, rank = self.backend.info, self.backend.network.output_rank
-        if self.images.ndim != 4 or rank != 2 or not info.outputs:
+        network = self.backend.network
+        if self.images.ndim != 4 or network.output_rank != 2 or not len(self.images):
             return True
-        others = self.backend.named_outputs(self.images[:1]).values()
-        return (self.outputs.shape[1], 4) not in [one.shape[1:] for one in others]
+        named = self.backend.named_outputs(self.images[:1])
+        own = named.get(network.output_name)
+        return own is None or (own.shape[1], 4) not in [one.shape[1:] for one in named.values()]
 
     def require_classes(self) -> None:
         """Raise a TargetError if the values of each image are the scores of its boxes."""

@@ -93,7 +93,8 @@ class OnnxRuntimeBackend(Backend):
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
         loaded = _without_constant_if(loaded, sessions)
         network = OnnxNetwork(loaded, functools.partial(run_once, sessions), layout, input_size)
-        sessions.dequantize_floats(network.dequantized)
+        if network.dequantized:
+            sessions.dequantize_floats(network.dequantized)
         if (ending := network.usual.ending) is not None:
             sessions.bypass(ending.replaced)
         return cls(network, sessions, model_info(model, network, outputs))
