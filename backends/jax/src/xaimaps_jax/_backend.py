@@ -240,6 +240,8 @@ class JaxBackend(Backend):
 
     @onnxjax_errors()
     def named_outputs(self, images: Array) -> dict[str, np.ndarray[Any, Any]]:
+        if not self._program.has_several_outputs:
+            return {}  # without a program, which would be compiled for nothing
         native = self.asarray(images)
         run = self.compiled("outputs", lambda b, x: b._program.named_outputs(b.params, x), native)
         return {name: np.asarray(value) for name, value in run(native).items()}

@@ -82,11 +82,13 @@ class Program:
         weights = jnp.asarray(self._source.array(known[name]))
         return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
 
+    @property
+    def has_several_outputs(self) -> bool:
+        return len(self._source.output_names) > 1
+
     def named_outputs(self, params: Params, images: Array) -> dict[str, Array]:
-        """Return all outputs of a model that has several, by name."""
+        """Return all outputs by name."""
         names = self._source.output_names
-        if len(names) < 2:
-            return {}
         graph = self._source.graph(params, images, names)
         known = graph.run(self._source.values(params, images), names)
         return {name: known[name] for name in names}
