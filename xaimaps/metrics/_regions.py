@@ -40,6 +40,21 @@ def regions_of(regions: Any, batch: Batch, backend: Backend) -> Array:
     return np.stack(found)
 
 
+def masks_of(regions: Any, shape: tuple[int, ...]) -> Array:
+    """Return masks that are already in the model's input, `(N, *spatial)`.
+
+    Raises:
+        ArrayInputError: they have another shape than the images, or one is empty.
+    """
+    masks = np.asarray(regions, bool)
+    if masks.shape != shape or not masks.reshape(len(masks), -1).any(axis=1).all():
+        raise ArrayInputError(
+            f"`regions` must be masks of shape {shape}, each with a position of the object, got "
+            f"shape {masks.shape}"
+        )
+    return masks
+
+
 def _masks(regions: Any, pictures: Sequence[Picture]) -> list[Array]:
     if not isinstance(regions, str | Path):
         masks = [np.asarray(one, bool) for one in regions]

@@ -23,7 +23,7 @@ def road(
     percentiles: tuple[int, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90),
     noise: float = 0.01,
     probability: bool = True,
-    iterations: int = 400,
+    iterations: int = 50,
     seed: int = 0,
 ) -> Measured:
     r"""The score without the least relevant positions, less that without the most relevant ones.
@@ -41,7 +41,8 @@ def road(
         percentiles: the shares p, in percent.
         noise: the standard deviation of noise on the imputed values, in the model's units.
         probability: f is the probability of a class, instead of its logit.
-        iterations: the most steps of the solver.
+        iterations: the most steps of the solver, for each size of the image, which is
+            halved down to a single position.
         seed: of the noise.
 
     Returns:
