@@ -31,9 +31,6 @@ from xaimaps.metrics._judging import (
 from xaimaps.metrics._regions import masks_of, regions_of
 from xaimaps.targets import Target
 
-RANDOM = "random"
-
-
 def evaluate(
     model: Any,
     pictures: Any,
@@ -48,7 +45,10 @@ def evaluate(
     progress: bool = False,
     **options: Any,
 ) -> Evaluation:
-    """Judge methods by metrics on the same pictures, with random maps for comparison.
+    """Judge methods by metrics on the same pictures.
+
+    Random maps are judged too, of the size of each method's maps before they are enlarged: a coarse
+    map covers whole parts of an object, and is to be compared with coarse random ones.
 
     Args:
         model: a backend from `load`, or an argument of `load`.
@@ -76,7 +76,7 @@ def evaluate(
         >>> cat = xaimaps.zoo.PICTURES["chelsea"]
         >>> found = xaimaps.metrics.evaluate("default", cat, ["grad_cam"], ["sparseness"])
         >>> found.methods
-        ('grad_cam', 'random')
+        ('grad_cam', 'random 7x7')
     """
     backend = model if isinstance(model, Backend) else load(model)
     jobs = plan_all(backend, list(methods), layer, options)
@@ -87,7 +87,7 @@ def evaluate(
     require_class(rows, goal)
     maps = _all_maps(backend, jobs, batch.images, goal)
     steps = _steps(backend, jobs, maps, batch.images, goal, rows, places)
-    count = (len(jobs) + 1) * len(batch.images) * len(rows)
+    count = len(maps) * len(batch.images) * len(rows)
     found = list(shown(steps, count, backend.watch) if progress else steps)
     return _collected(found, batch, names, _settings(backend, jobs, rows))
 
@@ -140,14 +140,16 @@ def measure(
 
 
 def _all_maps(backend: Backend, jobs: list[Job], images: Array, goal: Target) -> dict[str, Array]:
-    """Return the maps of each method at the images' size, and random ones."""
+    """Return the maps of each method at the images' size, and random ones of each map size."""
     size = min(16, len(images))
-    maps = {
-        jobs[i].row.name: enlarged(checked(found.maps, len(images)), images.shape[1:-1])
+    made = {
+        jobs[i].row.name: checked(found.maps, len(images))
         for i, found, _ in run_all(backend, jobs, images, goal, size)
     }
-    ordered = {job.row.name: maps[job.row.name] for job in jobs}
-    return {**ordered, RANDOM: uniform(0, *images.shape[:-1])}
+    maps = {job.row.name: made[job.row.name] for job in jobs}
+    shapes = dict.fromkeys(one.shape for one in maps.values())
+    maps |= {f"random {'x'.join(map(str, shape[1:]))}": uniform(0, *shape) for shape in shapes}
+    return {name: enlarged(one, images.shape[1:-1]) for name, one in maps.items()}
 
 
 def _steps(

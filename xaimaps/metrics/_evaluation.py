@@ -23,7 +23,7 @@ class Scores:
     """The values of one metric for one method.
 
     Attributes:
-        method: the method, or "random" for random maps.
+        method: the method, or "random 7x7" and the like for random maps of that size.
         metric: the metric.
         values: `(N,)`, one for each picture; NaN where the metric is not defined.
         curves: `(N, points, 2)`, fractions and scores, for metrics with a curve.
@@ -151,7 +151,7 @@ class Evaluation:
         for one in self.scores:
             if one.metric == metric and one.curves is not None:
                 fractions, scores = one.curves.mean(axis=0).T
-                style = "--" if one.method == "random" else "-"
+                style = "--" if one.method.startswith("random") else "-"
                 ax.plot(fractions, scores, style, label=f"{one.method}: {one.mean:.3g}")
         ax.set(title=metric, xlabel="fraction of the image", ylabel="score")
         ax.legend()
