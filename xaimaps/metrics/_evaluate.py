@@ -31,6 +31,7 @@ from xaimaps.metrics._judging import (
 from xaimaps.metrics._regions import masks_of, regions_of
 from xaimaps.targets import Target
 
+
 def evaluate(
     model: Any,
     pictures: Any,

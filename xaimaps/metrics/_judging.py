@@ -38,15 +38,19 @@ def plan_metrics(names: Sequence[str], options: Mapping[str, Any], *, has_region
     """
     default = DEFAULT + (LOCAL if has_regions else ())
     rows = [get_metric(name) for name in dict.fromkeys(names or default)]
-    unknown = [name for name in options if not any(name in row.options for row in rows)]
-    for row in rows:
-        row.check_options({name: options[name] for name in unknown})
+    taken = {name for row in rows for name in row.options}
+    plan = [
+        (row, {k: v for k, v in options.items() if k in row.options or k not in taken})
+        for row in rows
+    ]
+    for row, own in plan:
+        row.check_options(own)
         if "region" in row.needs and not has_regions:
             raise MethodError(
                 f"the metric {row.name!r} needs the regions of the objects; give regions=... or "
                 "--regions: a folder of masks, or boxes in COCO's JSON"
             )
-    return [(row, {k: v for k, v in options.items() if k in row.options}) for row in rows]
+    return plan
 
 
 def resolved(backend: Backend, images: Array, target: Any) -> tuple[Target, tuple[str, ...]]:

@@ -119,9 +119,9 @@ def _seen(mask: Array, picture: Picture, preset: Preprocess, size: tuple[int, ..
             f"the region of {picture.source!r} must have the picture's size {shape}, got "
             f"{mask.shape}"
         )
-    view = preset.view(mask[..., None], (size[0], size[1]))[..., 0]
+    view = preset.view(mask[..., None].astype(np.uint8), (size[0], size[1]))[..., 0]
     rows, columns = map(_nearest, view.shape, size)
-    found: Array = view[np.ix_(rows, columns)]
+    found: Array = view[np.ix_(rows, columns)] > 0
     if not found.any():
         raise ArrayInputError(
             f"the region of {picture.source!r} is outside of what the model sees; use fit='pad' "

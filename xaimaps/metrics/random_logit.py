@@ -29,7 +29,8 @@ def random_logit(case: Case, *, classes: int = 10, seed: int = 0) -> Measured:
         seed: of the classes.
 
     Returns:
-        Spearman's correlation, -1 to 1; NaN for a constant map. The authors take the structural
+        Spearman's correlation, -1 to 1, over the classes whose map is not constant; NaN if there
+        is none. The authors take the structural
         similarity (SSIM) of one other class.
 
     Raises:
@@ -48,5 +49,6 @@ def random_logit(case: Case, *, classes: int = 10, seed: int = 0) -> Measured:
     chosen = others[np.argsort(uniform(seed, count)[others])][:classes].astype(np.int32)
     images = np.repeat(case.image[None], len(chosen), axis=0)
     maps = case.explained(images, Classes(chosen, case.target.is_binary))
-    values = [spearman(case.map.ravel(), one.ravel()) for one in maps]
-    return Measured(float(np.mean(values)))
+    values = np.array([spearman(case.map.ravel(), one.ravel()) for one in maps])
+    known = values[np.isfinite(values)]
+    return Measured(float(known.mean()) if known.size else float("nan"))
