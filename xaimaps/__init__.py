@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaimaps import batch, errors, methods, parity, targets, zoo
+    from xaimaps import batch, errors, methods, metrics, parity, targets, zoo
     from xaimaps._attribute import attribute, explain
     from xaimaps._compare import compare
     from xaimaps._images.preprocess import PRESETS, Preprocess
@@ -36,6 +36,7 @@ __all__ = [
     "explain",
     "load",
     "methods",
+    "metrics",
     "parity",
     "read",
     "register_method",

@@ -14,6 +14,7 @@ from xaimaps._cli.compare import compare
 from xaimaps._cli.console import INTERRUPTED, WRONG_USE, fail
 from xaimaps._cli.convert import convert
 from xaimaps._cli.describe import describe
+from xaimaps._cli.evaluate import evaluate, metrics
 from xaimaps._cli.explain import demo, explain
 from xaimaps._cli.listing import backends, completion, layers, methods
 from xaimaps._cli.parity import parity
@@ -32,8 +33,8 @@ def cli(debug: bool) -> None:
     """
 
 
-COMMANDS = (demo, explain, batch, compare, reproduce, parity, convert, describe)
-LISTS = (layers, targets, methods, backends, completion)
+COMMANDS = (demo, explain, batch, compare, evaluate, reproduce, parity, convert, describe)
+LISTS = (layers, targets, methods, metrics, backends, completion)
 
 for command in (*COMMANDS, *LISTS):
     cli.add_command(command)

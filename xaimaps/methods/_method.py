@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from xaimaps.backend import Backend, Capability
-from xaimaps.errors import MethodError
 from xaimaps.methods._maps import Maps
+from xaimaps.methods._row import Row
 
 Family = Literal["gradient", "cam", "perturbation", "custom"]
 
@@ -20,7 +17,7 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
 @dataclass(frozen=True, repr=False)
-class Method:
+class Method(Row):
     """One row of the table.
 
     Attributes:
@@ -53,47 +50,16 @@ class Method:
     is_sensitive: bool = False
     tolerance: float | None = None
 
-    def __repr__(self) -> str:
-        return f"<{self.name}: {self.summary.removesuffix('.')}>"
-
-    @property
-    def name(self) -> str:
-        """The function's own name."""
-        return str(getattr(self.fn, "__name__", type(self.fn).__name__))
-
-    @property
-    def summary(self) -> str:
-        """The first line of the function's documentation."""
-        return (inspect.getdoc(self.fn) or "").partition("\n")[0]
+    given = 3
 
     @property
     def options(self) -> dict[str, object]:
-        """The keyword options with their defaults."""
-        return {
-            p.name: p.default
-            for p in self._parameters
-            if p.name != "layer" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        }
+        return {name: default for name, default in super().options.items() if name != "layer"}
 
     @property
     def takes_layer(self) -> bool:
         """Whether the user can choose the layer."""
-        return any(p.name == "layer" for p in self._parameters)
-
-    @property
-    def _parameters(self) -> list[inspect.Parameter]:
-        """The parameters after the backend, the images and the target."""
-        return list(inspect.signature(self.fn).parameters.values())[3:]
-
-    def check_options(self, options: Mapping[str, object]) -> None:
-        """Raise a MethodError for an option that the method lacks, or one that is no yes or no."""
-        known = self.options
-        for option, value in options.items():
-            if option not in known:
-                listed = ", ".join(map(repr, known)) or "none"
-                raise MethodError(f"{self.name!r} has no option {option!r}; its options: {listed}")
-            if isinstance(known[option], bool) and not isinstance(value, bool | np.bool_):
-                raise MethodError(f"`{option}` must be True or False, got {value!r}")
+        return "layer" in super().options
 
     def completed(self, options: Mapping[str, object], backend: Backend) -> dict[str, object]:
         """Replace None by the default for this model, so that results record it."""

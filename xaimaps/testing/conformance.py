@@ -23,6 +23,7 @@ from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import INPUT, Backend
 from xaimaps.errors import BackendError, LayerError
 from xaimaps.methods import METHODS
+from xaimaps.metrics import METRICS, evaluate, measure
 from xaimaps.targets import as_target, several
 from xaimaps.testing.networks import Network, one_conv_network, pooled_network
 from xaimaps.testing.reference import ReferenceBackend
@@ -275,6 +276,28 @@ class BackendConformance:
         close(found.scores, expected.scores)
         assert found.layer == expected.layer
         assert found.maps.dtype == np.float32
+
+    @pytest.mark.parametrize("name", METRICS)
+    def test_every_metric(
+        self, backend: Backend, reference: ReferenceBackend, images: Array, name: str
+    ) -> None:
+        found, expected = (self._measured(one, images, name) for one in (backend, reference))
+        close(found, expected, 1e-3)
+
+    @staticmethod
+    def _measured(backend: Backend, images: Array, name: str) -> Array:
+        """Measure maps by a metric; one that explains again does so by occlusion."""
+        regions = np.zeros(images.shape[:-1], bool)
+        regions[:, 2:6, 3:8] = True
+        if "explanation" not in METRICS[name].needs:
+            maps = np.random.default_rng(1).normal(size=images.shape[:-1])
+            return measure(backend, images, maps, [name], target=TARGETS, regions=regions)[
+                name
+            ].values
+        backend.info.preprocess = PRESETS["unit"]
+        pixels = [np.clip(np.rint(image * 64 + 128), 0, 255).astype(np.uint8) for image in images]
+        found = evaluate(backend, pixels, ["occlusion"], [name], target=TARGETS, window=3, stride=3)
+        return found["occlusion", name].values
 
     def test_a_map_worked_out_by_hand(self) -> None:
         backend = self.make(one_conv_network())

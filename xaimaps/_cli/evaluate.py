@@ -1,0 +1,133 @@
+"""`xaimaps evaluate`: judge methods by metrics; `xaimaps metrics` lists the metrics."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xaimaps._cli.console import load_model, print_json, print_table, printable
+from xaimaps._cli.options import (
+    json_option,
+    layer_option,
+    method_option,
+    model_options,
+    options_option,
+    parse_layer,
+    parse_methods,
+    parse_options,
+    parse_pairs,
+    parse_targets,
+    target_option,
+)
+
+if TYPE_CHECKING:
+    from xaimaps.metrics import Evaluation
+
+
+def _complete_metric(context: Any, parameter: Any, incomplete: str) -> list[str]:
+    from xaimaps.metrics import METRICS
+
+    return [name for name in METRICS if name.startswith(incomplete)]
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@model_options
+@method_option("grad_cam, saliency")
+@click.option(
+    "-e", "--metric", "metrics", multiple=True, shell_complete=_complete_metric,
+    help="A metric, or a comma-separated list; may be given several times.  "
+    "[default: six, and two more with --regions]",
+)  # fmt: skip
+@click.option(
+    "-E", "--metric-option", "metric_options", multiple=True, metavar="NAME=VALUE",
+    help="An option for the metrics that have it.",
+)  # fmt: skip
+@click.option(
+    "--regions", type=click.Path(path_type=Path),
+    help="Where the objects are: a folder of masks with the pictures' names, or boxes in COCO's "
+    "JSON.",
+)  # fmt: skip
+@target_option
+@layer_option
+@options_option
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path),
+    help="A folder for evaluation.json and curves.png.",
+)  # fmt: skip
+@json_option
+def evaluate(
+    pictures: tuple[str, ...],
+    model: str,
+    backend: str | None,
+    loading: dict[str, Any],
+    methods: tuple[str, ...],
+    metrics: tuple[str, ...],
+    metric_options: tuple[str, ...],
+    regions: Path | None,
+    targets: tuple[str, ...],
+    layers: tuple[str, ...],
+    options: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Judge methods by metrics on PICTURES: files, folders or patterns."""
+    from xaimaps._results.atomic import prepare_folder
+    from xaimaps.metrics import evaluate
+
+    target, settings = parse_targets(targets), parse_options(options)
+    if output is not None:
+        prepare_folder(output)
+    found = evaluate(
+        load_model(model, backend, loading),
+        list(pictures),
+        parse_methods(methods) or ["grad_cam", "saliency"],
+        parse_methods(metrics),
+        target=target,
+        layer=parse_layer(layers),
+        regions=regions,
+        metric_options=parse_pairs(metric_options),
+        progress=sys.stderr.isatty(),
+        **settings,
+    )
+    files = [] if output is None else found.save(output)
+    _report(found, files, as_json)
+
+
+def _report(found: Evaluation, files: list[Path], as_json: bool) -> None:
+    if as_json:
+        print_json({**found.to_dict(), "files": [str(path) for path in files]})
+        return
+    count = len(found.pictures)
+    print_table(f"{count} picture{'s' * (count != 1)}", found.columns, found.rows())
+    for text in (*(f"note: {note}" for note in found.notes), *map(str, files)):
+        click.echo(printable(text))
+
+
+@click.command()
+@json_option
+def metrics(as_json: bool) -> None:
+    """List the metrics of `evaluate`."""
+    from xaimaps.metrics import METRICS
+
+    rows = [
+        {
+            "name": row.name,
+            "family": row.family,
+            "better": row.better,
+            "summary": row.summary,
+            "needs": sorted(row.needs),
+            "options": row.options,
+            "paper": row.paper,
+        }
+        for row in METRICS.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("name", "family", "better", "summary", "paper")
+    cells = [[str(row[column]) for column in columns] for row in rows]
+    print_table(f"{len(rows)} metrics", columns, cells)

@@ -1,0 +1,64 @@
+"""What a metric judges, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xaimaps.backend import Backend
+from xaimaps.targets import Target
+
+Array = np.ndarray[Any, Any]
+
+
+class Measured(NamedTuple):
+    """A metric's value for one image.
+
+    Attributes:
+        value: NaN if it is not defined, as the correlation with a constant map.
+        curve: `(points, 2)`, the fraction of the image and the score, for metrics with a curve.
+    """
+
+    value: float
+    curve: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image with the map to judge, in numpy.
+
+    Attributes:
+        backend: the model.
+        image: `(*spatial, C)`, preprocessed for the model.
+        map: `(*spatial)`, of the image's size.
+        target: the explained score, resolved on this image.
+        explain: returns the method's maps `(V, *spatial)` of images `(V, *spatial, C)` for a
+            target of V images; None for maps that were made elsewhere.
+        region: `(*spatial)`, True at the positions of the object; None if they are not known.
+    """
+
+    backend: Backend
+    image: Array
+    map: Array
+    target: Target
+    explain: Callable[[Array, Target], Array] | None = None
+    region: Array | None = None
+
+    def explained(self, images: Array, target: Target | None = None) -> Array:
+        """Explain V other images by the same method, for this target or one of V images."""
+        assert self.explain is not None, "a metric that needs it is refused before"
+        return self.explain(images, target or tiled(self.target, len(images)))
+
+
+def tiled(target: Target, count: int) -> Target:
+    """Repeat the target of one image for `count` images."""
+    return target.with_arrays(tuple(np.repeat(one, count, axis=-1) for one in target.arrays))
+
+
+def unit_range(values: Array) -> Array:
+    """Scale values to 0 to 1 by their least and largest; a constant becomes 0."""
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
