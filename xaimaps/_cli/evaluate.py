@@ -102,7 +102,8 @@ def _report(found: Evaluation, files: list[Path], as_json: bool) -> None:
         print_json({**found.to_dict(), "files": [str(path) for path in files]})
         return
     count = len(found.pictures)
-    print_table(f"{count} picture{'s' * (count != 1)}", found.columns, found.rows())
+    title = f"{count} picture{'s' * (count != 1)}; in brackets: the better direction"
+    print_table(title, found.columns, found.rows())
     for text in (*(f"note: {note}" for note in found.notes), *map(str, files)):
         click.echo(printable(text))
 

@@ -105,9 +105,8 @@ class Evaluation:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The heads of the columns; an arrow says which direction is better."""
-        arrows = {"higher": "↑", "lower": "↓"}
-        return "method", *(f"{name} {arrows[METRICS[name].better]}" for name in self.metrics)
+        """The heads of the columns, with the better direction."""
+        return "method", *(f"{name} ({METRICS[name].better})" for name in self.metrics)
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """Yield the cells of each method: the mean, and its 95 % interval for several pictures."""
