@@ -483,3 +483,30 @@ def test_the_list_of_metrics():
     rows = json.loads(run("metrics", "--json").stdout)
     assert [row["name"] for row in rows] == list(METRICS)
     assert "deletion" in run("metrics").stdout
+
+
+@pytest.fixture
+def small(ready, monkeypatch):
+    monkeypatch.setattr("xaimaps._load.load", lambda model, **_: ready)
+    return ready
+
+
+def told_targets(*arguments):
+    done = run("evaluate", *arguments, "-M", "saliency", "-e", "sparseness", "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["targets"]
+
+
+def test_the_classes_of_pictures_by_folder_and_by_table(small, tmp_path):
+    for name in ("goldfish", "tench"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(picture(0)).save(tmp_path / name / "1.png")
+    assert told_targets(tmp_path, "--by-folder") == ["goldfish", "tench"]
+    table = tmp_path / "table.csv"
+    paths = [tmp_path / name / "1.png" for name in ("goldfish", "tench")]
+    table.write_text(f"path,target\n{paths[0]},tiger shark\n{paths[1]},2\n")
+    assert told_targets(table) == ["tiger shark", "great white shark"]
+    table.write_text(f"path,target\n{paths[0]},tiger shark\n{paths[1]},\n")
+    done = run("evaluate", table)
+    assert isinstance(done.exception, TargetError)
+    assert "target for every picture or none" in str(done.exception)

@@ -12,6 +12,7 @@ from xaimaps._cli.console import load_model, print_json, print_table, printable
 from xaimaps._cli.options import (
     json_option,
     layer_option,
+    max_pixels_option,
     method_option,
     model_options,
     options_option,
@@ -24,6 +25,7 @@ from xaimaps._cli.options import (
 )
 
 if TYPE_CHECKING:
+    from xaimaps.batch._sources import Item
     from xaimaps.metrics import Evaluation
 
 
@@ -52,8 +54,12 @@ def _complete_metric(context: Any, parameter: Any, incomplete: str) -> list[str]
     "JSON.",
 )  # fmt: skip
 @target_option
+@click.option(
+    "--by-folder", is_flag=True, help="The target of each picture is the name of its folder."
+)
 @layer_option
 @options_option
+@max_pixels_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path),
     help="A folder for evaluation.json and curves.png.",
@@ -69,21 +75,29 @@ def evaluate(
     metric_options: tuple[str, ...],
     regions: Path | None,
     targets: tuple[str, ...],
+    by_folder: bool,
     layers: tuple[str, ...],
     options: tuple[str, ...],
+    max_pixels: int,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Judge methods by metrics on PICTURES: files, folders or patterns."""
+    """Judge methods by metrics on PICTURES.
+
+    They are files, folders, patterns, lists of paths (.txt), tables (.csv, .parquet) with a column
+    path and, if there is one, target, tar files, or - for a list of paths on stdin.
+    """
     from xaimaps._results.atomic import prepare_folder
+    from xaimaps.batch._sources import Source
     from xaimaps.metrics import evaluate
 
-    target, settings = parse_targets(targets), parse_options(options)
+    settings, items = parse_options(options), list(Source(pictures))
+    target = parse_targets(targets) or _own_targets(items, by_folder)
     if output is not None:
         prepare_folder(output)
     found = evaluate(
         load_model(model, backend, loading),
-        list(pictures),
+        [item.open(max_pixels) for item in items],
         parse_methods(methods) or ["grad_cam", "saliency"],
         parse_methods(metrics),
         target=target,
@@ -95,6 +109,27 @@ def evaluate(
     )
     files = [] if output is None else found.save(output)
     _report(found, files, as_json)
+
+
+def _own_targets(items: list[Item], by_folder: bool) -> list[int | str] | None:
+    """Return the class of each picture, by its folder or as a list says it; None for the top class.
+
+    Raises:
+        TargetError: a list says the target of some pictures only.
+    """
+    from xaimaps.errors import TargetError
+
+    if by_folder:
+        return [Path(item.name).parent.name for item in items]
+    found = [item.target for item in items]
+    if not any(found):
+        return None
+    if not all(found):
+        missing = items[found.index(None)].name
+        raise TargetError(
+            f"a list must have a target for every picture or none, got {missing!r} without"
+        )
+    return [int(one) if one.isdecimal() else one for one in found if one is not None]
 
 
 def _report(found: Evaluation, files: list[Path], as_json: bool) -> None:
