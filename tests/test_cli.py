@@ -285,7 +285,7 @@ WRONG = {
     ),
     "too many": ((*GOOD, "-t", "top-6"), ["top-6", "5 classes"]),
     "top among several": ((*GOOD, "-t", "top-2", "-t", 1), ["'top-2'", "one by one"]),
-    "unknown method": ((*GOOD, "-M", "gradcam"), ["'gradcam'", "nearest: 'grad_cam'"]),
+    "unknown method": ((*GOOD, "-M", "gradcma"), ["'gradcma'", "nearest: 'grad_cam'"]),
     "unknown option": ((*GOOD, "-M", "cam", "-O", "relu=1"), ["'cam'", "'relu'"]),
     "half an option": ((*GOOD, "-O", "relu"), ["NAME=VALUE", "'relu'"]),
     "an option with a value of its own": ((*GOOD, "-O", "target=3"), ["'target'", "--help"]),

@@ -10,6 +10,7 @@ import pytest
 import xaimaps
 from xaimaps.errors import BackendError, MethodError
 from xaimaps.methods import METHODS, Maps, Method, _registry, get_method, method, saliency
+from xaimaps.methods._row import _letters
 
 
 @pytest.fixture
@@ -133,3 +134,22 @@ def test_the_guide_adds_a_method(rows):
     tests = [value for name, value in namespace.items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0]()
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("Grad-CAM++", "grad_cam_plusplus"), ("gradcam", "grad_cam"), ("Grad-CAM", "grad_cam"),
+        ("HiResCAM", "hires_cam"), ("Integrated Gradients", "integrated_gradients"),
+        ("RISE", "rise"), ("Smooth Grad-CAM++", "smooth_grad_cam_plusplus"),
+        ("input x gradient", "input_x_gradient"),
+    ],
+)  # fmt: skip
+def test_the_spellings_of_papers(spelling, name):
+    assert get_method(spelling).name == name
+
+
+def test_no_two_names_have_the_same_letters():
+    assert len({_letters(name) for name in METHODS}) == len(METHODS)
+    with pytest.raises(MethodError, match="nearest: 'grad_cam'"):
+        get_method("grad_cma")

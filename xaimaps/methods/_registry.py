@@ -13,6 +13,7 @@ from xaimaps.backend import Backend, Capability
 from xaimaps.errors import MethodError, nearest
 from xaimaps.methods._maps import Maps
 from xaimaps.methods._method import FAMILIES, Family, Method
+from xaimaps.methods._row import spelled
 
 GROUP = "xaimaps.methods"
 """The entry point group; each entry point names a decorated function or a `Method`."""
@@ -128,7 +129,8 @@ def refresh() -> None:
 def get_method(method: str | Method | Callable[..., Maps]) -> Method:
     """Return the row for a name or a function; a row is returned unchanged.
 
-    A function takes `(backend, images, target, ...)` and returns `Maps`. It need not be
+    Names are read without regard to case and punctuation: "Grad-CAM++" is grad_cam_plusplus. A
+    function takes `(backend, images, target, ...)` and returns `Maps`. It need not be
     registered.
 
     Raises:
@@ -138,12 +140,13 @@ def get_method(method: str | Method | Callable[..., Maps]) -> Method:
         return method
     if callable(method):
         return _row_of(method)
-    if not isinstance(method, str) or method not in METHODS:
+    name = spelled(method, METHODS) if isinstance(method, str) else None
+    if name is None:
         raise MethodError(
             f"`method` must be one of {', '.join(METHODS)}, or a function, got {method!r}"
             f"{nearest(str(method), METHODS)}"
         )
-    return METHODS[method]
+    return METHODS[name]
 
 
 def _row_of(fn: Callable[..., Maps]) -> Method:

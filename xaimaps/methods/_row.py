@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from xaimaps.errors import MethodError
+
+
+def spelled(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that is meant, such as grad_cam_plusplus by "Grad-CAM++"."""
+    return next((one for one in names if _letters(one) == _letters(name)), None)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower().replace("+", "plus"))
 
 
 class Row:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from xaimaps.errors import MethodError, nearest
-from xaimaps.methods._row import Row
+from xaimaps.methods._row import Row, spelled
 from xaimaps.metrics._case import Measured
 
 Family = Literal["faithfulness", "localisation", "robustness", "complexity", "randomisation"]
@@ -71,8 +71,9 @@ def get_metric(name: str) -> Metric:
     Raises:
         MethodError: there is no such metric.
     """
-    if name not in METRICS:
+    found = spelled(name, METRICS)
+    if found is None:
         raise MethodError(
             f"`metrics` must be among {', '.join(METRICS)}, got {name!r}{nearest(name, METRICS)}"
         )
-    return METRICS[name]
+    return METRICS[found]
