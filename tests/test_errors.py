@@ -38,7 +38,7 @@ def test_every_error_is_a_builtin_one_too():
     [
         ({"target": 99}, ValueError),
         ({"layer": "none"}, LookupError),
-        ({"method": "gradcam"}, ValueError),
+        ({"method": "gradcma"}, ValueError),
     ],
 )
 def test_a_caller_catches_what_it_knows(pooled, images, call, error):

@@ -159,7 +159,7 @@ def test_layouts_and_types_give_the_same_bits(pooled, images, given):
 
 
 WRONG_CALLS = [
-    ({"method": "gradcam"}, MethodError, "nearest: 'grad_cam'"),
+    ({"method": "gradcma"}, MethodError, "nearest: 'grad_cam'"),
     ({"method": "saliency", "relu": False}, MethodError, "'saliency' has no option 'relu'; its"),
     ({"relu": [True]}, MethodError, r"`relu` must be True or False, got \[True\]"),
     ({"fuse": ["sum"]}, MethodError, r"`fuse` must be a hashable value, .* got list \['sum'\]"),

@@ -339,8 +339,8 @@ def test_type_checkers_see_every_method():
 
 
 def test_unknown_methods():
-    with pytest.raises(MethodError, match="got 'gradcam'; nearest: 'grad_cam'"):
-        get_method("gradcam")
+    with pytest.raises(MethodError, match="got 'gradcma'; nearest: 'grad_cam'"):
+        get_method("gradcma")
     with pytest.raises(MethodError, match="or a function, got 3"):
         get_method(3)
     with pytest.raises(TypeError):

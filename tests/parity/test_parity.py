@@ -222,7 +222,7 @@ def test_all_explain_the_references_class_at_the_references_layer(images):
 WRONG = [
     ({"models": {"one": backend()}}, ArrayInputError, r"at least two backends, got 1 \(one\)"),
     ({"images": np.zeros((0, 9, 9, 3))}, ArrayInputError, "at least one image, got none"),
-    ({"methods": "gradcam"}, MethodError, "nearest: 'grad_cam'"),
+    ({"methods": "gradcma"}, MethodError, "nearest: 'grad_cam'"),
     ({"methods": "cam", "n_steps": 3}, MethodError, "none of the compared methods has an option"),
     ({"tolerances": {"logit": Tolerance("spread", 1)}}, MethodError, "nearest: 'logits'"),
     ({"layer": "fc"}, LayerError, "spatial extent"),
