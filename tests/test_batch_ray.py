@@ -1,0 +1,105 @@
+"""A batch run on a Ray cluster of this machine: the same store, also if a process is killed."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xaimaps.errors import ManifestError, ModelLoadError, TargetError
+
+pytest.importorskip("ray.data")
+import ray
+
+from xaimaps import batch
+
+# Ray leaves open files and sockets to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SETTINGS = batch.Settings(batch_size=2, chunk_size=2, workers=1)
+
+
+def network():
+    from xaimaps._images.preprocess import PRESETS
+    from xaimaps.testing import ReferenceBackend, pooled_network
+
+    backend = ReferenceBackend(pooled_network())
+    backend.info.preprocess = PRESETS["unit"]
+    return backend
+
+
+def slow():
+    """Explain slowly, and write the number of the process into a file."""
+    import os
+    import time
+    from pathlib import Path
+
+    from xaimaps.batch import _task
+
+    results = _task.Task._results
+    _task.Task._results = lambda *args: time.sleep(0.3) or results(*args)
+    Path(f"pid-{os.getpid()}").touch()
+    return network()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster with two processors; its processes have these functions by value."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    for seed in range(24):
+        pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
+        Image.fromarray(pixels).save(f"in/{seed:02}.png")
+    Path("in/07.png").write_bytes(b"")
+
+
+def stored(out):
+    return {file.name: file.read_bytes() for file in Path(out, "maps").iterdir()}
+
+
+def kill_one(killed):
+    """Kill one of two processes when the store has some chunks."""
+    while len(list(Path("out/maps").glob("*.parquet"))) < 3:
+        time.sleep(0.02)
+    killed += [int(file.name[4:]) for file in Path().glob("pid-*")]
+    os.kill(killed[-1], signal.SIGKILL)
+
+
+def test_the_store_is_that_of_a_local_run_though_a_process_is_killed(cluster, folder):
+    killed = []
+    thread = threading.Thread(target=kill_one, args=[killed], daemon=True)
+    thread.start()
+    summary = batch.run(slow, "in", "out", settings=SETTINGS, ray="local")
+    thread.join()
+    assert len(killed) >= 2
+    assert (summary.pictures, summary.failed, summary.there) == (24, 1, 0)
+    batch.run(network(), "in", "whole", settings=SETTINGS)
+    assert stored("out") == stored("whole")
+    assert Path("out/run.json").read_bytes() == Path("whole/run.json").read_bytes()
+    Path("out/maps/00000003.parquet").unlink()
+    assert batch.run(network, "in", "out", settings=SETTINGS, ray="local").there == 22
+    assert stored("out") == stored("whole")
+    with pytest.raises(ManifestError, match="other values of methods"):
+        batch.run(network, "in", "out", "saliency", settings=SETTINGS, ray="local")
+
+
+def test_an_error_of_another_process_is_one_sentence(cluster, folder):
+    with pytest.raises(TargetError, match="must be"):
+        batch.run(network, "in", "out", target="no such class", settings=SETTINGS, ray="local")
+    with pytest.raises(ModelLoadError, match="function without arguments that returns the model"):
+        batch.run(network(), "in", "out", settings=SETTINGS, ray="local")
