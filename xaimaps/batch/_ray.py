@@ -25,8 +25,13 @@ from xaimaps.errors import BackendError, ModelLoadError, XaimapsError, first_lin
 
 Loader = Callable[[], Backend]
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_LOG_LEVEL": "ERROR"}
-"""The environment in which Ray is started: it reports nothing to its makers."""
+STARTED_WITH = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+"""The environment in which Ray is started: it reports nothing to its makers, and does not send the
+current folder to the cluster, as it would under `uv run`."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def connected(address: str, model: Any, order: Order, folder: Path) -> Iterator[
         BackendError: Ray is not installed, or there is no cluster at the address.
     """
     loader = _loader(model)
-    with _environment(QUIET):
+    with _environment(STARTED_WITH):
         import_extra("ray.data", "ray", "a run on a cluster")
         ray = import_extra("ray", "ray", "a run on a cluster")
     with ExitStack() as stack:
@@ -172,7 +177,7 @@ def connected(address: str, model: Any, order: Order, folder: Path) -> Iterator[
 
 def _connect(ray: Any, address: str) -> None:
     try:
-        with _environment(QUIET):
+        with _environment(STARTED_WITH):
             ray.init(address, log_to_driver=False, logging_level="error", include_dashboard=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise BackendError(

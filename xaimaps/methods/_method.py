@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from xaimaps.backend import Backend, Capability
 from xaimaps.errors import MethodError
 from xaimaps.methods._maps import Maps
+from xaimaps.methods._options import check_type
 
 Family = Literal["gradient", "cam", "perturbation", "custom"]
 
@@ -86,14 +85,14 @@ class Method:
         return list(inspect.signature(self.fn).parameters.values())[3:]
 
     def check_options(self, options: Mapping[str, object]) -> None:
-        """Raise a MethodError for an option that the method lacks, or one that is no yes or no."""
+        """Raise a MethodError for an option that the method lacks, or one of a wrong type."""
         known = self.options
+        annotations = {p.name: p.annotation for p in self._parameters}
         for option, value in options.items():
             if option not in known:
                 listed = ", ".join(map(repr, known)) or "none"
                 raise MethodError(f"{self.name!r} has no option {option!r}; its options: {listed}")
-            if isinstance(known[option], bool) and not isinstance(value, bool | np.bool_):
-                raise MethodError(f"`{option}` must be True or False, got {value!r}")
+            check_type(option, annotations[option], value)
 
     def completed(self, options: Mapping[str, object], backend: Backend) -> dict[str, object]:
         """Replace None by the default for this model, so that results record it."""
