@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xaimaps.errors import ModelLoadError, TargetError
+from xaimaps.errors import LayerError, ModelLoadError
 
 pytest.importorskip("pyarrow")
 from xaimaps import batch
@@ -38,16 +38,19 @@ def network():
 
 
 def slow():
-    """Explain slowly, and write the number of the process into a file."""
+    """Explain slowly, and write the number of a process that explains into a file."""
     import os
     import time
     from pathlib import Path
 
     from xaimaps.batch import _task
 
-    results = _task.Task._results
-    _task.Task._results = lambda *args: time.sleep(0.3) or results(*args)
-    Path(f"pid-{os.getpid()}").touch()
+    def results(*args, results=_task.Task._results):
+        Path(f"pid-{os.getpid()}").touch()
+        time.sleep(0.3)
+        return results(*args)
+
+    _task.Task._results = results
     return network()
 
 
@@ -84,8 +87,8 @@ def kill_one(killed):
 
 
 def test_the_store_is_that_of_a_local_run_though_a_process_is_killed(cluster, folder):
-    with pytest.raises(TargetError, match="labels are not known"):
-        batch.run(network, "in", "out", target="no such class", settings=SETTINGS, ray="local")
+    with pytest.raises(LayerError, match="no such layer"):
+        batch.run(network, "in", "out", layer="no such layer", settings=SETTINGS, ray="local")
     batch.run(network(), "in", "whole", settings=SETTINGS)
     Path("out/maps").mkdir(parents=True)
     for name in ("run.json", "maps/00000000.parquet", "maps/00000005.parquet"):
