@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
@@ -14,14 +15,24 @@ from xaimaps.errors import MethodError
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "bool": ("True or False", lambda value: isinstance(value, bool | np.bool_)),
     "int": ("an integer", lambda value: _is_a(Integral, value)),
-    "float": ("a number", lambda value: _is_a(Real, value)),
+    "float": ("a finite number", lambda value: _is_a(Real, value) and math.isfinite(value)),
+    "str": ("text", lambda value: isinstance(value, str)),
+    "Rule": ("text", lambda value: isinstance(value, str)),
+    "Pairs": ("pairs of a name and a value", lambda value: _are_pairs(value)),
     "Array": ("an array", lambda value: hasattr(value, "shape")),
 }
 """What the value of an option must be, by its annotation."""
 
 
 def _is_a(kind: type, value: object) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and value == value  # NaN is not
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _are_pairs(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)
+        for pair in value
+    )
 
 
 def check_type(option: str, annotation: Any, value: object) -> None:
