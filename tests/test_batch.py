@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -687,3 +688,35 @@ def test_two_processes_do_not_write_to_one_folder(model, many):
         run(model, methods=["grad_cam"], given=settings(batch_size=2, chunk_size=4))
     process.kill()
     process.communicate()
+
+
+def test_a_closed_output_ends_the_command_without_a_traceback(many):
+    process = start(pause=0)
+    process.stdout.close()
+    assert process.wait(timeout=60) in (1, 0, -signal.SIGPIPE)
+    assert "Traceback" not in process.stderr.read()
+    assert len(stored()) == 12, "the run is complete"
+    process.stderr.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes into any folder")
+def test_a_folder_that_cannot_be_written_is_refused(model, folder):
+    Path("out").mkdir(mode=0o500)
+    with pytest.raises(OutputError, match="cannot write"):
+        run(model)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="has no read-only file system")
+def test_a_read_only_file_system_is_refused(model, folder):
+    with pytest.raises(OutputError, match="cannot write '/proc"):
+        run(model, out="/proc/out")
+
+
+def test_eight_threads_explain_with_one_model_as_one_does(model, folder):
+    alone = [xaimaps.explain(model, name, "grad_cam").maps for name in ALL]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(
+            pool.map(lambda i: xaimaps.explain(model, ALL[i % 7], "grad_cam").maps, range(56))
+        )
+    for i, maps in enumerate(found):
+        np.testing.assert_array_equal(maps, alone[i % 7])

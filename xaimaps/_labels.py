@@ -13,6 +13,9 @@ from xaimaps.errors import ModelLoadError
 
 Labels = Sequence[str] | str | os.PathLike[str]
 
+MAX_BYTES = 2**26
+"""The largest size of a file of labels."""
+
 
 def read_labels(labels: Labels) -> tuple[str, ...]:
     """Return class names from a list, a text file, or the name of an embedded list.
@@ -24,7 +27,7 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
         return _checked_labels(labels)
     path = zoo.LABELS.get(os.fspath(labels), Path(labels))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text_of(path)
         is_json = path.suffix.lower() == ".json"
         return labels_of(json.loads(text)) if is_json else _labels_of_lines(text)
     except (OSError, ValueError) as error:
@@ -33,6 +36,15 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
             f"names, or one of {', '.join(zoo.LABELS)}, got {str(path)!r}, which cannot be read "
             f"({error})"
         ) from None
+
+
+def _text_of(path: Path) -> str:
+    """Read a regular file; a pipe or a device could block or never end."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a regular file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES} bytes")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def embedded_name(labels: Labels) -> str:

@@ -252,7 +252,7 @@ class Backend(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, model: Any, **options: Any) -> Backend:
+    def load(cls, model: Any, /, **options: Any) -> Backend:
         """Load a file, or wrap a live model of the framework."""
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from xaimaps.batch import Shard, Summary
     from xaimaps.batch._run import Run
 
-OPTIONS = {"`column` (--column)": "--column"}
+OPTIONS = {"`column` (--column)": "--column", "`ray`": "--ray"}
 """The command line's names of options that errors call by their Python names."""
 
 
@@ -96,6 +97,8 @@ def _shard(context: Any, parameter: Any, text: str) -> Shard:
               help="The number of threads that read pictures.")  # fmt: skip
 @click.option("--chunk-size", default=128, show_default=True, type=click.IntRange(1),
               help="The number of pictures to store at a time.")  # fmt: skip
+@click.option("--ray", metavar="ADDRESS",
+              help="Explain on this Ray cluster; local starts one here.")  # fmt: skip
 @batch_size_option
 @max_pixels_option
 @symlinks_option
@@ -110,6 +113,7 @@ def batch(
     layers: tuple[str, ...],
     options: tuple[str, ...],
     output: Path,
+    ray: str | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -122,13 +126,15 @@ def batch(
     """
     from xaimaps.batch import Settings
     from xaimaps.batch._run import started
+    from xaimaps.batch._work import Order
 
     chosen, names = Settings(**settings), parse_methods(methods) or ["grad_cam"]
     target, layer, own = parse_targets(targets), parse_layer(layers), parse_options(options)
-    loaded = load_model(model, backend, loading)
+    order = Order(names, target, layer, own, chosen)
+    loader = functools.partial(load_model, model, backend, loading)
     with (
         in_words(OPTIONS),
-        started(loaded, pictures, output, names, target, layer, own, chosen) as run,
+        started(loader if ray else loader(), pictures, output, order, ray) as run,
     ):
         status = _complete(run)
     _report(run.summary, output, as_json)

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 WRONG_USE = 2
 INTERRUPTED = 130
 WIDEST = 10_000
+LONGEST = 2_000
 
 
 def fail(message: str) -> NoReturn:
-    """Print one sentence on stderr and exit."""
-    click.echo(printable(f"xaimaps: {message}"), err=True)
+    """Print one sentence on stderr and exit; a name of a megabyte in it is not printed whole."""
+    short = message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
+    click.echo(printable(f"xaimaps: {short}"), err=True)
     sys.exit(WRONG_USE)
 
 

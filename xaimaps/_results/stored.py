@@ -45,11 +45,12 @@ def read_arrays(path: Path, told: dict[str, Any]) -> dict[str, Array]:
     Raises:
         ManifestError: they cannot be read.
     """
-    name = next((name for name in told["files"] if name.endswith("-maps.npz")), "")
+    name = ""
     try:
+        name = next((name for name in told["files"] if name.endswith("-maps.npz")), "")
         with np.load(path.with_name(name or "-maps.npz"), allow_pickle=False) as arrays:
             return {"maps": arrays["maps"], **arrays}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (AttributeError, EOFError, KeyError, OSError, TypeError, ValueError) as error:
         raise ManifestError(
             f"cannot read the maps {name!r} of {str(path)!r} ({error}); keep both files in the "
             "same folder"

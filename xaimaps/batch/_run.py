@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xaimaps._load import load
-from xaimaps._plan import plan_all
 from xaimaps.backend import Backend
-from xaimaps.batch._ahead import ahead
 from xaimaps.batch._chunks import Chunk, chunks
 from xaimaps.batch._settings import Settings
 from xaimaps.batch._sources import Source
-from xaimaps.batch._store import Row, Store, opened
-from xaimaps.batch._task import Decoded, Task
-from xaimaps.errors import InputImageError, TargetError
-from xaimaps.targets import PerImageSpec, TargetSpec, as_spec
+from xaimaps.batch._store import Store, opened
+from xaimaps.batch._work import Done, Order, explained
+from xaimaps.errors import InputImageError
 
 
 @dataclass
@@ -65,19 +61,21 @@ class Run:
     """A run over a source into a store.
 
     Attributes:
-        task: what is done with each picture.
         source: the pictures.
         store: where the maps go.
         settings: how.
+        work: explains and stores chunks, and yields what it has done.
+        notes: what happened on the way, for the user.
     """
 
-    task: Task
     source: Source
     store: Store
     settings: Settings
+    work: Callable[[Iterable[Chunk]], Iterable[Done]]
+    notes: list[str]
 
     def __post_init__(self) -> None:
-        self.summary = Summary(workers=self.settings.workers, notes=self.task.notes)
+        self.summary = Summary(workers=self.settings.workers, notes=self.notes)
 
     def total(self) -> int | None:
         """Return the number of pictures of the shard; None if it is not known before the end."""
@@ -87,15 +85,15 @@ class Run:
     def __iter__(self) -> Generator[Summary]:
         """Yield the same summary after each chunk that is stored."""
         begin = time.perf_counter()
-        work = functools.partial(_decode, self.task)
-        stream = ahead(work, self._missing(), self.settings.workers)
-        for chunk, decoded in itertools.groupby(stream, key=lambda pair: pair[0]):
-            self._complete(chunk, (one for _, one in decoded))
+        for done in self.work(self._missing()):
+            self.summary.decode_seconds += done.decode_seconds
+            self.summary.compute_seconds += done.compute_seconds
             self.summary.seconds = time.perf_counter() - begin
+            self._count(done.pictures, done.failed)
             yield self.summary
 
-    def _missing(self) -> Iterator[tuple[Chunk, int]]:
-        """Yield the pictures that are not stored, each as its chunk and its place in it."""
+    def _missing(self) -> Iterator[Chunk]:
+        """Yield the chunks that are not stored."""
         count = 0
         for chunk in chunks(self.source, self.settings.chunk_size):
             count = chunk.index + 1
@@ -103,37 +101,15 @@ class Run:
                 continue
             failed = self.store.failed_in(chunk)
             if failed is None:
-                yield from ((chunk, place) for place in range(len(chunk.items)))
+                yield chunk
             else:
                 self.summary.there += len(chunk.items)
-                self._count(chunk, failed)
+                self._count(len(chunk.items), failed)
         self.store.require_no_more(count)
 
-    def _complete(self, chunk: Chunk, decoded: Iterator[Decoded]) -> None:
-        """Explain the pictures of a chunk and store it."""
-        rows, decoding, computing = list[Row](), 0.0, 0.0
-        while some := list(itertools.islice(decoded, self.task.size)):
-            decoding += sum(one.seconds for one in some)
-            begin = time.perf_counter()
-            rows += self.task.rows(some)
-            computing += time.perf_counter() - begin
-        self.summary.decode_seconds += decoding
-        self.summary.compute_seconds += computing
-        failed = self.store.write(chunk, rows)
-        self.store.log(
-            {
-                "chunk": chunk.index,
-                "pictures": len(chunk.items),
-                "failed": failed,
-                "decode_seconds": decoding,
-                "compute_seconds": computing,
-            }
-        )
-        self._count(chunk, failed)
-
-    def _count(self, chunk: Chunk, failed: int) -> None:
+    def _count(self, pictures: int, failed: int) -> None:
         """Add a stored chunk to the summary, and end the run if too many pictures have failed."""
-        self.summary.pictures += len(chunk.items)
+        self.summary.pictures += pictures
         self.summary.failed += failed
         most = self.settings.max_errors
         if most is not None and self.summary.failed > most:
@@ -143,43 +119,27 @@ class Run:
             )
 
 
-def _decode(task: Task, at: tuple[Chunk, int]) -> tuple[Chunk, Decoded]:
-    chunk, place = at
-    return chunk, task.decode(chunk.first + place, chunk.items[place])
-
-
-def _one_target(target: Any) -> TargetSpec:
-    """Return the target of all pictures, whose number a list of targets would have to match."""
-    spec = as_spec(target)
-    if isinstance(spec, PerImageSpec) or spec.for_image(0) != spec:
-        raise TargetError(
-            f"`target` must be one for all pictures, got {str(spec)!r}; give each its class in the "
-            "column `target` of a table"
-        )
-    return spec
-
-
 @contextmanager
 def started(
-    model: Backend,
-    pictures: Sequence[str],
-    folder: Path,
-    methods: Sequence[str],
-    target: Any,
-    layer: str | tuple[str, ...] | None,
-    options: dict[str, Any],
-    settings: Settings,
+    model: Any, pictures: Sequence[str], folder: Path, order: Order, ray: str | None = None
 ) -> Iterator[Run]:
     """Check all arguments, lock the folder, and yield the run; see `run`."""
-    jobs = plan_all(model, methods, layer, options)
-    overlays = folder / "overlays" if settings.overlays else None
-    task = Task(
-        model, jobs, _one_target(target), settings.batch_size, settings.max_pixels, overlays
-    )
+    settings = order.settings
     source = Source(tuple(pictures), settings.column, settings.follow_symlinks)
-    record = {**task.record(), "chunk_size": settings.chunk_size}
-    with opened(folder, record, settings.shard) as store:
-        yield Run(task, source, store, settings)
+    if ray is not None:
+        from xaimaps.batch._ray import connected
+
+        with connected(ray, model, order, folder) as cluster:
+            record, notes = cluster.described()
+            with opened(folder, record, settings.shard) as store:
+                yield Run(
+                    source, store, settings, functools.partial(cluster.explained, notes), notes
+                )
+        return
+    task = order.task(model if isinstance(model, Backend) else load(model), folder)
+    with opened(folder, order.record(task), settings.shard) as store:
+        work = functools.partial(explained, task, store, settings)
+        yield Run(source, store, settings, work, task.notes)
 
 
 def run(
@@ -191,6 +151,7 @@ def run(
     target: Any = None,
     layer: str | tuple[str, ...] | None = None,
     settings: Settings | None = None,
+    ray: str | None = None,
     **options: Any,
 ) -> Summary:
     """Explain any number of pictures, and store the maps in a folder.
@@ -209,6 +170,9 @@ def run(
         target: see `attribute`; the column `target` of a table has a class for each picture.
         layer: see `attribute`.
         settings: how the run goes through its pictures.
+        ray: the address of a Ray cluster, or "local" for one on this machine, whose processes load
+            the model each: `model` is then a path or a name, or a function without arguments that
+            returns the model. The pictures and the folder must be on a file system of all machines.
         options: `augment`, `low_pass`, and the methods' own options.
 
     Returns:
@@ -226,12 +190,11 @@ def run(
         ...     xaimaps.batch.run("default", xaimaps.zoo.PICTURES["chelsea"], folder).pictures
         1
     """
-    loaded = model if isinstance(model, Backend) else load(model)
     given = [pictures] if isinstance(pictures, str | os.PathLike) else pictures
     methods = [method] if isinstance(method, str) else method
-    names, place = [os.fspath(one) for one in given], Path(folder)
-    chosen = settings or Settings()
-    with started(loaded, names, place, methods, target, layer, options, chosen) as found:
+    order = Order(methods, target, layer, options, settings or Settings())
+    names = [os.fspath(one) for one in given]
+    with started(model, names, Path(folder), order, ray) as found:
         for _ in found:
             pass
         return found.summary

@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-
 from xaimaps.errors import MethodError
+from xaimaps.methods._options import check_type
 
 
 def spelled(name: str, names: Iterable[str]) -> str | None:
@@ -45,19 +44,23 @@ class Row:
     @property
     def options(self) -> dict[str, object]:
         """The keyword options with their defaults."""
-        parameters = list(inspect.signature(self.fn).parameters.values())[self.given :]
         return {
             one.name: one.default
-            for one in parameters
+            for one in self._parameters
             if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
         }
 
+    @property
+    def _parameters(self) -> list[inspect.Parameter]:
+        """The parameters after those that are no options."""
+        return list(inspect.signature(self.fn).parameters.values())[self.given :]
+
     def check_options(self, options: Mapping[str, object]) -> None:
-        """Raise a MethodError for an option that it lacks, or one that is no yes or no."""
+        """Raise a MethodError for an option that it lacks, or one of a wrong type."""
         known = self.options
+        annotations = {one.name: one.annotation for one in self._parameters}
         for option, value in options.items():
             if option not in known:
                 listed = ", ".join(map(repr, known)) or "none"
                 raise MethodError(f"{self.name!r} has no option {option!r}; its options: {listed}")
-            if isinstance(known[option], bool) and not isinstance(value, bool | np.bool_):
-                raise MethodError(f"`{option}` must be True or False, got {value!r}")
+            check_type(option, annotations[option], value)

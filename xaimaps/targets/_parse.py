@@ -128,7 +128,7 @@ def _class(text: str) -> ClassSpec:
     text = text.strip()
     if re.fullmatch(_QUOTED, text):
         return ClassSpec(_unquoted(text))
-    return ClassSpec(int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else text)
+    return ClassSpec(int(text) if re.fullmatch(r"-?\d{1,18}", text, re.ASCII) else text)
 
 
 def _file(text: str) -> str:

@@ -58,7 +58,7 @@ class ReferenceBackend(Backend):
         return isinstance(model, Network)
 
     @classmethod
-    def load(cls, model: Any, **options: Any) -> ReferenceBackend:
+    def load(cls, model: Any, /, **options: Any) -> ReferenceBackend:
         return cls(model, **options)
 
     @property

@@ -99,7 +99,7 @@ class JaxBackend(Backend):
         return super().accepts(model) or is_live or is_keras_file(model)
 
     @classmethod
-    def load(cls, model: Any, **options: Any) -> JaxBackend:
+    def load(cls, model: Any, /, **options: Any) -> JaxBackend:
         """Load an ONNX file, a function `f(params, images) -> outputs`, or a model of a library.
 
         Args:

@@ -27,8 +27,11 @@ Call = tuple[str, str, str]
 MODEL_BYTES = 2**31 - 1
 """The largest size of a protobuf message."""
 
-NODES = 10**6
-"""The largest number of nodes of a graph after its function calls are inlined."""
+NODES = 20_000
+"""The number of nodes that the function calls of any graph may unfold to."""
+
+NODES_GROWTH = 50
+"""The number of nodes that they may unfold to, as a multiple of the file's own nodes."""
 
 CONSTANT_BYTES = 2**26
 """The largest constant that a small file may fold."""
@@ -161,13 +164,15 @@ def require_finite_calls(model: onnx.ModelProto) -> None:
     """Refuse functions that call themselves, or that unfold to too many nodes.
 
     Raises:
-        ModelLoadError: a function is recursive, or the graph would have more than `NODES` nodes.
+        ModelLoadError: a function is recursive, or they unfold to too many nodes.
     """
     bodies = {(f.domain, f.name, f.overload): f.node for f in model.functions}
     counts: dict[Call, int | None] = {}
-    if _count(model.graph.node, bodies, counts) > NODES:
+    own = len(model.graph.node) + sum(map(len, bodies.values()))
+    most = max(NODES, NODES_GROWTH * own)
+    if _count(model.graph.node, bodies, counts) > most:
         raise ModelLoadError(
-            f"the model's functions unfold to more than {NODES:,} nodes; export it without them"
+            f"the model's functions unfold to more than {most:,} nodes; export it without them"
         )
 
 

@@ -62,7 +62,7 @@ class TensorFlowBackend(Backend):
         return super().accepts(model) or Path(model) == zoo.MODELS["default"]
 
     @classmethod
-    def load(cls, model: Any, **options: Any) -> TensorFlowBackend:
+    def load(cls, model: Any, /, **options: Any) -> TensorFlowBackend:
         """Load a Keras file, one of Keras's applications, or wrap a live model.
 
         Args:

@@ -56,7 +56,7 @@ class OnnxRuntimeBackend(Backend):
         return super().accepts(model) or isinstance(model, onnx.ModelProto)
 
     @classmethod
-    def load(cls, model: Any, **options: Any) -> OnnxRuntimeBackend:
+    def load(cls, model: Any, /, **options: Any) -> OnnxRuntimeBackend:
         """Load an ONNX file or an `onnx.ModelProto`; the options are those of `from_onnx`."""
         known = "ONNX Runtime takes `output`, `layout`, `input_size`, `inputs` and `providers`"
         cls.require_options(cls.from_onnx, options, known)

@@ -147,11 +147,10 @@ def _shared(array: np.ndarray[Any, Any]) -> Any:
 def _available(providers: Sequence[str]) -> list[str]:
     providers = [providers] if isinstance(providers, str) else providers
     have = onnxruntime.get_available_providers()
-    missing = sorted(set(providers) - set(have))
-    if missing or not providers:
+    if not isinstance(providers, Sequence) or not providers or set(map(str, providers)) - set(have):
         raise BackendError(
             f"`providers` must be among those of this ONNX Runtime ({', '.join(have)}), got "
-            f"{', '.join(missing) or 'none'}"
+            f"{providers!r}"
         )
     return list(providers)
 

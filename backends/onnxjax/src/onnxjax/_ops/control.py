@@ -13,7 +13,6 @@ import numpy as np
 
 from onnxjax._arrays import enter, is_static
 from onnxjax._jax import jax, jnp, lax
-from onnxjax._ops.common import require_size
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import op
 
@@ -23,6 +22,9 @@ Arrays = tuple[Array, ...]
 
 UNROLLED = 128
 """Loops with at most this many iterations are unrolled, so that shapes may change."""
+
+MOST_TRIPS = 2**20
+"""The largest fixed number of iterations: a billion of them would not end in an hour."""
 
 
 @op("If", kind="control")
@@ -93,7 +95,10 @@ def _always_continues(body: Body, state: Arrays) -> bool:
 
 def _repeat(body: Body, trips: int, state: Arrays) -> Arrays:
     """Run a fixed number of iterations that is too large to unroll."""
-    require_size([trips], "Loop")
+    if trips > MOST_TRIPS:
+        raise UnsupportedModelError(
+            f"a Loop must have at most {MOST_TRIPS:,} iterations, got {trips:,}; check the model"
+        )
 
     def step(values: Arrays, count: Array) -> tuple[Arrays, Arrays]:
         _, *results = body(count, np.asarray(True), *values)
