@@ -301,7 +301,7 @@ def _boxes_beside(outputs: Array, others: Mapping[str, Array]) -> tuple[str, Arr
 
 def _pair(
     outputs: Array, name: str, boxes: Array, size: Size, labels: Labels, ending: str | None
-) -> Candidates:
+) -> Candidates | None:
     is_centred = "pred_boxes" in name or (boxes[:, 2:] < boxes[:, :2]).any()
     if is_centred:
         centre, extent = boxes[:, :2], boxes[:, 2:]

@@ -1,4 +1,4 @@
-"""Files that return boxes, scores and classes apart: torchvision, and TensorFlow's detection API."""
+"""Files that return boxes, scores and classes apart, as of torchvision and TensorFlow."""
 
 import json
 import sys

@@ -48,7 +48,9 @@ def _by_name(graph: onnx.GraphProto) -> Mapping[str, onnx.ValueInfoProto] | None
     classes = next((named[name] for name in CLASSES if name in named), None)
     if classes is None or not {"boxes", "scores"} <= named.keys():
         return None
-    return {"boxes": named["boxes"], "scores": named["scores"], "classes": classes}
+    found = {"boxes": named["boxes"], "scores": named["scores"], "classes": classes}
+    rank, *others = (len(value.type.tensor_type.shape.dim) for value in found.values())
+    return found if rank in (RANK - 1, RANK) and others == [rank - 1] * 2 else None
 
 
 def _by_type(graph: onnx.GraphProto) -> Mapping[str, onnx.ValueInfoProto] | None:
@@ -78,7 +80,7 @@ def _add_rows(graph: onnx.GraphProto, found: Mapping[str, onnx.ValueInfoProto]) 
         for name, numbers in constants.items()
     )
     columns = [_inner("corners"), _inner("scores"), _inner("classes")]
-    nodes = (
+    nodes: tuple[tuple[str, list[str], str, dict[str, int]], ...] = (
         ("Reshape", [boxes, _inner("four")], _inner("boxes"), {}),
         ("Gather", [_inner("boxes"), _inner("order")], columns[0], {"axis": RANK - 1}),
         ("Cast", [classes], _inner("floats"), {"to": TensorProto.FLOAT}),
