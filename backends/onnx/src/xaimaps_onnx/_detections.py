@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -80,7 +81,7 @@ def _add_rows(graph: onnx.GraphProto, found: Mapping[str, onnx.ValueInfoProto]) 
         for name, numbers in constants.items()
     )
     columns = [_inner("corners"), _inner("scores"), _inner("classes")]
-    nodes: tuple[tuple[str, list[str], str, dict[str, int]], ...] = (
+    nodes: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
         ("Reshape", [boxes, _inner("four")], _inner("boxes"), {}),
         ("Gather", [_inner("boxes"), _inner("order")], columns[0], {"axis": RANK - 1}),
         ("Cast", [classes], _inner("floats"), {"to": TensorProto.FLOAT}),
