@@ -368,6 +368,23 @@ def test_text(spec):
     assert parse_target(str(spec)) == spec == as_spec(str(spec))
 
 
+def anchored(values):
+    """One class and `values` offsets for each of 12 anchors, as of BlazeFace: both are logits."""
+    draw = np.random.default_rng(0).normal
+    return Detector(draw(size=(12, 1)), labels=None, others={"offsets": draw(size=(12, values))})
+
+
+@pytest.mark.parametrize("values", [4, 16])
+@pytest.mark.parametrize("target", [None, 0, "box:1", "box@3,3"])
+def test_boxes_relative_to_anchors_that_the_file_lacks_are_refused(values, target):
+    model = anchored(values)
+    model.others[model.network.output_name] = model.chain.layers["head"].table
+    with pytest.raises(TargetError, match="relative to anchors, which the file does not hold"):
+        explained(model, target)
+    found = explained(model, "output:3,0")
+    assert gradient(found) == pytest.approx(model.chain.layers["head"].gain[3, 0])
+
+
 # Results
 
 

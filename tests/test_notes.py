@@ -21,6 +21,18 @@ def test_a_map_that_says_something_has_no_note(found):
     assert found.notes(0) == []
 
 
+def test_scores_that_are_probabilities(found):
+    """As of two softmaxes and their mean, which no logits lead to."""
+    powers = np.exp(found.scores.astype(float))
+    softmax = powers / powers.sum(axis=1, keepdims=True)
+    mean = dataclasses.replace(found, scores=(softmax + softmax[:, ::-1]) / 2)
+    (note,) = mean.notes(0)
+    assert note.startswith("the scores are probabilities")
+    named = dataclasses.replace(mean, model=dataclasses.replace(mean.model, labels_name="imagenet"))
+    told = [one.probability for one in named.top(1)]
+    assert told == pytest.approx([mean.scores[0].max()])
+
+
 def test_a_map_of_zeros(found, pooled):
     zero = dataclasses.replace(found, maps=np.zeros_like(found.maps))
     assert zero.notes(0) == [

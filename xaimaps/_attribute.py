@@ -227,7 +227,8 @@ def each_result(
         own, aim = (spec, settled) if jobs[i].row.uses_target else (EveryTarget(),) * 2
         result = _result(backend, jobs[i], batch, own, jobs[i].explains(goal), maps, seconds)
         explained = tuple(map(aim.boxes, range(count)))
-        yield i, replace(result, boxes=scene.boxes, explained_boxes=explained)
+        scored = not scene.has_classes
+        yield i, replace(result, boxes=scene.boxes, explained_boxes=explained, scores_boxes=scored)
 
 
 def _result(

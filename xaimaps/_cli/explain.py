@@ -232,7 +232,7 @@ def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> 
 
 def _top(found: Attribution, index: int) -> list[Prediction]:
     """Return the top classes, if the model's outputs are classes."""
-    return found.top(index=index) if found.scores.ndim <= 2 else []
+    return found.top(index=index) if found.has_classes else []
 
 
 def _boxes(found: Sequence[Attribution], index: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from xaimaps._images.picture import Picture
 from xaimaps._results import render
 from xaimaps._results.formats import DEFAULT_FORMAT
-from xaimaps._results.notes import notes_of
+from xaimaps._results.notes import is_distribution, notes_of
 from xaimaps._results.predictions import Prediction, Predictions
 from xaimaps.backend import ModelInfo
 from xaimaps.errors import ArrayInputError
@@ -86,6 +86,7 @@ class Attribution:
         boxes: the boxes that a detector finds in each image, best first; empty for other models.
         explained_boxes: for each image, the box that each of its K maps explains, or None; empty
             for other targets.
+        scores_boxes: whether the outputs `(N, A)` are the scores of boxes, and not of classes.
         input_size: the spatial size of the images: height and width, or those of volumes and
             signals.
         pictures: the pictures, if pictures were explained.
@@ -110,6 +111,7 @@ class Attribution:
     is_several: bool = False
     boxes: tuple[tuple[Detection, ...], ...] = ()
     explained_boxes: tuple[tuple[Detection | None, ...], ...] = ()
+    scores_boxes: bool = False
     input_size: tuple[int, ...] = (0, 0)
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()
@@ -168,6 +170,11 @@ class Attribution:
         return self.maps.ndim != 1 + self.is_several + len(self.input_size)
 
     @property
+    def has_classes(self) -> bool:
+        """Whether the outputs are the scores of classes."""
+        return self.scores.ndim <= 2 and not self.scores_boxes
+
+    @property
     def count(self) -> int:
         """The number of maps of each image: K for K targets, otherwise 1."""
         return self.maps.shape[1] if self.is_several else 1
@@ -206,9 +213,10 @@ class Attribution:
         Raises:
             ArrayInputError: the outputs are not `(N, classes)`.
         """
-        if self.scores.ndim > 2:
+        if not self.has_classes:
+            kind = "scores of boxes of " if self.scores_boxes else ""
             raise ArrayInputError(
-                f"outputs must be (N, classes) for the top classes, got shape "
+                f"outputs must be (N, classes) for the top classes, got {kind}shape "
                 f"{self.scores.shape}; read `scores` instead"
             )
         self._check_index(index, len(self))
@@ -222,15 +230,14 @@ class Attribution:
 
     def _probabilities(self, row: Array) -> Sequence[float | None]:
         """Return the probability of each class; see `Prediction`."""
-        ending = self.model.ending or ("softmax" if self.model.labels_name else None)
-        is_distribution = row.size > 1 and row.min() >= 0 and abs(row.sum() - 1) < 1e-3
+        ending = self.model.ending
         if ending == "sigmoid":
             found = 0.5 * (1 + np.tanh(row / 2))
-        elif ending == "softmax":
+        elif ending is None and is_distribution(row):
+            found = row
+        elif ending == "softmax" or self.model.labels_name:
             powers = np.exp(row - row.max())
             found = powers / powers.sum()
-        elif is_distribution:
-            found = row
         else:
             return [None] * row.size
         return [float(one) for one in found]

@@ -56,7 +56,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
             "dtype": str(found.maps.dtype),
             "several": found.is_several,
         },
-        "top": [asdict(one) for one in found.top(index=index)] if found.scores.ndim == 2 else [],
+        "top": [asdict(one) for one in found.top(index=index)] if found.has_classes else [],
         "seconds": found.seconds._asdict(),
         "notes": found.notes(index),
         "files": [path.name for path in files],

@@ -49,13 +49,23 @@ def _crop(found: Attribution, index: int) -> Iterator[str]:
 
 
 def _outputs(found: Attribution, index: int) -> Iterator[str]:
-    """Say that a part of the outputs are no numbers."""
+    """Say that a part of the outputs are no numbers, or that they are probabilities."""
     values = found.scores[index]
+    if found.model.ending is None and found.has_classes and is_distribution(values):
+        yield (
+            "the scores are probabilities, as of several networks whose softmaxes are averaged, so "
+            "that gradients are those of a probability, which are near 0 where it is near 1"
+        )
     if count := np.count_nonzero(~np.isfinite(values)):
         yield (
             f"{count} of the model's {values.size} outputs are NaN or infinite; check the "
             "preprocessing and the weights"
         )
+
+
+def is_distribution(values: Array) -> bool:
+    """Return whether values are the probabilities of classes of which one holds."""
+    return bool(values.size > 1 and values.min() >= 0 and abs(values.sum() - 1) < 1e-3)
 
 
 def _maps(found: Attribution, index: int) -> Iterator[str]:

@@ -32,7 +32,7 @@ def rows_of(number: int, item: Item, found: Sequence[Attribution]) -> Iterator[R
         found: the results of each method, of one image.
     """
     for one in found:
-        top = one.top(TOP) if one.scores.ndim <= 2 else []
+        top = one.top(TOP) if one.has_classes else []
         for said, values in zip(targets_of(one, 0), one.by_target()[0], strict=True):
             yield _encodable(
                 {

@@ -29,7 +29,7 @@ from xaimaps.graph._flow import (
 from xaimaps.graph._graph import UNLISTED, Graph, groups_of, smooth_values
 from xaimaps.graph._head import ASSEMBLING, Ending, Head, find_ending, no_head
 from xaimaps.graph._layer_groups import Group, degree, is_affine, layer_groups
-from xaimaps.graph._layout import Layout, as_scores, layout_of, require_rows
+from xaimaps.graph._layout import Layout, as_scores, layout_of, require_rows, with_rows
 from xaimaps.graph._network import Network
 from xaimaps.graph._operation import Dense, Kind, Operation, Value
 from xaimaps.graph._sizes import PROBE_BATCH, other_size, usual_size, with_size
@@ -82,5 +82,6 @@ __all__ = [
     "require_rows",
     "smooth_values",
     "usual_size",
+    "with_rows",
     "with_size",
 ]

@@ -80,7 +80,9 @@ class Graph:
     @functools.cached_property
     def layouts(self) -> Mapping[Value, Layout]:
         """The layouts that show values with channels last, for all values that have one."""
-        found = ((value, layout_of(axes)) for value, axes in self.axes.items())
+        found = (
+            (value, layout_of(axes, is_single=self.is_single)) for value, axes in self.axes.items()
+        )
         return {value: layout for value, layout in found if layout and value in self.producers}
 
     def shown(self, value: Value) -> Shape:
@@ -89,14 +91,21 @@ class Graph:
         return layout.shape(self.shapes[value]) if layout else self.shapes[value]
 
     @functools.cached_property
-    def batch_axis(self) -> int:
+    def is_single(self) -> bool:
+        """Whether the images are a batch of one."""
+        return Part.whole("N", 1) in itertools.chain(*self.image_axes)
+
+    @functools.cached_property
+    def batch_axis(self) -> int | None:
         """The axis of the output that is the batch: the first, unless it is known to be another.
 
-        All outputs for a single image are of that image, so that any axis with one position is.
+        All outputs for a single image are of that image, so that any axis with one position is the
+        batch; None if there is none.
         """
         kinds = [kind_of(axis) for axis in self.axes.get(self.output, ())]
-        known = ("N", "1") if Part.whole("N", 1) in itertools.chain(*self.image_axes) else ("N",)
-        return next((kinds.index(kind) for kind in known if kind in kinds), 0)
+        if self.is_single and kinds:
+            return next((kinds.index(kind) for kind in ("N", "1") if kind in kinds), None)
+        return kinds.index("N") if "N" in kinds else 0
 
     @functools.cached_property
     def ending(self) -> Ending | None:

@@ -71,23 +71,39 @@ class Layout:
         return last[0], self.grid.rows, self.grid.columns, last[2]
 
 
-def as_scores(xp: Any, outputs: Array, batch_axis: int = 0) -> Array:
+def as_scores(xp: Any, outputs: Array, batch_axis: int | None = 0) -> Array:
     """Return a model's outputs with the batch first, those of a fully convolutional one as vectors.
 
     Args:
         xp: the array functions.
         outputs: the value in the network's own layout.
-        batch_axis: the axis of the batch.
+        batch_axis: the axis of the batch; None if outputs of one image have no such axis.
     """
+    if batch_axis is None:
+        return outputs[None]
     outputs = xp.moveaxis(outputs, batch_axis, 0) if batch_axis else outputs
     sizes = tuple(outputs.shape[1:])
     is_vector = len(sizes) > 1 and None not in sizes and max(sizes) == math.prod(sizes)
     return xp.reshape(outputs, (outputs.shape[0], -1)) if is_vector else outputs
 
 
-def layout_of(axes: Axes) -> Layout | None:
-    """Return the layout for axes of known meaning, or None."""
-    kinds = _named([kind_of(axis) for axis in axes])
+def with_rows(value: Array, count: int) -> Array:
+    """Return an output with the axis of the images, which that of one image may lack."""
+    return value[None] if count == 1 and tuple(value.shape[:1]) != (1,) else value
+
+
+def layout_of(axes: Axes, *, is_single: bool = False) -> Layout | None:
+    """Return the layout for axes of known meaning, or None.
+
+    Args:
+        axes: the axes.
+        is_single: whether they are those of a single image, whose batch axis may have been removed
+            and added again.
+    """
+    kinds = [kind_of(axis) for axis in axes]
+    if is_single and kinds[:1] == ["1"] and "N" not in kinds:
+        kinds[0] = "N"
+    kinds = _named(kinds)
     for wanted in ("NC", *(f"N{sides}C" for sides in SIDES.values()), "NSC", "NTC"):
         if sorted(kinds) == sorted(wanted):
             order = tuple(kinds.index(kind) for kind in wanted)

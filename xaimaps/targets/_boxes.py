@@ -101,6 +101,7 @@ def _ranked(scene: Scene, index: int, rank: int) -> tuple[Detection, ...]:
 def require_boxes(scene: Scene, spec: TargetSpec) -> None:
     """Raise a TargetError unless the model is a detector."""
     if not scene.is_detector:
+        scene.require_classes()
         raise TargetError(
             f"{str(spec)!r} needs the outputs of a detector, got shape {scene.outputs.shape}; see "
             "`xaimaps targets`"

@@ -37,6 +37,9 @@ EXTRAS = (1, 32, 51)
 FOUND = 6
 """The number of fields of a row of corners, score and class."""
 
+BOX_VALUES = range(4, 25, 2)
+"""The numbers of values of a box relative to an anchor: four, and two for each of its points."""
+
 STRIDES = (4, 8, 16, 32, 64)
 
 
@@ -291,18 +294,19 @@ def _in_pixels(corners: Array, size: Size) -> Array:
 def _boxes_beside(outputs: Array, others: Mapping[str, Array]) -> tuple[str, Array] | None:
     """Return the output `(A, 4)` with a box for each row of the explained scores, and its name."""
     for name, value in others.items():
-        boxes = value.reshape(-1, value.shape[-1])
-        if boxes.shape == (len(outputs), 4):
-            return name, boxes
+        if value.size == 4 * len(outputs) and value.shape[-1:] == (4,):
+            return name, value.reshape(-1, 4)
     return None
 
 
 def _pair(
     outputs: Array, name: str, boxes: Array, size: Size, labels: Labels, ending: str | None
-) -> Candidates:
+) -> Candidates | None:
     is_centred = "pred_boxes" in name or (boxes[:, 2:] < boxes[:, :2]).any()
     if is_centred:
         centre, extent = boxes[:, :2], boxes[:, 2:]
+        if (extent < 0).any():
+            return None  # offsets from anchors
         boxes = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1)
     background = -1 if is_centred else 0  # the last class in DETR, the first in SSD
     is_logits = ending is not None or bool(outputs.min() < 0 or outputs.max() > 1)

@@ -11,7 +11,7 @@ import numpy as np
 from xaimaps.errors import TargetError
 from xaimaps.targets._base import Labels
 from xaimaps.targets._classes import class_index
-from xaimaps.targets._detect import Candidates, Detection, candidates
+from xaimaps.targets._detect import BOX_VALUES, Candidates, Detection, candidates
 from xaimaps.targets._text import BLANK, Character, has_text, read_text
 
 if TYPE_CHECKING:
@@ -76,26 +76,42 @@ class Scene:
         return tuple(tuple(one.found()) for one in self.detector)
 
     @functools.cached_property
-    def has_classes(self) -> bool:
-        """Whether the values of each image may be classes, and not the scores of its boxes.
+    def box_values(self) -> int | None:
+        """The number of values of each box in an output beside the scores, if there is one.
 
         Detectors with suppression inside have outputs `(N, A)` and, beside them, boxes `(N, A, 4)`.
+        Those that leave the anchors to the program have more values: offsets, and those of points.
         """
         network = self.backend.network
-        if self.images.ndim != 4 or network.output_rank != 2 or not len(self.images):
-            return True
+        if self.images.ndim != 4 or network.output_rank not in (2, 3) or not len(self.images):
+            return None
         named = self.backend.named_outputs(self.images[:1])
-        own = named.get(network.output_name)
-        return own is None or (own.shape[1], 4) not in [one.shape[1:] for one in named.values()]
+        own = named.pop(network.output_name, None)
+        rows = 0 if own is None else own.shape[1]
+        sizes = [value.shape[1:] for value in named.values()]
+        found = (size[1] for size in sizes if len(size) == 2 and size[0] == rows > 1)
+        return next((values for values in found if values in BOX_VALUES), None)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the values of each image may be classes, and not the scores of its boxes."""
+        return self.box_values is None
 
     def require_classes(self) -> None:
         """Raise a TargetError if the values of each image are the scores of its boxes."""
-        if not self.has_classes:
+        if self.has_classes:
+            return
+        if self.box_values == 4 and self.outputs.ndim == 2 == self.backend.network.output_rank:
             raise TargetError(
                 f"`target` must not be a class, as the outputs {self.outputs.shape} are the scores "
                 "of boxes; give output:INDEX for the score of one box, or a value before the boxes "
                 "are sorted, with output=NAME (--load output=NAME)"
             )
+        raise TargetError(
+            f"the outputs {self.outputs.shape} are scores of boxes relative to anchors, which the "
+            "file does not hold, so that no box and no class can be named; give output:INDEX for "
+            "the score of one anchor"
+        )
 
     def _candidates(self, index: int) -> Candidates | None:
         def others() -> Mapping[str, Array]:

@@ -12,7 +12,7 @@ from onnxjax.graph import Node
 from xaimaps_onnx._aliases import SCOPES, aliases
 
 import xaimaps
-from xaimaps.errors import ArrayInputError, LayerError, UnsupportedModelError
+from xaimaps.errors import ArrayInputError, LayerError, TargetError, UnsupportedModelError
 from xaimaps.graph._axes import Grid, Part, axis_of, grid_of, kind_of, regroup
 from xaimaps.graph._layout import Layout, layout_of
 from xaimaps.targets import as_target
@@ -455,16 +455,23 @@ def loaded(graph, backend, rank=2):
 
 
 @BACKENDS
-@pytest.mark.parametrize("target", [None, 1])
-def test_outputs_without_a_row_for_each_image_are_refused(backend, target):
-    """As of detectors whose batch axis is squeezed away."""
+def test_outputs_without_a_batch_axis_are_those_of_the_image(backend):
+    """As of detectors whose batch axis is squeezed away: they are no classes of four images."""
     graph = Graph((1, 3, 8, 8))
     graph("Conv", "c", "x", drawn(5, 3, 4, 4), strides=[4, 4])
     graph("Reshape", "r", "c", ints(5, 4))
     graph("Transpose", "y", "r", perm=[1, 0])
     model, given = loaded(graph, backend), images(None, batch=1)
-    with pytest.raises(UnsupportedModelError, match=r"got shape \(4, 5\) for 1 image;"):
-        xaimaps.attribute(model, given, "occlusion", target=target, window=4, stride=4)
+    window = {"window": 4, "stride": 4}
+    for target in (None, 1):
+        with pytest.raises(TargetError, match=r"outputs must be \(N, classes\).* \(1, 4, 5\)"):
+            xaimaps.attribute(model, given, "occlusion", target=target, **window)
+    found = xaimaps.attribute(model, given, "occlusion", target="output:0,3", **window)
+    run = onnxruntime.InferenceSession(graph.model("y", rank=2).SerializeToString()).run
+    (own,) = run(None, {"x": given.transpose(0, 3, 1, 2)})
+    np.testing.assert_allclose(found.target_scores, [own[0, 3]], rtol=1e-5)
+    assert (found.maps[0, :4, :4] != 0).all()
+    np.testing.assert_allclose(found.maps[0, 4:], 0, atol=1e-6)
 
 
 def recogniser(batch, *, recurrent, merges):

@@ -19,7 +19,9 @@ from onnxjax._passes.channels_last import kernels_by_place
 from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.read import Source, read_model
+from xaimaps_onnx._detections import with_detections
 from xaimaps_onnx._inputs import with_inputs
+from xaimaps_onnx._single import with_batch
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
@@ -148,8 +150,12 @@ class JaxBackend(Backend):
         """Load an ONNX model of images."""
         with onnxjax_errors():
             source = read_model(model)
+            source = with_detections(source) if output is None else source
             outputs = source.outputs if output is None else (output,)
-            loaded = _built(with_inputs(source.until(output, alone=False), inputs), output)
+            source, layout = with_batch(
+                with_inputs(source.until(output, alone=False), inputs), layout
+            )
+            loaded = _built(source, output)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
         network = OnnxNetwork(loaded, traced, layout, input_size)
         params = kernels_by_place(loaded.graph, loaded.params)

@@ -18,7 +18,7 @@ from onnxjax.hooks import tapping
 from xaimaps.backend import Array, RectifierRule
 from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import Graph as Described
-from xaimaps.graph import Layout, Network, Operation, require_rows
+from xaimaps.graph import Layout, Network, Operation, require_rows, with_rows
 from xaimaps_jax._biases import biases
 from xaimaps_jax._rectifiers import rectifying
 
@@ -91,7 +91,7 @@ class Program:
         names = self._source.output_names
         graph = self._source.graph(params, images, names)
         known = graph.run(self._source.values(params, images), names)
-        return {name: known[name] for name in names}
+        return {name: with_rows(known[name], len(images)) for name in names}
 
     def apply(
         self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None

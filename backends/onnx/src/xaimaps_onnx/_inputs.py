@@ -34,7 +34,7 @@ def with_inputs(source: Source, given: Mapping[str, Any] | None) -> Source:
         require_single(())
     for name, value in given.items():
         graph.input.remove(declared[name])
-        sizes, dtype = _sizes(declared[name]), _dtype(declared[name])
+        sizes, dtype = sizes_of(declared[name]), _dtype(declared[name])
         if _has_batch(declared[name], left[0]):
             _repeat(graph, name, as_row(name, value, sizes[1:], dtype), left[0])
         else:
@@ -50,7 +50,7 @@ def own_inputs(graph: onnx.GraphProto) -> dict[str, onnx.ValueInfoProto]:
 
 def _has_batch(value: onnx.ValueInfoProto, images: onnx.ValueInfoProto) -> bool:
     """Return whether the first axis of an input is that of the images."""
-    size, batch = _sizes(value)[:1], _sizes(images)[:1]
+    size, batch = sizes_of(value)[:1], sizes_of(images)[:1]
     return size == (None,) or size == batch != ()
 
 
@@ -74,7 +74,8 @@ def _add(graph: onnx.GraphProto, name: str, array: Array) -> None:
     graph.initializer.append(numpy_helper.from_array(array, name))
 
 
-def _sizes(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+def sizes_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """Return the declared sizes of a value; None is one that varies."""
     dims = value.type.tensor_type.shape.dim
     return tuple(size.dim_value if size.HasField("dim_value") else None for size in dims)
 

@@ -59,7 +59,7 @@ def image_layout(value: Value, graph: OnnxGraph, layout: str | None = None) -> s
         raise UnsupportedModelError(
             f"the model's input {value.name!r} must be a batch of images of floats with four axes, "
             f"of volumes with five or of signals with three, got shape {value.shape} of "
-            f"{value.dtype}"
+            f"{value.dtype}; {_remedy(len(shape))}"
         )
     first, last = layouts(len(shape))
     if layout is not None:
@@ -70,6 +70,16 @@ def image_layout(value: Value, graph: OnnxGraph, layout: str | None = None) -> s
     if channels is None:
         channels = -1 if shape[1] not in (1, 3) and shape[-1] in (1, 3) else 1
     return first if channels == 1 else last
+
+
+def _remedy(rank: int) -> str:
+    """Return what to do about an input with another number of axes, or of another type."""
+    if rank == 2:
+        return (
+            "put the flattening into the model, as torch.nn.Sequential(torch.nn.Flatten(), model) "
+            "does, and export it with an input of images (N, 1, 28, 28)"
+        )
+    return "export the model with such an input"
 
 
 def _channel_axis(images: str, graph: OnnxGraph, rank: int) -> int | None:
@@ -198,7 +208,9 @@ class OnnxNetwork(Network):
     def _rows(self, graph: Graph) -> int | None:
         """Return the number of rows of the output, if it is known."""
         shape = graph.shapes.get(self.output)
-        return shape[graph.batch_axis] if shape else None
+        if not shape:
+            return None
+        return 1 if graph.batch_axis is None else shape[graph.batch_axis]
 
     def _traced(self, batch: int, size: Shape) -> Graph:
         sides = SIDES[len(size)]

@@ -17,8 +17,10 @@ from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.read._file import read_model
 
 from xaimaps.backend import Array, Backend, ModelInfo, RectifierRule
-from xaimaps.graph import Layout, as_scores, require_rows
+from xaimaps.graph import Layout, as_scores, require_rows, with_rows
+from xaimaps_onnx._detections import with_detections
 from xaimaps_onnx._inputs import with_inputs
+from xaimaps_onnx._single import with_batch
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
@@ -88,8 +90,12 @@ class OnnxRuntimeBackend(Backend):
         """
         with onnxjax_errors():
             source = read_model(model)
+            source = with_detections(source) if output is None else source
             outputs = source.outputs if output is None else (output,)
-            loaded = resolve(with_inputs(source.until(output, alone=False), inputs))
+            source, layout = with_batch(
+                with_inputs(source.until(output, alone=False), inputs), layout
+            )
+            loaded = resolve(source)
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
         loaded = _without_constant_if(loaded, sessions)
         network = OnnxNetwork(loaded, functools.partial(run_once, sessions), layout, input_size)
@@ -119,7 +125,8 @@ class OnnxRuntimeBackend(Backend):
         if len(names) == 1:
             return {}
         runs = list(self._runs(images, names))
-        return {name: np.concatenate([run[name] for run in runs]) for name in names}
+        rows = {name: [with_rows(run[name], len(images)) for run in runs] for name in names}
+        return {name: np.concatenate(parts) for name, parts in rows.items()}
 
     def weight(self, name: str) -> Array:
         model = self._network.model
@@ -197,7 +204,17 @@ class OnnxRuntimeBackend(Backend):
 
 
 def _joined(parts: list[Array], images: Array) -> Array:
-    """Return the batch of all parts, in the images' own precision."""
+    """Return the batch of all parts, in the images' own precision.
+
+    A detector finds another number of boxes in each image; rows that are missing are zeros.
+    """
+    sizes = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
+    parts = [
+        np.pad(
+            part, [(0, 0), *((0, most - n) for most, n in zip(sizes, part.shape[1:], strict=True))]
+        )
+        for part in parts
+    ]
     return np.concatenate(parts)[: len(images)].astype(images.dtype)
 
 
