@@ -50,7 +50,11 @@ def convert(source: str, file: Path, as_json: bool, **options: Any) -> None:
     """
     exporter = _exporter(file)
     folder = _room(file.parent)
-    with tempfile.TemporaryDirectory(prefix=".xaimaps-", dir=folder) as place:
+    from xaimaps._results.atomic import output_errors
+
+    with output_errors(file):
+        scratch = tempfile.TemporaryDirectory(prefix=".xaimaps-", dir=folder)
+    with scratch as place:
         part = Path(place) / "model.onnx"
         with in_words(WORDS | OPTIONS):
             outcome = exporter.export(source, part, loud="--debug" in sys.argv, **options)

@@ -68,7 +68,7 @@ def require_value(graph: GraphProto, name: str) -> None:
     """
     known = [output for node in graph.node for output in node.output]
     if name not in known:
-        close = difflib.get_close_matches(name, known)
+        close = difflib.get_close_matches(str(name), known)
         hint = f"; nearest: {', '.join(map(repr, close))}" if close else ""
         raise ArrayInputError(
             f"`output` must be one of {', '.join(value.name for value in graph.output)}, or "
