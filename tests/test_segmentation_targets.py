@@ -154,3 +154,72 @@ def test_a_manifest_and_parity_take_the_same_words(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.maps, again.maps)
     report = compare({"one": model, "two": model}, "picture.png", "saliency", target=target)
     assert {row.status for row in report.rows if row.kind != "layer"} == {"agrees"}
+
+
+# Masks of another size
+
+
+class Halves:
+    """The means of 2 x 2 positions."""
+
+    def __call__(self, x):
+        n, h, w, c = x.shape
+        return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+    def pull(self, x, g):
+        return g.repeat(2, axis=1).repeat(2, axis=2) / 4
+
+
+@pytest.fixture
+def coarse():
+    """Inputs 8 x 12, outputs 4 x 6."""
+    kernel = RNG.normal(size=(1, 1, 3, 4)).astype(np.float32)
+    layers = {"planes": Conv(kernel, np.zeros(4, np.float32)), "halves": Halves()}
+    model = ReferenceBackend(Network(layers, (8, 12, 3)))
+    model.info.labels, model.info.preprocess = LABELS, xaimaps.PRESETS["unit"]
+    return model
+
+
+def blocks(mask, size):
+    return mask.reshape(4, size, 6, size).mean((1, 3))
+
+
+def of_mask(model, pictures, mask):
+    found = xaimaps.explain(model, pictures, "saliency", target=targets.region(mask, "cat"))
+    return found.target_scores
+
+
+def test_a_mask_of_the_inputs_size_is_averaged(coarse):
+    images = RNG.normal(size=(2, 8, 12, 3)).astype(np.float32)
+    mask = RNG.random((8, 12)) > 0.6
+    found, expected = (
+        xaimaps.attribute(coarse, images, "saliency", target=targets.region(one, "cat"))
+        for one in (mask, blocks(mask, 2))
+    )
+    np.testing.assert_allclose(found.target_scores, expected.target_scores, rtol=1e-5)
+    np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5)
+
+
+def test_a_mask_of_the_pictures_size_is_cropped_as_the_picture(coarse, tmp_path):
+    pixels = RNG.integers(0, 256, (16, 32, 3), np.uint8)
+    mask = RNG.random((16, 32)) > 0.6
+    expected = of_mask(coarse, pixels, blocks(mask[:, 4:28], 4))  # 2 to 3, as 8 to 12
+    np.testing.assert_allclose(of_mask(coarse, pixels, mask), expected, rtol=1e-5)
+    path = tmp_path / "mask.png"
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+    found = xaimaps.explain(coarse, pixels, "saliency", target=f"region:{path}@cat")
+    np.testing.assert_allclose(found.target_scores, expected, rtol=1e-5)
+    assert str(found.target) == f"region:{path}@cat"  # as asked for, for manifests
+
+
+def test_masks_that_do_not_fit(coarse):
+    pixels = RNG.integers(0, 256, (16, 32, 3), np.uint8)
+    sizes = r"outputs \(4, 6\), .* input \(8, 12\), .* \(16, 32\), got \(5, 5\)"
+    with pytest.raises(TargetError, match=sizes):
+        of_mask(coarse, pixels, np.ones((5, 5)))
+    left = np.zeros((16, 32))
+    left[:, :4] = 1
+    with pytest.raises(TargetError, match="must have a part that the model sees"):
+        of_mask(coarse, pixels, left)
+    with pytest.raises(TargetError, match="mask"):
+        of_mask(coarse, pixels, np.ones((3, 8, 12)))

@@ -218,7 +218,7 @@ def each_result(
     """
     count = len(batch.images)
     spec = as_spec(target, count) if any(job.row.uses_target for job in jobs) else EveryTarget()
-    scene = Scene(backend, batch.images)
+    scene = Scene(backend, batch.images, batch.picture_sizes)
     settled = spec.settled(scene)
     goal = settled.resolve(count, backend.info.labels)
     goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own

@@ -40,6 +40,11 @@ class Batch:
         """The spatial size of the images."""
         return tuple(self.images.shape[1:-1])
 
+    @property
+    def picture_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The height and width of each picture."""
+        return tuple(picture.size for picture in self.pictures)
+
 
 def prepare(
     backend: Backend,

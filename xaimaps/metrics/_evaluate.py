@@ -84,7 +84,7 @@ def evaluate(
     rows = plan_metrics(metrics, metric_options or {}, has_regions=regions is not None)
     batch = prepare(backend, every_picture(pictures), input_size)
     places = None if regions is None else regions_of(regions, batch, backend)
-    goal, names = resolved(backend, batch.images, target)
+    goal, names = resolved(backend, batch, target)
     require_class(rows, goal)
     maps = _all_maps(backend, jobs, batch.images, goal)
     steps = _steps(backend, jobs, maps, batch.images, goal, rows, places)
@@ -134,7 +134,7 @@ def measure(
     require_no_explanation(rows)
     places = None if regions is None else masks_of(regions, batch.shape[:-1])
     whole = enlarged(checked(maps, len(batch)), batch.shape[1:-1])
-    goal, _ = resolved(backend, batch, target)
+    goal, _ = resolved(backend, Batch(batch), target)
     require_class(rows, goal)
     found = [*judged("given", None, whole, backend, batch, goal, rows, places)]
     return {one.metric: one for one in gathered(found)}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xaimaps._prepare import Batch
 from xaimaps._resampling import linear_weights
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError, MethodError, TargetError
@@ -53,10 +54,11 @@ def plan_metrics(names: Sequence[str], options: Mapping[str, Any], *, has_region
     return plan
 
 
-def resolved(backend: Backend, images: Array, target: Any) -> tuple[Target, tuple[str, ...]]:
+def resolved(backend: Backend, batch: Batch, target: Any) -> tuple[Target, tuple[str, ...]]:
     """Return the target, resolved on the images, and its text for each image."""
+    images = batch.images
     spec = as_spec(target, len(images))
-    scene = Scene(backend, images)
+    scene = Scene(backend, images, batch.picture_sizes)
     settled = spec.settled(scene)
     goal = settled.resolve(len(images), backend.info.labels).frozen(np, scene.outputs)
     if goal.is_several:

@@ -159,7 +159,9 @@ class Comparison:
         self.subjects = (reference, *others)
         self.allowed, self.progress = dict(allowed), progress
         self.notes: list[str] = list(reference.backend.info.notes)
-        self.target = _fixed(Scene(reference.backend, reference.images), target)
+        self.target = _fixed(
+            Scene(reference.backend, reference.images, reference.batch.picture_sizes), target
+        )
         # The default target is the top class, which the outputs may not have.
         self.unable = UNABLE if target is not None else (*UNABLE, TargetError)
         self.layer = layer and reference.backend.find_map_layer(layer).name

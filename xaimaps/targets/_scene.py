@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +26,15 @@ class Scene:
     Args:
         backend: the model.
         images: `(N, H, W, C)`, preprocessed.
+        picture_sizes: the height and width of each picture, if they were made from pictures.
     """
 
-    def __init__(self, backend: Backend, images: Array) -> None:
+    def __init__(
+        self, backend: Backend, images: Array, picture_sizes: Sequence[tuple[int, int]] = ()
+    ) -> None:
         self.backend = backend
         self.images = images
+        self.picture_sizes = picture_sizes
 
     @property
     def labels(self) -> Labels:

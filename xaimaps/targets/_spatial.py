@@ -13,6 +13,7 @@ import numpy as np
 from xaimaps.errors import ImageTargetError, TargetError
 from xaimaps.targets._base import Labels, Target, TargetSpec
 from xaimaps.targets._classes import class_index
+from xaimaps.targets._masks import fitted
 from xaimaps.targets._scores import Box, Region, Similarity
 from xaimaps.targets._spec import ClassSpec, batch_last, quoted
 
@@ -90,11 +91,16 @@ class RegionSpec(_FromSource):
         return self._one_of(index, rank=2)
 
     def settled(self, scene: Scene) -> RegionSpec:
-        return self if self.axis else replace(self, axis=scene.class_axis)
+        axis = self.axis or scene.class_axis
+        return replace(self, source=InMemory(fitted(self._mask, scene, axis)), axis=axis)
+
+    @property
+    def _mask(self) -> Array:
+        source = self.source
+        return checked_mask(_read_mask(source) if isinstance(source, str) else source.array)
 
     def resolve(self, batch: int, labels: Labels) -> Region:
-        mask = _read_mask(self.source) if isinstance(self.source, str) else self.source.array
-        weights = batch_last(checked_mask(mask), batch, 2, "mask")
+        weights = batch_last(self._mask, batch, 2, "mask")
         return Region(weights, class_index(self.of.name, labels), self.axis or -1)
 
 
