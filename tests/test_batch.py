@@ -720,3 +720,16 @@ def test_eight_threads_explain_with_one_model_as_one_does(model, folder):
         )
     for i, maps in enumerate(found):
         np.testing.assert_array_equal(maps, alone[i % 7])
+
+
+@pytest.mark.parametrize(
+    "address", ["nowhere.invalid:1", "127.0.0.1:9", "ray://127.0.0.1:9", "a:b"]
+)
+def test_no_cluster_at_an_address_is_told_at_once(address):
+    from types import SimpleNamespace
+
+    from xaimaps.batch._ray import _connect
+
+    ray = SimpleNamespace(init=lambda *_, **__: pytest.fail("Ray would try for most of a minute"))
+    with pytest.raises(BackendError, match=f"must be the address of a Ray cluster .* {address!r}"):
+        _connect(ray, address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ STARTED_WITH = {
 }
 """The environment in which Ray is started: it reports nothing to its makers, and does not send the
 current folder to the cluster, as it would under `uv run`."""
+
+
+SECONDS_TO_CONNECT = 10
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,7 @@ def connected(address: str, model: Any, order: Order, folder: Path) -> Iterator[
 
 def _connect(ray: Any, address: str) -> None:
     try:
+        _require_reachable(address)
         with _environment(STARTED_WITH):
             ray.init(address, log_to_driver=False, logging_level="error", include_dashboard=False)
     except (OSError, RuntimeError, ValueError) as error:
@@ -184,6 +189,13 @@ def _connect(ray: Any, address: str) -> None:
             f"`ray` must be the address of a Ray cluster or 'local', got {address!r} "
             f"({first_line(error)}); see `ray status`"
         ) from error
+
+
+def _require_reachable(address: str) -> None:
+    """Raise an OSError if nothing answers at HOST:PORT; Ray tries for most of a minute."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
 
 
 @contextmanager
