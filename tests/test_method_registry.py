@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import xaimaps
+from xaimaps._cli import cli
 from xaimaps.errors import BackendError, MethodError
 from xaimaps.methods import METHODS, Maps, Method, _registry, get_method, method, saliency
 from xaimaps.methods._row import _letters
+from xaimaps.metrics import METRICS
 
 
 @pytest.fixture
@@ -153,3 +156,19 @@ def test_no_two_names_have_the_same_letters():
     assert len({_letters(name) for name in METHODS}) == len(METHODS)
     with pytest.raises(MethodError, match="nearest: 'grad_cam'"):
         get_method("grad_cma")
+
+
+@pytest.mark.parametrize("row", [*METHODS.values(), *METRICS.values()], ids=lambda row: row.name)
+def test_every_option_is_documented(row):
+    assert all(row.documented.get(option) for option in row.options), row.options
+
+
+def test_the_options_of_a_method_on_the_command_line():
+    shown = CliRunner().invoke(cli, ["methods", "Grad-CAM++"]).output
+    assert shown.startswith("grad_cam_plusplus: ")
+    assert "cost: 1 F + 1 b" in shown
+    assert "arXiv:1710.11063" in shown
+    assert "keep only positive values, as the paper does." in shown
+    assert "better: lower" in CliRunner().invoke(cli, ["metrics", "deletion"]).output
+    unknown = CliRunner().invoke(cli, ["methods", "grad_cma"])
+    assert "nearest: 'grad_cam'" in str(unknown.exception)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps._cli.console import load_model, print_json, print_table, printable
+from xaimaps._cli.listing import print_options
 from xaimaps._cli.options import (
     json_option,
     layer_option,
@@ -144,11 +145,14 @@ def _report(found: Evaluation, files: list[Path], as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("name", required=False)
 @json_option
-def metrics(as_json: bool) -> None:
-    """List the metrics of `evaluate`."""
+def metrics(name: str | None, as_json: bool) -> None:
+    """List the metrics of `evaluate`, or the options of the metric NAME."""
     from xaimaps.metrics import METRICS
+    from xaimaps.metrics._registry import get_metric
 
+    found = list(METRICS.values()) if name is None else [get_metric(name)]
     rows = [
         {
             "name": row.name,
@@ -159,11 +163,13 @@ def metrics(as_json: bool) -> None:
             "options": row.options,
             "paper": row.paper,
         }
-        for row in METRICS.values()
+        for row in found
     ]
     if as_json:
         print_json(rows)
-        return
-    columns = ("name", "family", "better", "summary", "paper")
-    cells = [[str(row[column]) for column in columns] for row in rows]
-    print_table(f"{len(rows)} metrics", columns, cells)
+    elif name is not None:
+        print_options(found[0], {"better": found[0].better})
+    else:
+        columns = ("name", "family", "better", "summary", "paper")
+        cells = [[str(row[column]) for column in columns] for row in rows]
+        print_table(f"{len(rows)} metrics", columns, cells)

@@ -11,6 +11,7 @@ from xaimaps._cli.options import json_option, model_options
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
+    from xaimaps.methods._row import Row
 
 
 def _default(model: Backend) -> str | None:
@@ -69,11 +70,13 @@ def _shape(shape: tuple[int | None, ...]) -> str:
 
 
 @click.command()
+@click.argument("name", required=False)
 @json_option
-def methods(as_json: bool) -> None:
-    """List the attribution methods."""
-    from xaimaps.methods import METHODS
+def methods(name: str | None, as_json: bool) -> None:
+    """List the attribution methods, or the options of the method NAME."""
+    from xaimaps.methods import METHODS, get_method
 
+    found = list(METHODS.values()) if name is None else [get_method(name)]
     rows = [
         {
             "name": row.name,
@@ -84,17 +87,27 @@ def methods(as_json: bool) -> None:
             "options": row.options,
             "paper": row.paper,
         }
-        for row in METHODS.values()
+        for row in found
     ]
     if as_json:
         print_json(rows)
-        return
-    columns = ("name", "family", "summary", "cost", "paper")
-    print_table(
-        f"{len(rows)} methods; F, B: forward and backward passes; b: backward pass to the layer",
-        columns,
-        [[str(row[column]) for column in columns] for row in rows],
-    )
+    elif name is not None:
+        print_options(found[0], {"cost": found[0].cost})
+    else:
+        columns = ("name", "family", "summary", "cost", "paper")
+        passes = "F, B: forward and backward passes; b: backward pass to the layer"
+        cells = [[str(row[column]) for column in columns] for row in rows]
+        print_table(f"{len(rows)} methods; {passes}", columns, cells)
+
+
+def print_options(row: Row, facts: dict[str, str]) -> None:
+    """Print what a method or metric does, some facts, and its options."""
+    said = row.documented
+    click.echo(f"{row.name}: {row.summary}")
+    for fact, text in {**facts, "paper": row.paper}.items():
+        click.echo(f"{fact}: {text}")
+    options = [(name, repr(default), said.get(name, "")) for name, default in row.options.items()]
+    print_table("", ("option", "default", ""), options)
 
 
 @click.command()

@@ -24,6 +24,7 @@ class Row:
     """A function in a table; its name, options and first line are those of the function."""
 
     fn: Callable[..., Any]
+    paper: str
 
     given: ClassVar[int]
     """The number of its first parameters, which are no options."""
@@ -40,6 +41,14 @@ class Row:
     def summary(self) -> str:
         """The first line of the function's documentation."""
         return (inspect.getdoc(self.fn) or "").partition("\n")[0]
+
+    @property
+    def documented(self) -> dict[str, str]:
+        """What the function's documentation says of each argument, on one line."""
+        section = (inspect.getdoc(self.fn) or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+        entries = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]
+        texts = (" ".join(text.split()) for text in entries[1::2])
+        return dict(zip(entries[::2], texts, strict=True))
 
     @property
     def options(self) -> dict[str, object]:
