@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import xaimaps
+from xaimaps._cli.options import parse_layer
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.errors import (
     ArrayInputError,
@@ -163,6 +164,8 @@ WRONG_CALLS = [
     ({"method": "saliency", "relu": False}, MethodError, "'saliency' has no option 'relu'; its"),
     ({"relu": [True]}, MethodError, r"`relu` must be True or False, got \[True\]"),
     ({"fuse": ["sum"]}, MethodError, r"`fuse` must be a hashable value, .* got list \['sum'\]"),
+    ({"layer": -5}, LayerError, "a number from -4 to 3, got -5"),
+    ({"layer": ["relu1", 4]}, LayerError, "a number from -4 to 3, got 4"),
     ({"layer": "relu3"}, LayerError, "nearest: 'relu[12]'"),
     ({"layer": "pool"}, LayerError, "such as 'relu2'"),
     ({"method": "cam", "layer": "conv1"}, LayerError, "pooled layer 'relu2' for CAM, got 'conv1'"),
@@ -301,3 +304,15 @@ def test_fit_changes_the_preprocessing():
     )
     with pytest.raises(ArrayInputError, match="`fit` must be one of crop, stretch, pad, got 'cut'"):
         xaimaps.load("default", fit="cut")
+
+
+def test_layers_by_number(pooled, images):
+    names = {
+        number: xaimaps.attribute(pooled, images, "grad_cam", target=2, layer=number).layer
+        for number in (-1, -2, 0)
+    }
+    assert names == {-1: "relu2", -2: "conv2", 0: "conv1"}
+    fused = xaimaps.attribute(pooled, images, "grad_cam", target=2, layer=[-1, "relu1"])
+    assert fused.layers == ("relu2", "relu1")
+    assert parse_layer(("-1",)) == -1
+    assert parse_layer(("-2", "relu1", "12")) == (-2, "relu1", "12")  # ONNX files have such names

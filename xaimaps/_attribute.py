@@ -36,7 +36,7 @@ from xaimaps.targets import (
 
 Array = np.ndarray[Any, Any]
 MethodLike = str | Method | Callable[..., Maps]
-Layers = str | Sequence[str] | None
+Layers = str | int | Sequence[str | int] | None
 
 
 @overload
@@ -73,8 +73,9 @@ def attribute(
         target: None for the top class of each image; a class index, a label, "top-3",
             "A vs B" or any other text of a target; a function of the outputs, a list with a
             class for each image, or a result of a function of `xaimaps.targets`.
-        layer: the name of the layer, for methods that have one; None for the last with a
-            spatial extent; several names for the CAM methods that fuse their maps.
+        layer: the name of the layer, for methods that have one, or its number among the layers
+            with a spatial extent, -1 for the last; None for the default layer; several for the CAM
+            methods that fuse their maps.
         pictures: the pictures to draw overlays on, one for each image, as `explain` takes them.
         batch_size: the number of images to run at a time; a last partial batch is padded.
         augment: "flip" takes the mean with the map of the mirrored image, mirrored back.
@@ -299,17 +300,33 @@ def _layer_names(backend: Backend, row: Method, layer: Layers) -> tuple[str, ...
                 f"`layer` must be None for {row.name!r}, which explains the input, got {layer!r}"
             )
         return ()
-    if layer is None or isinstance(layer, str):
+    if layer is None or isinstance(layer, str | int):
         return (_one_layer_name(backend, row, layer),)
     if "fuse" not in row.options or not layer:
         raise LayerError(f"`layer` must be one name for {row.name!r}, got {len(layer)}: {layer!r}")
     return tuple(_one_layer_name(backend, row, name) for name in layer)
 
 
-def _one_layer_name(backend: Backend, row: Method, layer: str | None) -> str:
+def _one_layer_name(backend: Backend, row: Method, layer: str | int | None) -> str:
+    layer = _spatial_layer(backend, layer) if isinstance(layer, int) else layer
     if "classifier" in row.needs:
         return backend.classifier().layer if layer is None else backend.find_layer(layer).name
     return backend.find_map_layer(layer).name
+
+
+def _spatial_layer(backend: Backend, index: int) -> str:
+    """Return the name of a layer by its number among those with spatial positions; -1 is the last.
+
+    Raises:
+        LayerError: there is no such number.
+    """
+    names = [layer.name for layer in backend.layers() if layer.is_spatial]
+    if not -len(names) <= index < len(names):
+        raise LayerError(
+            f"`layer` must be a name or a number from {-len(names)} to {len(names) - 1}, got "
+            f"{index}; `xaimaps layers` lists the layers"
+        )
+    return names[index]
 
 
 def classes_of(goal: Target, outputs: Array) -> Array | None:

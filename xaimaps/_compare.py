@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from xaimaps._attribute import run_jobs
+from xaimaps._attribute import Layers, run_jobs
 from xaimaps._load import load
 from xaimaps._plan import plan_all
 from xaimaps._prepare import prepare
@@ -23,7 +23,7 @@ def compare(
     methods: Sequence[str] = ("all",),
     *,
     target: Any = None,
-    layer: str | tuple[str, ...] | None = None,
+    layer: Layers = None,
     input_size: tuple[int, int] | None = None,
     colormap: str | None = None,
     alpha: float = render.ALPHA,

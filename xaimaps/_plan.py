@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from xaimaps._attribute import plan
+from xaimaps._attribute import Layers, plan
 from xaimaps._run import Job
 from xaimaps.backend import Backend
 from xaimaps.errors import XaimapsError
@@ -15,7 +15,7 @@ from xaimaps.methods import METHODS, get_method
 def plan_all(
     model: Backend,
     names: Sequence[str],
-    layer: str | tuple[str, ...] | None,
+    layer: Layers,
     options: dict[str, Any],
 ) -> list[Job]:
     """Check every method with the layer and the options that it takes.

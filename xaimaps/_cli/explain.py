@@ -44,6 +44,7 @@ from xaimaps._cli.options import (
 )
 
 if TYPE_CHECKING:
+    from xaimaps._attribute import Layers
     from xaimaps._prepare import Batch
     from xaimaps._results.attribution import Attribution
     from xaimaps._results.predictions import Prediction
@@ -137,7 +138,7 @@ def demo(output: Path, as_json: bool) -> None:
     run(Task(loaded, jobs, output), [zoo.PICTURES["chelsea"]], as_json)
 
 
-def _default_methods(model: Backend, layer: str | tuple[str, ...] | None) -> list[str]:
+def _default_methods(model: Backend, layer: Layers) -> list[str]:
     """Return the default methods that the model supports; only Grad-CAM if a layer is given."""
     from xaimaps._plan import able_methods
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from xaimaps._attribute import Layers
     from xaimaps.targets import TargetSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -126,7 +128,8 @@ target_option = click.option(
 )  # fmt: skip
 layer_option = click.option(
     "-l", "--layer", "layers", multiple=True,
-    help="The layer of the CAM methods; the maps of several layers are fused.  "
+    help="The layer of the CAM methods by name, or from the end as -1; the maps of several layers "
+    "are fused.  "
     "[default: the last spatial layer]",
 )  # fmt: skip
 options_option = click.option(
@@ -281,6 +284,10 @@ def parse_methods(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def parse_layer(names: tuple[str, ...]) -> str | tuple[str, ...] | None:
-    """Parse the values of `--layer`: none, one, or several to fuse."""
-    return names[0] if len(names) == 1 else names or None
+def parse_layer(names: tuple[str, ...]) -> Layers:
+    """Parse the values of `--layer`: none, one, or several to fuse.
+
+    Negative numbers count from the last layer; others are names, as in many ONNX files.
+    """
+    layers = tuple(int(name) if re.fullmatch(r"-\d{1,9}", name) else name for name in names)
+    return layers[0] if len(layers) == 1 else layers or None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xaimaps._attribute import Layers
 from xaimaps._load import load
 from xaimaps.backend import Backend
 from xaimaps.batch._chunks import Chunk, chunks
@@ -149,7 +150,7 @@ def run(
     method: str | Sequence[str] = "grad_cam",
     *,
     target: Any = None,
-    layer: str | tuple[str, ...] | None = None,
+    layer: Layers = None,
     settings: Settings | None = None,
     ray: str | None = None,
     **options: Any,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from xaimaps._attribute import Layers
 from xaimaps._plan import plan_all
 from xaimaps.backend import Backend
 from xaimaps.batch._ahead import ahead
@@ -35,7 +36,7 @@ class Order:
 
     methods: Sequence[str]
     target: Any
-    layer: str | tuple[str, ...] | None
+    layer: Layers
     options: dict[str, Any]
     settings: Settings
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xaimaps._arrays import as_batch
+from xaimaps._attribute import Layers
 from xaimaps._load import load
 from xaimaps._plan import plan_all
 from xaimaps._prepare import Batch, every_picture, prepare
@@ -39,7 +40,7 @@ def evaluate(
     metrics: Sequence[str] = (),
     *,
     target: Any = None,
-    layer: str | tuple[str, ...] | None = None,
+    layer: Layers = None,
     regions: Any = None,
     input_size: tuple[int, int] | None = None,
     metric_options: Mapping[str, Any] | None = None,
