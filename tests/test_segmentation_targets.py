@@ -9,7 +9,7 @@ from xaimaps import targets
 from xaimaps.errors import TargetError
 from xaimaps.parity import compare
 from xaimaps.targets._scene import Scene
-from xaimaps.testing import Conv, Network, ReferenceBackend
+from xaimaps.testing import Conv, Network, ReferenceBackend, pooled_network
 
 LABELS = ("sky", "cat", "dog", "road")
 RNG = np.random.default_rng(3)
@@ -223,3 +223,12 @@ def test_masks_that_do_not_fit(coarse):
         of_mask(coarse, pixels, left)
     with pytest.raises(TargetError, match="mask"):
         of_mask(coarse, pixels, np.ones((3, 8, 12)))
+
+
+def test_a_mask_for_outputs_without_positions():
+    model = ReferenceBackend(pooled_network())
+    images = RNG.normal(size=(1, 9, 9, 3)).astype(np.float32)
+    with pytest.raises(TargetError, match="outputs"):
+        xaimaps.attribute(
+            model, images, "saliency", target=targets.region(np.ones((9, 9)), 0, axis=1)
+        )

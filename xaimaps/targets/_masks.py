@@ -33,9 +33,10 @@ def fitted(mask: Array, scene: Scene, axis: int) -> Array:
         TargetError: the mask has another size than the outputs, the input and a picture, or what
             the model sees of it is empty.
     """
+    if scene.planes.ndim != 4 or (mask.ndim == 3 and len(mask) != len(scene.images)):
+        return mask  # refused later, as outputs without positions, or as another batch
     wanted: Size = np.moveaxis(scene.planes, axis, -1).shape[1:3]
-    is_other_batch = mask.ndim == 3 and len(mask) != len(scene.images)  # refused as such later
-    if mask.shape[-2:] == wanted or is_other_batch:
+    if mask.shape[-2:] == wanted:
         return mask
     each = np.broadcast_to(mask, (len(scene.images), *mask.shape[-2:]))
     seen = (_seen(one, scene, index, wanted) for index, one in enumerate(each))
