@@ -187,8 +187,10 @@ class HeadFinder:
             return Head(self._pooled(pool), None)
         if last.dense is None or last.dense.weights in self.data:
             raise no_head(f"the logits come from {last}")
-        (vectors,) = (value for value in last.reads if value in self.data)
-        before = self.producers.get(_through(vectors, self.producers, PASSED))
+        vectors = [value for value in last.reads if value in self.data]
+        if len(vectors) != 1:  # none for weights times weights
+            raise no_head(f"{last} reads {len(vectors)} values of the images")
+        before = self.producers.get(_through(vectors[0], self.producers, PASSED))
         pool = self._global_pool(before) if before is not None else None
         if pool is None:
             raise no_head(f"{last} does not follow the pooling")
