@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps._cli.console import load_model, print_json, print_table, printable
-from xaimaps._cli.listing import print_options
+from xaimaps._cli.listing import print_row, print_rows
 from xaimaps._cli.options import (
     json_option,
     layer_option,
@@ -152,24 +152,7 @@ def metrics(name: str | None, as_json: bool) -> None:
     from xaimaps.metrics import METRICS
     from xaimaps.metrics._registry import get_metric
 
-    found = list(METRICS.values()) if name is None else [get_metric(name)]
-    rows = [
-        {
-            "name": row.name,
-            "family": row.family,
-            "better": row.better,
-            "summary": row.summary,
-            "needs": sorted(row.needs),
-            "options": row.options,
-            "paper": row.paper,
-        }
-        for row in found
-    ]
-    if as_json:
-        print_json(rows)
-    elif name is not None:
-        print_options(found[0], {"better": found[0].better})
+    if name is None:
+        print_rows(list(METRICS.values()), "metrics", "better", as_json)
     else:
-        columns = ("name", "family", "better", "summary", "paper")
-        cells = [[str(row[column]) for column in columns] for row in rows]
-        print_table(f"{len(rows)} metrics", columns, cells)
+        print_row(get_metric(name), "better", as_json)

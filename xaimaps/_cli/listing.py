@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,38 +77,40 @@ def methods(name: str | None, as_json: bool) -> None:
     """List the attribution methods, or the options of the method NAME."""
     from xaimaps.methods import METHODS, get_method
 
-    found = list(METHODS.values()) if name is None else [get_method(name)]
-    rows = [
-        {
-            "name": row.name,
-            "family": row.family,
-            "summary": row.summary,
-            "cost": row.cost,
-            "needs": sorted(row.needs),
-            "options": row.options,
-            "paper": row.paper,
-        }
-        for row in found
-    ]
-    if as_json:
-        print_json(rows)
-    elif name is not None:
-        print_options(found[0], {"cost": found[0].cost})
+    passes = "F, B: forward and backward passes; b: backward pass to the layer"
+    if name is None:
+        print_rows(list(METHODS.values()), f"methods; {passes}", "cost", as_json)
     else:
-        columns = ("name", "family", "summary", "cost", "paper")
-        passes = "F, B: forward and backward passes; b: backward pass to the layer"
-        cells = [[str(row[column]) for column in columns] for row in rows]
-        print_table(f"{len(rows)} methods; {passes}", columns, cells)
+        print_row(get_method(name), "cost", as_json)
 
 
-def print_options(row: Row, facts: dict[str, str]) -> None:
-    """Print what a method or metric does, some facts, and its options."""
+def print_rows(rows: Sequence[Row], title: str, fact: str, as_json: bool) -> None:
+    """Print a table of methods or metrics; `fact` is what only one of the two has."""
+    told = [_told(row, fact) for row in rows]
+    if as_json:
+        print_json(told)
+        return
+    columns = ("name", "family", "summary", fact, "paper")
+    cells = [[str(row[column]) for column in columns] for row in told]
+    print_table(f"{len(rows)} {title}", columns, cells)
+
+
+def print_row(row: Row, fact: str, as_json: bool) -> None:
+    """Print what a method or metric does, and its options."""
+    if as_json:
+        print_json([_told(row, fact)])
+        return
     said = row.documented
     click.echo(f"{row.name}: {row.summary}")
-    for fact, text in {**facts, "paper": row.paper}.items():
-        click.echo(f"{fact}: {text}")
+    for name in (fact, "paper"):
+        click.echo(f"{name}: {getattr(row, name)}")
     options = [(name, repr(default), said.get(name, "")) for name, default in row.options.items()]
     print_table("", ("option", "default", ""), options)
+
+
+def _told(row: Row, fact: str) -> dict[str, Any]:
+    told = {name: getattr(row, name) for name in ("name", "family", "summary", fact)}
+    return {**told, "needs": sorted(row.needs), "options": row.options, "paper": row.paper}
 
 
 @click.command()

@@ -24,6 +24,8 @@ class Row:
     """A function in a table; its name, options and first line are those of the function."""
 
     fn: Callable[..., Any]
+    family: str
+    needs: frozenset[Any]
     paper: str
 
     given: ClassVar[int]

@@ -28,11 +28,6 @@ def masked_scores(case: Case, masks: Array, baseline: Baseline, probability: boo
     return scores_of_variants(case, _masked, (masks,), (filling(case, baseline),), probability)
 
 
-def image_scores(case: Case, images: Array, probability: bool) -> Array:
-    """Return the scores `(V,)` of images `(V, *spatial, C)`."""
-    return scores_of_variants(case, _unchanged, (images,), (), probability)
-
-
 def scores_of_variants(
     case: Case,
     make: Make,
@@ -72,14 +67,6 @@ def scores_of_variants(
     return np.asarray(backend.to_numpy(backend.compiled(key, program, *own)(*own)))
 
 
-def outputs_of(case: Case, images: Array) -> Array:
-    """Return the model's outputs `(V, ...)` for images `(V, *spatial, C)`."""
-    backend = case.backend
-    native_images = backend.asarray(images)
-    run = backend.compiled("forward", lambda b, images: b.forward(images), native_images)
-    return np.asarray(backend.to_numpy(run(native_images)))
-
-
 def filling(case: Case, baseline: Baseline) -> Array:
     """Return the pixels that replace masked ones, `(*spatial, C)`."""
     backend, images = case.backend, case.backend.asarray(case.image[None])
@@ -95,7 +82,3 @@ def filling(case: Case, baseline: Baseline) -> Array:
 
 def _masked(backend: Any, image: Any, filling: Any, masks: Any) -> Any:
     return filling + masks[..., None] * (image - filling)
-
-
-def _unchanged(backend: Any, image: Any, images: Any) -> Any:
-    return images

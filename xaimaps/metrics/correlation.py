@@ -52,7 +52,7 @@ def mu_fidelity(
         Bhatt, Weller, Moura 2020, https://arxiv.org/abs/2005.00631, with the cells and the rank
         correlation of Xplique (Fel et al. 2022, https://arxiv.org/abs/2206.04394)
     """
-    removed = _enlarged(_subsets(samples, (grid,) * case.map.ndim, fraction, seed), case.map.shape)
+    removed = _cells(case, samples, grid, fraction, seed)
     return Measured(spearman(*_sums_and_losses(case, removed, baseline, probability)))
 
 
@@ -131,7 +131,7 @@ def infidelity(
     References:
         Yeh et al. 2019, https://arxiv.org/abs/1901.09392
     """
-    removed = _enlarged(_subsets(samples, (grid,) * case.map.ndim, fraction, seed), case.map.shape)
+    removed = _cells(case, samples, grid, fraction, seed)
     sums, losses = _sums_and_losses(case, removed, baseline, probability)
     return Measured(squared_difference(sums, losses, scaled))
 
@@ -151,6 +151,11 @@ def _sums_and_losses(
     whole, *others = masked_scores(case, kept, baseline, probability).astype(np.float64)
     sums = removed.reshape(len(removed), -1).astype(np.float64) @ case.map.ravel()
     return sums, whole - np.asarray(others)
+
+
+def _cells(case: Case, samples: int, grid: int, fraction: float, seed: int) -> Array:
+    """Choose random subsets of the cells of a grid, as masks of the map's size."""
+    return _enlarged(_subsets(samples, (grid,) * case.map.ndim, fraction, seed), case.map.shape)
 
 
 def _subsets(samples: int, shape: tuple[int, ...], fraction: float, seed: int) -> Array:

@@ -10,8 +10,7 @@ from xaimaps.methods._options import check_count
 from xaimaps.metrics._case import Case, Measured
 from xaimaps.metrics._order import spearman
 from xaimaps.metrics._registry import metric
-from xaimaps.metrics._scoring import outputs_of
-from xaimaps.targets import Classes, class_scores
+from xaimaps.targets import Classes, Scene, class_scores
 
 
 @metric(
@@ -40,7 +39,7 @@ def random_logit(case: Case, *, classes: int = 10, seed: int = 0) -> Measured:
         Sixt, Granz, Landgraf 2020, https://arxiv.org/abs/1912.09818
     """
     check_count("classes", classes)
-    outputs = outputs_of(case, case.image[None])
+    outputs = Scene(case.backend, case.image[None]).outputs
     count = class_scores(np, outputs, is_binary=case.target.is_binary).shape[-1]
     own = int(np.asarray(case.target.indices_in(np, outputs))[0])
     others = np.delete(np.arange(count), own)

@@ -11,7 +11,7 @@ from xaimaps.methods._noise import uniform
 from xaimaps.methods._options import check_count
 from xaimaps.metrics._case import Array, Case, Measured
 from xaimaps.metrics._registry import metric
-from xaimaps.metrics._scoring import outputs_of
+from xaimaps.targets import Scene
 
 LEAST = 1e-6
 """The smallest magnitude of a divisor."""
@@ -87,7 +87,7 @@ def relative_stability(
         raise MethodError(f"`to` must be 'input' or 'output', got {to!r}")
     images = _changed_images(case, radius, samples, seed)
     whole = np.concatenate([case.image[None], images])
-    values = whole if to == "input" else outputs_of(case, whole)
+    values = whole if to == "input" else Scene(case.backend, whole).outputs_of(whole)
     found = case.explained(images)
     return Measured(median_ratio(case.map, found, values[0], values[1:]))
 
