@@ -29,7 +29,7 @@ class Order:
     Attributes:
         methods: the names of the methods.
         target: what is explained.
-        layer: the layer, or one for each method.
+        layer: the layer, or several, whose maps are fused.
         options: the options of the methods.
         settings: how the run goes through its pictures.
     """
