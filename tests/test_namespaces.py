@@ -43,12 +43,12 @@ class StrictBackend(ReferenceBackend):
     def classifier(self):
         return convert(self.asarray, super().classifier())
 
-    def forward_with_activations(self, images, layers, rectifier=None):
-        found = super().forward_with_activations(np.asarray(images), layers, rectifier)
+    def forward_with_activations(self, images, layers, rules=None):
+        found = super().forward_with_activations(np.asarray(images), layers, rules)
         return convert(self.asarray, found)
 
-    def cut(self, images, layer=INPUT, rectifier=None):
-        cut = ReferenceBackend(self.chain).cut(np.asarray(images), layer, rectifier)
+    def cut(self, images, layer=INPUT, rules=None):
+        cut = ReferenceBackend(self.chain).cut(np.asarray(images), layer, rules)
 
         def forward(point):
             return self.asarray(cut.forward(np.asarray(point)))

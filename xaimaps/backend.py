@@ -21,6 +21,7 @@ from xaimaps._digest import digest
 from xaimaps._progress import Watch
 from xaimaps.errors import BackendError, LayerError, ModelLoadError, nearest
 from xaimaps.graph import INPUT, Description, Ending, Layer, Operation
+from xaimaps.propagation import Rules
 
 if TYPE_CHECKING:
     from xaimaps._images.preprocess import Preprocess
@@ -35,19 +36,12 @@ __all__ = [
     "Gradients",
     "Layer",
     "ModelInfo",
-    "RectifierRule",
 ]
 
 Array = Any
 """An array of the backend's framework."""
 
-Capability = Literal[
-    "forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"
-]
-
-RectifierRule = Literal["guided", "deconvnet"]
-"""How a gradient passes a rectifier: "guided" keeps it where it and the rectifier's input are
-positive, "deconvnet" where it is positive."""
+Capability = Literal["forward", "activations", "grad", "classifier", "split", "rules", "biases"]
 
 CACHE_SIZE = 64
 """The largest number of compiled programs that a backend keeps."""
@@ -368,16 +362,16 @@ class Backend(ABC):
 
     @abstractmethod
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
+        self, images: Array, layers: tuple[str, ...], rules: Rules | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """Return the outputs `(N, ...)`, and the value of each of `layers` by name.
 
         Args:
             images: `(N, H, W, C)`.
             layers: the names of the layers to keep.
-            rectifier: a rule that replaces the derivative of every rectifier; None for the true
-                derivative, which is all that a backend without the capability
-                "rectifier_rules" has to support.
+            rules: rules that replace the derivatives of operations; None for the true
+                derivatives, which are all that a backend without the capability "rules" has to
+                support.
         """
 
     def forward(self, images: Array) -> Array:
@@ -392,27 +386,27 @@ class Backend(ABC):
         """
         return {}
 
-    def cut(self, images: Array, layer: str = INPUT, rectifier: RectifierRule | None = None) -> Cut:
+    def cut(self, images: Array, layer: str = INPUT, rules: Rules | None = None) -> Cut:
         """Cut the network at a layer, or at the images.
 
         Args:
             images: `(N, H, W, C)`.
             layer: the layer's name, or `INPUT` for the images.
-            rectifier: as for `forward_with_activations`.
+            rules: as for `forward_with_activations`.
 
         Raises:
             BackendError: the backend lacks the capability "split".
         """
         if layer != INPUT:
-            return Cut(self, layer, *self.split(images, layer, rectifier))
+            return Cut(self, layer, *self.split(images, layer, rules))
 
         def forward(images: Array) -> Array:
-            return self.forward_with_activations(images, (), rectifier)[0]
+            return self.forward_with_activations(images, (), rules)[0]
 
         return Cut(self, layer, images, forward)
 
     def split(
-        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+        self, images: Array, layer: str, rules: Rules | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:
         """Return `value` and `forward` of the `Cut` at a layer.
 
@@ -469,7 +463,7 @@ class Backend(ABC):
         target: Target,
         *,
         wrt: str = INPUT,
-        rectifier: RectifierRule | None = None,
+        rules: Rules | None = None,
     ) -> Gradients:
         """Differentiate the target's scores by the images, or by a layer.
 
@@ -480,14 +474,14 @@ class Backend(ABC):
             images: `(N, H, W, C)`.
             target: the scores to differentiate.
             wrt: a layer's name, or `INPUT` for the images.
-            rectifier: as for `forward_with_activations`.
+            rules: as for `forward_with_activations`.
 
         Raises:
             BackendError: the backend lacks the capability "grad".
             UnsupportedModelError: no gradient reaches the layer.
         """
         self.require(frozenset({"grad"}), "a gradient")
-        cut = self.cut(images, wrt, rectifier)
+        cut = self.cut(images, wrt, rules)
         return cut.pull(cut.value, target)
 
     def classifier(self) -> Classifier:

@@ -160,7 +160,7 @@ class Graph:
         require_gradient(self.operations, start, self.output)
 
     @functools.cached_property
-    def _data(self) -> frozenset[Value]:
+    def data(self) -> frozenset[Value]:
         """The values that depend on the images, and not on their size alone."""
         found = {self.images}
         for one in self.operations:
@@ -175,7 +175,7 @@ class Graph:
         def view(operation: Operation, value: Value) -> View:
             return self._view(operation, value, [self.axes.get(one) for one in _sources(operation)])
 
-        return demands_of(self.operations, self.output, self._data, self.shapes, view)
+        return demands_of(self.operations, self.output, self.data, self.shapes, view)
 
     def best_layer(self, candidates: Sequence[Value]) -> Value | None:
         """Return the layer that explains the output best, None if none is known.

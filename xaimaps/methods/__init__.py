@@ -41,6 +41,9 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.layer_integrated_gradients import (
         layer_integrated_gradients as layer_integrated_gradients,
     )
+    from xaimaps.methods.lrp import attn_lrp as attn_lrp
+    from xaimaps.methods.lrp import excitation_backprop as excitation_backprop
+    from xaimaps.methods.lrp import lrp as lrp
     from xaimaps.methods.occlusion import occlusion as occlusion
     from xaimaps.methods.recipro_cam import recipro_cam as recipro_cam
     from xaimaps.methods.rise import rise as rise

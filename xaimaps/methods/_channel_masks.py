@@ -7,10 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from xaimaps._arithmetic import divided, softmax
 from xaimaps._resampling import linear_weights
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods._arithmetic import divided, softmax
 from xaimaps.methods._batching import (
     flatten_batch,
     map_chunks,

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import LayerError, MethodError
-from xaimaps.methods._arithmetic import divided
 from xaimaps.methods._maps import Maps
 from xaimaps.methods._resize import resized
 

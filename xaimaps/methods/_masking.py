@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xaimaps._arithmetic import softmax
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods._arithmetic import softmax
 from xaimaps.methods._baselines import Baseline, baselines, knows_colours
 from xaimaps.methods._batching import flatten_batch, tile_target, unflatten_batch
 from xaimaps.methods._noise import Floats

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from xaimaps._arithmetic import divided
 from xaimaps.backend import Array
-from xaimaps.methods._arithmetic import divided
 
 _SQUARINGS = 12
 """Squarings of the Gram matrix: 2^12 steps of the power iteration."""

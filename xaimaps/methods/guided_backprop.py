@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from xaimaps.backend import Array, Backend, RectifierRule
+from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._maps import Maps, Reduce, reduce_channels
 from xaimaps.methods._registry import method
 from xaimaps.methods._resize import Interpolation, resized
 from xaimaps.methods.grad_cam import grad_cam
+from xaimaps.propagation import Deconvnet, Guided, Rule, Rules
 from xaimaps.targets import as_target
 
 
 @method(
     family="gradient",
-    needs={"forward", "grad", "rectifier_rules"},
+    needs={"forward", "grad", "rules"},
     paper="Springenberg et al. 2015, arXiv:1412.6806",
     cost="1 F + 1 B",
 )
@@ -63,14 +64,14 @@ def guided_backprop(
         >>> guided_backprop(backend, images, 0).maps.shape
         (1, 9, 9)
     """
-    values, outputs = _changed(backend, images, target, "guided", "guided_backprop")
+    values, outputs = _changed(backend, images, target, Guided(), "guided_backprop")
     values = backend.xp.abs(values) if absolute else values
     return Maps(reduce_channels(backend.xp, values, reduce), outputs)
 
 
 @method(
     family="gradient",
-    needs={"forward", "grad", "rectifier_rules"},
+    needs={"forward", "grad", "rules"},
     paper="Zeiler and Fergus 2014, arXiv:1311.2901",
     cost="1 F + 1 B",
 )
@@ -113,14 +114,14 @@ def deconvnet(
         >>> deconvnet(backend, images, 0).maps.shape
         (1, 9, 9)
     """
-    values, outputs = _changed(backend, images, target, "deconvnet", "deconvnet")
+    values, outputs = _changed(backend, images, target, Deconvnet(), "deconvnet")
     values = backend.xp.abs(values) if absolute else values
     return Maps(reduce_channels(backend.xp, values, reduce), outputs)
 
 
 @method(
     family="gradient",
-    needs={"forward", "activations", "grad", "rectifier_rules"},
+    needs={"forward", "activations", "grad", "rules"},
     paper="Selvaraju et al. 2017, arXiv:1610.02391",
     cost="2 F + 1 B + 1 b",
 )
@@ -167,7 +168,7 @@ def guided_grad_cam(
         >>> guided_grad_cam(backend, images, 0).maps.shape
         (1, 9, 9)
     """
-    guided, outputs = _changed(backend, images, target, "guided", "guided_grad_cam")
+    guided, outputs = _changed(backend, images, target, Guided(), "guided_grad_cam")
     coarse = grad_cam(backend, images, target, layer=layer).maps
     size = tuple(images.shape[1:-1])
     values = guided * resized(backend, coarse, size, interpolation)[..., None]
@@ -176,7 +177,7 @@ def guided_grad_cam(
 
 
 def _changed(
-    backend: Backend, images: Array, target: Any, rule: RectifierRule, method: str
+    backend: Backend, images: Array, target: Any, rule: Rule, method: str
 ) -> tuple[Array, Array]:
     """Return the gradients by the images under a rule, and the outputs."""
     if not backend.network.has_rectifiers:
@@ -185,5 +186,5 @@ def _changed(
             f"{backend.info.name!r} has none; use saliency or smoothgrad"
         )
     wanted = as_target(target, images.shape[0], backend.info.labels)
-    found = backend.grad(images, wanted, rectifier=rule)
+    found = backend.grad(images, wanted, rules=Rules(rectifier=rule))
     return found.gradients, found.outputs

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
-from xaimaps.methods._arithmetic import divided
 from xaimaps.methods._baselines import Baseline
 from xaimaps.methods._batching import MEMORY, map_chunks, variants_within
 from xaimaps.methods._maps import Maps, named, native

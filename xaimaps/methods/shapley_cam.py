@@ -6,8 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from xaimaps._arithmetic import log_softmax
 from xaimaps.backend import Array, Backend, Cut
-from xaimaps.methods._arithmetic import log_softmax
 from xaimaps.methods._class_map import class_map
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, spatial_axes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
-from xaimaps.methods._arithmetic import divided
 from xaimaps.methods._class_map import class_map
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, gradients, spatial_axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xaimaps.methods._arithmetic import divided
+from xaimaps._arithmetic import divided
 
 PRECISION = 1e-5
 """The solver stops where the residual is this part of the first one; less is rounding."""

@@ -276,7 +276,7 @@ class Comparison:
 
         def run(subject: Subject) -> Array | str:
             self.progress(f"{method.name} in {subject.name}")
-            if "rectifier_rules" in method.needs and not subject.backend.network.has_rectifiers:
+            if "rules" in method.needs and not subject.backend.network.has_rectifiers:
                 return "the method needs rectifiers, and the model has none"
             try:
                 kept[subject.name] = self._attribute(subject, method, options)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,12 @@ from xaimaps.backend import (
     Gradients,
     Layer,
     ModelInfo,
-    RectifierRule,
 )
 from xaimaps.graph import Dense as DenseHead
-from xaimaps.graph import Head, no_head
+from xaimaps.graph import Graph, Head, Kind, Operation, no_head
+from xaimaps.propagation import Change, Local, Rules
 from xaimaps.targets import Contrast, Several, Target, one_hot
-from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
+from xaimaps.testing.networks import Conv, Dense, Flatten, GlobalAveragePool, Network, ReLU
 
 STEP = 1e-4
 """The step of central differences; a smaller one loses the digits of second derivatives."""
@@ -46,7 +46,7 @@ class ReferenceBackend(Backend):
 
     name = "reference"
     capabilities = frozenset(
-        {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
+        {"forward", "activations", "grad", "classifier", "split", "rules", "biases"}
     )
 
     def __init__(self, network: Network) -> None:
@@ -66,7 +66,7 @@ class ReferenceBackend(Backend):
         return np
 
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
+        self, images: Array, layers: tuple[str, ...], rules: Rules | None = None
     ) -> tuple[Array, dict[str, Array]]:
         values = self.values(images)
         return list(values.values())[-1], {name: values[name] for name in layers}
@@ -79,9 +79,7 @@ class ReferenceBackend(Backend):
             activations = found[name] = self.chain.layers[name](activations)
         return found
 
-    def cut(
-        self, images: Array, layer: str = INPUT, rectifier: RectifierRule | None = None
-    ) -> ChainCut:
+    def cut(self, images: Array, layer: str = INPUT, rules: Rules | None = None) -> ChainCut:
         value = self.values(images)[layer]
 
         def rest(activations: Array) -> Array:
@@ -90,12 +88,12 @@ class ReferenceBackend(Backend):
             result = list(self.values(flat, layer).values())[-1]
             return result.reshape(*before, len(images), *result.shape[1:])
 
-        return ChainCut(self, layer, value, rest, rectifier)
+        return ChainCut(self, layer, value, rest, rules)
 
     def split(
-        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+        self, images: Array, layer: str, rules: Rules | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:
-        cut = self.cut(images, layer, rectifier)
+        cut = self.cut(images, layer, rules)
         return cut.value, cut.forward
 
     def differentiate(self, fn: Callable[[Array], tuple[Array, Array]], point: Array) -> Gradients:
@@ -158,11 +156,11 @@ class ChainCut(Cut):
     """A chain cut at a layer.
 
     Attributes:
-        rectifier: the rule for rectifiers.
+        rules: the rules that replace derivatives.
     """
 
     backend: ReferenceBackend
-    rectifier: RectifierRule | None
+    rules: Rules | None
 
     def pull(self, activations: Array, target: Target) -> Gradients:
         values = self.backend.values(activations, self.layer)
@@ -174,14 +172,91 @@ class ChainCut(Cut):
         """Backpropagate from the outputs to the layer, for one target or for K on a first axis."""
         if g.ndim > list(values.values())[-1].ndim:
             return np.stack([self._pull(values, row) for row in g])
+        layers, changes = self.backend.chain.layers, self._changes
         for before, name in reversed(list(itertools.pairwise(values))):
-            layer = self.backend.chain.layers[name]
-            if self.rectifier is not None and isinstance(layer, ReLU):
-                g = np.maximum(g, 0)
-            # DeconvNet ignores whether the rectifier's input was positive
-            if not (self.rectifier == "deconvnet" and isinstance(layer, ReLU)):
-                g = layer.pull(values[before], g)
+            if name in changes:
+                local = _local(layers[name], changes[name], values)
+                (g,) = changes[name].rule.pull(changes[name], local, g)
+            else:
+                g = layers[name].pull(values[before], g)
         return g
+
+    @property
+    def _changes(self) -> dict[str, Change]:
+        if self.rules is None:
+            return {}
+        found = self.rules.changes(chain_graph(self.backend.chain))
+        return {change.result: change for change in found}
+
+
+def _local(layer: Any, change: Change, values: dict[str, Array]) -> Local:
+    """Return what a rule sees of one layer."""
+    parts = {f"{change.result}.{part}": part for part in _parts(layer)}
+    used = [layer]
+
+    def value(name: str) -> Array:
+        return getattr(layer, parts[name]) if name in parts else values[name]
+
+    def compute(given: Mapping[str, Array], name: str) -> Array:
+        weights = {part: given[name] for name, part in parts.items() if name in given}
+        used[0] = replace(layer, **weights) if weights else layer
+        (data,) = change.data
+        return used[0](given.get(data, values[data]))
+
+    def vjp(fn: Callable[[Array], Array], x: Array, c: Array) -> Array:
+        fn(x)  # which shows by its call of `compute` which layer it is
+        result: Array = used[0].pull(x, c)
+        return result
+
+    return Local(np, value, compute, vjp)
+
+
+def _parts(layer: Any) -> tuple[str, ...]:
+    """Return the names of a layer's weights and bias."""
+    return tuple(field.name for field in fields(layer)) if is_dataclass(layer) else ()
+
+
+def chain_graph(chain: Network) -> Graph:
+    """Return the operations of a chain of layers."""
+    values = {
+        INPUT: np.zeros((1, *chain.input_shape)),
+        **chain.values(np.zeros((1, *chain.input_shape))),
+    }
+    names = [INPUT, *chain.layers]
+    return Graph(
+        operations=tuple(
+            _operation(name, before, chain.layers[name])
+            for before, name in itertools.pairwise(names)
+        ),
+        images=INPUT,
+        image_axes=(),
+        output=names[-1],
+        shapes={name: value.shape for name, value in values.items()},
+        statics={},
+    )
+
+
+KINDS: dict[type, Kind] = {
+    Conv: "conv",
+    Dense: "dense",
+    ReLU: "relu",
+    GlobalAveragePool: "pool",
+    Flatten: "view",
+}
+"""The kinds of the layers of a chain."""
+
+
+def _operation(name: str, before: str, layer: Any) -> Operation:
+    weights = tuple(f"{name}.{part}" for part in _parts(layer))
+    return Operation(
+        kind=KINDS[type(layer)],
+        operator=type(layer).__name__,
+        name=name,
+        reads=(before, *weights),
+        makes=(name,),
+        is_linear=bool(weights),
+        adds=bool(weights),
+    )
 
 
 def _seeds(target: Target, outputs: Array) -> Array:

@@ -20,6 +20,7 @@ from xaimaps.errors import (
     XaimapsError,
 )
 from xaimaps.methods import METHODS
+from xaimaps.propagation import Deconvnet, Guided, Rules
 from xaimaps.targets import Function, Top
 from xaimaps.testing import pooled_network
 
@@ -271,7 +272,7 @@ def test_a_model_whose_layers_change_places():
     ["relu", "relu6", "leaky_relu", "elu", "selu", L.ReLU(negative_slope=0.3)],
     ids=str,
 )
-@pytest.mark.parametrize("rule", ["guided", "deconvnet"])
+@pytest.mark.parametrize("rule", [Guided(), Deconvnet()], ids=["guided", "deconvnet"])
 def test_rules_for_rectifiers(activation, rule):
     layer = L.Activation(activation) if isinstance(activation, str) else activation
     backend = xaimaps.load(sequential(layer, L.Flatten()))
@@ -279,12 +280,12 @@ def test_rules_for_rectifiers(activation, rule):
     weights = np.linspace(-1, 1, 192, dtype=np.float32)
     target = Function(lambda outputs: tf.reduce_sum(outputs * weights, -1))
     images = backend.asarray(IMAGES * 3)
-    found = backend.grad(images, target, rectifier=rule).gradients
+    found = backend.grad(images, target, rules=Rules(rectifier=rule)).gradients
     above = np.maximum(weights, 0).reshape(SHAPE)
     with tf.GradientTape() as tape:
         tape.watch(images)
         value = layer(images)
-    slope = tape.gradient(value, images) if rule == "guided" else tf.ones_like(images)
+    slope = tape.gradient(value, images) if rule == Guided() else tf.ones_like(images)
     np.testing.assert_allclose(found, above * slope, rtol=1e-5)
 
 

@@ -33,9 +33,9 @@ from xaimaps.backend import (
     Backend,
     Gradients,
     ModelInfo,
-    RectifierRule,
 )
 from xaimaps.errors import BackendError
+from xaimaps.propagation import Rules
 from xaimaps.targets import Target
 from xaimaps_jax._loops import differentiating
 from xaimaps_jax._models import LAYOUTS, Given, Model, adapt, found, is_keras_file, is_model
@@ -81,7 +81,7 @@ class JaxBackend(Backend):
 
     name = "jax"
     capabilities = frozenset(
-        {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
+        {"forward", "activations", "grad", "classifier", "split", "rules", "biases"}
     )
     takes = (
         "ONNX files, JAX functions and models of Flax, Equinox, Haiku and, with KERAS_BACKEND=jax, "
@@ -238,9 +238,9 @@ class JaxBackend(Backend):
 
     @onnxjax_errors()
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
+        self, images: Array, layers: tuple[str, ...], rules: Rules | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        outputs, kept = self._program.apply(self.params, images, layers, rectifier)
+        outputs, kept = self._program.apply(self.params, images, layers, rules)
         shown = {name: value.astype(images.dtype) for name, value in kept.items()}
         return outputs.astype(images.dtype), shown
 
@@ -254,9 +254,9 @@ class JaxBackend(Backend):
 
     @onnxjax_errors()
     def split(
-        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+        self, images: Array, layer: str, rules: Rules | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:
-        activations, rest = self._program.split(self.params, images, layer, rectifier)
+        activations, rest = self._program.split(self.params, images, layer, rules)
 
         def over_variants(point: Array) -> Array:
             if point.ndim == activations.ndim:

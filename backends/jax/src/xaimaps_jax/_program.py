@@ -15,12 +15,13 @@ import jax.numpy as jnp
 from onnxjax.graph import Graph, Step, Values, plainly
 from onnxjax.hooks import tapping
 
-from xaimaps.backend import Array, RectifierRule
+from xaimaps.backend import Array
 from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import Graph as Described
 from xaimaps.graph import Layout, Network, Operation, require_rows, with_rows
+from xaimaps.propagation import Change, Rules
 from xaimaps_jax._biases import biases
-from xaimaps_jax._rectifiers import rectifying
+from xaimaps_jax._rules import changing
 
 Params = Any
 Rest = Callable[[Array], Array]
@@ -94,13 +95,13 @@ class Program:
         return {name: with_rows(known[name], len(images)) for name in names}
 
     def apply(
-        self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
+        self, params: Params, images: Array, keep: Sequence[str], rules: Rules | None
     ) -> tuple[Array, dict[str, Array]]:
         """Return the outputs, and the values to keep."""
 
         def run(images: Array) -> tuple[Array, dict[str, Array]]:
-            graph = self._graph(params, images, keep, rectifier)
-            step = self._step(images, rectifier)
+            graph = self._graph(params, images, keep, rules)
+            step = self._step(images, graph, rules)
             wanted = [*graph.outputs, *keep]
             known = graph.run(self._source.values(params, images), wanted, step)
             kept = {name: self._layout(name, images).show(jnp, known[name]) for name in keep}
@@ -110,13 +111,13 @@ class Program:
         return result
 
     def split(
-        self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
+        self, params: Params, images: Array, layer: str, rules: Rules | None
     ) -> tuple[Array, Rest]:
         """Return the value of a layer, and the outputs as a function of it."""
         if self._source.fixed_batch == 1:
-            return self._split_each(params, images, layer, rectifier)
-        graph = self._graph(params, images, [layer], rectifier)
-        step = self._step(images, rectifier)
+            return self._split_each(params, images, layer, rules)
+        graph = self._graph(params, images, [layer], rules)
+        step = self._step(images, graph, rules, layer)
         known = graph.run(self._source.values(params, images), [*graph.outputs, layer], step)
         # values that bypass the layer, as in a skip connection, are constants of the rest
         behind = graph.depending_on(layer)
@@ -130,7 +131,7 @@ class Program:
         return layout.show(jnp, known[layer]), rest
 
     def _split_each(
-        self, params: Params, images: Array, layer: str, rectifier: RectifierRule | None
+        self, params: Params, images: Array, layer: str, rules: Rules | None
     ) -> tuple[Array, Rest]:
         """Cut a graph that takes one image at a time.
 
@@ -139,14 +140,14 @@ class Program:
         layout = self._layout(layer, images)
 
         def rest(image: Array, activations: Array) -> Array:
-            graph = self._graph(params, image, [layer], rectifier)
-            step = self._step(image, rectifier)
+            graph = self._graph(params, image, [layer], rules)
+            step = self._step(image, graph, rules, layer)
             values = self._source.values(params, image)
             original = graph.run(values, [layer], step)[layer] if layout.has_others else None
             values[layer] = layout.hide(jnp, activations, original)
             return self._source.outputs(graph.run(values, graph.outputs, step), graph)
 
-        _, kept = self.apply(params, images, (layer,), rectifier)
+        _, kept = self.apply(params, images, (layer,), rules)
         return kept[layer], lambda activations: self._per_image(rest)(images, activations)
 
     def biases(self, params: Params, images: Array) -> tuple[dict[str, Array], Tapped]:
@@ -154,7 +155,8 @@ class Program:
         shapes: dict[str, tuple[int, ...]] = {}
 
         def found(images: Array) -> dict[str, Array]:
-            graph, step = self._source.graph(params, images, None), self._step(images, None)
+            graph = self._source.graph(params, images, None)
+            step = self._step(images, graph)
             known = graph.run(self._source.values(params, images), graph.outputs, step)
             nodes = graph.needed_for(graph.outputs)
             kept = biases(nodes, self._source.operation, known, self._source.images, step)
@@ -167,7 +169,7 @@ class Program:
                 for name, tap in taps.items()
             }
             graph = self._source.graph(params, images, None)
-            step = tapping(hidden, self._step(images, None))
+            step = tapping(hidden, self._step(images, graph))
             known = graph.run(self._source.values(params, images), graph.outputs, step)
             return self._source.outputs(known, graph)
 
@@ -188,21 +190,35 @@ class Program:
         return self.network.graph(*images.shape[1:-1])
 
     def _graph(
-        self, params: Params, images: Array, keep: Sequence[str], rectifier: RectifierRule | None
+        self, params: Params, images: Array, keep: Sequence[str], rules: Rules | None
     ) -> Graph:
         """Return the nodes, with those that make the values that are kept or changed."""
         described = self._description(images)
         replaced = described.ending.replaced if described.ending else {}
-        changed = [one.makes[0] for one in described.operations if rectifier and one.kind == "relu"]
-        wanted = {*keep, *replaced, *replaced.values(), *changed}
-        return self._source.graph(params, images, wanted)
+        changed = {
+            value
+            for change in self._changes(images, rules)
+            for one in change.operations
+            for value in one.needs + one.makes
+        }
+        return self._source.graph(params, images, {*keep, *replaced, *replaced.values(), *changed})
 
-    def _step(self, images: Array, rectifier: RectifierRule | None) -> Step:
+    def _step(
+        self, images: Array, graph: Graph, rules: Rules | None = None, cut: str | None = None
+    ) -> Step:
+        """Return a step that bypasses the ending and obeys the rules, except across the cut."""
         ending = self._description(images).ending
         step = bypassing(ending.replaced) if ending else plainly
-        if rectifier is None:
-            return step
-        return rectifying(rectifier, lambda n: self._source.operation(n).kind == "relu", step)
+        changes = [one for one in self._changes(images, rules) if cut not in one.inner]
+        return changing(changes, graph, self._source.array, step)
+
+    def _changes(self, images: Array, rules: Rules | None) -> Sequence[Change]:
+        """Return the operations that have another derivative."""
+        if rules is None:
+            return ()
+        described = self._description(images)
+        replaced = described.ending.replaced if described.ending else {}
+        return [one for one in rules.changes(described) if one.result not in replaced]
 
     def _layout(self, layer: str, images: Array) -> Layout:
         return self.network.layout(layer, *images.shape[1:-1])

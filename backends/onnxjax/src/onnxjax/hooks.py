@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from onnxjax._statistics import constant_statistics
 from onnxjax.graph import Node, Step, Values, plainly
+
+__all__ = ["bypassing", "constant_statistics", "tapping"]
 
 Array = Any
 

@@ -19,9 +19,9 @@ from xaimaps.backend import (
     Backend,
     Gradients,
     ModelInfo,
-    RectifierRule,
 )
 from xaimaps.errors import BackendError, ModelLoadError
+from xaimaps.propagation import Rules
 from xaimaps.targets import Target
 from xaimaps_tensorflow._oom import within_memory
 from xaimaps_tensorflow._options import require_options
@@ -47,7 +47,7 @@ class TensorFlowBackend(Backend):
     schemes = ("keras",)
     authority = 2  # the framework of the original Keras models
     capabilities = frozenset(
-        {"forward", "activations", "grad", "classifier", "split", "rectifier_rules", "biases"}
+        {"forward", "activations", "grad", "classifier", "split", "rules", "biases"}
     )
 
     def __init__(self, program: KerasProgram, info: ModelInfo, *, xla: bool = False) -> None:
@@ -180,12 +180,12 @@ class TensorFlowBackend(Backend):
         return namespace
 
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
+        self, images: Array, layers: tuple[str, ...], rules: Rules | None = None
     ) -> tuple[Array, dict[str, Array]]:
         def run(images: Array) -> Any:
-            return self._program.activations(images, layers, rectifier)
+            return self._program.activations(images, layers, rules)
 
-        outputs, kept = self._run(("activations", layers, rectifier), run, images)
+        outputs, kept = self._run(("activations", layers, rules), run, images)
         return outputs, kept
 
     def named_outputs(self, images: Array) -> dict[str, np.ndarray[Any, Any]]:
@@ -195,16 +195,16 @@ class TensorFlowBackend(Backend):
         return {name: np.asarray(value) for name, value in found.items()}
 
     def split(
-        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+        self, images: Array, layer: str, rules: Rules | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:
         if _in_graph():
-            return self._program.split(images, layer, rectifier)
+            return self._program.split(images, layer, rules)
 
         def rest(point: Array) -> Array:
             def run(images: Array, point: Array) -> Array:
-                return self._program.split(images, layer, rectifier)[1](point)
+                return self._program.split(images, layer, rules)[1](point)
 
-            return self._run(("rest", layer, rectifier), run, images, point)
+            return self._run(("rest", layer, rules), run, images, point)
 
         return self.forward_with_activations(images, (layer,))[1][layer], rest
 
@@ -221,14 +221,14 @@ class TensorFlowBackend(Backend):
         target: Target,
         *,
         wrt: str = INPUT,
-        rectifier: RectifierRule | None = None,
+        rules: Rules | None = None,
     ) -> Gradients:
         def run(images: Array, *arrays: Array) -> Gradients:
             goal = target.with_arrays(arrays)
-            return super(TensorFlowBackend, self).grad(images, goal, wrt=wrt, rectifier=rectifier)
+            return super(TensorFlowBackend, self).grad(images, goal, wrt=wrt, rules=rules)
 
         # One graph for each key. `differentiate` alone would make one in each call.
-        key = ("grad", target.key, wrt, rectifier)
+        key = ("grad", target.key, wrt, rules)
         return Gradients(*self._run(key, run, images, *target.arrays))
 
     def biases(self, images: Array, target: Target) -> tuple[Gradients, tuple[Array, ...]]:

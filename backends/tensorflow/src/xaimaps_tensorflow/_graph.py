@@ -98,11 +98,11 @@ def _with(tensor: Tensor, replaced: Mapping[str, str]) -> Tensor:
     inputs = [_with(one, replaced) for one in operation.inputs]
     if all(new is old for new, old in zip(inputs, operation.inputs, strict=True)):
         return tensor
-    results = _again(operation, inputs)
+    results = again(operation, inputs)
     return results[tensor.value_index] if len(operation.outputs) > 1 else results
 
 
-def _again(operation: tf.Operation, inputs: Sequence[Tensor]) -> Any:
+def again(operation: tf.Operation, inputs: Sequence[Tensor]) -> Any:
     """Return the results of an operation for other inputs."""
     declared, left = operation.op_def, iter(inputs)
     arguments = {

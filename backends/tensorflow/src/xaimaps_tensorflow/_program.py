@@ -9,8 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from xaimaps.backend import Gradients, RectifierRule
+from xaimaps.backend import Gradients
 from xaimaps.graph import PROBE_BATCH, Layout, Shape, as_scores, other_size, usual_size
+from xaimaps.propagation import Rules
 from xaimaps.targets import Target
 from xaimaps_tensorflow import _namespace as namespace
 from xaimaps_tensorflow._biases import bias, with_bias
@@ -29,7 +30,7 @@ from xaimaps_tensorflow._inspection import Reading, Trace, read, variable
 from xaimaps_tensorflow._network import KerasNetwork
 from xaimaps_tensorflow._outputs import chosen_output, named_outputs
 from xaimaps_tensorflow._partial import Cut, tiled
-from xaimaps_tensorflow._rectifiers import rectifying
+from xaimaps_tensorflow._rules import obey
 from xaimaps_tensorflow._trace import Call, Tracer, operations_in
 
 
@@ -79,10 +80,10 @@ class KerasProgram:
         return KerasNetwork(self.input.shape, self.usual, others)
 
     def activations(
-        self, images: Tensor, layers: tuple[str, ...], rectifier: RectifierRule | None
+        self, images: Tensor, layers: tuple[str, ...], rules: Rules | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the outputs, as logits, and the values of layers."""
-        trace = self._traced(images, rectifier)
+        trace = self._traced(images, rules)
         kept = {name: self._value(trace, name) for name in layers}
         return self._scores(trace), kept
 
@@ -100,7 +101,7 @@ class KerasProgram:
         return self.reading(*images.shape[1:-1]).layout(self.network.number(layer))
 
     def split(
-        self, images: Tensor, layer: str, rectifier: RectifierRule | None
+        self, images: Tensor, layer: str, rules: Rules | None
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return the value of a layer, and the outputs as a function of it."""
         trace = self._traced(images)
@@ -116,7 +117,7 @@ class KerasProgram:
             if layout is not None:
                 flat = layout.hide(namespace, flat, tiled(cut.value, variants))
             known = cut.known(flat, variants)
-            again = self._run(tiled(trace.images, variants), rectifier, known, trace.calls)
+            again = self._run(tiled(trace.images, variants), rules, known, trace.calls, flat)
             outputs = self._scores(again, stop=known[cut.number])
             return tf.reshape(outputs, (*before, trace.images.shape[0], *outputs.shape[1:]))
 
@@ -156,29 +157,32 @@ class KerasProgram:
         value = tf.cast(without_ending(trace.output, stop), trace.images.dtype)
         return as_scores(namespace, value)
 
-    def _traced(self, images: Tensor, rectifier: RectifierRule | None = None) -> Trace:
+    def _traced(self, images: Tensor, rules: Rules | None = None) -> Trace:
         """Return the run of the model on these images in the current graph, traced once."""
         # The graph holds the run, so that it lives as long as its tensors.
         graph = tf.compat.v1.get_default_graph()
         runs = graph._xaimaps_runs = getattr(graph, "_xaimaps_runs", {})
-        key = (id(self), images.ref(), rectifier)
+        key = (id(self), images.ref(), rules)
         if key not in runs:
-            runs[key] = self._run(_local(images), rectifier)
+            runs[key] = self._run(_local(images), rules)
         found: Trace = runs[key]
         return found
 
     def _run(
         self,
         images: Tensor,
-        rectifier: RectifierRule | None = None,
+        rules: Rules | None = None,
         known: Mapping[int, Any] | None = None,
         earlier: Mapping[int, Call] | None = None,
+        start: Tensor | None = None,
     ) -> Trace:
         tracer = Tracer(self._operations, known or {}, earlier or {})
-        with tracer.watching() as calls, rectifying(rectifier), self.input.in_floats():
+        with tracer.watching() as calls, self.input.in_floats():
             value = call(self.model, self.input.packed(images), tuple(images.shape[1:]))
         outputs = named_outputs(self.model, value)
         name, output = chosen_output(outputs, self._output)
+        if rules is not None:
+            obey(rules, images if start is None else start, output)
         return Trace(images, output, name, tuple(outputs), calls)
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:

@@ -16,8 +16,9 @@ from onnxjax._model import resolve
 from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.read._file import read_model
 
-from xaimaps.backend import Array, Backend, ModelInfo, RectifierRule
+from xaimaps.backend import Array, Backend, ModelInfo
 from xaimaps.graph import Layout, as_scores, require_rows, with_rows
+from xaimaps.propagation import Rules
 from xaimaps_onnx._detections import with_detections
 from xaimaps_onnx._inputs import with_inputs
 from xaimaps_onnx._single import with_batch
@@ -114,7 +115,7 @@ class OnnxRuntimeBackend(Backend):
         return np
 
     def forward_with_activations(
-        self, images: Array, layers: tuple[str, ...], rectifier: RectifierRule | None = None
+        self, images: Array, layers: tuple[str, ...], rules: Rules | None = None
     ) -> tuple[Array, dict[str, Array]]:
         runs = list(self._runs(images, (self._output, *layers)))
         shown = {name: self._shown(name, runs, images) for name in layers}
@@ -135,7 +136,7 @@ class OnnxRuntimeBackend(Backend):
         return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
 
     def split(
-        self, images: Array, layer: str, rectifier: RectifierRule | None = None
+        self, images: Array, layer: str, rules: Rules | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:
         passing = self._passing(layer)
         runs = list(self._runs(images, (layer, *passing)))

@@ -8,6 +8,7 @@ from typing import Any
 from onnxjax._jax import jnp
 from onnxjax._ops.channels import elementwise
 from onnxjax._ops.windows import Window, spatial_rank
+from onnxjax._statistics import statistic
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import op
 
@@ -127,7 +128,7 @@ def _normalise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, 
     mean = jnp.mean(x, axis=axes, keepdims=True)
     centred = x - mean
     variance = jnp.mean(centred * centred, axis=axes, keepdims=True)
-    inverse = 1 / jnp.sqrt(variance + epsilon)
+    inverse = statistic(1 / jnp.sqrt(variance + epsilon))
     return centred * inverse, mean, inverse
 
 
@@ -178,7 +179,7 @@ def rms_normalization(
     """Normalise the axes from `axis` on to a mean square of 1, and scale."""
     wide = _stash(x, stash_type)
     square = jnp.mean(wide * wide, axis=_from(x, axis), keepdims=True)
-    inverse = 1 / jnp.sqrt(square + epsilon)
+    inverse = statistic(1 / jnp.sqrt(square + epsilon))
     return ((wide * inverse).astype(x.dtype) * scale, inverse)[:n_outputs]
 
 
@@ -215,16 +216,16 @@ def mean_variance_normalization(xp: Any, x: Array, *, axes: Sequence[int] = (0, 
     """Normalise over `axes` to mean 0 and variance 1."""
     centred = x - xp.mean(x, axis=tuple(axes), keepdims=True)
     variance = xp.mean(centred * centred, axis=tuple(axes), keepdims=True)
-    return centred / (xp.sqrt(variance) + xp.asarray(1e-9, dtype=x.dtype))
+    return centred / statistic(xp.sqrt(variance) + xp.asarray(1e-9, dtype=x.dtype))
 
 
 @op("LpNormalization", kind="norm")
 def lp_normalization(xp: Any, x: Array, *, axis: int = -1, p: int = 2) -> Array:
     """Divide by the 1- or 2-norm along an axis; 0 stays 0."""
     if p == 1:
-        norm = xp.sum(xp.abs(x), axis=axis, keepdims=True)
+        norm = statistic(xp.sum(xp.abs(x), axis=axis, keepdims=True))
         return xp.where(norm > 0, x / xp.where(norm > 0, norm, 1), xp.zeros_like(x))
-    square = xp.sum(x * x, axis=axis, keepdims=True)
+    square = statistic(xp.sum(x * x, axis=axis, keepdims=True))
     return xp.where(square > 0, x / xp.sqrt(xp.where(square > 0, square, 1)), xp.zeros_like(x))
 
 
@@ -237,4 +238,4 @@ def local_response_normalization(
     before, after = (min(n, x.shape[1] - 1) for n in ((size - 1) // 2, size // 2))
     channels = Window(x.shape[1], before + after + 1, 1, 1, before, after, x.shape[1])
     squares = sum(channels.parts(x * x, 1, 0))
-    return x / (bias + alpha / size * squares) ** beta
+    return x / statistic((bias + alpha / size * squares) ** beta)

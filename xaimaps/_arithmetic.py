@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xaimaps.backend import Array
+Array = Any
 
 
 def divided(xp: Any, values: Array, by: Array) -> Array:

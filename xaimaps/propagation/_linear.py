@@ -1,0 +1,265 @@
+"""Rules for linear layers: convolutions, dense layers and what is folded into them.
+
+A layer is z = W x + t, with the weights W = s W0 of an operation W0 that the constants s of a
+following batch normalisation scale, and all added constants t. W+ and W- are the positive and
+negative weights, x+ and x- the positive and negative data.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+from xaimaps._arithmetic import divided
+from xaimaps.propagation._change import Array, Change, Local
+
+STABILIZER = 1e-6
+"""zennit's: added to denominators with their sign."""
+
+Sign = Literal[1, -1]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer at its data, as a function of parts of the data and weights.
+
+    Attributes:
+        change: the operations.
+        local: their values.
+        c: what reaches the result.
+    """
+
+    change: Change
+    local: Local
+    c: Array
+
+    @functools.cached_property
+    def x(self) -> Array:
+        """The data."""
+        return self.local.value(self.change.data[0])
+
+    @functools.cached_property
+    def weights(self) -> Array:
+        """W0."""
+        return self.local.value(self.change.weights)
+
+    @functools.cached_property
+    def z(self) -> Array:
+        """W x + t, in the shape that the first operation gives it."""
+        return self._result if self.change.folds else self._first
+
+    @functools.cached_property
+    def relevance(self) -> Array:
+        """R, which is c times the result."""
+        return self._shaped(self.c) * self._result
+
+    @functools.cached_property
+    def scale(self) -> Array | None:
+        """s; None if no constant scales the weights."""
+        if len(self.change.operations) == 1 or not self.change.folds:
+            return None
+        zeros = self.local.xp.zeros_like(self._first)
+        ones = self.local.xp.ones_like(self.local.value(self.change.result))
+        return self.local.vjp(self._behind, zeros, ones)
+
+    @functools.cached_property
+    def shift(self) -> Array:
+        """T."""
+        if self.change.bias:
+            zeros = self.local.xp.zeros_like(self.x)
+            end = self.change.result if self.change.folds else self._name
+            return self._shaped(self.local.compute({self.change.data[0]: zeros}, end))
+        zeros = self.local.xp.zeros_like(self._first)
+        return zeros if self.scale is None else self._shaped(self._behind(zeros))
+
+    def plain(self, x: Array, weights: Array) -> Array:
+        """Return W0 x for any W0 and x."""
+        given = {self.change.data[0]: x, self.change.weights: weights}
+        if self.change.bias:
+            bias = self.local.value(self.change.bias)
+            given[self.change.bias] = self.local.xp.zeros_like(bias)
+        return self.local.compute(given, self._name)
+
+    def transposed(self, g: Array, weights: Array) -> Array:
+        """Return the transpose of W0, times g."""
+        return self.local.vjp(lambda x: self.plain(x, weights), self.x, g)
+
+    def scaled(self, g: Array) -> Array:
+        """Return s g."""
+        return g if self.scale is None else self.scale * g
+
+    def forward(self, x: Array, sign: Sign) -> Array:
+        """Return W+ x or W- x."""
+        one = self.plain(x, self._part(sign))
+        if self.scale is None:
+            return one
+        other = self.plain(x, self._part(-sign))
+        return self.scale * self.local.xp.where(self.scale > 0, one, other)
+
+    def back(self, g: Array, sign: Sign) -> Array:
+        """Return the transpose of W+ or W-, times g."""
+        if self.scale is None:
+            return self.transposed(g, self._part(sign))
+        scaled, zeros = self.scale * g, self.local.xp.zeros_like(g)
+        one = self.local.xp.where(self.scale > 0, scaled, zeros)
+        other = self.local.xp.where(self.scale > 0, zeros, scaled)
+        return self.transposed(one, self._part(sign)) + self.transposed(other, self._part(-sign))
+
+    def contributions(self, sign: Sign) -> Array:
+        """Return the sum of the positive, or of the negative, contributions to z."""
+        parts = self.forward(self._half(1), sign) + self.forward(self._half(-1), -sign)
+        return parts + signed(self.local.xp, self.shift, sign)
+
+    def back_contributions(self, g: Array, sign: Sign) -> Array:
+        """Return the transpose of the weights whose contributions have a sign, times g."""
+        xp, zeros = self.local.xp, self.local.xp.zeros_like(self.x)
+        positive = xp.where(self.x > 0, self.back(g, sign), zeros)
+        return positive + xp.where(self.x < 0, self.back(g, -sign), zeros)
+
+    def ratio(self, by: Array, epsilon: float = STABILIZER) -> Array:
+        """Return R / by, with a small number added to `by` away from zero."""
+        if epsilon == 0:
+            return divided(self.local.xp, self.relevance, by)
+        step = self.local.xp.full_like(by, epsilon)
+        return self.relevance / (by + self.local.xp.where(by >= 0, step, -step))
+
+    def _half(self, sign: Sign) -> Array:
+        return signed(self.local.xp, self.x, sign)
+
+    def _part(self, sign: Sign) -> Array:
+        return signed(self.local.xp, self.weights, sign)
+
+    @property
+    def _name(self) -> str:
+        return self.change.operations[0].makes[0]
+
+    @property
+    def _first(self) -> Array:
+        return self.local.value(self._name)
+
+    @property
+    def _result(self) -> Array:
+        return self._shaped(self.local.value(self.change.result))
+
+    def _behind(self, value: Array) -> Array:
+        """Return the result for another value of the first operation."""
+        return self.local.compute({self._name: value}, self.change.result)
+
+    def _shaped(self, value: Array) -> Array:
+        return self.local.xp.reshape(value, self._first.shape)
+
+
+def signed(xp: object, values: Array, sign: Sign) -> Array:
+    """Return the positive values, or the negative ones, and 0 elsewhere."""
+    zeros = xp.zeros_like(values)  # type: ignore[attr-defined]
+    return xp.where(sign * values > 0, values, zeros)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    r"""$c_x = W^\top \frac{c_z z}{z + \epsilon\,\mathrm{sign}(z)}$.
+
+    Attributes:
+        epsilon: 0 for LRP-0, the ordinary derivative where z is not 0.
+    """
+
+    epsilon: float = STABILIZER
+
+    def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
+        """See `Rule`."""
+        layer = Layer(change, local, c)
+        g = layer.ratio(layer.z, self.epsilon)
+        return (layer.transposed(layer.scaled(g), layer.weights),)
+
+
+@dataclass(frozen=True)
+class AlphaBeta:
+    """`alpha` times the positive contributions less `beta` times the negative ones.
+
+    Attributes:
+        alpha: beta + 1, so that the relevance is conserved.
+        beta: 0 for the z-plus rule.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+
+    def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
+        """See `Rule`."""
+        layer = Layer(change, local, c)
+        positive = layer.ratio(layer.contributions(1))
+        found = self.alpha * layer.back_contributions(positive, 1)
+        if self.beta:
+            negative = layer.ratio(layer.contributions(-1))
+            found = found - self.beta * layer.back_contributions(negative, -1)
+        return (found,)
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """Contributions of the sign of z count (1 + gamma) times.
+
+    Attributes:
+        gamma: 0 for LRP-0.
+    """
+
+    gamma: float = 0.25
+
+    def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
+        """See `Rule`."""
+        layer, xp = Layer(change, local, c), local.xp
+        zeros, found = xp.zeros_like(layer.z), []
+        for sign in (1, -1):
+            more = layer.z + self.gamma * layer.contributions(sign)
+            g = xp.where(sign * layer.z > 0, layer.ratio(more), zeros)
+            plain = layer.transposed(layer.scaled(g), layer.weights)
+            found.append(plain + self.gamma * layer.back_contributions(g, sign))
+        return (found[0] + found[1],)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """All weights and data count as 1; for a first layer, so that this is R and not c."""
+
+    def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
+        """See `Rule`."""
+        layer = Layer(change, local, c)
+        weights = local.xp.ones_like(layer.weights)
+        g = layer.ratio(layer.plain(local.xp.ones_like(layer.x), weights))
+        return (layer.transposed(g, weights),)
+
+
+@dataclass(frozen=True)
+class WSquare:
+    """The squares of the weights count, and no data; for a first layer, as `Flat`."""
+
+    def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
+        """See `Rule`."""
+        layer = Layer(change, local, c)
+        squares = layer.weights * layer.weights
+        total = layer.plain(local.xp.ones_like(layer.x), squares)
+        total = layer.scaled(layer.scaled(total)) + layer.shift * layer.shift
+        return (layer.transposed(layer.scaled(layer.scaled(layer.ratio(total))), squares),)
+
+
+@dataclass(frozen=True)
+class Box:
+    """The z-box rule for data between two bounds; for a first layer, as `Flat`.
+
+    Attributes:
+        low: the lower bound, in the units of the layer's data.
+        high: the upper bound.
+    """
+
+    low: float
+    high: float
+
+    def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
+        """See `Rule`."""
+        layer = Layer(change, local, c)
+        low, high = (local.xp.full_like(layer.x, bound) for bound in (self.low, self.high))
+        z = layer.scaled(layer.plain(layer.x, layer.weights))
+        g = layer.ratio(z - layer.forward(low, 1) - layer.forward(high, -1))
+        plain = layer.transposed(layer.scaled(g), layer.weights)
+        return (layer.x * plain - low * layer.back(g, 1) - high * layer.back(g, -1),)
