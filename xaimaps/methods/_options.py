@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -44,6 +44,14 @@ def check_type(option: str, annotation: Any, value: object) -> None:
     words, suits = TYPES[name]
     if not suits(value):
         raise MethodError(f"`{option}` must be {words}, got {value!r}")
+
+
+def check_choice(option: str, value: object, choices: Iterable[str]) -> None:
+    """Raise a MethodError unless an option is one of its choices."""
+    known = list(choices)
+    if value not in known:
+        names = ", ".join(map(repr, known))
+        raise MethodError(f"`{option}` must be one of {names}, got {value!r}")
 
 
 def check_count(option: str, value: object, least: int = 1) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._maps import Maps, Reduce, reduce_channels
+from xaimaps.methods._options import check_choice
 from xaimaps.methods._registry import method
 from xaimaps.propagation import AlphaBeta, Box, Epsilon, Flat, Gamma, Pass, Rules, Weighted, WSquare
 from xaimaps.targets import as_target
@@ -155,7 +156,7 @@ def lrp(
 
     Raises:
         UnsupportedModelError: an operation of the model has no rule.
-        MethodError: a bound is missing.
+        MethodError: a bound is missing, or an option is none of its choices.
 
     References:
         Bach et al. 2015, https://doi.org/10.1371/journal.pone.0130140;
@@ -171,6 +172,7 @@ def lrp(
     """
     if epsilon < 0 or gamma < 0:
         raise MethodError(f"`epsilon` and `gamma` must be 0 or more, got {epsilon} and {gamma}")
+    check_choice("composite", composite, COMPOSITES)
     found = COMPOSITES[composite](Numbers(epsilon, gamma, low, high))
     return _propagated(backend, images, target, _rules(**found, folds=fold), start, reduce)
 
@@ -280,6 +282,7 @@ def _propagated(
     backend: Backend, images: Array, target: Any, rules: Rules, start: Start, reduce: Reduce
 ) -> Maps:
     """Return the relevance of the images."""
+    check_choice("start", start, get_args(Start))
     xp, goal = backend.xp, as_target(target, images.shape[0], backend.info.labels)
     found = backend.grad(images, goal, rules=rules)
     axes = tuple(range(len(found.scores.shape), len(found.gradients.shape)))

@@ -46,8 +46,8 @@ class Change:
         rule: the rule.
         weights: the weights of the first operation, if it is linear in its data and its weights.
         bias: the bias that the first operation adds, if it reads one.
-        folds: whether the other operations scale and shift the weights of the first; if not,
-            relevance passes them unchanged.
+        own: the number of operations that are the linear layer with its bias, or with all that
+            scales and shifts its weights; relevance passes the others unchanged.
     """
 
     operations: tuple[Operation, ...]
@@ -55,7 +55,7 @@ class Change:
     rule: Rule
     weights: Value = ""
     bias: Value = ""
-    folds: bool = True
+    own: int = 1
 
     @property
     def result(self) -> Value:
@@ -66,6 +66,11 @@ class Change:
     def inner(self) -> frozenset[Value]:
         """The values that are read inside only."""
         return frozenset(value for one in self.operations[:-1] for value in one.makes)
+
+    @property
+    def layer(self) -> Value:
+        """The value of the linear layer."""
+        return self.operations[self.own - 1].makes[0]
 
     def outcome(self, local: Local, name: Value, x: Array) -> Array:
         """Return the result for another value of one of the data."""

@@ -47,31 +47,29 @@ class Layer:
     @functools.cached_property
     def z(self) -> Array:
         """W x + t, in the shape that the first operation gives it."""
-        return self._result if self.change.folds else self._first
+        return self._shaped(self.local.value(self.change.layer))
 
     @functools.cached_property
     def relevance(self) -> Array:
         """R, which is c times the result."""
-        return self._shaped(self.c) * self._result
+        return self._shaped(self.c * self.local.value(self.change.result))
 
     @functools.cached_property
     def scale(self) -> Array | None:
         """s; None if no constant scales the weights."""
-        if len(self.change.operations) == 1 or not self.change.folds:
+        if all(one.kind in ("sum", "view") for one in self.change.operations[1 : self.change.own]):
             return None
         zeros = self.local.xp.zeros_like(self._first)
-        ones = self.local.xp.ones_like(self.local.value(self.change.result))
+        ones = self.local.xp.ones_like(self.local.value(self.change.layer))
         return self.local.vjp(self._behind, zeros, ones)
 
     @functools.cached_property
     def shift(self) -> Array:
         """T."""
         if self.change.bias:
-            zeros = self.local.xp.zeros_like(self.x)
-            end = self.change.result if self.change.folds else self._name
-            return self._shaped(self.local.compute({self.change.data[0]: zeros}, end))
-        zeros = self.local.xp.zeros_like(self._first)
-        return zeros if self.scale is None else self._shaped(self._behind(zeros))
+            zeros = {self.change.data[0]: self.local.xp.zeros_like(self.x)}
+            return self._shaped(self.local.compute(zeros, self.change.layer))
+        return self._shaped(self._behind(self.local.xp.zeros_like(self._first)))
 
     def plain(self, x: Array, weights: Array) -> Array:
         """Return W0 x for any W0 and x."""
@@ -138,13 +136,9 @@ class Layer:
     def _first(self) -> Array:
         return self.local.value(self._name)
 
-    @property
-    def _result(self) -> Array:
-        return self._shaped(self.local.value(self.change.result))
-
     def _behind(self, value: Array) -> Array:
-        """Return the result for another value of the first operation."""
-        return self.local.compute({self._name: value}, self.change.result)
+        """Return the layer's value for another value of its first operation."""
+        return self.local.compute({self._name: value}, self.change.layer)
 
     def _shaped(self, value: Array) -> Array:
         return self.local.xp.reshape(value, self._first.shape)

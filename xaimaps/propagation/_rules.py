@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import Graph, Operation
 from xaimaps.propagation._change import Change, Rule
 from xaimaps.propagation._elementwise import Keep, Pass, Weighted
-from xaimaps.propagation._groups import LINEAR, Groups
+from xaimaps.propagation._groups import LINEAR, VIEWS, Groups
 
 OPAQUE = frozenset({"attention", "recurrent", "control", "other"})
 """Kinds that have no rule, because they do several things at once."""
@@ -30,7 +31,8 @@ class Rules:
             deviation of a normalisation does.
         weighs: whether the weights of attention, which a softmax makes, count as constants.
         folds: whether constants that follow a layer with weights, as those of batch
-            normalisation, count as its weights and bias. If not, relevance passes them unchanged.
+            normalisation, count as its weights and bias. If not, relevance passes them unchanged;
+            the first sum right after a layer is its bias.
     """
 
     rectifier: Rule | None = None
@@ -74,8 +76,9 @@ class Rules:
             rule = self.conv if first.kind == "conv" else self.dense
             if self.first is not None and data in groups.front:
                 rule = self.first
+            own = 1 + (len(constants) if self.folds else _bias(constants))
             if rule is not None:
-                yield Change((first, *constants), (data,), rule, weights, bias, self.folds)
+                yield Change((first, *constants), (data,), rule, weights, bias, own)
 
     def _at_constants(self, groups: Groups) -> Iterator[Change]:
         """Yield the constants that rescale the images, or that follow no layer with weights."""
@@ -129,3 +132,10 @@ class Rules:
                     f"the rule of the first layer needs a convolution or dense layer that reads "
                     f"the images, but {one} reads them; use a composite without such a rule"
                 )
+
+
+def _bias(constants: Sequence[Operation]) -> int:
+    """Return the number of operations up to the first sum, which is the bias, or 0."""
+    kinds = [one.kind for one in constants]
+    plain = list(itertools.takewhile(lambda kind: kind in VIEWS | {"sum"}, kinds))
+    return plain.index("sum") + 1 if "sum" in plain else 0
