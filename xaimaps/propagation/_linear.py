@@ -1,8 +1,9 @@
 """Rules for linear layers: convolutions, dense layers and what is folded into them.
 
 A layer is z = W x + t, with the weights W = s W0 of an operation W0 that the constants s of a
-following batch normalisation scale, and all added constants t. W+ and W- are the positive and
-negative weights, x+ and x- the positive and negative data.
+following batch normalisation scale, and all added constants t. The parts of z are the products of
+one weight and one value. Their positive ones sum to (W x + |W| |x|) / 2 and their negative ones to
+(W x - |W| |x|) / 2, so that |W| |x| is all that a rule has to compute in addition to W x.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ STABILIZER = 1e-6
 """zennit's: added to denominators with their sign."""
 
 Sign = Literal[1, -1]
+
+SIGNS: tuple[Sign, Sign] = (1, -1)
 
 
 @dataclass(frozen=True)
@@ -87,33 +90,31 @@ class Layer:
         """Return s g."""
         return g if self.scale is None else self.scale * g
 
-    def forward(self, x: Array, sign: Sign) -> Array:
-        """Return W+ x or W- x."""
-        one = self.plain(x, self._part(sign))
-        if self.scale is None:
-            return one
-        other = self.plain(x, self._part(-sign))
-        return self.scale * self.local.xp.where(self.scale > 0, one, other)
+    def sized(self, g: Array) -> Array:
+        """Return |s| g."""
+        return g if self.scale is None else self.local.xp.abs(self.scale) * g
 
-    def back(self, g: Array, sign: Sign) -> Array:
-        """Return the transpose of W+ or W-, times g."""
-        if self.scale is None:
-            return self.transposed(g, self._part(sign))
-        scaled, zeros = self.scale * g, self.local.xp.zeros_like(g)
-        one = self.local.xp.where(self.scale > 0, scaled, zeros)
-        other = self.local.xp.where(self.scale > 0, zeros, scaled)
-        return self.transposed(one, self._part(sign)) + self.transposed(other, self._part(-sign))
+    def parts(self, sign: Sign) -> Array:
+        """Return the sum of the positive, or of the negative, parts of z."""
+        xp = self.local.xp
+        sizes = self.sized(self.plain(xp.abs(self.x), xp.abs(self.weights)))
+        total = (self.scaled(self.plain(self.x, self.weights)) + sign * sizes) / 2
+        return signed(xp, total, sign) + signed(xp, self.shift, sign)
 
-    def contributions(self, sign: Sign) -> Array:
-        """Return the sum of the positive, or of the negative, contributions to z."""
-        parts = self.forward(self._half(1), sign) + self.forward(self._half(-1), -sign)
-        return parts + signed(self.local.xp, self.shift, sign)
+    def back(self, g: Array) -> Array:
+        """Return the transpose of W, times g."""
+        return self.transposed(self.scaled(g), self.weights)
 
-    def back_contributions(self, g: Array, sign: Sign) -> Array:
-        """Return the transpose of the weights whose contributions have a sign, times g."""
-        xp, zeros = self.local.xp, self.local.xp.zeros_like(self.x)
-        positive = xp.where(self.x > 0, self.back(g, sign), zeros)
-        return positive + xp.where(self.x < 0, self.back(g, -sign), zeros)
+    def back_sizes(self, g: Array) -> Array:
+        """Return the transpose of |W|, times g."""
+        return self.transposed(self.sized(g), self.local.xp.abs(self.weights))
+
+    def back_parts(self, same: Array, sizes: Array) -> Array:
+        """Return what passes back from the parts; half of it to each of W x and |W| |x|."""
+        x = self.x
+        ones = self.local.xp.ones_like(x)
+        signs = self.local.xp.where(x > 0, ones, -ones)
+        return (self.back(same) + signs * self.back_sizes(sizes)) / 2
 
     def ratio(self, by: Array, epsilon: float = STABILIZER) -> Array:
         """Return R / by, with a small number added to `by` away from zero."""
@@ -121,12 +122,6 @@ class Layer:
             return divided(self.local.xp, self.relevance, by)
         step = self.local.xp.full_like(by, epsilon)
         return self.relevance / (by + self.local.xp.where(by >= 0, step, -step))
-
-    def _half(self, sign: Sign) -> Array:
-        return signed(self.local.xp, self.x, sign)
-
-    def _part(self, sign: Sign) -> Array:
-        return signed(self.local.xp, self.weights, sign)
 
     @property
     def _name(self) -> str:
@@ -163,13 +158,12 @@ class Epsilon:
     def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
         """See `Rule`."""
         layer = Layer(change, local, c)
-        g = layer.ratio(layer.z, self.epsilon)
-        return (layer.transposed(layer.scaled(g), layer.weights),)
+        return (layer.back(layer.ratio(layer.z, self.epsilon)),)
 
 
 @dataclass(frozen=True)
 class AlphaBeta:
-    """`alpha` times the positive contributions less `beta` times the negative ones.
+    """`alpha` times what the positive parts get, less `beta` times what the negative ones get.
 
     Attributes:
         alpha: beta + 1, so that the relevance is conserved.
@@ -182,17 +176,16 @@ class AlphaBeta:
     def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
         """See `Rule`."""
         layer = Layer(change, local, c)
-        positive = layer.ratio(layer.contributions(1))
-        found = self.alpha * layer.back_contributions(positive, 1)
-        if self.beta:
-            negative = layer.ratio(layer.contributions(-1))
-            found = found - self.beta * layer.back_contributions(negative, -1)
-        return (found,)
+        positive = self.alpha * layer.ratio(layer.parts(1))
+        if not self.beta:
+            return (layer.back_parts(positive, positive),)
+        negative = self.beta * layer.ratio(layer.parts(-1))
+        return (layer.back_parts(positive - negative, positive + negative),)
 
 
 @dataclass(frozen=True)
 class Gamma:
-    """Contributions of the sign of z count (1 + gamma) times.
+    """Parts of the sign of z count (1 + gamma) times.
 
     Attributes:
         gamma: 0 for LRP-0.
@@ -203,13 +196,15 @@ class Gamma:
     def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
         """See `Rule`."""
         layer, xp = Layer(change, local, c), local.xp
-        zeros, found = xp.zeros_like(layer.z), []
-        for sign in (1, -1):
-            more = layer.z + self.gamma * layer.contributions(sign)
-            g = xp.where(sign * layer.z > 0, layer.ratio(more), zeros)
-            plain = layer.transposed(layer.scaled(g), layer.weights)
-            found.append(plain + self.gamma * layer.back_contributions(g, sign))
-        return (found[0] + found[1],)
+        zeros = xp.zeros_like(layer.z)
+        positive, negative = (
+            xp.where(
+                sign * layer.z > 0, layer.ratio(layer.z + self.gamma * layer.parts(sign)), zeros
+            )
+            for sign in SIGNS
+        )
+        same = (2 + self.gamma) * (positive + negative)
+        return (layer.back_parts(same, self.gamma * (positive - negative)),)
 
 
 @dataclass(frozen=True)
@@ -252,8 +247,10 @@ class Box:
     def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
         """See `Rule`."""
         layer = Layer(change, local, c)
-        low, high = (local.xp.full_like(layer.x, bound) for bound in (self.low, self.high))
-        z = layer.scaled(layer.plain(layer.x, layer.weights))
-        g = layer.ratio(z - layer.forward(low, 1) - layer.forward(high, -1))
-        plain = layer.transposed(layer.scaled(g), layer.weights)
-        return (layer.x * plain - low * layer.back(g, 1) - high * layer.back(g, -1),)
+        # W+ low + W- high = W (low + high) / 2 - |W| (high - low) / 2
+        xp, middle, half = local.xp, (self.low + self.high) / 2, (self.high - self.low) / 2
+        halves = xp.full_like(layer.x, half)
+        total = layer.scaled(layer.plain(layer.x - middle, layer.weights))
+        total = total + layer.sized(layer.plain(halves, xp.abs(layer.weights)))
+        g = layer.ratio(total)
+        return ((layer.x - middle) * layer.back(g) + half * layer.back_sizes(g),)
