@@ -2,8 +2,10 @@
 
 A layer is z = W x + t, with the weights W = s W0 of an operation W0 that the constants s of a
 following batch normalisation scale, and all added constants t. The parts of z are the products of
-one weight and one value. Their positive ones sum to (W x + |W| |x|) / 2 and their negative ones to
-(W x - |W| |x|) / 2, so that |W| |x| is all that a rule has to compute in addition to W x.
+one weight and one value. The positive parts sum to W+ x+ + W- x-, the negative ones to
+W- x+ + W+ x-, with the positive and negative weights W+ and W- and data x+ and x-. Both follow from
+|W| |x| and W x too, with half of the work, but a sum that is small beside |W| |x| has a large
+rounding error then.
 """
 
 from __future__ import annotations
@@ -97,9 +99,40 @@ class Layer:
     def parts(self, sign: Sign) -> Array:
         """Return the sum of the positive, or of the negative, parts of z."""
         xp = self.local.xp
-        sizes = self.sized(self.plain(xp.abs(self.x), xp.abs(self.weights)))
-        total = (self.scaled(self.plain(self.x, self.weights)) + sign * sizes) / 2
-        return signed(xp, total, sign) + signed(xp, self.shift, sign)
+        linear = self._forward(signed(xp, self.x, 1), sign) + self._forward(
+            signed(xp, self.x, -1), -sign
+        )
+        return linear + signed(xp, self.shift, sign)
+
+    def back_parts(self, g: Array, sign: Sign) -> Array:
+        """Return what passes back from the positive, or from the negative, parts of z."""
+        xp, zeros = self.local.xp, self.local.xp.zeros_like(self.x)
+        above, below = self._back(g, sign), self._back(g, -sign)
+        return xp.where(self.x > 0, above, xp.where(self.x < 0, below, zeros))
+
+    def _forward(self, x: Array, sign: Sign) -> Array:
+        """Return W+ x or W- x."""
+        one = self.plain(x, self._part(sign))
+        if self.scale is None:
+            return one
+        other = self.plain(x, self._part(-sign))
+        return self.scale * self.local.xp.where(self.scale > 0, one, other)
+
+    def _back(self, g: Array, sign: Sign) -> Array:
+        """Return the transpose of W+ or W-, times g."""
+        if self.scale is None:
+            return self.transposed(g, self._part(sign))
+        scaled, zeros = self.scale * g, self.local.xp.zeros_like(g)
+        one = self.local.xp.where(self.scale > 0, scaled, zeros)
+        other = self.local.xp.where(self.scale > 0, zeros, scaled)
+        return self.transposed(one, self._part(sign)) + self.transposed(other, self._part(-sign))
+
+    def _part(self, sign: Sign) -> Array:
+        return signed(self.local.xp, self.weights, sign)
+
+    def sizes(self, x: Array) -> Array:
+        """Return |W| x."""
+        return self.sized(self.plain(x, self.local.xp.abs(self.weights)))
 
     def back(self, g: Array) -> Array:
         """Return the transpose of W, times g."""
@@ -108,13 +141,6 @@ class Layer:
     def back_sizes(self, g: Array) -> Array:
         """Return the transpose of |W|, times g."""
         return self.transposed(self.sized(g), self.local.xp.abs(self.weights))
-
-    def back_parts(self, same: Array, sizes: Array) -> Array:
-        """Return what passes back from the parts; half of it to each of W x and |W| |x|."""
-        x = self.x
-        ones = self.local.xp.ones_like(x)
-        signs = self.local.xp.where(x > 0, ones, -ones)
-        return (self.back(same) + signs * self.back_sizes(sizes)) / 2
 
     def ratio(self, by: Array, epsilon: float = STABILIZER) -> Array:
         """Return R / by, with a small number added to `by` away from zero."""
@@ -176,16 +202,17 @@ class AlphaBeta:
     def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
         """See `Rule`."""
         layer = Layer(change, local, c)
-        positive = self.alpha * layer.ratio(layer.parts(1))
-        if not self.beta:
-            return (layer.back_parts(positive, positive),)
-        negative = self.beta * layer.ratio(layer.parts(-1))
-        return (layer.back_parts(positive - negative, positive + negative),)
+        found = self.alpha * layer.back_parts(layer.ratio(layer.parts(1)), 1)
+        if self.beta:
+            found = found - self.beta * layer.back_parts(layer.ratio(layer.parts(-1)), -1)
+        return (found,)
 
 
 @dataclass(frozen=True)
 class Gamma:
     """Parts of the sign of z count (1 + gamma) times.
+
+    They are at least half of |W| |x| together, so that they follow from it without rounding errors.
 
     Attributes:
         gamma: 0 for LRP-0.
@@ -196,15 +223,16 @@ class Gamma:
     def pull(self, change: Change, local: Local, c: Array) -> tuple[Array]:
         """See `Rule`."""
         layer, xp = Layer(change, local, c), local.xp
-        zeros = xp.zeros_like(layer.z)
+        linear = layer.scaled(layer.plain(layer.x, layer.weights))
+        sizes, zeros = layer.sizes(xp.abs(layer.x)), xp.zeros_like(layer.z)
         positive, negative = (
-            xp.where(
-                sign * layer.z > 0, layer.ratio(layer.z + self.gamma * layer.parts(sign)), zeros
-            )
+            xp.where(sign * layer.z > 0, layer.ratio(layer.z + self.gamma * parts), zeros)
             for sign in SIGNS
+            for parts in [(linear + sign * sizes) / 2 + signed(xp, layer.shift, sign)]
         )
-        same = (2 + self.gamma) * (positive + negative)
-        return (layer.back_parts(same, self.gamma * (positive - negative)),)
+        same = (1 + self.gamma / 2) * layer.back(positive + negative)
+        signs = xp.where(layer.x > 0, xp.ones_like(layer.x), -xp.ones_like(layer.x))
+        return (same + self.gamma / 2 * signs * layer.back_sizes(positive - negative),)
 
 
 @dataclass(frozen=True)
@@ -249,8 +277,6 @@ class Box:
         layer = Layer(change, local, c)
         # W+ low + W- high = W (low + high) / 2 - |W| (high - low) / 2
         xp, middle, half = local.xp, (self.low + self.high) / 2, (self.high - self.low) / 2
-        halves = xp.full_like(layer.x, half)
-        total = layer.scaled(layer.plain(layer.x - middle, layer.weights))
-        total = total + layer.sized(layer.plain(halves, xp.abs(layer.weights)))
-        g = layer.ratio(total)
+        linear = layer.scaled(layer.plain(layer.x - middle, layer.weights))
+        g = layer.ratio(linear + layer.sizes(xp.full_like(layer.x, half)))
         return ((layer.x - middle) * layer.back(g) + half * layer.back_sizes(g),)
