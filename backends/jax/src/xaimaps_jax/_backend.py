@@ -94,6 +94,7 @@ class JaxBackend(Backend):
         with within_memory():
             self.params = jax.device_put(params)
         self._program = program
+        self._mesh: jax.sharding.Mesh | None = None
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -324,6 +325,35 @@ class JaxBackend(Backend):
             lowered = jax.jit(whole).lower(self.params, *arrays)
             executable = lowered.compile(compiler_options=compiler_options())
         return within_memory()(lambda *arrays: executable(self.params, *arrays))
+
+    def on_devices(self, count: int | None) -> JaxBackend:
+        local = jax.local_devices()
+        if count is not None and count > len(local):
+            raise BackendError(f"`devices` must be at most {len(local)}, as JAX has, got {count}")
+        chosen = local[:count]
+        if len(chosen) == 1:
+            return self
+        view = self.viewed(self.params)
+        view._compiled = {}
+        view._mesh = jax.sharding.Mesh(chosen, ("images",))
+        with within_memory():
+            view.params = jax.device_put(self.params, view._sharding())
+        return view
+
+    @property
+    def devices(self) -> int:
+        return 1 if self._mesh is None else self._mesh.size
+
+    def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
+        """Return how the first axes of an array are divided; with none, each device has all."""
+        return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))
+
+    @within_memory()
+    def as_batch(self, array: np.ndarray[Any, Any]) -> Array:
+        if self._mesh is None:
+            return self.asarray(array)
+        axes = () if len(array) % self.devices else ("images",)
+        return jax.device_put(array, self._sharding(*axes))
 
     @within_memory()
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
