@@ -11,7 +11,7 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("jax")
 
 SCRIPT = """
-import json, sys
+import json, os
 import numpy as np
 import jax.numpy as jnp
 from PIL import Image
@@ -30,22 +30,20 @@ def network(params, images):
     return found.mean((1, 2)) @ dense
 
 model = xaimaps.load(network, params=(kernel, dense), input_shape=(12, 12, 3), preprocess="unit")
-import os
 os.mkdir("in")
 for seed in range(11):
     pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
     Image.fromarray(pixels).save(f"in/{seed:02}.png")
 
-used, run_all = set(), model.to_numpy
-methods = ["saliency", "grad_cam", "rise", "smoothgrad"]
+methods = ["saliency", "grad_cam", "rise"]
 found = {}
 for devices in (1, 3, None):
     settings = batch.Settings(batch_size=2, chunk_size=8, devices=devices)
-    batch.run(model, "in", f"out{devices}", methods, target=1, settings=settings)
+    batch.run(model, "in", f"out{devices}", methods, target=1, settings=settings, n_masks=20)
     found[devices] = batch.read(f"out{devices}").to_table().to_pylist()
 
 def largest(one, other):
-    assert [r["method"] for r in one] == [r["method"] for r in other] and len(one) == 44
+    assert [r["method"] for r in one] == [r["method"] for r in other] and len(one) == 33
     return max(float(np.abs(np.subtract(a["map"], b["map"])).max() / np.abs(b["map"]).max())
                for a, b in zip(one, other))
 
