@@ -30,6 +30,7 @@ STARTED_WITH = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_worker_niceness": "0",
 }
 """The environment in which Ray is started: it reports nothing to its makers, and does not send the
 current folder to the cluster, as it would under `uv run`."""
@@ -57,7 +58,8 @@ class Share:
         cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
         actors = gpus or sum(max(1, count // threads) for count in cpus if count)
         # Half a processor only: tasks of Ray Data wait for ever if actors hold all processors.
-        return cls(actors, {"num_cpus": 0.5, "num_gpus": int(gpus > 0)})
+        # Two threads: while one computes, the other decodes the pictures of the next chunk.
+        return cls(actors, {"num_cpus": 0.5, "num_gpus": int(gpus > 0), "max_concurrency": 2})
 
 
 class Explainer:
@@ -105,7 +107,7 @@ class Cluster:
 
     def described(self) -> tuple[Row, list[str]]:
         """Check the order on one machine, and return the record of the run and the notes."""
-        task = self.ray.remote(**self.share.resources)(_described)
+        task = self.ray.remote(num_cpus=0.5, num_gpus=self.share.resources["num_gpus"])(_described)
         try:
             found: tuple[Row, list[str]] = self.ray.get(task.remote(self.explainer))
         except self.ray.exceptions.RayTaskError as error:
