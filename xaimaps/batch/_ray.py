@@ -58,8 +58,7 @@ class Share:
         cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
         actors = gpus or sum(max(1, count // threads) for count in cpus if count)
         # Half a processor only: tasks of Ray Data wait for ever if actors hold all processors.
-        # Two threads: while one computes, the other decodes the pictures of the next chunk.
-        return cls(actors, {"num_cpus": 0.5, "num_gpus": int(gpus > 0), "max_concurrency": 2})
+        return cls(actors, {"num_cpus": 0.5, "num_gpus": int(gpus > 0)})
 
 
 class Explainer:
@@ -107,7 +106,7 @@ class Cluster:
 
     def described(self) -> tuple[Row, list[str]]:
         """Check the order on one machine, and return the record of the run and the notes."""
-        task = self.ray.remote(num_cpus=0.5, num_gpus=self.share.resources["num_gpus"])(_described)
+        task = self.ray.remote(**self.share.resources)(_described)
         try:
             found: tuple[Row, list[str]] = self.ray.get(task.remote(self.explainer))
         except self.ray.exceptions.RayTaskError as error:
@@ -134,7 +133,12 @@ class Cluster:
         rows = data.from_items(waiting, override_num_blocks=len(waiting)).map(
             Explainer,
             fn_constructor_args=self.explainer,
-            compute=data.ActorPoolStrategy(size=min(self.share.actors, len(waiting))),
+            # While one call computes, another decodes the pictures of the next chunk.
+            compute=data.ActorPoolStrategy(
+                size=min(self.share.actors, len(waiting)),
+                max_concurrent_calls_per_actor=2,
+                enable_true_multi_threading=True,
+            ),
             **self.share.resources,
         )
         rows.context.enable_progress_bars = False

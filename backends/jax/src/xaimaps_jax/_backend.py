@@ -337,23 +337,19 @@ class JaxBackend(Backend):
         view._compiled = {}
         view._mesh = jax.sharding.Mesh(chosen, ("images",))
         with within_memory():
-            view.params = jax.device_put(self.params, view._sharding())
+            view.params = jax.device_put(self.params, _among(view._mesh))
         return view
 
     @property
     def devices(self) -> int:
         return 1 if self._mesh is None else self._mesh.size
 
-    def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
-        """Return how the first axes of an array are divided; with none, each device has all."""
-        return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))
-
     @within_memory()
     def as_batch(self, array: np.ndarray[Any, Any]) -> Array:
         if self._mesh is None:
             return self.asarray(array)
-        axes = () if len(array) % self.devices else ("images",)
-        return jax.device_put(array, self._sharding(*axes))
+        axes = () if len(array) % self.devices else self._mesh.axis_names
+        return jax.device_put(array, _among(self._mesh, *axes))
 
     @within_memory()
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
@@ -370,6 +366,11 @@ def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple
         return pull(jnp.ones_like(scores))
     seeds = jnp.eye(scores.shape[0], dtype=scores.dtype)[:, :, None] * jnp.ones_like(scores)
     return jax.vmap(pull)(seeds)
+
+
+def _among(mesh: jax.sharding.Mesh, *axes: str) -> jax.sharding.NamedSharding:
+    """Return how the first axes of an array are divided; with none, each device has all of it."""
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def _is_function(model: object) -> bool:
