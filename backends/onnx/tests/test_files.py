@@ -120,15 +120,19 @@ def looping(trips, *, as_node):
     return model
 
 
+def outputs(model, backend):
+    loaded = xaimaps.load(model, backend=backend)
+    images = np.ones((1, 8, 8, 3), np.float32)
+    return loaded.to_numpy(loaded.forward(loaded.asarray(images)))
+
+
 @pytest.mark.parametrize("as_node", [False, True])
 @pytest.mark.parametrize("backend", ["jax", "onnxruntime"])
 def test_a_loop_of_a_billion_iterations_is_refused(backend, as_node):
     with pytest.raises(UnsupportedModelError, match="at most 1,048,576 iterations, got 1,000,000"):
         outputs(looping(10**9, as_node=as_node), backend)
     few = outputs(looping(3, as_node=as_node), backend)
-    assert np.array_equal(*(m.to_numpy(m.forward(m.asarray(images))) for m in (few, plain))), (
-        "a short loop runs"
-    )
+    assert np.allclose(few, outputs(network(), backend), atol=1e-6), "a short loop runs"
 
 
 def detector():

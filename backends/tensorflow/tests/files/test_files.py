@@ -175,7 +175,7 @@ ROWS = {
         for sizes in ((-8, 8), ("8", 8), (8.5, 8), ([8], 8), (None, "x"))
     },
     **{
-        f"K20 {layer} {list(options.values())[0]}": (
+        f"K20 {layer} {next(iter(options.values()))}": (
             expected,
             lambda s, layer=layer, options=options: s.config(lambda c: inserted(c, layer, options)),
         )
