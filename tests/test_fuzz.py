@@ -21,8 +21,10 @@ import xaimaps
 from xaimaps._cli.options import parse_options
 from xaimaps._images.open import open_picture
 from xaimaps._images.preprocess import PRESETS
-from xaimaps.errors import XaimapsError
+from xaimaps._labels import read_labels
+from xaimaps.errors import InputImageError, ModelLoadError, XaimapsError
 from xaimaps.methods import METHODS
+from xaimaps.metrics._regions import _coco
 from xaimaps.targets import parse_target
 from xaimaps.testing import ReferenceBackend, pooled_network
 
@@ -104,6 +106,15 @@ def test_damaged_manifests(draw, tmp_path):
         path.write_bytes(data)
         with suppress(XaimapsError):
             xaimaps.read(path)
+
+
+def test_deeply_nested_labels_and_regions_are_refused(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 10**5)
+    with pytest.raises(ModelLoadError, match="`labels` must be"):
+        read_labels(path)
+    with pytest.raises(InputImageError, match="regions must be"):
+        _coco(path)
 
 
 def _damaged(draw, whole):
