@@ -75,4 +75,4 @@ def test_maps_are_the_same_on_any_number_of_devices(tmp_path):
     assert max(three, four) < 1e-6
     assert devices == used == 4
     assert records == 1, "the number of devices does not bind a folder"
-    assert refused == "`devices` must be at most 4, as JAX has, got 9"
+    assert refused == "`devices` must be at most 4, as JAX has, got 9; leave it out for all"

@@ -329,7 +329,9 @@ class JaxBackend(Backend):
     def on_devices(self, count: int | None) -> JaxBackend:
         local = jax.local_devices()
         if count is not None and count > len(local):
-            raise BackendError(f"`devices` must be at most {len(local)}, as JAX has, got {count}")
+            raise BackendError(
+                f"`devices` must be at most {len(local)}, as JAX has, got {count}; leave it out for all"
+            )
         chosen = local[:count]
         if len(chosen) == 1:
             return self

@@ -52,5 +52,5 @@ def test_damaged_files(sound, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.stem)
 def test_former_finds_are_refused(path):
-    with pytest.raises(ModelLoadError, match="elements for one image|cannot load"):
+    with pytest.raises(ModelLoadError, match=r"elements for one image|cannot load"):
         read_model(path)
