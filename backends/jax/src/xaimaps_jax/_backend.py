@@ -330,8 +330,8 @@ class JaxBackend(Backend):
         local = jax.local_devices()
         if count is not None and count > len(local):
             raise BackendError(
-                f"`devices` must be at most {len(local)}, as JAX has, got {count}; leave it out for "
-                "all"
+                f"`devices` must be at most {len(local)}, as JAX has, got {count}; leave it out "
+                "for all"
             )
         chosen = local[:count]
         if len(chosen) == 1:
