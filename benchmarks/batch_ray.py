@@ -49,9 +49,16 @@ def main() -> None:
         os.chdir(folder)
         Path("net.onnx").write_bytes(batch_kills.network())
         batch_kills.paint("pictures", given.pictures)
-        rows = {"without": measured("local", None), "`--ray local`": measured("ray", "local")}
+        # Before and after, as other work on the machine may change meanwhile.
+        rows = {
+            "without": measured("local", None),
+            "`--ray local`": measured("ray", "local"),
+            "without, again": measured("again", None),
+        }
         same = batch_kills.stored("local") == batch_kills.stored("ray")
         os.chdir("/")
+    (_, _, before), (_, _, rate), (_, _, after) = rows.values()
+    overhead = 100 * ((before + after) / 2 / rate - 1)
     lines = [
         "# A run on a Ray cluster of one machine",
         "",
@@ -61,6 +68,10 @@ def main() -> None:
         "| Ray | seconds | until the first chunk | pictures per second after it |",
         "|---|---|---|---|",
         *(f"| {n} | {all_:.1f} | {first:.1f} | {r:.0f} |" for n, (all_, first, r) in rows.items()),
+        "",
+        f"Overhead for each picture after the first chunk: {overhead:.0f} %. The time before it is",
+        "that of starting the cluster, and of importing JAX and loading the model in two of its",
+        "processes; it does not depend on the number of pictures.",
         "",
         f"The stores have the same bytes: {same}.",
     ]

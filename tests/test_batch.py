@@ -404,9 +404,10 @@ def test_a_run_without_maps_does_not_bind_the_folder(model, folder):
     assert run(model, target=2).pictures == 7
 
 
-def test_a_damaged_manifest_is_named(model, folder):
+@pytest.mark.parametrize("text", ["{", "[1]", "null", "[" * 10**5])
+def test_a_damaged_manifest_is_named(model, folder, text):
     run(model)
-    Path("out/run.json").write_text("{")
+    Path("out/run.json").write_text(text)
     with pytest.raises(ManifestError, match=r"cannot read 'out/run\.json'"):
         run(model)
 

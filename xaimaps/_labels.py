@@ -30,7 +30,7 @@ def read_labels(labels: Labels) -> tuple[str, ...]:
         text = _text_of(path)
         is_json = path.suffix.lower() == ".json"
         return labels_of(json.loads(text)) if is_json else _labels_of_lines(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelLoadError(
             f"`labels` must be a text file with a name in each line, a JSON list or object of "
             f"names, or one of {', '.join(zoo.LABELS)}, got {str(path)!r}, which cannot be read "

@@ -144,7 +144,8 @@ def _run(
     compiling = running = 0.0
     chunks = []
     for start in range(0, max(len(batch), 1), size):
-        own = [backend.asarray(array) for array in _chunk(batch, goal.arrays, start, size)]
+        images, *targets = _chunk(batch, goal.arrays, start, size)
+        own = [backend.as_batch(images), *(backend.asarray(array) for array in targets)]
         begin = time.perf_counter()
         compiled = backend.compiled(key, program, *own, *shared)
         compiling += time.perf_counter() - begin

@@ -287,6 +287,31 @@ class Backend(ABC):
         result: np.ndarray[Any, Any] = array
         return result
 
+    def as_batch(self, array: np.ndarray[Any, Any]) -> Array:
+        """Convert a batch of images; a backend of several devices divides it among them."""
+        return self.asarray(array)
+
+    def on_devices(self, count: int | None) -> Backend:
+        """Return this model on several local devices, to which each batch is divided.
+
+        Args:
+            count: the number of devices; None for all that the backend can use together.
+
+        Raises:
+            BackendError: there are not so many. This default uses one.
+        """
+        if count in (None, 1):
+            return self
+        raise BackendError(
+            f"`devices` must be 1 for {self.name}, which divides no batch, got {count}; use the "
+            "JAX backend, or one process for each device, with `shard`"
+        )
+
+    @property
+    def devices(self) -> int:
+        """The number of devices to which a batch is divided."""
+        return 1
+
     def require_values(self, *arguments: Any) -> None:  # noqa: B027
         """Refuse arrays without values, such as those of a program that is being traced.
 

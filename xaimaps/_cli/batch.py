@@ -95,6 +95,13 @@ def _shard(context: Any, parameter: Any, text: str) -> Shard:
 @click.option("--workers", type=click.IntRange(1), default=lambda: os.cpu_count() or 1,
               show_default="one for each processor",
               help="The number of threads that read pictures.")  # fmt: skip
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=None,
+    show_default="all",
+    help="The number of devices of this machine to use; JAX alone uses several.",
+)
 @click.option("--chunk-size", default=128, show_default=True, type=click.IntRange(1),
               help="The number of pictures to store at a time.")  # fmt: skip
 @click.option("--ray", metavar="ADDRESS",

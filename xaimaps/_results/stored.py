@@ -28,7 +28,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         told = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ManifestError(f"no such file: {str(path)!r}; check the path") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{str(path)!r} is not a readable manifest ({error})") from None
     missing = _KEYS - told.keys() if isinstance(told, dict) else _KEYS
     if missing:

@@ -30,6 +30,7 @@ STARTED_WITH = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_worker_niceness": "0",
 }
 """The environment in which Ray is started: it reports nothing to its makers, and does not send the
 current folder to the cluster, as it would under `uv run`."""
@@ -132,7 +133,12 @@ class Cluster:
         rows = data.from_items(waiting, override_num_blocks=len(waiting)).map(
             Explainer,
             fn_constructor_args=self.explainer,
-            compute=data.ActorPoolStrategy(size=min(self.share.actors, len(waiting))),
+            # While one call computes, another decodes the pictures of the next chunk.
+            compute=data.ActorPoolStrategy(
+                size=min(self.share.actors, len(waiting)),
+                max_concurrent_calls_per_actor=2,
+                enable_true_multi_threading=True,
+            ),
             **self.share.resources,
         )
         rows.context.enable_progress_bars = False

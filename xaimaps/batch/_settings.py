@@ -15,7 +15,8 @@ class Settings:
     """How a run goes through its pictures.
 
     Attributes:
-        batch_size: the number of pictures to run at a time.
+        batch_size: the number of pictures to run at a time on each device.
+        devices: the number of devices of this machine to use; None for all of them.
         chunk_size: the number of pictures to store at a time.
         workers: the number of threads that read pictures.
         shard: which of several processes this is.
@@ -27,6 +28,7 @@ class Settings:
     """
 
     batch_size: int = 8
+    devices: int | None = None
     chunk_size: int = 128
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     shard: Shard = field(default_factory=Shard)
@@ -41,3 +43,7 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ArrayInputError(f"`{name}` must be an integer of at least 1, got {value!r}")
+        if self.devices is not None and (not isinstance(self.devices, int) or self.devices < 1):
+            raise ArrayInputError(
+                f"`devices` must be an integer of at least 1, or None for all, got {self.devices!r}"
+            )

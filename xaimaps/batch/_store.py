@@ -177,8 +177,8 @@ def _settle(store: Store, run: Row, shard: Shard) -> None:
         write_atomic(file, lambda out: out.write(text.encode("utf-8", "backslashreplace")))
         return
     try:
-        known = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+        known = dict(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ManifestError(f"cannot read {str(file)!r} ({error}); give another folder") from error
     now = json.loads(text)
     if others := [name for name in now | known if now.get(name) != known.get(name)]:

@@ -102,7 +102,6 @@ class Task:
             "target_files": {file: file_digest(file) for file in self.target.files},
             "inputs": model.info.inputs,
             "preprocess": asdict(model.info.preprocess) if model.info.preprocess else None,
-            "batch_size": self.size,
             "max_pixels": self.max_pixels,
             "overlays": self.overlays is not None,
         }

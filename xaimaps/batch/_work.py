@@ -42,14 +42,18 @@ class Order:
 
     def task(self, model: Backend, folder: Path) -> Task:
         """Check the order for a model, and return what is done with each picture."""
+        model = model.on_devices(self.settings.devices)
         jobs = plan_all(model, self.methods, self.layer, self.options)
         target, given = _one_target(self.target), self.settings
         overlays = folder / "overlays" if given.overlays else None
-        return Task(model, jobs, target, given.batch_size, given.max_pixels, overlays)
+        size = given.batch_size * model.devices
+        return Task(model, jobs, target, size, given.max_pixels, overlays)
 
     def record(self, task: Task) -> Row:
         """Describe all that the store depends on besides the pictures, as JSON values."""
-        return {**task.record(), "chunk_size": self.settings.chunk_size}
+        given = self.settings
+        sizes = {"batch_size": given.batch_size, "chunk_size": given.chunk_size}
+        return {**task.record(), **sizes}
 
 
 @dataclass(frozen=True)

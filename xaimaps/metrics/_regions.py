@@ -92,7 +92,7 @@ def _coco(path: Path) -> dict[str, list[list[float]]]:
         for one in content["annotations"]:
             x, y, width, height = map(float, one["bbox"])
             found[names[one["image_id"]]].append([x, y, width, height])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputImageError(
             f"regions must be a folder of masks, or a JSON file with COCO's images and annotations "
             f"with a bbox, got {str(path)!r} ({type(error).__name__}: {error})"

@@ -87,6 +87,54 @@ def test_a_cycle_is_refused(backend):
         xaimaps.load(file, backend=backend)
 
 
+def looping(trips, *, as_node):
+    """A network whose input goes through a Loop with a fixed number of iterations."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["on"], ["still"]),
+            helper.make_node("Mul", ["s", "one"], ["t"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("s", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("t", TensorProto.FLOAT, None),
+        ],
+    )
+    many = numpy_helper.from_array(np.array(trips), "many")
+    model = network(
+        front=[
+            *([helper.make_node("Constant", [], ["many"], value=many)] if as_node else []),
+            helper.make_node("Loop", ["many", "yes", "raw"], ["x"], body=body),
+        ],
+        images="raw",
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "one"))
+    if not as_node:
+        model.graph.initializer.append(many)
+    return model
+
+
+def outputs(model, backend):
+    loaded = xaimaps.load(model, backend=backend)
+    images = np.ones((1, 8, 8, 3), np.float32)
+    return loaded.to_numpy(loaded.forward(loaded.asarray(images)))
+
+
+@pytest.mark.parametrize("as_node", [False, True])
+@pytest.mark.parametrize("backend", ["jax", "onnxruntime"])
+def test_a_loop_of_a_billion_iterations_is_refused(backend, as_node):
+    with pytest.raises(UnsupportedModelError, match="at most 1,048,576 iterations, got 1,000,000"):
+        outputs(looping(10**9, as_node=as_node), backend)
+    few = outputs(looping(3, as_node=as_node), backend)
+    assert np.allclose(few, outputs(network(), backend), atol=1e-6), "a short loop runs"
+
+
 def detector():
     """The network's scores as a grid, and a NonMaxSuppression over them as the first output."""
     file = network((1, 3, 8, 8))

@@ -94,6 +94,7 @@ class JaxBackend(Backend):
         with within_memory():
             self.params = jax.device_put(params)
         self._program = program
+        self._mesh: jax.sharding.Mesh | None = None
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -325,6 +326,34 @@ class JaxBackend(Backend):
             executable = lowered.compile(compiler_options=compiler_options())
         return within_memory()(lambda *arrays: executable(self.params, *arrays))
 
+    def on_devices(self, count: int | None) -> JaxBackend:
+        local = jax.local_devices()
+        if count is not None and count > len(local):
+            raise BackendError(
+                f"`devices` must be at most {len(local)}, as JAX has, got {count}; leave it out "
+                "for all"
+            )
+        chosen = local[:count]
+        if len(chosen) == 1:
+            return self
+        view = self.viewed(self.params)
+        view._compiled = {}
+        view._mesh = jax.sharding.Mesh(chosen, ("images",))
+        with within_memory():
+            view.params = jax.device_put(self.params, _among(view._mesh))
+        return view
+
+    @property
+    def devices(self) -> int:
+        return 1 if self._mesh is None else self._mesh.size
+
+    @within_memory()
+    def as_batch(self, array: np.ndarray[Any, Any]) -> Array:
+        if self._mesh is None:
+            return self.asarray(array)
+        axes = () if len(array) % self.devices else self._mesh.axis_names
+        return jax.device_put(array, _among(self._mesh, *axes))
+
     @within_memory()
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
         return jnp.asarray(array)
@@ -340,6 +369,11 @@ def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple
         return pull(jnp.ones_like(scores))
     seeds = jnp.eye(scores.shape[0], dtype=scores.dtype)[:, :, None] * jnp.ones_like(scores)
     return jax.vmap(pull)(seeds)
+
+
+def _among(mesh: jax.sharding.Mesh, *axes: str) -> jax.sharding.NamedSharding:
+    """Return how the first axes of an array are divided; with none, each device has all of it."""
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def _is_function(model: object) -> bool:

@@ -23,6 +23,7 @@ from xaimaps_keras.legacy import reworded
 from xaimaps_keras.limits import RATIO
 from xaimaps_keras.operations import TensorOperation
 from xaimaps_keras.options import FILE_RULES, require_valid
+from xaimaps_keras.sizes import require_possible_sizes
 from xaimaps_keras.weight_counts import require_weights, weights_in
 
 
@@ -55,6 +56,7 @@ def read_model(
     with refusing(checks.name):
         read = _read_archive if kind is Kind.ARCHIVE else _read_hdf5
         model = read(path, checks)
+        require_possible_sizes(model, checks.name)
     require_finite(model, checks.name)
     return model
 

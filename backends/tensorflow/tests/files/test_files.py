@@ -43,6 +43,28 @@ def widened(config):
         layers.append({**dense, "config": own})
 
 
+def resized(config, shape):
+    """Another size of the images."""
+    for part in (config, config["config"], *config["config"]["layers"]):
+        part.pop("build_config", None)
+    config["config"].pop("build_input_shape", None)
+    config["config"]["layers"][0]["config"]["batch_shape"] = shape
+
+
+def inserted(config, layer, options):
+    """A further layer in front of the others."""
+    part = {"module": "keras.layers", "class_name": layer, "registered_name": None}
+    config["config"]["layers"].insert(1, {**part, "config": {"name": "odd", **options}})
+
+
+def nested(config):
+    """An activation in an activation, four hundred deep."""
+    part = {}
+    for _ in range(400):
+        part = {"class_name": "ReLU", "module": "keras.layers", "config": part}
+    config["config"]["layers"][1]["config"]["activation"] = part
+
+
 ROWS = {
     "K01 missing": ("No such file", lambda s: s.folder / "none.keras"),
     "K01 empty": ("is empty", lambda s: s.bytes(b"")),
@@ -138,6 +160,46 @@ ROWS = {
         )
         for suffix in (".keras", ".h5")
     },
+    **{
+        f"K20 input of {sizes}": (
+            "has a result of shape .* more than 2,147,483,648 elements",
+            lambda s, sizes=sizes: s.config(lambda c: resized(c, [None, *sizes, 3])),
+        )
+        for sizes in ((10**9, 10**9), (60_000, 60_000), (2**63, 8))
+    },
+    **{
+        f"K20 input of {sizes}": (
+            "cannot load|cannot be",
+            lambda s, sizes=sizes: s.config(lambda c: resized(c, [None, *sizes, 3])),
+        )
+        for sizes in ((-8, 8), ("8", 8), (8.5, 8), ([8], 8), (None, "x"))
+    },
+    **{
+        f"K20 {layer} {next(iter(options.values()))}": (
+            expected,
+            lambda s, layer=layer, options=options: s.config(lambda c: inserted(c, layer, options)),
+        )
+        for layer, options, expected in (
+            ("UpSampling2D", {"size": [10**6, 10**6]}, "more than 2,147,483,648 elements"),
+            ("UpSampling2D", {"size": "x"}, "cannot load"),
+            ("UpSampling2D", {"size": [-2, -2]}, "cannot load"),
+            ("ZeroPadding2D", {"padding": [[10**6, 10**6]] * 2}, "more than 2,147,483,648"),
+            ("ZeroPadding2D", {"padding": [[-9, 0], [0, 0]]}, "cannot load"),
+            ("Cropping2D", {"cropping": [[9, 9], [9, 9]]}, "cannot load"),
+            ("Reshape", {"target_shape": [10**9, -1, 7]}, "cannot load"),
+            ("Resizing", {"height": 10**6, "width": 10**6}, "more than 2,147,483,648"),
+        )
+    },
+    **{
+        f"K20 filters {value}": (
+            "cannot load",
+            lambda s, value=value: s.config(
+                lambda c: c["config"]["layers"][1]["config"].update(filters=value)
+            ),
+        )
+        for value in (-3, "9", 0, [2], {}, 2.5)
+    },
+    "K20 nested configuration": ("cannot load|not valid|nested", lambda s: s.config(nested)),
     "K10 squeezed": (STORED, lambda s: s.hdf5("squeezed")),
     "K11 external link": (LINK, lambda s: s.hdf5("external_link")),
     "K11 external link in keras": (LINK, lambda s: s.weights("external_link")),

@@ -25,6 +25,7 @@ from xaimaps_onnx._single import with_batch
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
+from xaimaps_onnx.runtime._loops import require_short_loops
 from xaimaps_onnx.runtime._probe import run_once
 from xaimaps_onnx.runtime._sessions import Sessions
 from xaimaps_onnx.runtime._weights import take_weights
@@ -97,6 +98,7 @@ class OnnxRuntimeBackend(Backend):
                 with_inputs(source.until(output, alone=False), inputs), layout
             )
             loaded = resolve(source)
+            require_short_loops(source.proto, {**loaded.graph.constants, **loaded.params})
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
         loaded = _without_constant_if(loaded, sessions)
         network = OnnxNetwork(loaded, functools.partial(run_once, sessions), layout, input_size)

@@ -1,0 +1,109 @@
+"""Pictures per second of each stage of a batch run alone, and of all.
+
+    uv run python benchmarks/batch_rates.py [--pictures 192]
+
+The pictures are JPEGs of 500 x 375, the size of ImageNet's; the network is the embedded one, and
+the method Grad-CAM. Each stage runs alone, after a first batch that compiles the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+import xaimaps
+from xaimaps import batch
+from xaimaps.batch._ahead import ahead
+from xaimaps.batch._chunks import chunks
+from xaimaps.batch._sources import Item, Source
+from xaimaps.batch._store import opened
+from xaimaps.batch._task import Decoded, Task
+from xaimaps.batch._work import Order, explained
+
+RESULTS = Path(__file__).parent / "results" / "batch-rates.md"
+
+
+def paint(count: int) -> None:
+    """Write parts of the bundled photograph, each another one."""
+    with Image.open(xaimaps.zoo.PICTURES["chelsea"]) as picture:
+        whole = picture.convert("RGB").resize((700, 525))
+    Path("pictures").mkdir()
+    for i in range(count):
+        place = (i % 16 * 12, i // 16 % 12 * 12)
+        whole.crop((*place, place[0] + 500, place[1] + 375)).save(f"pictures/{i:06}.jpg")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the time of some work."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Measure each stage, and write the results."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pictures", type=int, default=192)
+    count = parser.parse_args().pictures
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        paint(count)
+        rates = measured(count)
+        os.chdir("/")
+    share = 100 * rates["all"] / min(rates["decoding alone"], rates["computing alone"])
+    in_turn = 1 / (1 / rates["decoding alone"] + 1 / rates["computing alone"])
+    lines = [
+        "# The stages of a batch run",
+        "",
+        f"{count} JPEGs of 500 x 375, the embedded network, Grad-CAM, {os.cpu_count()} processors;",
+        "written by benchmarks/batch_rates.py.",
+        "",
+        "| stage | pictures per second |",
+        "|---|---|",
+        *(f"| {name} | {rate:.1f} |" for name, rate in rates.items()),
+        "",
+        f"All have {share:.0f} % of the rate of the slowest stage alone. Both stages need the same",
+        f"processors; one after the other, {in_turn:.1f} pictures per second were possible.",
+    ]
+    RESULTS.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def measured(count: int) -> dict[str, float]:
+    """Return the pictures per second of each stage."""
+    settings = batch.Settings()
+    order = Order(["grad_cam"], None, None, {}, settings)
+    task, items = order.task(xaimaps.load("default"), Path("maps")), list(Source(("pictures",)))
+    task.rows([task.decode(i, items[i]) for i in range(task.size)])
+    decoded: list[Decoded] = []
+
+    def decode() -> None:
+        decoded.extend(ahead(lambda i: task.decode(i, items[i]), range(count), settings.workers))
+
+    def compute() -> None:
+        for start in range(0, count, task.size):
+            task.rows(decoded[start : start + task.size])
+
+    return {
+        "decoding alone": count / seconds(decode),
+        "computing alone": count / seconds(compute),
+        "all": count / seconds(lambda: whole(task, items, order)),
+    }
+
+
+def whole(task: Task, items: list[Item], order: Order) -> None:
+    """Decode, compute and store."""
+    settings = order.settings
+    with opened(Path("maps"), order.record(task), settings.shard) as store:
+        for _ in explained(task, store, settings, chunks(items, settings.chunk_size)):
+            pass
+
+
+if __name__ == "__main__":
+    main()
