@@ -96,9 +96,7 @@ class Check:
         job, target = self.job, self._target(images, classes)
         layer = job.layers[0] if len(job.layers) == 1 else list(job.layers) or None
         settings = {**job.options, **job.around}
-        result = attribute(
-            self.reference, images, job.row, target=target, layer=layer, **settings
-        )
+        result = attribute(self.reference, images, job.row, target=target, layer=layer, **settings)
         expected = formed(self.source, np.asarray(result.maps), self.form, images.shape[1:-1])
         found = found[:, classes] if self.wanted.is_all else found
         measures, tolerance = measure(found, expected, rank=False), tolerance_of(job.row)

@@ -19,13 +19,14 @@ from xaimaps._prepare import every_picture, prepare
 from xaimaps._results.atomic import write_atomic
 from xaimaps._run import Job
 from xaimaps.backend import Backend
-from xaimaps.errors import ArrayInputError, MethodError, ModelLoadError, OutputError
+from xaimaps.errors import MethodError, ModelLoadError, OutputError
 from xaimaps_onnx.export._check import Check
-from xaimaps_onnx.export._file import METHOD, join, opset_of, serialised, whole
+from xaimaps_onnx.export._file import join, opset_of, serialised, whole
 from xaimaps_onnx.export._form import Form, coloured, formed
 from xaimaps_onnx.export._network import TracedBackend
-from xaimaps_onnx.export._target import TARGET, Wanted, wanted_target
+from xaimaps_onnx.export._target import Wanted, wanted_target
 from xaimaps_onnx.export._traced import Recorder, Traced
+from xaimaps_onnx.info import EXPORTED
 from xaimaps_onnx.runtime import OnnxRuntimeBackend
 
 HEAT_MAP = "heat_map"
@@ -80,12 +81,17 @@ def export(
 ) -> Exported:
     """See `xaimaps.export`."""
     path = _file_of(model)
+    _require_choices(file, form, output_name)
+    if Path(file).exists() and path.samefile(file):
+        raise OutputError(
+            f"the file to write must be another than the model, got {str(path)!r} for both; choose "
+            "another name"
+        )
     loading, original = dict(loading or {}), whole(path)
     source = load(path, backend="onnxruntime", **loading)
     assert isinstance(source, OnnxRuntimeBackend)
     reference = load(path, **loading)
     job = plan(reference, method, layer, options)
-    _require_form(form)
     recorder = Recorder(opset_of(original))
     writer = TracedBackend(source, recorder, _values(original, source))
     wanted, outputs = _written(writer, recorder, job, target, form, heat_map, output_name)
@@ -120,9 +126,15 @@ def _file_of(model: str | os.PathLike[str]) -> Path:
     return Path(place)
 
 
-def _require_form(form: str) -> None:
+def _require_choices(file: str | os.PathLike[str], form: str, output_name: str) -> None:
+    if Path(file).suffix.lower() != ".onnx":
+        raise OutputError(f"the file to write must end in .onnx, got {os.fspath(file)!r}")
     if form not in ("raw", "input", "normalised"):
         raise MethodError(f"`form` must be 'raw', 'input' or 'normalised', got {form!r}")
+    if not isinstance(output_name, str) or not output_name or output_name == HEAT_MAP:
+        raise OutputError(
+            f"`output_name` must be a name other than {HEAT_MAP!r}, got {output_name!r}"
+        )
 
 
 def _values(original: onnx.ModelProto, source: OnnxRuntimeBackend) -> set[str]:
@@ -162,7 +174,7 @@ def _describe(
 ) -> None:
     """Write into a file's metadata what it is."""
     said = {
-        METHOD: job.row.name,
+        EXPORTED: job.row.name,
         "xaimaps.layer": ", ".join(job.layers),
         "xaimaps.target": wanted.text,
         "xaimaps.form": form,
@@ -179,11 +191,12 @@ def _images(
 ) -> tuple[np.ndarray[Any, Any], str]:
     """Return the images to compare on, and what they are."""
     shape = source.onnx.usual_shape
+    size = shape[0], shape[1]
     if pictures is not None:
-        images = prepare(reference, every_picture(pictures), shape[:2]).images  # type: ignore[arg-type]
+        images = prepare(reference, every_picture(pictures), size).images
         return images, f"{len(images)} given picture{'s' * (len(images) != 1)}"
     if reference.info.preprocess is not None and len(shape) == 3:
-        images = prepare(reference, list(zoo.PICTURES.values()), shape[:2]).images  # type: ignore[arg-type]
+        images = prepare(reference, list(zoo.PICTURES.values()), size).images
         return images, f"the {len(images)} bundled photographs, as no picture was given"
     random = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
     return random, "3 random images, as no picture was given"

@@ -16,9 +16,7 @@ from onnxjax.read._validate import all_tensors
 from xaimaps.errors import ModelLoadError, OutputError, UnsupportedModelError
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.export._traced import Recorder, Traced
-
-METHOD = "xaimaps.method"
-"""The metadata by which an exported file is recognised."""
+from xaimaps_onnx.info import EXPORTED
 
 OLDEST_OPSET = 13
 
@@ -31,7 +29,7 @@ def whole(path: Path) -> onnx.ModelProto:
         UnsupportedModelError: its opset is too old, or its weights are in other files.
     """
     model = onnx.load(path, load_external_data=False)
-    if method := metadata_of(model).get(METHOD):
+    if method := metadata_of(model).get(EXPORTED):
         raise ModelLoadError(
             f"{str(path)!r} was exported by xaimaps and has the map of {method} already; export "
             "the original model"
@@ -86,7 +84,7 @@ def join(
         if name in taken:
             raise OutputError(
                 f"the name {name!r} of the export is that of a value of the file already; choose "
-                "another with --output-name"
+                "another `output_name`"
             )
     graph = model.graph
     graph.node.extend(nodes)

@@ -85,7 +85,9 @@ def _matmul(a: Any, b: Any) -> Traced:
 
 def _where(condition: Any, yes: Any, no: Any) -> Traced:
     recorder = next(traced_in((condition, yes, no))).recorder
-    return recorder.emit("Where", [condition, yes, no], np.where(*map(example, (condition, yes, no))))
+    return recorder.emit(
+        "Where", [condition, yes, no], np.where(*map(example, (condition, yes, no)))
+    )
 
 
 def _argmax(x: Traced, *, axis: int) -> Traced:

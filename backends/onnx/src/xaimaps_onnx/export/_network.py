@@ -78,7 +78,7 @@ class TracedBackend(Backend):
         wrt: str = INPUT,
         rectifier: RectifierRule | None = None,
     ) -> Gradients:
-        """Return the gradient at the pooled layer, where it is the class's weights over the area."""
+        """Return the gradient at the pooled layer: the class's weights over the area."""
         head = self._head(wrt)
         outputs, kept = self.forward_with_activations(images, (wrt,))
         weights = class_weights(self, head, outputs, target)

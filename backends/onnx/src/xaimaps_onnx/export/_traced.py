@@ -43,7 +43,7 @@ class Recorder:
         if isinstance(value, Traced | str):
             return str(value)
         name = f"{PREFIX}constant/{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.array(value), name))
         return name
 
 
@@ -66,10 +66,10 @@ class Traced:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.value.shape
+        return tuple(self.value.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> Any:
         return self.value.dtype
 
     def __add__(self, other: Any) -> Traced:
@@ -95,7 +95,7 @@ class Traced:
     __radd__, __rmul__ = __add__, __mul__
 
     def __rsub__(self, other: Any) -> Traced:
-        return -self + other
+        return (-self)._with("Add", np.add, other)
 
     def __neg__(self) -> Traced:
         return self.recorder.emit("Neg", [self], -self.value)
