@@ -5,9 +5,11 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
+from xaimaps_onnx.export import _network
 from xaimaps_onnx.testing import as_onnx
 
 import xaimaps
+from xaimaps._results.render import colorize
 from xaimaps.errors import (
     LayerError,
     MethodError,
@@ -18,10 +20,11 @@ from xaimaps.errors import (
     XaimapsError,
 )
 from xaimaps.testing import pooled_network
+from xaimaps.testing.networks import one_conv_network
 
 pytest.importorskip("jax")
 
-IMAGES = np.random.default_rng(7).normal(size=(4, 8, 8, 3)).astype(np.float32)
+IMAGES = np.random.default_rng(7).normal(size=(4, 9, 9, 3)).astype(np.float32)
 
 
 def saved(path, *, opset=18, change=None, **options):
@@ -49,21 +52,21 @@ def run(path, images=IMAGES, layers=(), **given):
     return dict(zip(names, session.run(names, {name: planar, **given}), strict=True))
 
 
-def pooled(path):
-    """Return the pooled activations `(N, C, h, w)`, the dense weights and the probabilities."""
+def pooled(path, images=IMAGES):
+    """Return the pooled activations `(N, C, h, w)`, the dense weights and the outputs."""
     model = onnx.load(path)
     pool = next(node for node in model.graph.node if "Pool" in node.op_type)
     dense = next(node for node in model.graph.node if node.op_type in ("Gemm", "MatMul"))
     weights = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     is_turned = any(a.name == "transB" and a.i for a in dense.attribute)
     matrix = weights[dense.input[1]].T if is_turned else weights[dense.input[1]]
-    found = run(path, layers=[pool.input[0]])
+    found = run(path, images, layers=[pool.input[0]])
     return found[pool.input[0]], matrix, found[model.graph.output[0].name]
 
 
-def cams(path):
-    """The map of each class, `(N, classes, h, w)`: weights times activations."""
-    activations, matrix, outputs = pooled(path)
+def cams(path, images=IMAGES):
+    """Return the map of each class, `(N, classes, h, w)`: weights times activations."""
+    activations, matrix, outputs = pooled(path, images)
     return np.einsum("nkhw,kc->nchw", activations, matrix), outputs
 
 
@@ -86,21 +89,8 @@ def test_cam_of_a_class(tmp_path, batch):
     file = saved(tmp_path / "model.onnx", batch=batch)
     out = xaimaps.export(file, tmp_path / "out.onnx", "cam", target=2)
     for image in IMAGES:
-        (maps, _), found = cams_of(file, image[None]), run(out.file, image[None])
-        close(found["map"], maps[:, 2])
-
-
-def cams_of(path, images):
-    found, model = {}, onnx.load(path)
-    pool = next(node for node in model.graph.node if "Pool" in node.op_type)
-    found = run(path, images, layers=[pool.input[0]])
-    dense = next(node for node in model.graph.node if node.op_type in ("Gemm", "MatMul"))
-    matrix = numpy_helper.to_array(
-        next(one for one in model.graph.initializer if one.name == dense.input[1])
-    )
-    is_turned = any(a.name == "transB" and a.i for a in dense.attribute)
-    matrix = matrix.T if is_turned else matrix
-    return np.einsum("nkhw,kc->nchw", found[pool.input[0]], matrix), found
+        maps, _ = cams(file, image[None])
+        close(run(out.file, image[None])["map"], maps[:, 2])
 
 
 def test_the_class_as_an_input(file, tmp_path):
@@ -134,12 +124,10 @@ def test_maps_of_the_input_and_their_colours(file, tmp_path):
     raw = run(xaimaps.export(file, tmp_path / "a.onnx", "grad_cam", target=1).file)["map"]
     options = {"target": 1, "form": "normalised", "heat_map": True}
     found = run(xaimaps.export(file, tmp_path / "b.onnx", "grad_cam", **options).file)
-    assert found["map"].shape == (4, 8, 8)
+    assert found["map"].shape == (4, 9, 9)
     assert found["map"].min() >= 0
     for one, small in zip(found["map"], raw, strict=True):
         assert one.max() == pytest.approx(1) or not small.any()
-    from xaimaps._results.render import colorize
-
     np.testing.assert_array_equal(found["heat_map"], colorize(found["map"]))
 
 
@@ -167,9 +155,8 @@ def test_a_file_says_what_it_is(file, tmp_path):
 
 def test_the_difference_is_named_and_nothing_is_written(file, tmp_path, monkeypatch):
     """A wrong gradient in the writer must not reach a file."""
-    from xaimaps_onnx.export import _network
-
-    monkeypatch.setattr(_network.math, "prod", lambda sizes: 7)
+    right = _network.class_weights
+    monkeypatch.setattr(_network, "class_weights", lambda *given: right(*given) * 1.001)
     with pytest.raises(UnsupportedModelError, match="differs from grad_cam on 'jax' by"):
         xaimaps.export(file, tmp_path / "out.onnx", "grad_cam")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["model.onnx"]
@@ -228,9 +215,13 @@ def test_places_that_cannot_be_written(file, tmp_path, name, words):
         xaimaps.export(file, tmp_path / name)
 
 
-def test_a_model_without_a_head(tmp_path):
-    from xaimaps.testing import flat_network
+def test_a_file_that_is_no_model(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no model at all")
+    with pytest.raises(ModelLoadError, match="is not valid as an ONNX model"):
+        xaimaps.export(tmp_path / "model.onnx", tmp_path / "out.onnx")
 
-    onnx.save(as_onnx(flat_network()), tmp_path / "model.onnx")
+
+def test_a_model_without_a_head(tmp_path):
+    onnx.save(as_onnx(one_conv_network()), tmp_path / "model.onnx")
     with pytest.raises(MethodError, match="no closed form"):
         xaimaps.export(tmp_path / "model.onnx", tmp_path / "out.onnx")

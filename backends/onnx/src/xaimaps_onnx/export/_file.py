@@ -11,10 +11,12 @@ from onnx import helper
 from onnxjax._limits import MODEL_BYTES
 from onnxjax.read import needed
 from onnxjax.read._external import is_external
+from onnxjax.read._file import refusing
 from onnxjax.read._validate import all_tensors
 
 from xaimaps.errors import ModelLoadError, OutputError, UnsupportedModelError
 from xaimaps_onnx.analysis import OnnxNetwork
+from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.export._traced import Recorder, Traced
 from xaimaps_onnx.info import EXPORTED
 
@@ -25,10 +27,11 @@ def whole(path: Path) -> onnx.ModelProto:
     """Return a file that a method can be added to, as it is.
 
     Raises:
-        ModelLoadError: it is an exported file.
+        ModelLoadError: it is no model, or an exported file.
         UnsupportedModelError: its opset is too old, or its weights are in other files.
     """
-    model = onnx.load(path, load_external_data=False)
+    with onnxjax_errors(), refusing(repr(str(path))):
+        model = onnx.load(path, load_external_data=False)
     if method := metadata_of(model).get(EXPORTED):
         raise ModelLoadError(
             f"{str(path)!r} was exported by xaimaps and has the map of {method} already; export "
