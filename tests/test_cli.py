@@ -495,3 +495,37 @@ def test_parity_in_wrong_use(xaimaps, folder, words, message):
     assert ended.status == 2
     assert message in ended.err
     assert ended.err.count("\n") == 1
+
+
+# Exporting
+
+
+def test_a_model_is_exported_with_its_map(xaimaps, folder):
+    words = ("export", "small.onnx", "out.onnx", "-t", "all", "--picture", "good.png")
+    ended = xaimaps(*words, "--map", "input", "--output-name", "saliency_map", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    found = json.loads(ended.out)
+    assert found["outputs"] == {"saliency_map": ["N", 5, 12, 12]}
+    assert (found["images"], found["output_difference"]) == ("1 given picture", 0)
+    assert [one.name for one in onnx.load("out.onnx").graph.output] == ["logits", "saliency_map"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("small.onnx", "out.onnx", "-M", "saliency"), "only the gradient at the pooled layer"),
+        (("small.onnx", "out.onnx", "-t", "top-2"), "--target of an exported file must be a class"),
+        (("small.onnx", "small.onnx"), "must be another than the model"),
+        (("small.onnx", "out.onnx", "--output-name", "relu"), "another --output-name"),
+        (("text.onnx", "out.onnx"), "is not valid as an ONNX model"),
+        (("keras:VGG16", "out.onnx"), "must be an ONNX file"),
+        (("folder", "out.onnx"), "must be an ONNX file"),
+        (("small.onnx", "out.onnx", "--picture", "cut.png"), "cut.png"),
+    ],
+)
+def test_an_export_that_is_refused(xaimaps, folder, words, expected):
+    ended = xaimaps("export", *words)
+    assert (ended.status, ended.out) == (2, "")
+    assert expected in ended.err
+    assert ended.err.count("\n") == 1
+    assert not (folder / "out.onnx").exists()

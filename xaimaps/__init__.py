@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from xaimaps import batch, errors, methods, metrics, parity, targets, zoo
     from xaimaps._attribute import attribute, explain
     from xaimaps._compare import compare
+    from xaimaps._export import export
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
     from xaimaps._read import read
@@ -34,6 +35,7 @@ __all__ = [
     "compare",
     "errors",
     "explain",
+    "export",
     "load",
     "methods",
     "metrics",
@@ -56,6 +58,7 @@ _HOMES = {
     "attribute": "_attribute",
     "compare": "_compare",
     "explain": "_attribute",
+    "export": "_export",
     "load": "_load",
     "read": "_read",
     "register_method": "methods",

@@ -16,6 +16,7 @@ from xaimaps._cli.convert import convert
 from xaimaps._cli.describe import describe
 from xaimaps._cli.evaluate import evaluate, metrics
 from xaimaps._cli.explain import demo, explain
+from xaimaps._cli.export import export
 from xaimaps._cli.listing import backends, completion, layers, methods
 from xaimaps._cli.parity import parity
 from xaimaps._cli.reproduce import reproduce
@@ -33,7 +34,7 @@ def cli(debug: bool) -> None:
     """
 
 
-COMMANDS = (demo, explain, batch, compare, evaluate, reproduce, parity, convert, describe)
+COMMANDS = (demo, explain, batch, compare, evaluate, reproduce, parity, convert, export, describe)
 LISTS = (layers, targets, methods, metrics, backends, completion)
 
 for command in (*COMMANDS, *LISTS):

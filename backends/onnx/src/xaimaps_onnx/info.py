@@ -14,6 +14,9 @@ from xaimaps._images.preprocess import Fit, get_preprocess
 from xaimaps.backend import ModelInfo
 from xaimaps_onnx.analysis import OnnxNetwork
 
+EXPORTED = "xaimaps.method"
+"""The metadata with the method that an exported file computes."""
+
 
 def model_info(
     model: str | os.PathLike[str] | onnx.ModelProto, network: OnnxNetwork, outputs: Sequence[str]
@@ -41,6 +44,11 @@ def model_info(
         )
     if network.is_single_inside:
         info.notes.append("the file takes one image at a time, although it declares any number")
+    if EXPORTED in network.model.metadata:
+        info.notes.append(
+            f"the file was exported by xaimaps and computes {network.model.metadata[EXPORTED]} "
+            "itself; the original outputs are explained"
+        )
     if (ending := network.usual.ending) is not None:
         info.note_ending(ending)
     if (step := network.usual.step) is not None:

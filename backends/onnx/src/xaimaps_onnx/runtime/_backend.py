@@ -42,6 +42,9 @@ class OnnxRuntimeBackend(Backend):
         network: the analysis of the graph.
         sessions: the sessions that run it.
         info: the name, labels and preprocessing of the model.
+
+    Attributes:
+        onnx: the analysis of the graph.
     """
 
     name = "onnxruntime"
@@ -52,7 +55,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, network: OnnxNetwork, sessions: Sessions, info: ModelInfo) -> None:
         super().__init__(network, info)
-        self._network = network
+        self.onnx = network
         self._sessions = sessions
 
     @classmethod
@@ -124,7 +127,7 @@ class OnnxRuntimeBackend(Backend):
         return self._scores([run[self._output] for run in runs], images), shown
 
     def named_outputs(self, images: Array) -> Values:
-        names = tuple(value.name for value in self._network.model.outputs)
+        names = tuple(value.name for value in self.onnx.model.outputs)
         if len(names) == 1:
             return {}
         runs = list(self._runs(images, names))
@@ -132,7 +135,7 @@ class OnnxRuntimeBackend(Backend):
         return {name: np.concatenate(parts) for name, parts in rows.items()}
 
     def weight(self, name: str) -> Array:
-        model = self._network.model
+        model = self.onnx.model
         known = {**model.graph.constants, **model.params}
         weights = known[name] if name in known else self._sessions.run({}, [name])[name]
         return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
@@ -162,9 +165,9 @@ class OnnxRuntimeBackend(Backend):
 
     def _scores(self, outputs: list[Array], images: Array) -> Array:
         """The outputs of all runs; each must have a row for each image that it was given."""
-        parts = [as_scores(np, part, self._network.usual.batch_axis) for part in outputs]
+        parts = [as_scores(np, part, self.onnx.usual.batch_axis) for part in outputs]
         for part in parts:
-            require_rows(part, self._network.fixed_batch or len(images))
+            require_rows(part, self.onnx.fixed_batch or len(images))
         return _joined(parts, images)
 
     def _passing(self, layer: str) -> tuple[str, ...]:
@@ -172,26 +175,26 @@ class OnnxRuntimeBackend(Backend):
 
         The rest of the network reads them in addition to the layer, and they depend on the images.
         """
-        graph = self._network.model.graph
-        data, behind = graph.depending_on(self._network.input.name), graph.depending_on(layer)
+        graph = self.onnx.model.graph
+        data, behind = graph.depending_on(self.onnx.input.name), graph.depending_on(layer)
         nodes = graph.needed_for([self._output], given=(layer,))
         read = [name for node in nodes if behind.intersection(node.outputs) for name in node.reads]
         return tuple(dict.fromkeys(name for name in read if name in data and name not in behind))
 
     @property
     def _output(self) -> str:
-        return self._network.output
+        return self.onnx.output
 
     def _runs(self, images: Array, wanted: tuple[str, ...]) -> Iterator[Values]:
         """Yield the wanted values, of all images at once or batch by batch."""
-        source = self._network.input
+        source = self.onnx.input
         for part in self._parts(images):
-            given = self._network.to_graph(part).astype(source.dtype)
+            given = self.onnx.to_graph(part).astype(source.dtype)
             yield self._sessions.run({source.name: given}, wanted)
 
     def _parts(self, batch: Array) -> list[Array]:
         """Return a batch whole, or padded and split into batches of a fixed size."""
-        size = self._network.fixed_batch
+        size = self.onnx.fixed_batch
         if size is None or not len(batch):
             return [batch]
         short = -len(batch) % size
@@ -203,7 +206,7 @@ class OnnxRuntimeBackend(Backend):
         return _joined([layout.show(np, run[layer]) for run in runs], images)
 
     def _layout(self, layer: str, images: Array) -> Layout:
-        return self._network.layout(layer, *images.shape[1:-1])
+        return self.onnx.layout(layer, *images.shape[1:-1])
 
 
 def _joined(parts: list[Array], images: Array) -> Array:
