@@ -193,6 +193,9 @@ def excitation_backprop(
     This is the z-plus rule of `lrp` at every layer. zennit's composite of this name stops at a
     ReLU6 whose value is 6, since it takes its ordinary derivative there; here it is passed.
 
+    The map hardly depends on the class: of the embedded model's picture of a cat, the maps for
+    "Egyptian cat" and "coffee mug" have a rank correlation of 0.99.
+
     Args:
         backend: the model.
         images: `(N, H, W, C)`, preprocessed for the model.
