@@ -264,7 +264,7 @@ class HeadFinder:
             return False
         kinds = [kind_of(axis) for axis in axes]
         spatial = {axis for axis, kind in enumerate(kinds) if kind in f"{POSITIONS}S"}
-        has_map = bool(spatial) or operation.kind == "pool"
+        has_map = bool(spatial) or operation.kind in ("pool", "max_pool")
         has_others = {kinds[axis] for axis in reduced} - {*POSITIONS, "S", "1"}
         return has_map and reduced >= spatial and not has_others
 

@@ -39,6 +39,7 @@ Kind = Literal[
     "sigmoid",
     "softmax",
     "pool",
+    "max_pool",
     "reduce",
     "quantize",
     "dequantize",

@@ -14,6 +14,8 @@ from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError, nearest
 from xaimaps.methods._filters import blurred
 from xaimaps.methods._maps import native, spatial_axes
+from xaimaps.methods._noise import Floats, uniform
+from xaimaps.methods._options import check_count
 
 Baseline = str | Array | None
 """One of `NAMES`, an array, or None for `default_baseline`."""
@@ -63,6 +65,21 @@ def baselines(
     if name == "noise":
         return _uniform(backend, images, noise)
     return _named(backend, images, name)[None, ...]
+
+
+def draw_baselines(
+    shape: tuple[int, ...],
+    *,
+    baseline: Baseline = None,
+    n_baselines: int = 4,
+    seed: int = 0,
+    **others: object,
+) -> dict[str, Floats]:
+    """Draw the noise of a method, if its baseline is noise."""
+    if not isinstance(baseline, str) or baseline != "noise":
+        return {}
+    check_count("n_baselines", n_baselines)
+    return {"noise": uniform(seed, n_baselines, *shape)}
 
 
 def _named(backend: Backend, images: Array, name: str) -> Array:

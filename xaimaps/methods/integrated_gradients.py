@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods._baselines import Baseline, baselines, default_baseline
+from xaimaps.methods._baselines import Baseline, baselines, default_baseline, draw_baselines
 from xaimaps.methods._batching import (
     MEMORY,
     align_targets,
@@ -22,21 +22,6 @@ from xaimaps.methods._noise import Floats, uniform
 from xaimaps.methods._options import check_count
 from xaimaps.methods._quadrature import Rule, quadrature
 from xaimaps.methods._registry import method
-
-
-def draw_baselines(
-    shape: tuple[int, ...],
-    *,
-    baseline: Baseline = None,
-    n_baselines: int = 4,
-    seed: int = 0,
-    **others: object,
-) -> dict[str, Floats]:
-    """Draw the noise of `integrated_gradients`, if its baseline is noise."""
-    if not isinstance(baseline, str) or baseline != "noise":
-        return {}
-    check_count("n_baselines", n_baselines)
-    return {"noise": uniform(seed, n_baselines, *shape)}
 
 
 @method(

@@ -13,6 +13,7 @@ graph of a network, and a backend replaces their derivatives.
 from xaimaps.propagation._change import Change, Local, Rule
 from xaimaps.propagation._elementwise import Deconvnet, Guided, Keep, Pass, Weighted
 from xaimaps.propagation._linear import AlphaBeta, Box, Epsilon, Flat, Gamma, WSquare
+from xaimaps.propagation._rescale import Midpoint, Rescale, Share, Winner
 from xaimaps.propagation._rules import Rules
 
 __all__ = [
@@ -26,9 +27,13 @@ __all__ = [
     "Guided",
     "Keep",
     "Local",
+    "Midpoint",
     "Pass",
+    "Rescale",
     "Rule",
     "Rules",
+    "Share",
     "WSquare",
     "Weighted",
+    "Winner",
 ]

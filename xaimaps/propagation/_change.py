@@ -20,12 +20,14 @@ class Local:
         value: returns the value that has a name.
         compute: returns the value of a name, computed from other values instead of those in the
             network. Operations that make a given value are not run.
+        reference: returns the value that has a name, for the images that these are compared with.
         vjp: `vjp(fn, x, c)` returns c times the Jacobian of `fn` at x.
     """
 
     xp: Any
     value: Callable[[Value], Array]
     compute: Callable[[Mapping[Value, Array], Value], Array]
+    reference: Callable[[Value], Array]
     vjp: Callable[[Callable[[Array], Array], Array, Array], Array]
 
 

@@ -147,6 +147,14 @@ class Groups:
         inner = (value for one in operations[:-1] for value in one.makes)
         return all(user in operations for value in inner for user in self._users.get(value, ()))
 
+    def is_known(self, operation: Operation) -> bool:
+        """Return whether an operation is linear, or a DeepLIFT rule may be for it."""
+        sums = operation.averages is not None or operation.sums is not None
+        is_function = operation.kind in CURVED and len(self.data(operation)) == 1
+        is_part = any(operation in between for between, _ in self.functions())
+        known = LINEAR | CONSTANT | MOVES | {"pool", "max_pool"}
+        return operation.kind in known or sums or is_function or is_part
+
     @functools.cached_property
     def divisors(self) -> frozenset[Value]:
         """The values that are a constant times 1 / x^k, for a value x."""

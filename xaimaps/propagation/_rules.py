@@ -30,6 +30,11 @@ class Rules:
         divides: whether a value by which others are divided counts as a constant, as the standard
             deviation of a normalisation does.
         weighs: whether the weights of attention, which a softmax makes, count as constants.
+        quotient: for quotients whose divisor depends on the images.
+        max_pool: for max pooling.
+        compares: whether the rules compare two batches, as DeepLIFT does. The images are then a
+            batch and, behind it, one reference for each image. Every operation is linear or has a
+            rule.
         folds: whether constants that follow a layer with weights, as those of batch
             normalisation, count as its weights and bias. If not, relevance passes them unchanged;
             the first sum right after a layer is its bias.
@@ -43,6 +48,9 @@ class Rules:
     product: Rule | None = None
     divides: bool = False
     weighs: bool = False
+    quotient: Rule | None = None
+    max_pool: Rule | None = None
+    compares: bool = False
     folds: bool = True
 
     def changes(self, graph: Graph) -> tuple[Change, ...]:
@@ -60,7 +68,7 @@ class Rules:
         for one in groups.operations:
             if self.rectifier is not None and one.kind == "relu":
                 yield Change((one,), groups.data(one), self.rectifier)
-        if self.conv is None:
+        if self.function is None:
             return
         self._require_rules(groups)
         yield from self._at_products(groups)
@@ -83,7 +91,7 @@ class Rules:
     def _at_constants(self, groups: Groups) -> Iterator[Change]:
         """Yield the constants that rescale the images, or that follow no layer with weights."""
         for one in groups.operations:
-            if groups.is_constant(one) and one not in groups.folded:
+            if groups.is_constant(one) and one not in groups.folded and not self.compares:
                 data = groups.data(one)
                 is_front = data[0] in groups.front
                 if is_front and self.first is not None:
@@ -99,7 +107,11 @@ class Rules:
     def _at_products(self, groups: Groups) -> Iterator[Change]:
         for one in groups.operations:
             data = groups.data(one)
-            if one.kind == "norm" and self.divides:
+            if one.kind == "max_pool" and self.max_pool is not None:
+                yield Change((one,), data, self.max_pool)
+            elif one.kind == "quotient" and one.reads[1] in data and self.quotient is not None:
+                yield Change((one,), data, self.quotient)
+            elif one.kind == "norm" and self.divides:
                 yield Change((one,), data, Weighted((1.0,) * len(data)))
             elif one.kind == "quotient" and one.reads[1] in data and self.divides:
                 factors = tuple(float(value == one.reads[0]) for value in data)
@@ -120,7 +132,8 @@ class Rules:
     def _require_rules(self, groups: Groups) -> None:
         for one in groups.operations:
             is_fused = one.kind in LINEAR and not one.is_linear
-            if one.kind in OPAQUE or is_fused:
+            is_curved = self.compares and not groups.is_known(one)
+            if one.kind in OPAQUE or is_fused or is_curved:
                 raise UnsupportedModelError(
                     f"there is no propagation rule for {one}; use a method of gradients, such as "
                     "integrated_gradients"

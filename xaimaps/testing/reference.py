@@ -172,10 +172,19 @@ class ChainCut(Cut):
         """Backpropagate from the outputs to the layer, for one target or for K on a first axis."""
         if g.ndim > list(values.values())[-1].ndim:
             return np.stack([self._pull(values, row) for row in g])
+        if self.rules is not None and self.rules.compares:
+            half = len(g) // 2
+            before = {name: value[half:] for name, value in values.items()}
+            values = {name: value[:half] for name, value in values.items()}
+            return np.concatenate([self._through(values, g[:half], before), 0 * before[self.layer]])
+        return self._through(values, g, values)
+
+    def _through(self, values: dict[str, Array], g: Array, reference: dict[str, Array]) -> Array:
+        """Backpropagate through all layers, by the rules for some."""
         layers, changes = self.backend.chain.layers, self._changes
         for before, name in reversed(list(itertools.pairwise(values))):
             if name in changes:
-                local = _local(layers[name], changes[name], values)
+                local = _local(layers[name], changes[name], values, reference)
                 (g,) = changes[name].rule.pull(changes[name], local, g)
             else:
                 g = layers[name].pull(values[before], g)
@@ -189,7 +198,9 @@ class ChainCut(Cut):
         return {change.result: change for change in found}
 
 
-def _local(layer: Any, change: Change, values: dict[str, Array]) -> Local:
+def _local(
+    layer: Any, change: Change, values: dict[str, Array], reference: dict[str, Array]
+) -> Local:
     """Return what a rule sees of one layer."""
     parts = {f"{change.result}.{part}": part for part in _parts(layer)}
     used = [layer]
@@ -208,7 +219,7 @@ def _local(layer: Any, change: Change, values: dict[str, Array]) -> Local:
         result: Array = used[0].pull(x, c)
         return result
 
-    return Local(np, value, compute, vjp)
+    return Local(np, value, compute, reference.__getitem__, vjp)
 
 
 def _parts(layer: Any) -> tuple[str, ...]:

@@ -42,7 +42,8 @@ _NAMES: Mapping[Kind, str] = {
     "erfc erf_inv sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh sign floor ceil "
     "round is_finite rem nextafter real imag",
     "conv": "conv_general_dilated",
-    "pool": "reduce_window reduce_window_sum reduce_window_max reduce_window_min",
+    "pool": "reduce_window reduce_window_sum reduce_window_min",
+    "max_pool": "reduce_window_max",
     "reduce": "reduce_sum reduce_max reduce_min reduce_prod argmax argmin reduce_and reduce_or",
     "relu": "relu relu6 leaky_relu elu selu celu",
     "activation": "tanh gelu silu swish hard_silu hard_swish hard_sigmoid hard_tanh mish "

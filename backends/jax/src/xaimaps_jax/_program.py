@@ -98,6 +98,8 @@ class Program:
         self, params: Params, images: Array, keep: Sequence[str], rules: Rules | None
     ) -> tuple[Array, dict[str, Array]]:
         """Return the outputs, and the values to keep."""
+        if rules is not None and rules.compares:
+            return self._compared(params, images, rules), {}
 
         def run(images: Array) -> tuple[Array, dict[str, Array]]:
             graph = self._graph(params, images, keep, rules)
@@ -109,6 +111,20 @@ class Program:
 
         result: tuple[Array, dict[str, Array]] = self._per_image(run)(images)
         return result
+
+    def _compared(self, params: Params, images: Array, rules: Rules) -> Array:
+        """Return the outputs of images and of the references behind them, compared by rules."""
+        images, references = jnp.split(images, 2)
+
+        def run(images: Array, references: Array) -> tuple[Array, Array]:
+            graph = self._graph(params, images, (), rules)
+            values, wanted = self._source.values(params, references), graph.outputs
+            before = graph.run(values, wanted, self._step(references, graph))
+            step = self._step(images, graph, rules, reference=before)
+            after = graph.run(self._source.values(params, images), wanted, step)
+            return self._source.outputs(after, graph), self._source.outputs(before, graph)
+
+        return jnp.concat(self._per_image(run)(images, jax.lax.stop_gradient(references)))
 
     def split(
         self, params: Params, images: Array, layer: str, rules: Rules | None
@@ -204,13 +220,18 @@ class Program:
         return self._source.graph(params, images, {*keep, *replaced, *replaced.values(), *changed})
 
     def _step(
-        self, images: Array, graph: Graph, rules: Rules | None = None, cut: str | None = None
+        self,
+        images: Array,
+        graph: Graph,
+        rules: Rules | None = None,
+        cut: str | None = None,
+        reference: Values | None = None,
     ) -> Step:
         """Return a step that bypasses the ending and obeys the rules, except across the cut."""
         ending = self._description(images).ending
         step = bypassing(ending.replaced) if ending else plainly
         changes = [one for one in self._changes(images, rules) if cut not in one.inner]
-        return changing(changes, graph, self._source.array, step)
+        return changing(changes, graph, self._source.array, step, reference or {})
 
     def _changes(self, images: Array, rules: Rules | None) -> Sequence[Change]:
         """Return the operations that have another derivative."""

@@ -17,7 +17,9 @@ Read = Callable[[Any], Array]
 """Returns a weight, which the engine may hold in another order, as an array."""
 
 
-def changing(changes: Sequence[Change], graph: Graph, read: Read, step: Step) -> Step:
+def changing(
+    changes: Sequence[Change], graph: Graph, read: Read, step: Step, reference: Values
+) -> Step:
     """Return a step that replaces the derivatives of operations.
 
     Args:
@@ -25,6 +27,7 @@ def changing(changes: Sequence[Change], graph: Graph, read: Read, step: Step) ->
         graph: the nodes.
         read: returns a weight as an array.
         step: runs a node.
+        reference: the values for the images that these are compared with, if they are.
     """
     by_result = {change.result: change for change in changes}
 
@@ -33,14 +36,19 @@ def changing(changes: Sequence[Change], graph: Graph, read: Read, step: Step) ->
         change = by_result.get(node.outputs[0])
         if change is not None:
             nodes = [graph.producers[one.makes[0]] for one in change.operations]
-            changed = _changed(change, nodes, dict(values), read, step)
+            changed = _changed(change, nodes, dict(values), read, step, reference)
             values[change.result] = changed(*(values[name] for name in change.data))
 
     return run
 
 
 def _changed(
-    change: Change, nodes: Sequence[Any], values: Values, read: Read, step: Step
+    change: Change,
+    nodes: Sequence[Any],
+    values: Values,
+    read: Read,
+    step: Step,
+    reference: Values,
 ) -> Callable[..., Array]:
     """Return the operations as a function of their data, with the rule as its derivative."""
 
@@ -70,7 +78,10 @@ def _changed(
             made = any(name in node.outputs for node in nodes)
             return compute(known, {}, name) if made else read(values[name])
 
-        local = Local(jnp, value, lambda given, name: compute(known, given, name), _vjp)
+        def again(given: Mapping[str, Array], name: str) -> Array:
+            return compute(known, given, name)
+
+        local = Local(jnp, value, again, reference.__getitem__, _vjp)
         found = change.rule.pull(change, local, c)
         pairs = zip(found, data, strict=True)
         return tuple(jnp.zeros_like(x) if one is None else one.astype(x.dtype) for one, x in pairs)

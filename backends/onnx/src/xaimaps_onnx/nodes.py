@@ -235,9 +235,8 @@ class NodeReader:
 
 KINDS: Mapping[str, Kind] = {
     "average_pool": "pool",
-    "max_pool": "pool",
     "global_average_pool": "pool",
-    "global_max_pool": "pool",
+    "global_max_pool": "max_pool",
 }
 """The core's kinds for operators that `onnxjax` distinguishes in more detail."""
 

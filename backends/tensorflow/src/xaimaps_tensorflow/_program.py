@@ -83,9 +83,18 @@ class KerasProgram:
         self, images: Tensor, layers: tuple[str, ...], rules: Rules | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the outputs, as logits, and the values of layers."""
+        if rules is not None and rules.compares:
+            return self._compared(images, rules), {}
         trace = self._traced(images, rules)
         kept = {name: self._value(trace, name) for name in layers}
         return self._scores(trace), kept
+
+    def _compared(self, images: Tensor, rules: Rules) -> Tensor:
+        """Return the outputs of images and of the references behind them, compared by rules."""
+        images, references = map(tf.identity, tf.split(images, 2))
+        before, after = self._run(references), self._run(images)
+        obey(rules, images, after.output, (references, before.output))
+        return tf.concat([self._scores(after), self._scores(before)], axis=0)
 
     def _value(self, trace: Trace, layer: str) -> Tensor:
         """Return the value of a layer, or the logits if it is the softmax that ends the model."""

@@ -7,29 +7,35 @@ from typing import Any
 
 import tensorflow as tf
 
+from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import Graph
 from xaimaps.propagation import Change, Local, Rules
 from xaimaps_tensorflow import _namespace as namespace
-from xaimaps_tensorflow._graph import again, needed_for
+from xaimaps_tensorflow._graph import again, depending_on, needed_for
 from xaimaps_tensorflow._operations import operation_of, shape_of
 
 Tensor = Any
 Operation = Any
+Span = tuple[Tensor, Tensor]
+"""Where a run starts, and its output."""
+
 Derivative = Callable[[Operation, Tensor], Sequence[Tensor | None]]
 
 _NAME = "XaimapsRule"
 
 
-def obey(rules: Rules, start: Tensor, output: Tensor) -> None:
+def obey(rules: Rules, start: Tensor, output: Tensor, reference: Span | None = None) -> None:
     """Replace the derivatives of the operations between two tensors.
 
     Args:
         rules: the rules.
         start: the images, or the value of a layer.
         output: the output to explain.
+        reference: both for the images that these are compared with.
     """
     needed = needed_for([output])
     ordered = [one for one in output.graph.get_operations() if one in needed]
+    before = {} if reference is None else _paired((start, output), reference)
     shapes = ((x.name, shape_of(x)) for one in ordered for x in one.outputs)
     described = Graph(
         operations=tuple(map(operation_of, ordered)),
@@ -40,11 +46,35 @@ def obey(rules: Rules, start: Tensor, output: Tensor) -> None:
         statics={},
     )
     for change in rules.changes(described):
-        for operation, derivative in _derivatives(change, output.graph):
+        for operation, derivative in _derivatives(change, output.graph, before):
             _replace(operation, derivative)
 
 
-def _derivatives(change: Change, graph: tf.Graph) -> list[tuple[Operation, Derivative]]:
+def _between(start: Tensor, output: Tensor) -> list[Operation]:
+    """Return the operations on the way from one tensor to another, in the order of computation."""
+    wanted = needed_for([output]) & depending_on([start])
+    return [one for one in output.graph.get_operations() if one in wanted]
+
+
+def _paired(this: Span, other: Span) -> dict[str, Tensor]:
+    """Return the tensors of another run of the same model, by the names of those of this run.
+
+    Raises:
+        UnsupportedModelError: the model does other operations in each run.
+    """
+    after, before = _between(*this), _between(*other)
+    if [one.type for one in after] != [one.type for one in before]:
+        raise UnsupportedModelError(
+            "the model does other operations in each run, so that two runs cannot be compared; use "
+            "integrated_gradients"
+        )
+    outputs = ((x for one in run for x in one.outputs) for run in (after, before))
+    return {this[0].name: other[0], **{x.name: y for x, y in zip(*outputs, strict=True)}}
+
+
+def _derivatives(
+    change: Change, graph: tf.Graph, before: Mapping[str, Tensor]
+) -> list[tuple[Operation, Derivative]]:
     """Return the operations from the result back to the data, each with its new derivative.
 
     All operations but the first pass c on as it is. The first one obeys the rule.
@@ -56,7 +86,7 @@ def _derivatives(change: Change, graph: tf.Graph) -> list[tuple[Operation, Deriv
         position = next(i for i, x in enumerate(operation.inputs) if x.name in by_output)
         found.append((operation, _passing(position)))
         operation = by_output[operation.inputs[position].name]
-    return [*found, (operation, _ruled(change, group))]
+    return [*found, (operation, _ruled(change, group, before))]
 
 
 def _passing(position: int) -> Derivative:
@@ -68,10 +98,12 @@ def _passing(position: int) -> Derivative:
     return derivative
 
 
-def _ruled(change: Change, group: Sequence[Operation]) -> Derivative:
+def _ruled(change: Change, group: Sequence[Operation], before: Mapping[str, Tensor]) -> Derivative:
     def derivative(operation: Operation, c: Tensor) -> list[Tensor | None]:
         graph = operation.graph
-        local = Local(namespace, graph.get_tensor_by_name, _computing(group), _vjp)
+        local = Local(
+            namespace, graph.get_tensor_by_name, _computing(group), before.__getitem__, _vjp
+        )
         c = tf.reshape(c, graph.get_tensor_by_name(change.result).shape)
         pulled = dict(zip(change.data, change.rule.pull(change, local, c), strict=True))
         # a value that is read twice has all of its c at the first reading
