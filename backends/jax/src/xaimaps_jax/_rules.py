@@ -36,8 +36,11 @@ def changing(
         change = by_result.get(node.outputs[0])
         if change is not None:
             nodes = [graph.producers[one.makes[0]] for one in change.operations]
-            changed = _changed(change, nodes, dict(values), read, step, reference)
-            values[change.result] = changed(*(values[name] for name in change.data))
+            compared = [name for name in (*change.data, change.result) if name in reference]
+            changed = _changed(change, nodes, dict(values), read, step, compared)
+            arguments = [values[name] for name in change.data]
+            arguments += [reference[name] for name in compared]
+            values[change.result] = changed(*arguments)
 
     return run
 
@@ -48,9 +51,13 @@ def _changed(
     values: Values,
     read: Read,
     step: Step,
-    reference: Values,
+    compared: Sequence[str],
 ) -> Callable[..., Array]:
-    """Return the operations as a function of their data, with the rule as its derivative."""
+    """Return the operations as a function of their data, with the rule as its derivative.
+
+    Behind the data, it takes the references of the values `compared`.
+    """
+    count = len(change.data)
 
     def compute(data: Values, given: Mapping[str, Array], name: str) -> Array:
         known = {**values, **data, **given}
@@ -63,14 +70,15 @@ def _changed(
         return known[name]
 
     @jax.custom_vjp
-    def run(*data: Array) -> Array:
-        return compute(dict(zip(change.data, data, strict=True)), {}, change.result)
+    def run(*arrays: Array) -> Array:
+        return compute(dict(zip(change.data, arrays[:count], strict=True)), {}, change.result)
 
-    def forward(*data: Array) -> tuple[Array, tuple[Array, ...]]:
-        return run(*data), data
+    def forward(*arrays: Array) -> tuple[Array, tuple[Array, ...]]:
+        return run(*arrays), arrays
 
-    def backward(data: tuple[Array, ...], c: Array) -> tuple[Array, ...]:
-        known = dict(zip(change.data, data, strict=True))
+    def backward(arrays: tuple[Array, ...], c: Array) -> tuple[Array, ...]:
+        known = dict(zip(change.data, arrays[:count], strict=True))
+        reference = dict(zip(compared, arrays[count:], strict=True))
 
         def value(name: str) -> Array:
             if name in known:
@@ -83,7 +91,7 @@ def _changed(
 
         local = Local(jnp, value, again, reference.__getitem__, _vjp)
         found = change.rule.pull(change, local, c)
-        pairs = zip(found, data, strict=True)
+        pairs = zip((*found, *(None for _ in compared)), arrays, strict=True)
         return tuple(jnp.zeros_like(x) if one is None else one.astype(x.dtype) for one, x in pairs)
 
     run.defvjp(forward, backward)
