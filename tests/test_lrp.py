@@ -249,6 +249,76 @@ def test_an_activation_of_several_operations_passes_relevance_as_one(stored):
     close(found, images * gradient)
 
 
+# Normalisations in all the ways in which they are written
+
+
+def normalised(way):
+    """Layer normalisation, without scale, in one of the ways of exporters and libraries."""
+    jax = pytest.importorskip("jax")
+    lax, jnp = jax.lax, jax.numpy
+
+    def layer(x):
+        mean = x.mean(-1, keepdims=True)
+        variance = ((x - mean) ** 2).mean(-1, keepdims=True) + 1e-5
+        return {
+            "quotient": lambda: (x - mean) / jnp.sqrt(variance),
+            "rsqrt": lambda: (x - mean) * lax.rsqrt(variance),
+            "inverse": lambda: (x - mean) * (1 / jnp.sqrt(variance)),
+            "power": lambda: (x - mean) * variance**-0.5,
+            "keras": lambda: x * lax.rsqrt(variance) - mean * lax.rsqrt(variance),
+            "flax": lambda: (x - mean) * lax.rsqrt(jnp.maximum(second(x, mean), 0) + 1e-5),
+        }[way]()
+
+    def second(x, mean):
+        return (x * x).mean(-1, keepdims=True) - mean * mean
+
+    return layer
+
+
+@pytest.mark.parametrize("way", ["quotient", "rsqrt", "inverse", "power", "keras", "flax"])
+def test_a_normalisation_divides_by_a_constant(way):
+    """R = x (w - mean w) / deviation, where input x gradient has a third term."""
+    layer = normalised(way)
+    draw = np.random.default_rng(3).normal
+    weights, images = draw(size=(12, 5)).astype("f4"), draw(size=(2, 2, 2, 3)).astype("f4")
+
+    def network(_, x):
+        return layer(x.reshape(len(x), -1)) @ weights
+
+    backend = xaimaps.load(network, {}, input_shape=(2, 2, 3))
+    found = xaimaps.attribute(backend, images, "attn_lrp", target=1, reduce=None)
+    deviation = images.reshape(2, -1).std(-1).reshape(2, 1, 1, 1)
+    multipliers = (weights[:, 1] - weights[:, 1].mean()).reshape(2, 2, 3)
+    close(found.maps, images * multipliers / deviation)
+
+
+def test_a_transformer_of_keras_has_the_maps_of_its_onnx_file():
+    """Its converter writes each normalisation as ten operators, and attention as products."""
+    pytest.importorskip("jax")
+    pytest.importorskip("tf2onnx")
+    keras = pytest.importorskip("keras")
+    from xaimaps_tensorflow.to_onnx._convert import convert
+
+    layers = keras.layers
+    images = keras.Input((6, 6, 3))
+    x = layers.Reshape((4, 8))(layers.Conv2D(8, 3, strides=3)(images))
+    h = layers.LayerNormalization(epsilon=1e-6)(x)
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(h, h)])
+    h = layers.Dense(16, activation="gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
+    x = layers.GlobalAveragePooling1D()(layers.Add()([x, layers.Dense(8)(h)]))
+    model = keras.Model(images, layers.Dense(5)(x))
+    draw = np.random.default_rng(4).normal
+    model.set_weights([0.5 * draw(size=weight.shape) for weight in model.get_weights()])
+    pixels = draw(size=(2, 6, 6, 3)).astype(np.float32)
+    backends = xaimaps.load(model), xaimaps.load(convert(model), backend="jax")
+    for options in ({}, {"propagate_attention": False}):
+        one, other = (
+            xaimaps.attribute(backend, pixels, "attn_lrp", target=1, **options).maps
+            for backend in backends
+        )
+        close(one, other)
+
+
 # Refusals
 
 

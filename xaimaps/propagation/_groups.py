@@ -116,12 +116,16 @@ class Groups:
                 found[one.makes[0]] = source
         return found
 
-    def functions(self) -> Iterator[tuple[tuple[Operation, ...], Value]]:
-        """Yield the operations of each function of single elements, and the value it reads.
+    @functools.cached_property
+    def functions(self) -> tuple[tuple[tuple[Operation, ...], Value], ...]:
+        """The operations of each function of single elements, and the value it reads.
 
         A function such as x sigmoid(x) has several operations; the last group that contains an
         operation replaces the others.
         """
+        return tuple(self._functions())
+
+    def _functions(self) -> Iterator[tuple[tuple[Operation, ...], Value]]:
         for one in self.operations:
             source = self._sources.get(one.makes[0])
             if source is None or one.kind in VIEWS:
@@ -151,7 +155,7 @@ class Groups:
         """Return whether an operation is linear, or a DeepLIFT rule may be for it."""
         sums = operation.averages is not None or operation.sums is not None
         is_function = operation.kind in CURVED and len(self.data(operation)) == 1
-        is_part = any(operation in between for between, _ in self.functions())
+        is_part = any(operation in between for between, _ in self.functions)
         known = LINEAR | CONSTANT | MOVES | {"pool", "max_pool"}
         return operation.kind in known or sums or is_function or is_part
 

@@ -100,7 +100,7 @@ class Rules:
                     yield Change((one,), data, Pass())
 
     def _at_functions(self, groups: Groups) -> Iterator[Change]:
-        for operations, root in groups.functions():
+        for operations, root in groups.functions:
             if self.function is not None:
                 yield Change(operations, (root,), self.function)
 

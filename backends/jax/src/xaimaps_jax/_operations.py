@@ -196,6 +196,9 @@ def _degree(equation: Equation) -> float | None:
     """Return the degree of homogeneity in all inputs together, or None."""
     if equation.operator == "integer_pow":
         return float(equation.params["y"])
+    if equation.operator == "pow":
+        exponent = getattr(equation.equation.invars[1], "val", None)  # a literal has one
+        return None if exponent is None else float(exponent)
     return 1.0 if equation.operator in HOMOGENEOUS else POWERS.get(equation.operator)
 
 

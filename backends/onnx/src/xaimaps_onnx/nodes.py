@@ -66,7 +66,7 @@ class NodeReader:
             makes=tuple(filter(None, node.outputs)),
             captured=node.reads[len([name for name in node.inputs if name]) :],
             flow=self._flow(kind, node),
-            degree=1.0 if node.rule.homogeneous else None,
+            degree=self._degree(node),
             is_linear=node.rule.linear,
             adds=kind == "batch_norm" or (kind in ("conv", "dense") and any(node.inputs[2:])),
             is_differentiable=node.rule.differentiable and not _is_rounded(cast_type(node)),
@@ -197,6 +197,13 @@ class NodeReader:
         axis = int(node.attributes.get("axis", -1))
         return Broadcast(mixes=frozenset({axis % len(after)}))
 
+    def _degree(self, node: Node) -> float | None:
+        """Return the degree of homogeneity in all inputs together, or None."""
+        if node.operator == "Pow":
+            exponent = self.statics.get(node.inputs[1])
+            return None if exponent is None or exponent.size != 1 else float(exponent.item())
+        return 1.0 if node.rule.homogeneous else POWERS.get(node.operator)
+
     def _dense(self, kind: Kind, node: Node) -> Dense | None:
         """Return the weights of a matrix product, or of a 1x1 convolution, or None."""
         if node.operator == "Gemm" and not node.attributes.get("transA"):
@@ -239,6 +246,9 @@ KINDS: Mapping[str, Kind] = {
     "global_max_pool": "max_pool",
 }
 """The core's kinds for operators that `onnxjax` distinguishes in more detail."""
+
+POWERS = {"Sqrt": 0.5, "Reciprocal": -1.0}
+"""The degree of operators that are powers."""
 
 SECOND_FACTOR = {"QLinearMatMul": 3, "QGemm": 3}
 """The input position of a product's second factor, if it is not 1."""

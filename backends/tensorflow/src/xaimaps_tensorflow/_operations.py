@@ -95,7 +95,7 @@ def operation_of(source: Source) -> Operation:
         reads=tuple(x.name for x in source.inputs),
         makes=tuple(x.name for x in source.outputs),
         flow=make(source) if make else Broadcast(),
-        degree=1.0 if source.type in HOMOGENEOUS else POWERS.get(source.type),
+        degree=_degree(source),
         is_linear=source.type in LINEAR or is_grouped_convolution(source),
         dense=_dense(source),
         averages=_averages(source),
@@ -119,6 +119,14 @@ def shape_of(tensor: Tensor) -> tuple[int, ...] | None:
 def _static(tensor: Tensor) -> list[int] | None:
     value = tf.get_static_value(tensor)
     return None if value is None else [int(i) for i in np.ravel(value)]
+
+
+def _degree(source: Source) -> float | None:
+    """Return the degree of homogeneity in all inputs together, or None."""
+    if source.type == "Pow":
+        exponent = tf.get_static_value(source.inputs[1])
+        return None if exponent is None or np.size(exponent) != 1 else float(np.ravel(exponent)[0])
+    return 1.0 if source.type in HOMOGENEOUS else POWERS.get(source.type)
 
 
 def _dense(source: Source) -> Dense | None:
