@@ -121,6 +121,37 @@ def test_maps_sum_to_the_difference_whatever_the_activations():
     np.testing.assert_allclose(found.maps.sum((1, 2)), rise, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["deep_lift", "lrp", "attn_lrp"])
+@pytest.mark.parametrize("written", ["softmax", "quotient"])
+def test_a_softmax_at_the_end_is_passed_by(method, written):
+    """Scores are the logits, so that what makes probabilities of them needs no rule."""
+    jax = pytest.importorskip("jax")
+    draw = np.random.default_rng(5).normal
+    kernel = draw(size=(3, 3, 3, 4)).astype(np.float32)
+    dense = draw(size=(4, 5)).astype(np.float32)
+
+    def logits(_, x):
+        order = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=order)
+        return jax.nn.relu(x).mean((1, 2)) @ dense
+
+    def probabilities(_, x):
+        y = logits(None, x)
+        if written == "softmax":
+            return jax.nn.softmax(y)
+        powers = jax.numpy.exp(y - y.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
+
+    images = draw(size=(2, 9, 9, 3)).astype(np.float32)
+    one, other = (
+        xaimaps.attribute(
+            xaimaps.load(fn, {}, input_shape=(9, 9, 3)), images, method, target=1
+        ).maps
+        for backend in backends
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_an_operation_without_a_rule_is_named():
     jax = pytest.importorskip("jax")
     weights = np.random.default_rng(0).normal(size=(81, 6)).astype(np.float32)

@@ -44,9 +44,23 @@ class Groups:
 
     @functools.cached_property
     def operations(self) -> tuple[Operation, ...]:
-        """The operations on data."""
-        sized = ("size", "compare", "random")
-        return tuple(o for o in self.graph.operations if self.data(o) and o.kind not in sized)
+        """The operations on data from which the scores are made."""
+        sized, scored = ("size", "compare", "random"), self._scored
+        making = (one for one in self.graph.operations if scored.intersection(one.makes))
+        return tuple(one for one in making if self.data(one) and one.kind not in sized)
+
+    @property
+    def _scored(self) -> set[Value]:
+        """The values that the scores depend on, which are taken before a final softmax."""
+        replaced = self.graph.ending.replaced if self.graph.ending else {}
+        found, left = set[Value](), [self.graph.output]
+        while left:
+            value = left.pop()
+            value = replaced.get(value, value)
+            if value not in found and value in self.graph.producers:
+                found.add(value)
+                left += self.graph.producers[value].needs
+        return found
 
     @functools.cached_property
     def _users(self) -> Mapping[Value, list[Operation]]:

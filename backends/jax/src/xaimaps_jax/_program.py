@@ -237,9 +237,7 @@ class Program:
         """Return the operations that have another derivative."""
         if rules is None:
             return ()
-        described = self._description(images)
-        replaced = described.ending.replaced if described.ending else {}
-        return [one for one in rules.changes(described) if one.result not in replaced]
+        return rules.changes(self._description(images))
 
     def _layout(self, layer: str, images: Array) -> Layout:
         return self.network.layout(layer, *images.shape[1:-1])
