@@ -143,12 +143,8 @@ def test_a_softmax_at_the_end_is_passed_by(method, written):
         return powers / powers.sum(-1, keepdims=True)
 
     images = draw(size=(2, 9, 9, 3)).astype(np.float32)
-    one, other = (
-        xaimaps.attribute(
-            xaimaps.load(fn, {}, input_shape=(9, 9, 3)), images, method, target=1
-        ).maps
-        for backend in backends
-    )
+    backends = [xaimaps.load(fn, {}, input_shape=(9, 9, 3)) for fn in (logits, probabilities)]
+    one, other = (xaimaps.attribute(backend, images, method, target=1).maps for backend in backends)
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
