@@ -95,8 +95,10 @@ def deep_lift(
         references = start + xp.zeros_like(images)
         found = backend.grad(xp.concat([images, references]), pairs, rules=RULES)
         is_several = len(found.scores.shape) > 1
-        multipliers = found.gradients[:, :n] if is_several else found.gradients[:n]
-        return total + (images - references) * multipliers, wanted.scores(xp, found.outputs[n:])
+        multipliers = found.gradients[:, :n, ...] if is_several else found.gradients[:n, ...]
+        return total + (images - references) * multipliers, wanted.scores(
+            xp, found.outputs[n:, ...]
+        )
 
     total, scores = backend.scan(add, zero_maps(xp, images, wanted, outputs), starts)
     return complete(xp, total / starts.shape[0], wanted, outputs, xp.mean(scores, axis=0), reduce)
@@ -127,5 +129,5 @@ class Paired(Target):
         return None
 
     def scores(self, xp: Any, outputs: Array) -> Array:
-        scores = self.target.scores(xp, outputs[: outputs.shape[0] // 2])
+        scores = self.target.scores(xp, outputs[: outputs.shape[0] // 2, ...])
         return xp.concat([scores, xp.zeros_like(scores)], axis=-1)
