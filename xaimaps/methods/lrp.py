@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
@@ -90,13 +92,9 @@ def _bounds(backend: Backend) -> dict[str, object]:
     preprocess = backend.info.preprocess
     if preprocess is None or preprocess.native:
         return {}
-    ends = [
-        (pixel * preprocess.scale - mean) / std
-        for pixel in (0.0, 255.0)
-        for mean in preprocess.mean
-        for std in preprocess.std
-    ]
-    return {"low": min(ends), "high": max(ends)}
+    channels = backend.input_shape[-1] or 3
+    ends = preprocess.values(np.stack([np.zeros(channels), np.full(channels, 255.0)]))
+    return {"low": float(ends.min()), "high": float(ends.max())}
 
 
 @method(
