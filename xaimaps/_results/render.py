@@ -114,7 +114,7 @@ def colorize(map01: Array, *, signed: bool = False, colormap: str | None = None)
     Raises:
         ArrayInputError: if a value is not finite or no colour map has the name.
     """
-    table = _table(colormap or (SIGNED_COLORMAP if signed else COLORMAP))
+    table = colour_table(colormap or (SIGNED_COLORMAP if signed else COLORMAP))
     values = np.asarray(map01, np.float64)
     return table[_to_uint8((values + 1) * 127.5 if signed else values * 255)]
 
@@ -268,7 +268,7 @@ def _to_uint8(values: Array) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _table(name: str) -> Pixels:
+def colour_table(name: str) -> Pixels:
     """Return the 256 colours of a colour map, `(256, 3)`."""
     from matplotlib import colormaps
 

@@ -82,6 +82,21 @@ def draw_baselines(
     return {"noise": uniform(seed, n_baselines, *shape)}
 
 
+def drawn_baselines(
+    backend: Backend,
+    images: Array,
+    baseline: Baseline,
+    n_baselines: int,
+    seed: int,
+    noise: Array | None,
+) -> Array:
+    """Return `baselines`, with noise drawn from a seed if none is given."""
+    if noise is None:
+        shape, names = images.shape[1:], {"n_baselines": n_baselines, "seed": seed}
+        noise = draw_baselines(shape, baseline=baseline, **names).get("noise")
+    return baselines(backend, images, baseline, noise)
+
+
 def _named(backend: Backend, images: Array, name: str) -> Array:
     """Return one baseline for each image, `(N, H, W, C)`."""
     xp = backend.xp

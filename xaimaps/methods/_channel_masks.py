@@ -10,7 +10,6 @@ import numpy as np
 from xaimaps._arithmetic import divided, softmax
 from xaimaps._resampling import linear_weights
 from xaimaps.backend import Array, Backend
-from xaimaps.errors import MethodError
 from xaimaps.methods._batching import (
     flatten_batch,
     map_chunks,
@@ -21,7 +20,7 @@ from xaimaps.methods._batching import (
 from xaimaps.methods._class_map import class_map
 from xaimaps.methods._maps import Maps, native, spatial_axes
 from xaimaps.methods._masking import scores_of
-from xaimaps.methods._options import check_count
+from xaimaps.methods._options import check_choice, check_count
 from xaimaps.methods._resize import filtered_maps
 from xaimaps.targets import Target, as_target
 
@@ -88,8 +87,7 @@ def masked(
         LayerError: there is no such layer, or it has no spatial extent.
         MethodError: there is no such variant, or an option is out of range.
     """
-    if variant not in RULES:
-        raise MethodError(f"`variant` must be one of {', '.join(RULES)}, got {variant!r}")
+    check_choice("variant", variant, RULES)
     xp, name, rule = backend.xp, backend.find_map_layer(layer).name, RULES[variant]
     outputs, kept = backend.forward_with_activations(images, (name,))
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)

@@ -50,8 +50,7 @@ def check_choice(option: str, value: object, choices: Iterable[str]) -> None:
     """Raise a MethodError unless an option is one of its choices."""
     known = list(choices)
     if value not in known:
-        names = ", ".join(map(repr, known))
-        raise MethodError(f"`{option}` must be one of {names}, got {value!r}")
+        raise MethodError(f"`{option}` must be one of {', '.join(known)}, got {value!r}")
 
 
 def check_count(option: str, value: object, least: int = 1) -> None:

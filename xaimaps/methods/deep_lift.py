@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods._baselines import Baseline, baselines, default_baseline, draw_baselines
+from xaimaps.methods._baselines import Baseline, default_baseline, draw_baselines, drawn_baselines
 from xaimaps.methods._batching import zero_maps
+from xaimaps.methods._derived_target import DerivedTarget
 from xaimaps.methods._maps import Maps, Reduce, complete, named
 from xaimaps.methods._registry import method
 from xaimaps.propagation import Midpoint, Rescale, Rules, Share, Winner
-from xaimaps.targets import Target
 
 RULES = Rules(
     function=Rescale(), product=Midpoint(), quotient=Share(), max_pool=Winner(), compares=True
@@ -85,10 +83,7 @@ def deep_lift(
         (1, 9, 9)
     """
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
-    if noise is None:
-        shape, names = images.shape[1:], {"n_baselines": n_baselines, "seed": seed}
-        noise = draw_baselines(shape, baseline=baseline, **names).get("noise")
-    starts = baselines(backend, images, baseline, noise)
+    starts = drawn_baselines(backend, images, baseline, n_baselines, seed, noise)
     n, pairs = images.shape[0], Paired(wanted)
 
     def add(total: Array, start: Array) -> tuple[Array, Array]:
@@ -96,37 +91,15 @@ def deep_lift(
         found = backend.grad(xp.concat([images, references]), pairs, rules=RULES)
         is_several = len(found.scores.shape) > 1
         multipliers = found.gradients[:, :n, ...] if is_several else found.gradients[:n, ...]
-        return total + (images - references) * multipliers, wanted.scores(
-            xp, found.outputs[n:, ...]
-        )
+        score = wanted.scores(xp, found.outputs[n:, ...])
+        return total + (images - references) * multipliers, score
 
     total, scores = backend.scan(add, zero_maps(xp, images, wanted, outputs), starts)
     return complete(xp, total / starts.shape[0], wanted, outputs, xp.mean(scores, axis=0), reduce)
 
 
-@dataclass(frozen=True, eq=False)
-class Paired(Target):
-    """A target's scores of the images, and 0 for the references behind them.
-
-    Attributes:
-        target: the target.
-    """
-
-    target: Target
-
-    @property
-    def key(self) -> Hashable:
-        return ("paired", self.target.key)
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        return self.target.arrays
-
-    def with_arrays(self, arrays: tuple[Array, ...]) -> Paired:
-        return Paired(self.target.with_arrays(arrays))
-
-    def indices_in(self, xp: Any, outputs: Array) -> None:
-        return None
+class Paired(DerivedTarget):
+    """A target's scores of the images, and 0 for the references behind them."""
 
     def scores(self, xp: Any, outputs: Array) -> Array:
         scores = self.target.scores(xp, outputs[: outputs.shape[0] // 2, ...])

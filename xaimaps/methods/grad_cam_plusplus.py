@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
-from xaimaps.errors import MethodError
 from xaimaps.methods._class_map import class_map
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, gradients, spatial_axes
+from xaimaps.methods._options import check_choice
 from xaimaps.methods._registry import method
 
 PlusPlus = Literal["paper", "pytorch-grad-cam", "torch-cam", "xplique", "tf-keras-vis", "monai"]
@@ -77,8 +77,7 @@ def grad_cam_plusplus(
         >>> grad_cam_plusplus(backend, images, 0).maps.shape
         (1, 5, 5)
     """
-    if variant not in PLUS_PLUS:
-        raise MethodError(f"`variant` must be one of {', '.join(PLUS_PLUS)}, got {variant!r}")
+    check_choice("variant", variant, PLUS_PLUS)
     xp = backend.xp
     found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
     weights = plusplus_weights(xp, found.gradients, found.activations, variant)

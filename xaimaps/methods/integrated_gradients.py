@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods._baselines import Baseline, baselines, default_baseline, draw_baselines
+from xaimaps.methods._baselines import (
+    Baseline,
+    baselines,
+    default_baseline,
+    draw_baselines,
+    drawn_baselines,
+)
 from xaimaps.methods._batching import (
     MEMORY,
     align_targets,
@@ -89,10 +95,7 @@ def integrated_gradients(
         (1, 9, 9)
     """
     xp, (outputs, wanted) = backend.xp, named(backend, images, target)
-    if noise is None:
-        shape, names = images.shape[1:], {"n_baselines": n_baselines, "seed": seed}
-        noise = draw_baselines(shape, baseline=baseline, **names).get("noise")
-    starts = baselines(backend, images, baseline, noise)
+    starts = drawn_baselines(backend, images, baseline, n_baselines, seed, noise)
     points, weights = (native(backend, part, images) for part in quadrature(rule, n_steps))
     most = variants_within(backend, images, memory)
     zeros = zero_maps(xp, images, wanted, outputs)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 from xaimaps._arithmetic import log_softmax
 from xaimaps.backend import Array, Backend, Cut
 from xaimaps.methods._class_map import class_map
+from xaimaps.methods._derived_target import DerivedTarget
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, spatial_axes
 from xaimaps.methods._registry import method
@@ -94,29 +93,8 @@ def _curvature(cut: Cut, target: Target) -> Array:
     return cut.backend.differentiate(slope, cut.value).gradients
 
 
-@dataclass(frozen=True, eq=False)
-class Residual(Target):
-    """A target's score of the outputs, plus its score of their log softmax (the paper's ReST).
-
-    Attributes:
-        target: the target.
-    """
-
-    target: Target
-
-    @property
-    def key(self) -> Hashable:
-        return ("residual", self.target.key)
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        return self.target.arrays
-
-    def with_arrays(self, arrays: tuple[Array, ...]) -> Residual:
-        return Residual(self.target.with_arrays(arrays))
-
-    def indices_in(self, xp: Any, outputs: Array) -> None:
-        return None
+class Residual(DerivedTarget):
+    """A target's score of the outputs, plus its score of their log softmax (the paper's ReST)."""
 
     def scores(self, xp: Any, outputs: Array) -> Array:
         return self.target.scores(xp, outputs) + self.target.scores(xp, log_softmax(xp, outputs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -20,8 +19,6 @@ CURVED = frozenset({"relu", "activation", "sigmoid", "exp", "arithmetic", "selec
 
 ELEMENTWISE = CURVED | CONSTANT
 """Kinds whose results have an element for each element of their data."""
-
-VIEWS = frozenset({"view"})
 
 MOVES = frozenset({"view", "transpose", "slice", "concat", "pad", "expand", "resize", "rearrange"})
 """Kinds that only move values."""
@@ -80,7 +77,7 @@ class Groups:
         found = [first]
         while (following := self._only_user(found[-1])) is not None:
             found.append(following)
-        while found[-1].kind in VIEWS:
+        while found[-1].kind == "view":
             found.pop()
         return tuple(found)
 
@@ -90,14 +87,14 @@ class Groups:
         if len(users) != 1 or operation.makes[0] == self.graph.output:
             return None
         (user,) = users
-        return user if self.is_constant(user) or user.kind in VIEWS else None
+        return user if self.is_constant(user) or user.kind == "view" else None
 
     def is_constant(self, operation: Operation) -> bool:
         """Return whether an operation scales or shifts its data by constants."""
         data = self.data(operation)
         if operation.kind == "quotient" and data != operation.reads[:1]:
             return False
-        is_single = Counter(operation.reads)[data[0]] == 1 if len(data) == 1 else False
+        is_single = len(data) == 1 and operation.reads.count(data[0]) == 1
         return operation.kind in CONSTANT and is_single
 
     @functools.cached_property
@@ -119,7 +116,7 @@ class Groups:
                 yield value
 
         for one in self.operations:
-            joins = one.kind in ELEMENTWISE or one.kind in VIEWS
+            joins = one.kind in ELEMENTWISE or one.kind == "view"
             if not joins or len(one.makes) != 1 or one in self.folded:
                 continue
             first, *others = (list(chain(value)) for value in self.data(one))
@@ -142,7 +139,7 @@ class Groups:
     def _functions(self) -> Iterator[tuple[tuple[Operation, ...], Value]]:
         for one in self.operations:
             source = self._sources.get(one.makes[0])
-            if source is None or one.kind in VIEWS:
+            if source is None or one.kind == "view":
                 continue
             if len(self.data(one)) > 1:
                 between = self._between(source, one)
@@ -181,7 +178,7 @@ class Groups:
             data = self.data(one)
             is_power = one.kind == "arithmetic" and (one.degree or 0) < 0
             is_quotient = one.kind == "quotient" and one.reads[0] not in data
-            scales = one.kind in ("product", "expand", *MOVES) and found.issuperset(data)
+            scales = one.kind in MOVES | {"product"} and found.issuperset(data)
             if is_power or is_quotient or scales:
                 found.update(one.makes)
         return frozenset(found)

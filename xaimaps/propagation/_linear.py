@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from xaimaps._arithmetic import divided
 from xaimaps.propagation._change import Array, Change, Local
@@ -165,10 +165,10 @@ class Layer:
         return self.local.xp.reshape(value, self._first.shape)
 
 
-def signed(xp: object, values: Array, sign: Sign) -> Array:
+def signed(xp: Any, values: Array, sign: Sign) -> Array:
     """Return the positive values, or the negative ones, and 0 elsewhere."""
-    zeros = xp.zeros_like(values)  # type: ignore[attr-defined]
-    return xp.where(sign * values > 0, values, zeros)  # type: ignore[attr-defined]
+    zeros = xp.zeros_like(values)
+    return xp.where(sign * values > 0, values, zeros)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from xaimaps.errors import UnsupportedModelError
 from xaimaps.graph import Graph, Operation
 from xaimaps.propagation._change import Change, Rule
 from xaimaps.propagation._elementwise import Keep, Pass, Weighted
-from xaimaps.propagation._groups import LINEAR, VIEWS, Groups
+from xaimaps.propagation._groups import LINEAR, Groups
 
 OPAQUE = frozenset({"attention", "recurrent", "control", "other"})
 """Kinds that have no rule, because they do several things at once."""
@@ -150,5 +150,5 @@ class Rules:
 def _bias(constants: Sequence[Operation]) -> int:
     """Return the number of operations up to the first sum, which is the bias, or 0."""
     kinds = [one.kind for one in constants]
-    plain = list(itertools.takewhile(lambda kind: kind in VIEWS | {"sum"}, kinds))
+    plain = list(itertools.takewhile(lambda kind: kind in ("view", "sum"), kinds))
     return plain.index("sum") + 1 if "sum" in plain else 0

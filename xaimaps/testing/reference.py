@@ -229,10 +229,8 @@ def _parts(layer: Any) -> tuple[str, ...]:
 
 def chain_graph(chain: Network) -> Graph:
     """Return the operations of a chain of layers."""
-    values = {
-        INPUT: np.zeros((1, *chain.input_shape)),
-        **chain.values(np.zeros((1, *chain.input_shape))),
-    }
+    images = np.zeros((1, *chain.input_shape))
+    values = {INPUT: images, **chain.values(images)}
     names = [INPUT, *chain.layers]
     return Graph(
         operations=tuple(

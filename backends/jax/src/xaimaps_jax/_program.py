@@ -102,8 +102,9 @@ class Program:
             return self._compared(params, images, rules), {}
 
         def run(images: Array) -> tuple[Array, dict[str, Array]]:
-            graph = self._graph(params, images, keep, rules)
-            step = self._step(images, graph, rules)
+            changes = self._changes(images, rules)
+            graph = self._graph(params, images, keep, changes)
+            step = self._step(images, graph, changes)
             wanted = [*graph.outputs, *keep]
             known = graph.run(self._source.values(params, images), wanted, step)
             kept = {name: self._layout(name, images).show(jnp, known[name]) for name in keep}
@@ -117,10 +118,11 @@ class Program:
         images, references = jnp.split(images, 2)
 
         def run(images: Array, references: Array) -> tuple[Array, Array]:
-            graph = self._graph(params, images, (), rules)
+            changes = self._changes(images, rules)
+            graph = self._graph(params, images, (), changes)
             values, wanted = self._source.values(params, references), graph.outputs
             before = graph.run(values, wanted, self._step(references, graph))
-            step = self._step(images, graph, rules, reference=before)
+            step = self._step(images, graph, changes, reference=before)
             after = graph.run(self._source.values(params, images), wanted, step)
             return self._source.outputs(after, graph), self._source.outputs(before, graph)
 
@@ -132,8 +134,9 @@ class Program:
         """Return the value of a layer, and the outputs as a function of it."""
         if self._source.fixed_batch == 1:
             return self._split_each(params, images, layer, rules)
-        graph = self._graph(params, images, [layer], rules)
-        step = self._step(images, graph, rules, layer)
+        changes = self._changes(images, rules, layer)
+        graph = self._graph(params, images, [layer], changes)
+        step = self._step(images, graph, changes)
         known = graph.run(self._source.values(params, images), [*graph.outputs, layer], step)
         # values that bypass the layer, as in a skip connection, are constants of the rest
         behind = graph.depending_on(layer)
@@ -156,8 +159,9 @@ class Program:
         layout = self._layout(layer, images)
 
         def rest(image: Array, activations: Array) -> Array:
-            graph = self._graph(params, image, [layer], rules)
-            step = self._step(image, graph, rules, layer)
+            changes = self._changes(image, rules, layer)
+            graph = self._graph(params, image, [layer], changes)
+            step = self._step(image, graph, changes)
             values = self._source.values(params, image)
             original = graph.run(values, [layer], step)[layer] if layout.has_others else None
             values[layer] = layout.hide(jnp, activations, original)
@@ -206,14 +210,14 @@ class Program:
         return self.network.graph(*images.shape[1:-1])
 
     def _graph(
-        self, params: Params, images: Array, keep: Sequence[str], rules: Rules | None
+        self, params: Params, images: Array, keep: Sequence[str], changes: Sequence[Change]
     ) -> Graph:
         """Return the nodes, with those that make the values that are kept or changed."""
         described = self._description(images)
         replaced = described.ending.replaced if described.ending else {}
         changed = {
             value
-            for change in self._changes(images, rules)
+            for change in changes
             for one in change.operations
             for value in one.needs + one.makes
         }
@@ -223,21 +227,21 @@ class Program:
         self,
         images: Array,
         graph: Graph,
-        rules: Rules | None = None,
-        cut: str | None = None,
+        changes: Sequence[Change] = (),
         reference: Values | None = None,
     ) -> Step:
-        """Return a step that bypasses the ending and obeys the rules, except across the cut."""
+        """Return a step that bypasses the ending and changes derivatives."""
         ending = self._description(images).ending
         step = bypassing(ending.replaced) if ending else plainly
-        changes = [one for one in self._changes(images, rules) if cut not in one.inner]
         return changing(changes, graph, self._source.array, step, reference or {})
 
-    def _changes(self, images: Array, rules: Rules | None) -> Sequence[Change]:
-        """Return the operations that have another derivative."""
+    def _changes(
+        self, images: Array, rules: Rules | None, cut: str | None = None
+    ) -> Sequence[Change]:
+        """Return the operations that have another derivative, except across a cut."""
         if rules is None:
             return ()
-        return rules.changes(self._description(images))
+        return [one for one in rules.changes(self._description(images)) if cut not in one.inner]
 
     def _layout(self, layer: str, images: Array) -> Layout:
         return self.network.layout(layer, *images.shape[1:-1])

@@ -123,17 +123,19 @@ def described(operations: Iterable[Operation], images: Tensor, output: Tensor) -
 
     Args:
         operations: the operations that make the output, in the order of computation.
-        images: the images on which the model ran, of a known shape.
+        images: the images on which the model ran, of a known shape; or the value of a layer that
+            takes their place, whose axes may be unknown.
         output: the output to explain.
     """
     sources = list(operations)
     shapes = ((x.name, shape_of(x)) for one in sources for x in one.outputs)
     constants = (one.outputs[0] for one in sources if one.type == "Const")
     statics = ((x.name, tf.get_static_value(x)) for x in constants)
+    sides = SIDES.get(images.shape.rank - 2)
     return description.Graph(
         operations=tuple(map(operation_of, sources)),
         images=images.name,
-        image_axes=tuple(map(axis_of, f"N{SIDES[images.shape.rank - 2]}C", images.shape)),
+        image_axes=tuple(map(axis_of, f"N{sides}C", images.shape)) if sides else (),
         output=output.name,
         shapes={name: shape for name, shape in shapes if shape is not None},
         statics={name: np.asarray(value) for name, value in statics if value is not None},

@@ -8,11 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from xaimaps.errors import UnsupportedModelError
-from xaimaps.graph import Graph
 from xaimaps.propagation import Change, Local, Rules
 from xaimaps_tensorflow import _namespace as namespace
-from xaimaps_tensorflow._graph import again, depending_on, needed_for
-from xaimaps_tensorflow._operations import operation_of, shape_of
+from xaimaps_tensorflow._graph import again, depending_on, described, needed_for
 
 Tensor = Any
 Operation = Any
@@ -36,16 +34,7 @@ def obey(rules: Rules, start: Tensor, output: Tensor, reference: Span | None = N
     needed = needed_for([output])
     ordered = [one for one in output.graph.get_operations() if one in needed]
     before = {} if reference is None else _paired((start, output), reference)
-    shapes = ((x.name, shape_of(x)) for one in ordered for x in one.outputs)
-    described = Graph(
-        operations=tuple(map(operation_of, ordered)),
-        images=start.name,
-        image_axes=(),
-        output=output.name,
-        shapes={name: shape for name, shape in shapes if shape is not None},
-        statics={},
-    )
-    for change in rules.changes(described):
+    for change in rules.changes(described(ordered, start, output)):
         for operation, derivative in _derivatives(change, output.graph, before):
             _replace(operation, derivative)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xaimaps._arithmetic import divided
-from xaimaps._results.render import COLORMAP, _table
+from xaimaps._results.render import COLORMAP, colour_table
 from xaimaps.backend import Array, Backend
 from xaimaps.methods._resize import resized
 from xaimaps_onnx.export._traced import Traced
@@ -35,6 +35,6 @@ def formed(backend: Backend, maps: Array, form: Form, size: tuple[int, ...]) -> 
 
 def coloured(xp: Any, maps: Traced) -> Traced:
     """Return normalised maps in colours, `(..., 3)` uint8, by a table in the file."""
-    table: np.ndarray[Any, Any] = np.asarray(_table(COLORMAP), np.uint8)
+    table: np.ndarray[Any, Any] = np.asarray(colour_table(COLORMAP), np.uint8)
     index = xp.astype(xp.round(maps * 255), np.int64)
     return maps.recorder.emit("Gather", [table, index], table[index.value], axis=0)

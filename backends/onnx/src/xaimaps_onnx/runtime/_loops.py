@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnxjax._ops.control import MOST_TRIPS
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.read._nodes import all_nodes
-
-MOST_TRIPS = 2**20
-"""The largest fixed number of iterations, as in the JAX backend."""
 
 
 def require_short_loops(model: onnx.ModelProto, known: Mapping[str, np.ndarray[Any, Any]]) -> None:
