@@ -336,6 +336,17 @@ def test_bounds_of_the_box_are_needed_and_in_order():
         xaimaps.attribute(backend, images, "lrp", target=0, composite="epsilon_minus")
 
 
+def test_the_bounds_of_the_box_are_those_of_the_preprocessing():
+    """ImageNet's: each channel has a mean and deviation of its own, which are not mixed."""
+    backend = ReferenceBackend(pooled_network())
+    backend.info.preprocess = xaimaps.PRESETS["torch"]
+    images = np.ones((1, 9, 9, 3), np.float32)
+    found = xaimaps.attribute(backend, images, "lrp", target=0, composite="epsilon_gamma_box")
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    ends = (-mean / deviation).min(), ((1 - mean) / deviation).max()
+    np.testing.assert_allclose((found.options["low"], found.options["high"]), ends, rtol=1e-6)
+
+
 def test_an_operation_without_a_rule_is_named():
     pytest.importorskip("jax")
     lstm = helper.make_node("LSTM", ["sequence", "w", "r"], ["all"], "memory", hidden_size=2)
