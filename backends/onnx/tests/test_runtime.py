@@ -201,7 +201,7 @@ def test_weights_are_held_once_outside_of_the_sessions():
     sessions = backend._sessions
     assert sessions._model.ByteSize() < 1_000_000
     held = [w.numpy() for w in sessions._weights.values()]
-    params = list(backend._network.model.params.values())
+    params = list(backend.onnx.model.params.values())
     assert any(np.shares_memory(a, b) for a in held for b in params)
 
 
