@@ -14,9 +14,8 @@ import xaimaps
 from xaimaps._attribute import attribute
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import INPUT, Classifier, Cut, Gradients
-from xaimaps.methods import METHODS
 from xaimaps.targets import several
-from xaimaps.testing import ReferenceBackend, pooled_network
+from xaimaps.testing import REFERENCE_METHODS, ReferenceBackend, pooled_network
 
 ROOT = Path(xaimaps.__file__).parent
 
@@ -91,7 +90,7 @@ def plain(target):
     return target.with_arrays(tuple(map(np.asarray, target.arrays)))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", REFERENCE_METHODS)
 @pytest.mark.parametrize("target", [None, [0, 1, 2], several(1, None)], ids=repr)
 def test_methods_run_on_strict_arrays(images, name, target):
     maps = []

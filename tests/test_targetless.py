@@ -8,7 +8,7 @@ from xaimaps.errors import TargetError
 from xaimaps.methods import METHODS
 from xaimaps.parity import compare
 from xaimaps.targets import EveryTarget, parse_target
-from xaimaps.testing import Conv, Network, ReferenceBackend, ReLU
+from xaimaps.testing import REFERENCE_METHODS, Conv, Network, ReferenceBackend, ReLU
 
 
 def segmenter():
@@ -55,7 +55,8 @@ def test_it_runs_beside_a_method_that_has_several_targets(pooled, images):
 
 
 def test_the_row_says_whether_a_method_uses_its_target(pooled, images):
-    for name, row in METHODS.items():
+    for name in REFERENCE_METHODS:
+        row = METHODS[name]
         few = {"n_masks": 4, "n_samples": 2, "n_steps": 2}
         options = {k: v for k, v in few.items() if k in row.options}
         one, two = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from xaimaps._attribute import Layers, plan
@@ -45,12 +45,16 @@ def plan_all(
 def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
     """Return the methods among `names` that the model and backend support."""
     able = [METHODS[name] for name in names if METHODS[name].needs <= model.capabilities]
-    has_classifier, has_layer = _has(model.classifier), _has(model.default_layer)
+    missing = {need for need, part in _parts(model).items() if not _has(part)}
+    has_layer = _has(model.default_layer)
     return [
-        row.name
-        for row in able
-        if (has_classifier or "classifier" not in row.needs) and (has_layer or not row.takes_layer)
+        row.name for row in able if not row.needs & missing and (has_layer or not row.takes_layer)
     ]
+
+
+def _parts(model: Backend) -> Mapping[str, Callable[[], object]]:
+    """Return what a model must have for the capabilities that not every model can use."""
+    return {"classifier": model.classifier, "attention": lambda: model.network.attention}
 
 
 def _has(part: Callable[[], object]) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from xaimaps._digest import digest
 from xaimaps._progress import Watch
 from xaimaps.errors import BackendError, LayerError, ModelLoadError, nearest
-from xaimaps.graph import INPUT, Description, Ending, Layer, Operation
+from xaimaps.graph import INPUT, Attention, Description, Ending, Layer, Operation
 from xaimaps.propagation import Rules
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INPUT",
     "Backend",
+    "Blocks",
     "Classifier",
     "Cut",
     "Description",
@@ -41,7 +42,9 @@ __all__ = [
 Array = Any
 """An array of the backend's framework."""
 
-Capability = Literal["forward", "activations", "grad", "classifier", "split", "rules", "biases"]
+Capability = Literal[
+    "forward", "activations", "grad", "classifier", "split", "rules", "biases", "attention"
+]
 
 CACHE_SIZE = 64
 """The largest number of compiled programs that a backend keeps."""
@@ -118,6 +121,33 @@ class Cut:
             return target.scores(self.backend.xp, outputs), outputs
 
         return self.backend.differentiate(scores, activations)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a transformer on a batch of images; `Backend.blocks` makes it.
+
+    Values inside of the network are flattened to `(N, values)`.
+
+    Attributes:
+        attention: the tokens, and the sizes of the values.
+        outputs: the model's outputs, `(N, ...)`.
+        weights: the attention matrix of each block, `(N, heads x tokens x tokens)`.
+        streams: the residual stream after each block, `(N, tokens x channels)`; empty if there is
+            none.
+        pull: returns the products of gradients with Jacobians, from `(end, seeds, starts)`: `seeds`
+            are gradients by the outputs if `end` is None, and else by the stream after the block of
+            that index. The results are gradients by the attention matrices of the blocks `starts`,
+            through everything between, `(N, values)`.
+        resume: returns the outputs for another value of the stream after the last block.
+    """
+
+    attention: Attention
+    outputs: Array
+    weights: tuple[Array, ...]
+    streams: tuple[Array, ...]
+    pull: Callable[[int | None, Array, tuple[int, ...]], tuple[Array, ...]]
+    resume: Callable[[Array], Array]
 
 
 @dataclass
@@ -198,7 +228,8 @@ class Backend(ABC):
 
     A subclass sets `name` and `capabilities`, passes a `Description` of its network to `__init__`,
     and implements the abstract methods and those that its capabilities name: `split` for "split",
-    `differentiate` for "grad", `weight` for "classifier", `biases` for "biases". The base class
+    `differentiate` for "grad", `weight` for "classifier", `biases` for "biases", `blocks` for
+    "attention". The base class
     derives everything else from these. Every method that computes must be traceable by `compile`.
     The defaults suit a framework whose arrays are numpy's and that compiles nothing.
 
@@ -479,6 +510,15 @@ class Backend(ABC):
             BackendError: the backend lacks the capability "biases".
         """
         raise self._lacking("biases")
+
+    def blocks(self, images: Array) -> Blocks:
+        """Run a transformer, and return what its attention methods read.
+
+        Raises:
+            BackendError: the backend lacks the capability "attention".
+            UnsupportedModelError: the model has no attention between the tokens of one grid.
+        """
+        raise self._lacking("attention")
 
     # Derived operations
 

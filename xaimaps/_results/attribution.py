@@ -51,7 +51,7 @@ def displays_of(row: Method, maps: Array) -> tuple[Display, ...]:
     """
     if row.is_relative:
         return (Display(False, 100, relative=True),) * len(maps)
-    if row.family == "cam":
+    if row.family in ("cam", "attention"):
         return (Display(False, 100),) * len(maps)
     return tuple(Display(bool((one < 0).any()), 99) for one in maps)
 

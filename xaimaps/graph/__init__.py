@@ -7,6 +7,7 @@ head, the default layer, tokens as maps, layers with a bias, rectifiers, and the
 stop gradients.
 """
 
+from xaimaps.graph._attention import Attention
 from xaimaps.graph._axes import SIDES, Axes, Axis, Grid, Part, Shape, axis_of, kind_of
 from xaimaps.graph._description import (
     INPUT,
@@ -41,6 +42,7 @@ __all__ = [
     "SIDES",
     "UNLISTED",
     "Aligned",
+    "Attention",
     "Axes",
     "Axis",
     "Broadcast",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from xaimaps.errors import LayerError
+from xaimaps.errors import LayerError, UnsupportedModelError
+from xaimaps.graph._attention import Attention
 from xaimaps.graph._head import Head, no_head
 from xaimaps.graph._operation import Operation
 
@@ -94,6 +95,15 @@ class Description(ABC):
             LayerError: the model does not end in global average pooling and one dense layer.
         """
         raise no_head("neither is known")
+
+    @property
+    def attention(self) -> Attention:
+        """The attention matrices of a transformer.
+
+        Raises:
+            UnsupportedModelError: there are none over a grid of tokens.
+        """
+        raise UnsupportedModelError("the attention of this network is not known; use grad_cam")
 
     def require_gradient(self, wrt: str) -> None:  # noqa: B027, this default refuses nothing
         """Refuse a network in which no gradient passes from the output to a layer.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xaimaps.graph._attention import Attention, find_attention
 from xaimaps.graph._axes import Axes, Part, Shape, kind_of
 from xaimaps.graph._default_layer import LayerChoice
 from xaimaps.graph._demands import Demands, demands_of
@@ -176,6 +177,15 @@ class Graph:
             return self._view(operation, value, [self.axes.get(one) for one in _sources(operation)])
 
         return demands_of(self.operations, self.output, self.data, self.shapes, view)
+
+    @functools.cached_property
+    def attention(self) -> Attention:
+        """The attention matrices of a transformer.
+
+        Raises:
+            UnsupportedModelError: there are none over a grid of tokens.
+        """
+        return find_attention(self)
 
     def best_layer(self, candidates: Sequence[Value]) -> Value | None:
         """Return the layer that explains the output best, None if none is known.

@@ -127,12 +127,17 @@ def _are_read_elsewhere(
     return False
 
 
+def is_softmax(operation: Operation, producers: Mapping[Value, Operation]) -> bool:
+    """Return whether an operation makes a softmax, which may be written out."""
+    return operation.kind == "softmax" or _exponents(operation, producers) is not None
+
+
 def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Value | None:
     """Return the logits of a softmax written as exp(x - max x) / sum(exp(x - max x))."""
     if quotient.kind != "quotient":
         return None
     exp = producers.get(quotient.reads[0])
-    total = producers.get(_through(quotient.reads[1], producers, SAME | {"expand"}))
+    total = producers.get(through(quotient.reads[1], producers, SAME | {"expand"}))
     if exp is None or exp.kind != "exp" or total is None or total.sums is None:
         return None
     summed = producers.get(total.reads[0])
@@ -143,12 +148,12 @@ def _exponents(quotient: Operation, producers: Mapping[Value, Operation]) -> Val
     if shifted is None or shifted.kind != "sum" or len(shifted.reads) != 2:
         return exp.reads[0]
     logits, most = shifted.reads
-    largest = producers.get(_through(most, producers, SAME | {"expand", "select"}))
+    largest = producers.get(through(most, producers, SAME | {"expand", "select"}))
     is_shift = largest is not None and largest.kind == "reduce" and largest.reads[0] == logits
     return logits if is_shift else exp.reads[0]
 
 
-def _through(value: Value, producers: Mapping[Value, Operation], kinds: frozenset[str]) -> Value:
+def through(value: Value, producers: Mapping[Value, Operation], kinds: frozenset[str]) -> Value:
     """Return the value before a chain of operations of these kinds."""
     while (operation := producers.get(value)) and operation.kind in kinds:
         before = next((one for one in operation.reads if one in producers), None)
@@ -190,7 +195,7 @@ class HeadFinder:
         vectors = [value for value in last.reads if value in self.data]
         if len(vectors) != 1:  # none for weights times weights
             raise no_head(f"{last} reads {len(vectors)} values of the images")
-        before = self.producers.get(_through(vectors[0], self.producers, PASSED))
+        before = self.producers.get(through(vectors[0], self.producers, PASSED))
         pool = self._global_pool(before) if before is not None else None
         if pool is None:
             raise no_head(f"{last} does not follow the pooling")
@@ -239,7 +244,7 @@ class HeadFinder:
             return operation
         if operation.kind not in ("product", "quotient"):
             return None
-        total = self.producers.get(_through(operation.reads[0], self.producers, SAME))
+        total = self.producers.get(through(operation.reads[0], self.producers, SAME))
         if total is None or total.sums is None or not self._covers(total, total.sums):
             return None
         shape = self.shapes[total.reads[0]]

@@ -6,6 +6,7 @@ import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
+from xaimaps.graph._attention import Attention
 from xaimaps.graph._axes import Shape
 from xaimaps.graph._description import INPUT, Description, Layer, no_default_layer, no_spatial_layer
 from xaimaps.graph._graph import UNLISTED, Graph
@@ -73,6 +74,10 @@ class Network(Description):
 
     def head(self) -> Head:
         return self.usual.head()
+
+    @property
+    def attention(self) -> Attention:
+        return self.usual.attention
 
     def require_gradient(self, wrt: str) -> None:
         self.usual.require_gradient(self.usual.images if wrt == INPUT else wrt)

@@ -19,8 +19,10 @@ from xaimaps.methods._registry import METHODS, get_method, method, register_meth
 
 if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test compares
     from xaimaps.methods.ablation_cam import ablation_cam as ablation_cam
+    from xaimaps.methods.attention_rollout import attention_rollout as attention_rollout
     from xaimaps.methods.blur_ig import blur_ig as blur_ig
     from xaimaps.methods.cam import cam as cam
+    from xaimaps.methods.chefer import chefer as chefer
     from xaimaps.methods.deep_lift import deep_lift as deep_lift
     from xaimaps.methods.eigen_cam import eigen_cam as eigen_cam
     from xaimaps.methods.eigen_cam import eigen_grad_cam as eigen_grad_cam
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.fullgrad import fullgrad as fullgrad
     from xaimaps.methods.grad_cam import grad_cam as grad_cam
     from xaimaps.methods.grad_cam_plusplus import grad_cam_plusplus as grad_cam_plusplus
+    from xaimaps.methods.grad_sam import grad_sam as grad_sam
     from xaimaps.methods.gradient import input_x_gradient as input_x_gradient
     from xaimaps.methods.gradient import saliency as saliency
     from xaimaps.methods.guided_backprop import deconvnet as deconvnet
@@ -42,6 +45,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.layer_integrated_gradients import (
         layer_integrated_gradients as layer_integrated_gradients,
     )
+    from xaimaps.methods.legrad import legrad as legrad
     from xaimaps.methods.lrp import attn_lrp as attn_lrp
     from xaimaps.methods.lrp import excitation_backprop as excitation_backprop
     from xaimaps.methods.lrp import lrp as lrp

@@ -10,7 +10,7 @@ from xaimaps.backend import Backend, Capability
 from xaimaps.methods._maps import Maps
 from xaimaps.methods._row import Row
 
-Family = Literal["gradient", "cam", "perturbation", "custom"]
+Family = Literal["gradient", "cam", "attention", "perturbation", "custom"]
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 """In the order of the table."""
@@ -23,7 +23,8 @@ class Method(Row):
     Attributes:
         fn: the function of `(backend, images, target, ...)`.
         family: "gradient" or "perturbation" (maps of the input's size), "cam" (maps of a layer's
-            size) or "custom" (a function that is not registered).
+            size), "attention" (maps of a transformer's grid of tokens) or "custom" (a function
+            that is not registered).
         needs: the capabilities that a backend must have.
         paper: the reference.
         cost: forward (F) and backward (B) passes for each image; b is a backward pass from the

@@ -168,6 +168,7 @@ GRADIENTS = Tolerance("cosine", 0.999)
 
 FAMILIES: Mapping[str, Tolerance] = MappingProxyType(
     {
+        "attention": Tolerance("relative", 1e-4),
         "cam": Tolerance("relative", 1e-4),
         "custom": GRADIENTS,
         "gradient": GRADIENTS,

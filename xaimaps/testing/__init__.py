@@ -12,12 +12,13 @@ from xaimaps.testing.networks import (
     one_conv_network,
     pooled_network,
 )
-from xaimaps.testing.reference import ReferenceBackend
+from xaimaps.testing.reference import REFERENCE_METHODS, ReferenceBackend
 
 if TYPE_CHECKING:
     from xaimaps.testing.conformance import BackendConformance
 
 __all__ = [
+    "REFERENCE_METHODS",
     "BackendConformance",
     "Conv",
     "Dense",

@@ -22,6 +22,7 @@ from xaimaps.backend import (
 )
 from xaimaps.graph import Dense as DenseHead
 from xaimaps.graph import Graph, Head, Kind, Operation, no_head
+from xaimaps.methods import METHODS
 from xaimaps.propagation import Change, Local, Rules
 from xaimaps.targets import Contrast, Several, Target, one_hot
 from xaimaps.testing.networks import Conv, Dense, Flatten, GlobalAveragePool, Network, ReLU
@@ -113,6 +114,12 @@ class ReferenceBackend(Backend):
             if isinstance(layer, Conv | Dense)
         )
         return self.grad(images, target), terms
+
+
+REFERENCE_METHODS = tuple(
+    name for name, row in METHODS.items() if row.needs <= ReferenceBackend.capabilities
+)
+"""The methods that explain the networks of the reference backend, which have no attention."""
 
 
 class ChainDescription(Description):

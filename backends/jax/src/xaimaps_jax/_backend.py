@@ -31,12 +31,14 @@ from xaimaps.backend import (
     INPUT,
     Array,
     Backend,
+    Blocks,
     Gradients,
     ModelInfo,
 )
 from xaimaps.errors import BackendError
 from xaimaps.propagation import Rules
 from xaimaps.targets import Target
+from xaimaps_jax._blocks import blocks
 from xaimaps_jax._loops import differentiating
 from xaimaps_jax._models import LAYOUTS, Given, Model, adapt, found, is_keras_file, is_model
 from xaimaps_jax._onnx import OnnxSource, traced
@@ -81,7 +83,7 @@ class JaxBackend(Backend):
 
     name = "jax"
     capabilities = frozenset(
-        {"forward", "activations", "grad", "classifier", "split", "rules", "biases"}
+        {"forward", "activations", "grad", "classifier", "split", "rules", "biases", "attention"}
     )
     takes = (
         "ONNX files, JAX functions and models of Flax, Equinox, Haiku and, with KERAS_BACKEND=jax, "
@@ -292,6 +294,11 @@ class JaxBackend(Backend):
         by_images, by_taps = _pull_each(pull, scores)
         terms = tuple(by_taps[name] * bias for name, bias in biases.items())
         return Gradients(outputs, scores, images, by_images), terms
+
+    @differentiating()
+    @onnxjax_errors()
+    def blocks(self, images: Array) -> Blocks:
+        return blocks(self._program, self.params, images)
 
     def viewed(self, params: Params) -> JaxBackend:
         """Return a copy of this backend with other parameters, which may be traced."""

@@ -73,25 +73,25 @@ class Program:
 
     def __init__(self, network: Network, source: Source) -> None:
         self.network = network
-        self._source = source
+        self.source = source
 
     def weight(self, params: Params, name: str) -> Array:
         """Return a weight, or a value that the model computes from weights, as a matrix."""
         images = jnp.zeros((1, *self.network.usual_shape))
-        graph = self._source.graph(params, images, [name])
-        known = graph.run(self._source.values(params, images), [name])
-        weights = jnp.asarray(self._source.array(known[name]))
+        graph = self.source.graph(params, images, [name])
+        known = graph.run(self.source.values(params, images), [name])
+        weights = jnp.asarray(self.source.array(known[name]))
         return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
 
     @property
     def has_several_outputs(self) -> bool:
-        return len(self._source.output_names) > 1
+        return len(self.source.output_names) > 1
 
     def named_outputs(self, params: Params, images: Array) -> dict[str, Array]:
         """Return all outputs by name."""
-        names = self._source.output_names
-        graph = self._source.graph(params, images, names)
-        known = graph.run(self._source.values(params, images), names)
+        names = self.source.output_names
+        graph = self.source.graph(params, images, names)
+        known = graph.run(self.source.values(params, images), names)
         return {name: with_rows(known[name], len(images)) for name in names}
 
     def apply(
@@ -103,14 +103,14 @@ class Program:
 
         def run(images: Array) -> tuple[Array, dict[str, Array]]:
             changes = self._changes(images, rules)
-            graph = self._graph(params, images, keep, changes)
-            step = self._step(images, graph, changes)
+            graph = self.graph(params, images, keep, changes)
+            step = self.step(images, graph, changes)
             wanted = [*graph.outputs, *keep]
-            known = graph.run(self._source.values(params, images), wanted, step)
+            known = graph.run(self.source.values(params, images), wanted, step)
             kept = {name: self._layout(name, images).show(jnp, known[name]) for name in keep}
-            return self._source.outputs(known, graph), kept
+            return self.source.outputs(known, graph), kept
 
-        result: tuple[Array, dict[str, Array]] = self._per_image(run)(images)
+        result: tuple[Array, dict[str, Array]] = self.per_image(run)(images)
         return result
 
     def _compared(self, params: Params, images: Array, rules: Rules) -> Array:
@@ -119,25 +119,25 @@ class Program:
 
         def run(images: Array, references: Array) -> tuple[Array, Array]:
             changes = self._changes(images, rules)
-            graph = self._graph(params, images, (), changes)
-            values, wanted = self._source.values(params, references), graph.outputs
-            before = graph.run(values, wanted, self._step(references, graph))
-            step = self._step(images, graph, changes, reference=before)
-            after = graph.run(self._source.values(params, images), wanted, step)
-            return self._source.outputs(after, graph), self._source.outputs(before, graph)
+            graph = self.graph(params, images, (), changes)
+            values, wanted = self.source.values(params, references), graph.outputs
+            before = graph.run(values, wanted, self.step(references, graph))
+            step = self.step(images, graph, changes, reference=before)
+            after = graph.run(self.source.values(params, images), wanted, step)
+            return self.source.outputs(after, graph), self.source.outputs(before, graph)
 
-        return jnp.concat(self._per_image(run)(images, jax.lax.stop_gradient(references)))
+        return jnp.concat(self.per_image(run)(images, jax.lax.stop_gradient(references)))
 
     def split(
         self, params: Params, images: Array, layer: str, rules: Rules | None
     ) -> tuple[Array, Rest]:
         """Return the value of a layer, and the outputs as a function of it."""
-        if self._source.fixed_batch == 1:
+        if self.source.fixed_batch == 1:
             return self._split_each(params, images, layer, rules)
         changes = self._changes(images, rules, layer)
-        graph = self._graph(params, images, [layer], changes)
-        step = self._step(images, graph, changes)
-        known = graph.run(self._source.values(params, images), [*graph.outputs, layer], step)
+        graph = self.graph(params, images, [layer], changes)
+        step = self.step(images, graph, changes)
+        known = graph.run(self.source.values(params, images), [*graph.outputs, layer], step)
         # values that bypass the layer, as in a skip connection, are constants of the rest
         behind = graph.depending_on(layer)
         before = {name: value for name, value in known.items() if name not in behind}
@@ -145,7 +145,7 @@ class Program:
 
         def rest(activations: Array) -> Array:
             cut = {**before, layer: layout.hide(jnp, activations, known[layer])}
-            return self._source.outputs(graph.run(cut, graph.outputs, step), graph)
+            return self.source.outputs(graph.run(cut, graph.outputs, step), graph)
 
         return layout.show(jnp, known[layer]), rest
 
@@ -160,26 +160,26 @@ class Program:
 
         def rest(image: Array, activations: Array) -> Array:
             changes = self._changes(image, rules, layer)
-            graph = self._graph(params, image, [layer], changes)
-            step = self._step(image, graph, changes)
-            values = self._source.values(params, image)
+            graph = self.graph(params, image, [layer], changes)
+            step = self.step(image, graph, changes)
+            values = self.source.values(params, image)
             original = graph.run(values, [layer], step)[layer] if layout.has_others else None
             values[layer] = layout.hide(jnp, activations, original)
-            return self._source.outputs(graph.run(values, graph.outputs, step), graph)
+            return self.source.outputs(graph.run(values, graph.outputs, step), graph)
 
         _, kept = self.apply(params, images, (layer,), rules)
-        return kept[layer], lambda activations: self._per_image(rest)(images, activations)
+        return kept[layer], lambda activations: self.per_image(rest)(images, activations)
 
     def biases(self, params: Params, images: Array) -> tuple[dict[str, Array], Tapped]:
         """Return the biases by value, and the outputs if these values are changed."""
         shapes: dict[str, tuple[int, ...]] = {}
 
         def found(images: Array) -> dict[str, Array]:
-            graph = self._source.graph(params, images, None)
-            step = self._step(images, graph)
-            known = graph.run(self._source.values(params, images), graph.outputs, step)
+            graph = self.source.graph(params, images, None)
+            step = self.step(images, graph)
+            known = graph.run(self.source.values(params, images), graph.outputs, step)
             nodes = graph.needed_for(graph.outputs)
-            kept = biases(nodes, self._source.operation, known, self._source.images, step)
+            kept = biases(nodes, self.source.operation, known, self.source.images, step)
             shapes.update((name, bias.shape) for name, bias in kept.items())
             return {name: self._by_image(name, bias, images) for name, bias in kept.items()}
 
@@ -188,16 +188,16 @@ class Program:
                 name: self._from_images(name, tap, images, shapes[name])
                 for name, tap in taps.items()
             }
-            graph = self._source.graph(params, images, None)
-            step = tapping(hidden, self._step(images, graph))
-            known = graph.run(self._source.values(params, images), graph.outputs, step)
-            return self._source.outputs(known, graph)
+            graph = self.source.graph(params, images, None)
+            step = tapping(hidden, self.step(images, graph))
+            known = graph.run(self.source.values(params, images), graph.outputs, step)
+            return self.source.outputs(known, graph)
 
-        return self._per_image(found)(images), self._per_image(tapped)
+        return self.per_image(found)(images), self.per_image(tapped)
 
-    def _per_image(self, run: Callable[..., Any]) -> Callable[..., Any]:
+    def per_image(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """Run a graph with a fixed batch of one image on each image separately."""
-        if self._source.fixed_batch != 1:
+        if self.source.fixed_batch != 1:
             return run
 
         def single(*arrays: Any) -> Any:
@@ -206,14 +206,14 @@ class Program:
 
         return jax.vmap(single)
 
-    def _description(self, images: Array) -> Described:
+    def description(self, images: Array) -> Described:
         return self.network.graph(*images.shape[1:-1])
 
-    def _graph(
+    def graph(
         self, params: Params, images: Array, keep: Sequence[str], changes: Sequence[Change]
     ) -> Graph:
         """Return the nodes, with those that make the values that are kept or changed."""
-        described = self._description(images)
+        described = self.description(images)
         replaced = described.ending.replaced if described.ending else {}
         changed = {
             value
@@ -221,9 +221,9 @@ class Program:
             for one in change.operations
             for value in one.needs + one.makes
         }
-        return self._source.graph(params, images, {*keep, *replaced, *replaced.values(), *changed})
+        return self.source.graph(params, images, {*keep, *replaced, *replaced.values(), *changed})
 
-    def _step(
+    def step(
         self,
         images: Array,
         graph: Graph,
@@ -231,9 +231,9 @@ class Program:
         reference: Values | None = None,
     ) -> Step:
         """Return a step that bypasses the ending and changes derivatives."""
-        ending = self._description(images).ending
+        ending = self.description(images).ending
         step = bypassing(ending.replaced) if ending else plainly
-        return changing(changes, graph, self._source.array, step, reference or {})
+        return changing(changes, graph, self.source.array, step, reference or {})
 
     def _changes(
         self, images: Array, rules: Rules | None, cut: str | None = None
@@ -241,7 +241,7 @@ class Program:
         """Return the operations that have another derivative, except across a cut."""
         if rules is None:
             return ()
-        return [one for one in rules.changes(self._description(images)) if cut not in one.inner]
+        return [one for one in rules.changes(self.description(images)) if cut not in one.inner]
 
     def _layout(self, layer: str, images: Array) -> Layout:
         return self.network.layout(layer, *images.shape[1:-1])
@@ -254,6 +254,14 @@ class Program:
         """
         if layout := self._whole(name, images):
             return layout.show(jnp, value)
+        return self.flat(name, value, images)
+
+    def flat(self, name: str, value: Array, images: Array) -> Array:
+        """Return a value as `(N, values)`, or a scalar as it is.
+
+        Raises:
+            UnsupportedModelError: no axis can be split into images.
+        """
         axis = self._batch_axis(name, images)
         if value.ndim and value.shape[axis] % len(images):
             raise UnsupportedModelError(
@@ -266,6 +274,10 @@ class Program:
         """Return the inverse of `_by_image`, for a value of that shape."""
         if layout := self._whole(name, images):
             return layout.hide(jnp, value)
+        return self.shaped(name, value, images, shape)
+
+    def shaped(self, name: str, value: Array, images: Array, shape: tuple[int, ...]) -> Array:
+        """Return the inverse of `flat`, for a value of that shape."""
         if not shape:
             return value
         axis = self._batch_axis(name, images)
@@ -274,12 +286,12 @@ class Program:
 
     def _batch_axis(self, name: str, images: Array) -> int:
         """Return the axis of the images, with or without their positions."""
-        axes = self._description(images).axes.get(name, ())
+        axes = self.description(images).axes.get(name, ())
         return next((i for i, axis in enumerate(axes) if axis and axis[0].kind == "N"), 0)
 
     def _whole(self, name: str, images: Array) -> Layout | None:
         """Return the layout of a value, unless it omits a part of the value."""
-        layout = self._description(images).layouts.get(name)
+        layout = self.description(images).layouts.get(name)
         return None if layout is None or layout.has_others else layout
 
 

@@ -17,6 +17,7 @@ from xaimaps.backend import (
     INPUT,
     Array,
     Backend,
+    Blocks,
     Gradients,
     ModelInfo,
 )
@@ -47,7 +48,7 @@ class TensorFlowBackend(Backend):
     schemes = ("keras",)
     authority = 2  # the framework of the original Keras models
     capabilities = frozenset(
-        {"forward", "activations", "grad", "classifier", "split", "rules", "biases"}
+        {"forward", "activations", "grad", "classifier", "split", "rules", "biases", "attention"}
     )
 
     def __init__(self, program: KerasProgram, info: ModelInfo, *, xla: bool = False) -> None:
@@ -237,6 +238,30 @@ class TensorFlowBackend(Backend):
 
         gradients, terms = self._run(("biases", target.key), run, images, *target.arrays)
         return Gradients(*gradients), tuple(terms)
+
+    def blocks(self, images: Array) -> Blocks:
+        if _in_graph():
+            return self._program.blocks(images)
+
+        def values(images: Array) -> Any:
+            found = self._program.blocks(images)
+            return found.outputs, found.weights, found.streams
+
+        def pull(end: int | None, seeds: Array, starts: tuple[int, ...]) -> tuple[Array, ...]:
+            def run(images: Array, seeds: Array) -> Any:
+                return self._program.blocks(images).pull(end, seeds, starts)
+
+            return tuple(self._run(("pull", end, starts), run, images, seeds))
+
+        def resume(value: Array) -> Array:
+            def run(images: Array, value: Array) -> Array:
+                return self._program.blocks(images).resume(value)
+
+            return self._run("resume", run, images, value)
+
+        outputs, weights, streams = self._run("blocks", values, images)
+        attention = self._program.attention(tuple(images.shape[1:-1]))
+        return Blocks(attention, outputs, tuple(weights), tuple(streams), pull, resume)
 
     def weight(self, name: str) -> Array:
         return self._program.weight(name)

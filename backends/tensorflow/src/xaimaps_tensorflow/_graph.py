@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -104,18 +103,11 @@ def _with(tensor: Tensor, replaced: Mapping[str, str]) -> Tensor:
 
 def again(operation: tf.Operation, inputs: Sequence[Tensor]) -> Any:
     """Return the results of an operation for other inputs."""
-    declared, left = operation.op_def, iter(inputs)
-    arguments = {
-        one.name: list(itertools.islice(left, operation.get_attr(one.number_attr)))
-        if one.number_attr
-        else next(left)
-        for one in declared.input_arg
-    }
-    inferred = {n for one in declared.input_arg for n in (one.type_attr, one.number_attr)}
-    attributes = {
-        one.name: operation.get_attr(one.name) for one in declared.attr if one.name not in inferred
-    }
-    return getattr(tf.raw_ops, operation.type)(**arguments, **attributes)
+    attributes = {k: v for k, v in operation.node_def.attr.items() if not k.startswith("_")}
+    dtypes = [x.dtype for x in operation.outputs]
+    graph = tf.compat.v1.get_default_graph()
+    outputs = graph.create_op(operation.type, list(inputs), dtypes, attrs=attributes).outputs
+    return outputs if len(outputs) > 1 else outputs[0]
 
 
 def described(operations: Iterable[Operation], images: Tensor, output: Tensor) -> description.Graph:

@@ -9,6 +9,7 @@ from typing import Any
 from xaimaps.errors import LayerError
 from xaimaps.graph import (
     UNLISTED,
+    Attention,
     Description,
     Ending,
     Head,
@@ -113,6 +114,10 @@ class KerasNetwork(Description):
         if best is None:
             raise no_default_layer()
         return values[best]
+
+    @property
+    def attention(self) -> Attention:
+        return self._graph.attention
 
     @property
     def has_rectifiers(self) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from xaimaps.backend import Gradients
-from xaimaps.graph import PROBE_BATCH, Layout, Shape, as_scores, other_size, usual_size
+from xaimaps.backend import Blocks, Gradients
+from xaimaps.graph import PROBE_BATCH, Attention, Layout, Shape, as_scores, other_size, usual_size
 from xaimaps.propagation import Rules
 from xaimaps.targets import Target
 from xaimaps_tensorflow import _namespace as namespace
 from xaimaps_tensorflow._biases import bias, with_bias
+from xaimaps_tensorflow._blocks import blocks
 from xaimaps_tensorflow._gradients import gradients_at
 from xaimaps_tensorflow._graph import (
     VIEWS,
@@ -131,6 +132,15 @@ class KerasProgram:
             return tf.reshape(outputs, (*before, trace.images.shape[0], *outputs.shape[1:]))
 
         return value, rest
+
+    def blocks(self, images: Tensor) -> Blocks:
+        """Return the blocks of a transformer, in the current graph."""
+        trace = self._traced(images)
+        return blocks(trace.images, trace.output, self._scores(trace))
+
+    def attention(self, size: Shape) -> Attention:
+        """Return the description of the attention for images of a size."""
+        return self.reading(*size).graph.attention
 
     def biases(self, images: Tensor, target: Target) -> tuple[Gradients, tuple[Tensor, ...]]:
         """Return the gradients by the images, and bias x gradient for each layer with a bias."""
