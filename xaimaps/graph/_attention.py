@@ -57,8 +57,8 @@ def find_attention(graph: Graph) -> Attention:
     if len(sizes) > 1 or len(grids) > 1:
         counts = " and ".join(str(size) for size in sorted(sizes))
         raise UnsupportedModelError(
-            f"the attention matrices must be of the same tokens, got {counts} tokens; use grad_cam or "
-            "attn_lrp"
+            f"the attention matrices must be of the same tokens, got {counts} tokens; use grad_cam "
+            "or attn_lrp"
         )
     weights = tuple(one.makes[0] for one in found)
     (tokens,), (grid,) = sizes, grids

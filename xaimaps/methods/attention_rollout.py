@@ -36,7 +36,8 @@ def attention_rollout(
     \hat A_l = \mathrm{rows}\big(A_l + I\big)$$
 
     where each row is divided by its sum, and $I$ is the residual connection. The map is the row of
-    the class token, or of whichever tokens the classifier reads, over the tokens of the image.
+    the class token, or the mean of whichever rows the classifier reads, over the tokens of the
+    image.
 
     Args:
         backend: the model, a transformer.
@@ -61,7 +62,7 @@ def attention_rollout(
     Example:
         >>> import numpy as np, xaimaps
         >>> model = xaimaps.load("vit.onnx")
-        >>> xaimaps.attribute(model, np.ones((1, 12, 12, 3)), "attention_rollout").maps.shape
+        >>> xaimaps.attribute(model, np.ones((1, 9, 9, 3)), "attention_rollout").maps.shape
         (1, 3, 3)
     """
     check_choice("heads", heads, get_args(Heads))

@@ -31,7 +31,7 @@ def chefer(backend: Backend, images: Array, target: Any = None) -> Maps:
     $$R_l = R_{l-1} + E_h\Big[\Big(A_l \odot \frac{\partial y}{\partial A_l}\Big)^+\Big]\, R_{l-1},
     \qquad R_0 = I$$
 
-    The map is the row of the class token in the last $R$, or of whichever tokens the classifier
+    The map is the row of the class token in $R_L - I$, or the mean of whichever rows the classifier
     reads, over the tokens of the image. This is the rule for self-attention of "generic attention
     explainability", which the authors prefer to their earlier one with relevance propagation.
 
@@ -53,7 +53,7 @@ def chefer(backend: Backend, images: Array, target: Any = None) -> Maps:
     Example:
         >>> import numpy as np, xaimaps
         >>> model = xaimaps.load("vit.onnx")
-        >>> xaimaps.attribute(model, np.ones((1, 12, 12, 3)), "chefer").maps.shape
+        >>> xaimaps.attribute(model, np.ones((1, 9, 9, 3)), "chefer").maps.shape
         (1, 3, 3)
     """
     xp, blocks = backend.xp, backend.blocks(images)
@@ -64,9 +64,9 @@ def chefer(backend: Backend, images: Array, target: Any = None) -> Maps:
 
 def _relevance(backend: Backend, blocks: Blocks, target: Target) -> Array:
     xp, attention = backend.xp, blocks.attention
-    total = xp.eye(attention.tokens, dtype=blocks.weights[0].dtype)
+    total = identity = xp.eye(attention.tokens, dtype=blocks.weights[0].dtype)
     gradients = weight_gradients(backend, blocks, target)
     for weights, gradient in zip(blocks.weights, gradients, strict=True):
         product = positive(xp, matrices(xp, attention, weights) * gradient)
         total = total + xp.matmul(xp.mean(product, axis=-3), total)
-    return grid_map(xp, attention, total)
+    return grid_map(xp, attention, total - identity)

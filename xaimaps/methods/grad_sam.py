@@ -34,8 +34,8 @@ def grad_sam(backend: Backend, images: Array, target: Any = None, *, blocks: Whi
     $$M = \frac{1}{LH} \sum_{l,h} A_{lh} \odot
     \Big(\frac{\partial y}{\partial A_{lh}}\Big)^+$$
 
-    The map is the row of the class token, or of whichever tokens the classifier reads, over the
-    tokens of the image.
+    The map is the row of the class token, or the mean of whichever rows the classifier reads, over
+    the tokens of the image.
 
     Args:
         backend: the model, a transformer.
@@ -59,7 +59,7 @@ def grad_sam(backend: Backend, images: Array, target: Any = None, *, blocks: Whi
     Example:
         >>> import numpy as np, xaimaps
         >>> model = xaimaps.load("vit.onnx")
-        >>> xaimaps.attribute(model, np.ones((1, 12, 12, 3)), "grad_sam").maps.shape
+        >>> xaimaps.attribute(model, np.ones((1, 9, 9, 3)), "grad_sam").maps.shape
         (1, 3, 3)
     """
     check_choice("blocks", blocks, get_args(Which))

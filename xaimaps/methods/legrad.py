@@ -59,7 +59,7 @@ def legrad(
     Example:
         >>> import numpy as np, xaimaps
         >>> model = xaimaps.load("vit.onnx")
-        >>> xaimaps.attribute(model, np.ones((1, 12, 12, 3)), "legrad").maps.shape
+        >>> xaimaps.attribute(model, np.ones((1, 9, 9, 3)), "legrad").maps.shape
         (1, 3, 3)
     """
     check_choice("pooling", pooling, get_args(Pooling))
