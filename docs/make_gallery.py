@@ -22,6 +22,8 @@ from xaimaps.methods import METHODS
 FOLDER = Path(__file__).parent / "images" / "gallery"
 SIDE = 224
 OPTIONS: dict[str, dict[str, Any]] = {
+    # before global pooling, the gradient is the same at every position
+    "internal_influence": {"layer": "blocks.5.3/add"},
     "score_cam": {"channels": 256},
     "is_cam": {"channels": 64},
     "ss_cam": {"channels": 32, "n_samples": 8},

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.deep_lift import deep_lift as deep_lift
     from xaimaps.methods.eigen_cam import eigen_cam as eigen_cam
     from xaimaps.methods.eigen_cam import eigen_grad_cam as eigen_grad_cam
+    from xaimaps.methods.fem import fem as fem
     from xaimaps.methods.finer_cam import finer_cam as finer_cam
     from xaimaps.methods.fullgrad import fullgrad as fullgrad
     from xaimaps.methods.grad_cam import grad_cam as grad_cam
@@ -42,6 +43,8 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.integrated_gradients import integrated_gradients as integrated_gradients
     from xaimaps.methods.is_cam import is_cam as is_cam
     from xaimaps.methods.layer_cam import layer_cam as layer_cam
+    from xaimaps.methods.layer_conductance import internal_influence as internal_influence
+    from xaimaps.methods.layer_conductance import layer_conductance as layer_conductance
     from xaimaps.methods.layer_integrated_gradients import (
         layer_integrated_gradients as layer_integrated_gradients,
     )

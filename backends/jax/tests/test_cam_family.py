@@ -4,12 +4,14 @@ import functools
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import xaimaps
 from xaimaps._attribute import plan, run_jobs
 from xaimaps._prepare import Batch
+from xaimaps.errors import MethodError
 from xaimaps.methods import METHODS
 from xaimaps.methods._channel_masks import masked, masked_scores
 from xaimaps.targets import as_target, several
@@ -276,7 +278,9 @@ def test_shapley_cam_is_pytorch_grad_cams(score, layer):
     assert apart(found, known[f"{other}/{layer}"]) > 1e-3
 
 
-def test_layer_integrated_gradients_are_captums():
+@pytest.fixture(scope="module")
+def of_captum():
+    """Return the network of the references of path methods, and their image and target."""
     with np.load(REFERENCES.with_name("layer_integrated_gradients.npz")) as arrays:
         known = {name: arrays[name].astype(np.float32) for name in arrays.files}
 
@@ -296,9 +300,63 @@ def test_layer_integrated_gradients_are_captums():
 
     params = {name: known[name] for name in ("k1", "b1", "k2", "b2", "w", "b")}
     model = xaimaps.load(network, params=params, input_shape=(6, 6, 2))
-    options = {"target": int(known["target"]), "baseline": "zeros", "reduce": None}
-    for layer in ("relu1", "pool", "relu2"):
-        found = xaimaps.attribute(
-            model, known["images"], "layer_integrated_gradients", layer=layer, **options
-        )
-        assert apart(found.maps[0], known[layer]) < 1e-5, layer
+    return model, known
+
+
+PATHS = {"target": 1, "baseline": "zeros", "reduce": None}
+
+
+@pytest.mark.parametrize("layer", ["relu1", "pool", "relu2"])
+def test_layer_integrated_gradients_are_captums(of_captum, layer):
+    model, known = of_captum
+    found = xaimaps.attribute(
+        model, known["images"], "layer_integrated_gradients", layer=layer, **PATHS
+    )
+    assert apart(found.maps[0], known[layer]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("method", "n_steps", "tolerance"),
+    [("internal_influence", 50, 1e-5), ("layer_conductance", 1000, 2e-3)],
+)
+@pytest.mark.parametrize("layer", ["relu1", "pool", "relu2"])
+def test_path_methods_of_layers_are_captums(of_captum, method, n_steps, tolerance, layer):
+    model, known = of_captum
+    expected = np.load(REFERENCES.with_name("conductance.npz"))[f"{method}/{layer}"]
+    options = {"layer": layer, "n_steps": n_steps, **PATHS}
+    found = xaimaps.attribute(model, known["images"], method, **options)
+    assert apart(found.maps[0], expected) < tolerance
+
+
+def test_conductance_sums_to_the_difference_of_scores(of_captum):
+    model, known = of_captum
+    found = xaimaps.attribute(model, known["images"], "layer_conductance", layer="pool", **PATHS)
+    scores = [
+        np.asarray(model.forward(jnp.asarray(x)))[0, 1]
+        for x in (known["images"], 0 * known["images"])
+    ]
+    np.testing.assert_allclose(found.maps.sum(), scores[0] - scores[1], rtol=5e-3)
+    np.testing.assert_allclose(found.details["completeness_delta"], 0, atol=1e-3)
+
+
+def test_fem_is_that_of_pytorch_grad_cam(of_captum):
+    model, known = of_captum
+    expected = np.load(REFERENCES.with_name("conductance.npz"))["fem/relu2"]
+    options = {"layer": "relu2", "k": 1.0}
+    found = xaimaps.attribute(model, known["images"], "fem", variant="pytorch-grad-cam", **options)
+    assert apart(found.maps[0], expected) < 1e-5
+    values = np.asarray(
+        model.forward_with_activations(jnp.asarray(known["images"]), ("relu2",))[1]["relu2"]
+    )
+    mean, deviation = values.mean((1, 2)), values.std((1, 2))
+    by_hand = (mean * (values > mean + deviation)).sum(-1)
+    np.testing.assert_allclose(
+        xaimaps.attribute(model, known["images"], "fem", **options).maps, by_hand, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("k", [float("nan"), float("inf")])
+def test_fem_needs_a_finite_k(of_captum, k):
+    model, known = of_captum
+    with pytest.raises(MethodError, match="`k` must be a finite number"):
+        xaimaps.attribute(model, known["images"], "fem", k=k)
