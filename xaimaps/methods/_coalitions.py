@@ -5,6 +5,7 @@ A coalition is a row of `(V, M)`, for M segments: 1 shows a segment, 0 replaces 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -42,32 +43,44 @@ def play(
     backend: Backend,
     images: Array,
     target: object,
-    labels: Array,
-    coalitions: Array,
-    *,
+    drawn: Mapping[str, Array],
     baseline: Baseline,
     probability: bool,
     memory: float,
 ) -> Game:
-    """Score the coalitions, as many at a time as the memory allows.
+    """Score the drawn coalitions, as many at a time as the memory allows.
+
+    Args:
+        backend: the model.
+        images: `(N, H, W, C)`.
+        target: the user's target.
+        drawn: `labels`, the segment of each pixel, and `coalitions` `(V, M)`.
+        baseline: the pixels of absent segments.
+        probability: whether scores are the probabilities of classes.
+        memory: limit for the values of one pass, in MB.
 
     Raises:
         MethodError: there is no such baseline, or `memory` is not a positive number.
     """
     outputs, wanted = named(backend, images, target)
     most = variants_within(backend, images, memory, gradient=False)
-    numbers = backend.asarray(labels) if isinstance(labels, np.ndarray) else labels
+    labels = _own(backend, drawn["labels"])
+    coalitions = native(backend, drawn["coalitions"], images)
     if isinstance(baseline, str) and baseline == SEGMENT_MEANS:
-        filling = segment_means(backend, images, numbers, coalitions.shape[-1])
+        filling = segment_means(backend, images, labels, coalitions.shape[-1])
     else:
         filling = filling_of(backend, images, baseline)
 
     def behind(chosen: Array) -> Array:
-        masks = masks_of(backend.xp, chosen[:, None, :], numbers)
+        masks = masks_of(backend.xp, chosen[:, None, :], labels)
         return scores_behind(backend, images, filling, wanted, masks, probability)
 
-    scores = map_chunks(backend, behind, (native(backend, coalitions, images),), most)
+    scores = map_chunks(backend, behind, (coalitions,), most)
     return Game(outputs, scores_of(backend, wanted, outputs, probability), scores)
+
+
+def _own(backend: Backend, labels: Array) -> Array:
+    return backend.asarray(labels) if isinstance(labels, np.ndarray) else labels
 
 
 def weighted_scores(backend: Backend, weights: Array, scores: Array) -> Array:
@@ -88,8 +101,7 @@ def segment_maps(
     backend: Backend, game: Game, values: Array, labels: Array, **details: Array
 ) -> Maps:
     """Show every segment's value at its pixels, and keep the values themselves as well."""
-    numbers = backend.asarray(labels) if isinstance(labels, np.ndarray) else labels
-    maps = masks_of(backend.xp, values, numbers)
+    maps = masks_of(backend.xp, values, _own(backend, labels))
     return Maps(maps, game.outputs, {"values": values, **details})
 
 

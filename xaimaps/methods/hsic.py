@@ -101,10 +101,10 @@ def hsic(
         >>> hsic(backend, images, 0, segments=3, n_samples=64).details["values"].shape
         (1, 9)
     """
-    options: dict[str, Any] = {"segments": segments, "n_samples": n_samples, "seed": seed}
-    drawn = drawn or draw_halves(images.shape[1:], **options)
-    settings: dict[str, Any] = {"baseline": baseline, "probability": probability, "memory": memory}
-    game = play(backend, images, target, drawn["labels"], drawn["coalitions"], **settings)
+    drawn = drawn or draw_halves(
+        images.shape[1:], segments=segments, n_samples=n_samples, seed=seed
+    )
+    game = play(backend, images, target, drawn, baseline, probability, memory)
     xp, rows = backend.xp, native(backend, drawn["coalitions"], images)
 
     def one(carry: Array, scores: Array) -> tuple[Array, Array]:
@@ -120,7 +120,7 @@ def hsic(
 def median_distance(xp: Any, scores: Array) -> Array:
     """Return the median of the distances of all pairs of scores `(n,)`.
 
-    Where that is no more than rounding, it is their size, so that constant scores depend on nothing.
+    Where that is rounding, it is the size of the scores, so that constant ones depend on nothing.
     """
     n = scores.shape[0]
     distances = xp.sort(xp.reshape(xp.abs(scores[:, None] - scores), (-1,)))

@@ -122,9 +122,9 @@ def kernel_shap(
         >>> kernel_shap(backend, images, 0, segments=3).details["values"].shape
         (1, 9)
     """
-    options: dict[str, Any] = {"segments": segments, "n_samples": n_samples, "seed": seed}
-    drawn = drawn or draw_regression(images.shape[1:], **options)
-    settings: dict[str, Any] = {"baseline": baseline, "probability": probability, "memory": memory}
-    game = play(backend, images, target, drawn["labels"], drawn["coalitions"], **settings)
+    drawn = drawn or draw_regression(
+        images.shape[1:], segments=segments, n_samples=n_samples, seed=seed
+    )
+    game = play(backend, images, target, drawn, baseline, probability, memory)
     values = weighted_scores(backend, drawn["weights"], game.scores)
     return efficient_maps(backend, game, values, drawn["labels"], game.scores[0, ...])

@@ -49,7 +49,8 @@ def draw_neighbours(
 def proximity(coalitions: Floats, width: float) -> Floats:
     """Return the weight of each coalition, from its cosine distance to the image."""
     distance = 1 - np.sqrt(coalitions.mean(axis=1, dtype=np.float64))
-    return np.float32(np.sqrt(np.exp(-((distance / width) ** 2))))
+    kernel: Floats = np.sqrt(np.exp(-((distance / width) ** 2))).astype(np.float32)
+    return kernel
 
 
 def ridge_weights(coalitions: Floats, kernel: Floats, alpha: float) -> Floats:
@@ -133,15 +134,15 @@ def lime(
         >>> lime(backend, images, 0, segments=3).details["values"].shape
         (1, 9)
     """
-    options: dict[str, Any] = {
-        "n_samples": n_samples,
-        "kernel_width": kernel_width,
-        "alpha": alpha,
-        "seed": seed,
-    }
-    drawn = drawn or draw_neighbours(images.shape[1:], segments=segments, **options)
-    settings: dict[str, Any] = {"baseline": baseline, "probability": probability, "memory": memory}
-    game = play(backend, images, target, drawn["labels"], drawn["coalitions"], **settings)
+    drawn = drawn or draw_neighbours(
+        images.shape[1:],
+        segments=segments,
+        n_samples=n_samples,
+        kernel_width=kernel_width,
+        alpha=alpha,
+        seed=seed,
+    )
+    game = play(backend, images, target, drawn, baseline, probability, memory)
     values = weighted_scores(backend, drawn["weights"], game.scores)
     rows, kernel = (native(backend, drawn[name], images) for name in ("coalitions", "kernel"))
     r2 = _explained(backend.xp, values, game.scores, rows, kernel)

@@ -147,7 +147,6 @@ def owen(
         (1, 8)
     """
     drawn = drawn or plan_halves(images.shape[1:], depth=depth)
-    settings: dict[str, Any] = {"baseline": baseline, "probability": probability, "memory": memory}
-    game = play(backend, images, target, drawn["labels"], drawn["coalitions"], **settings)
+    game = play(backend, images, target, drawn, baseline, probability, memory)
     values = weighted_scores(backend, drawn["weights"], game.scores)
     return efficient_maps(backend, game, values, drawn["labels"], game.scores[0, ...])

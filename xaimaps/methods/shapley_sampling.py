@@ -109,12 +109,13 @@ def shapley_sampling(
         (1, 9)
     """
     xp = backend.xp
-    options: dict[str, Any] = {
-        "n_permutations": n_permutations,
-        "antithetic": antithetic,
-        "seed": seed,
-    }
-    drawn = drawn or draw_orders(images.shape[1:], segments=segments, **options)
+    drawn = drawn or draw_orders(
+        images.shape[1:],
+        segments=segments,
+        n_permutations=n_permutations,
+        antithetic=antithetic,
+        seed=seed,
+    )
     ranks = native(backend, drawn["ranks"], images)
     orders, count = ranks.shape
     # In each order, those of the first k places are visible, for k from 1 to M - 1.
@@ -122,8 +123,9 @@ def shapley_sampling(
     within = xp.astype(ranks[:, None, :] < places[:, None], images.dtype)
     ends = xp.stack([xp.zeros_like(ranks[0, ...]), xp.ones_like(ranks[0, ...])])
     coalitions = xp.concat([ends, xp.reshape(within, (-1, count))])
-    settings: dict[str, Any] = {"baseline": baseline, "probability": probability, "memory": memory}
-    game = play(backend, images, target, drawn["labels"], coalitions, **settings)
+    game = play(
+        backend, images, target, {**drawn, "coalitions": coalitions}, baseline, probability, memory
+    )
     changes = _changes(xp, game.scores, ranks)
     if antithetic and orders % 2 == 0:
         changes = xp.mean(xp.reshape(changes, (-1, 2, *changes.shape[1:])), axis=1)

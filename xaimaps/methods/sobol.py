@@ -106,10 +106,10 @@ def sobol(
         >>> sobol(backend, images, 0, segments=3).details["values"].shape
         (1, 9)
     """
-    options: dict[str, Any] = {"segments": segments, "n_designs": n_designs, "seed": seed}
-    drawn = drawn or draw_designs(images.shape[1:], **options)
-    settings: dict[str, Any] = {"baseline": baseline, "probability": probability, "memory": memory}
-    game = play(backend, images, target, drawn["labels"], drawn["coalitions"], **settings)
+    drawn = drawn or draw_designs(
+        images.shape[1:], segments=segments, n_designs=n_designs, seed=seed
+    )
+    game = play(backend, images, target, drawn, baseline, probability, memory)
     values = total_indices(backend.xp, game.scores, drawn["coalitions"].shape[-1])
     return segment_maps(backend, game, values, drawn["labels"])
 
@@ -117,8 +117,9 @@ def sobol(
 def total_indices(xp: Any, scores: Array, count: int) -> Array:
     """Return Jansen's total indices `(..., N, M)` of scores `((M + 1) n, ..., N)`."""
     designs = xp.reshape(scores, (count + 1, -1, *scores.shape[1:]))
-    changes = xp.mean((designs[1:, ...] - designs[0, ...]) ** 2, axis=1)
-    variance = xp.var(designs[0, ...], axis=0, correction=1)
+    first = designs[0, ...]
+    changes = xp.mean((designs[1:, ...] - first) ** 2, axis=1)
+    variance = xp.sum((first - xp.mean(first, axis=0)) ** 2, axis=0) / (first.shape[0] - 1)
     rounding = (ROUNDING * xp.max(xp.abs(scores), axis=0)) ** 2
     variance = xp.where(variance > rounding, variance, xp.zeros_like(variance))
     return xp.moveaxis(divided(xp, changes / 2, xp.zeros_like(changes) + variance), 0, -1)

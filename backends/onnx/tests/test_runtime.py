@@ -22,14 +22,27 @@ ABLE = [
     if row.needs <= {"forward", "activations", "classifier", "split"}
 ]
 OPTIONS = {
+    "kernel_shap": {"n_samples": 60, "segments": 4},
+    "lime": {"n_samples": 60, "segments": 4},
+    "shapley_sampling": {"n_permutations": 3, "segments": 4},
+    "owen": {"depth": 3},
+    "sobol": {"n_designs": 4, "segments": 4},
+    "hsic": {"n_samples": 60, "segments": 4},
     "rise": {"n_masks": 40},
     "ss_cam": {"n_samples": 2},
     "is_cam": {"n_steps": 2},
     "occlusion": {"window": 3, "stride": 2},
 }
-BIG = {"rise": {"n_masks": 8}, "occlusion": {"window": 64, "stride": 64}} | {
-    name: {"channels": 4} for name in ("score_cam", "ss_cam", "is_cam")
+BIG = {"rise": {"n_masks": 8}, "occlusion": {"window": 64, "stride": 64}}
+BIG |= {
+    "kernel_shap": {"n_samples": 14, "segments": 2},
+    "lime": {"n_samples": 8, "segments": 2},
+    "shapley_sampling": {"n_permutations": 2, "segments": 2},
+    "owen": {"depth": 2},
+    "sobol": {"n_designs": 2, "segments": 2},
+    "hsic": {"n_samples": 8, "segments": 2},
 }
+BIG |= {name: {"channels": 4} for name in ("score_cam", "ss_cam", "is_cam")}
 
 
 def close(actual, desired, tolerance=1e-5):
