@@ -9,24 +9,34 @@ import numpy as np
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._options import check_count
+from xaimaps.methods._superpixels import superpixels
 
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 
-Segments = int | tuple[int, ...] | Array
-"""The number of cells along each axis, one for all or one for each; or a label for each pixel."""
+Segments = int | tuple[int, ...] | str | Array
+"""Cells along each axis, one number or one for each; a kind of superpixels; a label by pixel."""
 
 
-def labels_of(size: tuple[int, ...], segments: Segments) -> Ints:
+def labels_of(size: tuple[int, ...], segments: Segments, images: Any = None) -> Ints:
     """Return the number of each pixel's segment, from 0 and without gaps.
 
+    Args:
+        size: of the images.
+        segments: the user's choice.
+        images: the only image, for superpixels.
+
     Raises:
-        MethodError: `segments` is neither numbers of cells nor labels of this size, or makes fewer
-            than two segments.
+        MethodError: `segments` is none of these, or makes fewer than two segments.
     """
-    labels = _given(size, segments) if hasattr(segments, "shape") else _cells(size, segments)
+    if isinstance(segments, str):
+        labels = superpixels(segments, images)
+    else:
+        labels = _given(size, segments) if hasattr(segments, "shape") else _cells(size, segments)
     found = np.unique(labels, return_inverse=True)[1].reshape(size).astype(np.int32)
     if not found.any():
-        raise MethodError(f"`segments` must make at least two segments, got one of {size} pixels")
+        raise MethodError(
+            f"`segments` must make at least two segments, got {segments!r}, which makes one"
+        )
     return found
 
 

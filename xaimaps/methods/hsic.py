@@ -23,6 +23,7 @@ def draw_halves(
     segments: Segments = 8,
     n_samples: int = 1000,
     seed: int = 0,
+    images: Any = None,
     **_: Any,
 ) -> dict[str, Any]:
     """Draw coalitions in which every segment is visible in half of the samples.
@@ -31,7 +32,7 @@ def draw_halves(
         MethodError: an option is out of range.
     """
     check_count("n_samples", n_samples, least=2)
-    labels = labels_of(shape[:-1], segments)
+    labels = labels_of(shape[:-1], segments, images)
     points = latin_hypercube(seed, n_samples, labels.max() + 1)
     return {"labels": labels, "coalitions": (points > 0.5).astype(np.float32)}
 
@@ -73,8 +74,9 @@ def hsic(
         images: `(N, H, W, C)`, preprocessed for the model.
         target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         segments: the number of cells along each axis, one for all or one for each (an axis of fewer
-            pixels has a cell for each); or your own segments, integers `(H, W)` with a label for
-            each pixel of the model's input.
+            pixels has a cell for each); superpixels of each image, "slic", "quickshift" or
+            "felzenszwalb"; or your own segments, integers `(H, W)` with a label for each pixel of
+            the model's input.
         n_samples: the number n of coalitions.
         seed: of the coalitions, which are the same for all images and all backends.
         baseline: the pixels of absent segments, as in `occlusion`; None is gray, or zeros if the
@@ -102,7 +104,7 @@ def hsic(
         (1, 9)
     """
     drawn = drawn or draw_halves(
-        images.shape[1:], segments=segments, n_samples=n_samples, seed=seed
+        images.shape[1:], segments=segments, n_samples=n_samples, seed=seed, images=images
     )
     game = play(backend, images, target, drawn, baseline, probability, memory)
     xp, rows = backend.xp, native(backend, drawn["coalitions"], images)

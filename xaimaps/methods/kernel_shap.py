@@ -25,6 +25,7 @@ def draw_regression(
     segments: Segments = 7,
     n_samples: int = 2000,
     seed: int = 0,
+    images: Any = None,
     **_: Any,
 ) -> dict[str, Any]:
     """Draw the coalitions, and solve the regression for the weight of each score.
@@ -33,7 +34,7 @@ def draw_regression(
         MethodError: an option is out of range.
     """
     check_count("n_samples", n_samples)
-    labels = labels_of(shape[:-1], segments)
+    labels = labels_of(shape[:-1], segments, images)
     rows, kernel = sample_coalitions(int(labels.max()) + 1, n_samples, seed)
     return {"labels": labels, "coalitions": rows, "weights": regression_weights(rows, kernel)}
 
@@ -91,8 +92,9 @@ def kernel_shap(
         images: `(N, H, W, C)`, preprocessed for the model.
         target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         segments: the number of cells along each axis, one for all or one for each (an axis of fewer
-            pixels has a cell for each); or your own segments, integers `(H, W)` with a label for
-            each pixel of the model's input.
+            pixels has a cell for each); superpixels of each image, "slic", "quickshift" or
+            "felzenszwalb"; or your own segments, integers `(H, W)` with a label for each pixel of
+            the model's input.
         n_samples: the number of coalitions besides none and all, at least twice the number of
             segments.
         seed: of the coalitions, which are the same for all images and all backends.
@@ -123,7 +125,7 @@ def kernel_shap(
         (1, 9)
     """
     drawn = drawn or draw_regression(
-        images.shape[1:], segments=segments, n_samples=n_samples, seed=seed
+        images.shape[1:], segments=segments, n_samples=n_samples, seed=seed, images=images
     )
     game = play(backend, images, target, drawn, baseline, probability, memory)
     values = weighted_scores(backend, drawn["weights"], game.scores)

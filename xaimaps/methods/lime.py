@@ -27,6 +27,7 @@ def draw_neighbours(
     kernel_width: float = 0.25,
     alpha: float = 1.0,
     seed: int = 0,
+    images: Any = None,
     **_: Any,
 ) -> dict[str, Any]:
     """Draw the coalitions, the first of which is the image, and solve the regression.
@@ -38,7 +39,7 @@ def draw_neighbours(
     for name, value in (("kernel_width", kernel_width), ("alpha", alpha)):
         if not value > 0:
             raise MethodError(f"`{name}` must be above 0, got {value!r}")
-    labels = labels_of(shape[:-1], segments)
+    labels = labels_of(shape[:-1], segments, images)
     rows = (uniform(seed, n_samples, labels.max() + 1) < 0.5).astype(np.float32)
     rows[0] = 1
     kernel = proximity(rows, kernel_width)
@@ -102,8 +103,9 @@ def lime(
         images: `(N, H, W, C)`, preprocessed for the model.
         target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         segments: the number of cells along each axis, one for all or one for each (an axis of fewer
-            pixels has a cell for each); or your own segments, integers `(H, W)` with a label for
-            each pixel of the model's input.
+            pixels has a cell for each); superpixels of each image, "slic", "quickshift" or
+            "felzenszwalb"; or your own segments, integers `(H, W)` with a label for each pixel of
+            the model's input.
         n_samples: the number of coalitions.
         kernel_width: the width sigma of the kernel.
         alpha: the penalty of large coefficients.
@@ -141,6 +143,7 @@ def lime(
         kernel_width=kernel_width,
         alpha=alpha,
         seed=seed,
+        images=images,
     )
     game = play(backend, images, target, drawn, baseline, probability, memory)
     values = weighted_scores(backend, drawn["weights"], game.scores)

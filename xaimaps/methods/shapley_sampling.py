@@ -25,6 +25,7 @@ def draw_orders(
     n_permutations: int = 40,
     antithetic: bool = True,
     seed: int = 0,
+    images: Any = None,
     **_: Any,
 ) -> dict[str, Any]:
     """Draw the place of each segment in each order, `(n_permutations, M)`.
@@ -33,7 +34,7 @@ def draw_orders(
         MethodError: an option is out of range.
     """
     check_count("n_permutations", n_permutations)
-    labels = labels_of(shape[:-1], segments)
+    labels = labels_of(shape[:-1], segments, images)
     drawn = uniform(seed, n_permutations, labels.max() + 1)
     if antithetic:
         drawn[1::2] = 1 - drawn[: n_permutations - 1 : 2]
@@ -77,8 +78,9 @@ def shapley_sampling(
         images: `(N, H, W, C)`, preprocessed for the model.
         target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         segments: the number of cells along each axis, one for all or one for each (an axis of fewer
-            pixels has a cell for each); or your own segments, integers `(H, W)` with a label for
-            each pixel of the model's input.
+            pixels has a cell for each); superpixels of each image, "slic", "quickshift" or
+            "felzenszwalb"; or your own segments, integers `(H, W)` with a label for each pixel of
+            the model's input.
         n_permutations: the number n of orders; each takes a pass for each segment.
         antithetic: every second order is the reverse of the one before, which usually lowers the
             error.
@@ -115,6 +117,7 @@ def shapley_sampling(
         n_permutations=n_permutations,
         antithetic=antithetic,
         seed=seed,
+        images=images,
     )
     ranks = native(backend, drawn["ranks"], images)
     orders, count = ranks.shape

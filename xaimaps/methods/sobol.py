@@ -24,6 +24,7 @@ def draw_designs(
     segments: Segments = 8,
     n_designs: int = 32,
     seed: int = 0,
+    images: Any = None,
     **_: Any,
 ) -> dict[str, Any]:
     """Draw Jansen's designs: A, and for each segment A with the segment's column of another one.
@@ -32,7 +33,7 @@ def draw_designs(
         MethodError: an option is out of range.
     """
     check_count("n_designs", n_designs, least=2)
-    labels = labels_of(shape[:-1], segments)
+    labels = labels_of(shape[:-1], segments, images)
     count = int(labels.max()) + 1
     first, second = np.split(latin_hypercube(seed, n_designs, 2 * count), 2, axis=1)
     swapped = np.where(np.eye(count, dtype=bool)[:, None], second, first)
@@ -77,8 +78,9 @@ def sobol(
         images: `(N, H, W, C)`, preprocessed for the model.
         target: the score to explain, resolved on the clean images; see `xaimaps.targets.as_target`.
         segments: the number of cells along each axis, one for all or one for each (an axis of fewer
-            pixels has a cell for each); or your own segments, integers `(H, W)` with a label for
-            each pixel of the model's input.
+            pixels has a cell for each); superpixels of each image, "slic", "quickshift" or
+            "felzenszwalb"; or your own segments, integers `(H, W)` with a label for each pixel of
+            the model's input.
         n_designs: the number n of designs; each takes a pass, and one more for each segment.
         seed: of the designs, which are the same for all images and all backends.
         baseline: what segments are faded to, as in `occlusion`; None is gray, or zeros if the
@@ -107,7 +109,7 @@ def sobol(
         (1, 9)
     """
     drawn = drawn or draw_designs(
-        images.shape[1:], segments=segments, n_designs=n_designs, seed=seed
+        images.shape[1:], segments=segments, n_designs=n_designs, seed=seed, images=images
     )
     game = play(backend, images, target, drawn, baseline, probability, memory)
     values = total_indices(backend.xp, game.scores, drawn["coalitions"].shape[-1])
