@@ -92,9 +92,10 @@ def test_shapley_sampling_comes_within_its_standard_error():
 
 
 def test_owen_has_the_sums_of_shaps_values_over_its_rectangles():
+    backend = ReferenceBackend(pooled_network(size=8))
     for depth, count in ((1, 2), (3, 8), (6, 64)):
-        found = explain("owen", depth=depth)
-        labels = plan_halves((9, 9, 3), depth=depth)["labels"]
+        found = explain("owen", STORED["image"][:, :8, :8], backend, depth=depth)
+        labels = plan_halves((8, 8, 3), depth=depth)["labels"]
         sums = np.bincount(labels.ravel(), STORED["owen"].ravel())
         assert found.details["values"].shape == (1, count)
         close(found.details["values"][0], sums)
@@ -241,7 +242,7 @@ def test_ones_own_segments_are_those_of_the_map():
 def test_limes_absent_segments_have_their_mean_colour():
     backend, image = linear((6, 6, 2)), np.ones((1, 6, 6, 2), np.float32)
     image[0, :2, :2, 0] = [[1, 2], [3, 4]]
-    options = {"target": 1, "baseline": "segments", "probability": False}
+    options = {"target": 1, "baseline": "segments", "probability": False, "alpha": 1e-6}
     found = explain("lime", image, backend, **options).maps[0]
     assert np.abs(found[:2, :2]).min() > 1e-3
     found[:2, :2] = 0
@@ -284,15 +285,16 @@ def test_wrong_options_are_refused_in_a_sentence(name, options, message):
 
 def halves():
     """Two images of two colours each: left and right, and above and below."""
-    images = np.zeros((2, 24, 24, 3), np.float32)
-    images[0, :, :10], images[1, 7:] = [1, 0.2, 0.1], [0.1, 0.9, 0.2]
+    images = 0.3 * np.random.default_rng(0).random((2, 64, 64, 3)).astype(np.float32)
+    images[0, :, :30] += [1, 0.2, 0.1]
+    images[1, 17:] += [0.1, 0.9, 0.2]
     return images
 
 
 @pytest.mark.parametrize("kind", ["felzenszwalb", "quickshift", "slic"])
 def test_superpixels_are_those_of_each_image(kind):
     pytest.importorskip("skimage")
-    images, backend = halves(), ReferenceBackend(pooled_network(size=24))
+    images, backend = halves(), ReferenceBackend(pooled_network(size=64))
     options = {"segments": kind, "baseline": "zeros", "n_permutations": 2, "target": 1}
     together = xaimaps.attribute(backend, images, "shapley_sampling", **options)
     segmentation = pytest.importorskip("skimage.segmentation")
@@ -302,7 +304,8 @@ def test_superpixels_are_those_of_each_image(kind):
         "felzenszwalb": {"scale": 200, "sigma": 0.8, "min_size": 150},
     }[kind]
     for i, image in enumerate(images):
-        labels = getattr(segmentation, kind)(image / image.max(), **settings)
+        scaled = (image.astype(float) - image.min()) / np.ptp(image)
+        labels = getattr(segmentation, kind)(scaled, **settings)
         own = {**options, "segments": labels}
         alone = xaimaps.attribute(backend, images[i : i + 1], "shapley_sampling", **own)
         np.testing.assert_allclose(together.maps[i], alone.maps[0], atol=1e-6)

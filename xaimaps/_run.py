@@ -193,9 +193,16 @@ def _joined(parts: Sequence[Maps], count: int, goal: Target) -> Maps:
     """Join the chunks without the padding; the axis of K targets moves after the batch axis."""
 
     def join(arrays: list[Array]) -> Array:
-        whole = np.concatenate(arrays, axis=int(goal.is_several))
+        whole = np.concatenate(_padded(arrays), axis=int(goal.is_several))
         return np.moveaxis(whole, 1, 0)[:count] if goal.is_several else whole[:count]
 
     outputs = np.concatenate([part.outputs for part in parts])[:count]
     details = {name: join([p.details[name] for p in parts]) for name in parts[0].details}
     return Maps(join([part.maps for part in parts]), outputs, details)
+
+
+def _padded(arrays: list[Array]) -> list[Array]:
+    """Give all chunks the longest last axis, with zeros: that of segments, where it differs."""
+    missing = [max(a.shape[-1] for a in arrays) - a.shape[-1] for a in arrays]
+    pads = ([(0, 0)] * (a.ndim - 1) + [(0, n)] for a, n in zip(arrays, missing, strict=True))
+    return list(map(np.pad, arrays, pads)) if any(missing) else arrays

@@ -41,10 +41,17 @@ def kernel_shap():
 
 
 def partition():
-    """All leaves of the tree, which are single values; summed over the channels."""
-    masker = shap.maskers.Image(np.zeros((9, 9, 3), np.float32), (9, 9, 3))
+    """All leaves of the tree, which are single values; summed over the channels.
+
+    Of 8 x 8 pixels: where a side is odd, shap's first half is the larger one, and ours the second.
+    """
+    masker = shap.maskers.Image(np.zeros((8, 8, 3), np.float32), (8, 8, 3))
     explainer = shap.PartitionExplainer(score, masker)
-    return explainer(IMAGE, max_evals=10**6, batch_size=512, silent=True).values[0].sum(axis=-1)
+    return (
+        explainer(IMAGE[:, :8, :8], max_evals=10**6, batch_size=512, silent=True)
+        .values[0]
+        .sum(axis=-1)
+    )
 
 
 def lime(rows):
