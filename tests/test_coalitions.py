@@ -257,12 +257,17 @@ def test_an_axis_of_few_pixels_has_a_cell_for_each():
     ("name", "options", "message"),
     [
         ("lime", {"segments": 0}, "`segments` must be an integer of at least 1, got 0"),
-        ("lime", {"segments": 1}, "`segments` must make at least two segments"),
+        ("lime", {"segments": 1}, "`segments` must make 2 to 1000 segments, got 1"),
         ("lime", {"segments": "grid"}, "`segments` must be one of slic, quickshift, felzenszwalb"),
         ("lime", {"segments": (2, 2, 2)}, "one number of cells or one for each of 2 axes"),
-        ("lime", {"segments": np.zeros((9, 9), int)}, "at least two segments"),
+        ("lime", {"segments": np.zeros((9, 9), int)}, "2 to 1000 segments, got 1"),
         ("lime", {"segments": np.eye(9)}, "integers of shape .9, 9., .* got float64"),
         ("lime", {"segments": np.eye(8, dtype=int)}, "shape .9, 9., .* got int64 of shape .8, 8."),
+        ("lime", {"n_samples": 10**7}, "`n_samples` must be at most 1000000"),
+        ("kernel_shap", {"n_samples": 10**9}, "`n_samples` must be at most 1000000"),
+        ("hsic", {"n_samples": 10**6}, "`n_samples` must be at most 20000"),
+        ("shapley_sampling", {"n_permutations": 10**9}, "`n_permutations` must be at most 10000"),
+        ("sobol", {"n_designs": 10**9}, "`n_designs` must be at most 10000"),
         ("lime", {"kernel_width": 0.0}, "`kernel_width` must be above 0, got 0.0"),
         ("lime", {"alpha": -1.0}, "`alpha` must be above 0, got -1.0"),
         ("lime", {"n_samples": 1}, "`n_samples` must be an integer of at least 2, got 1"),
@@ -325,8 +330,14 @@ def test_superpixels_need_a_picture_and_scikit_image(monkeypatch):
     backend, images = ReferenceBackend(pooled_network()), np.repeat(STORED["image"], 2, axis=0)
     with pytest.raises(MethodError, match=r"needs one picture, .* `xaimaps.attribute`"):
         METHODS["lime"].fn(backend, images, 2, segments="slic")
-    with pytest.raises(MethodError, match=r"at least two segments, got 'felzenszwalb'"):
+    with pytest.raises(MethodError, match="2 to 1000 segments, got 1"):
         explain("lime", 0 * images, segments="felzenszwalb")
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(MethodError, match=r"skimage.* not installed.*superpixels"):
         explain("lime", segments="slic")
+
+
+def test_more_segments_than_fit_into_memory_are_refused():
+    backend = ReferenceBackend(pooled_network(size=64))
+    with pytest.raises(MethodError, match="2 to 1000 segments, got 4096"):
+        explain("lime", np.zeros((1, 64, 64, 3), np.float32), backend, segments=500)

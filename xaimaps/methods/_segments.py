@@ -13,6 +13,9 @@ from xaimaps.methods._superpixels import superpixels
 
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 
+MOST = 1000
+"""The most segments: each of them takes passes, and a row of a matrix of all pairs."""
+
 Segments = int | tuple[int, ...] | str | Array
 """Cells along each axis, one number or one for each; a kind of superpixels; a label by pixel."""
 
@@ -26,17 +29,16 @@ def labels_of(size: tuple[int, ...], segments: Segments, images: Any = None) -> 
         images: the only image, for superpixels.
 
     Raises:
-        MethodError: `segments` is none of these, or makes fewer than two segments.
+        MethodError: `segments` is none of these, or makes fewer than two segments or too many.
     """
     if isinstance(segments, str):
         labels = superpixels(segments, images)
     else:
         labels = _given(size, segments) if hasattr(segments, "shape") else _cells(size, segments)
     found = np.unique(labels, return_inverse=True)[1].reshape(size).astype(np.int32)
-    if not found.any():
-        raise MethodError(
-            f"`segments` must make at least two segments, got {segments!r}, which makes one"
-        )
+    count = int(found.max()) + 1
+    if not 2 <= count <= MOST:
+        raise MethodError(f"`segments` must make 2 to {MOST} segments, got {count}")
     return found
 
 

@@ -16,6 +16,9 @@ from xaimaps.methods._options import check_count
 from xaimaps.methods._registry import method
 from xaimaps.methods._segments import Segments, labels_of
 
+MOST = 20_000
+"""Samples whose matrix of all pairs still fits into memory."""
+
 
 def draw_halves(
     shape: tuple[int, ...],
@@ -31,7 +34,7 @@ def draw_halves(
     Raises:
         MethodError: an option is out of range.
     """
-    check_count("n_samples", n_samples, least=2)
+    check_count("n_samples", n_samples, least=2, most=MOST)
     labels = labels_of(shape[:-1], segments, images)
     points = latin_hypercube(seed, n_samples, labels.max() + 1)
     return {"labels": labels, "coalitions": (points > 0.5).astype(np.float32)}

@@ -33,7 +33,7 @@ def draw_regression(
     Raises:
         MethodError: an option is out of range.
     """
-    check_count("n_samples", n_samples)
+    check_count("n_samples", n_samples, most=10**6)
     labels = labels_of(shape[:-1], segments, images)
     rows, kernel = sample_coalitions(int(labels.max()) + 1, n_samples, seed)
     return {"labels": labels, "coalitions": rows, "weights": regression_weights(rows, kernel)}

@@ -35,7 +35,7 @@ def draw_neighbours(
     Raises:
         MethodError: an option is out of range.
     """
-    check_count("n_samples", n_samples, least=2)
+    check_count("n_samples", n_samples, least=2, most=10**6)
     for name, value in (("kernel_width", kernel_width), ("alpha", alpha)):
         if not value > 0:
             raise MethodError(f"`{name}` must be above 0, got {value!r}")

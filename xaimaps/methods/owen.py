@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from xaimaps.backend import Array, Backend
-from xaimaps.errors import MethodError
 from xaimaps.methods._baselines import Baseline
 from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._coalitions import efficient_maps, play, weighted_scores
@@ -31,9 +30,7 @@ def plan_halves(shape: tuple[int, ...], *, depth: int = 6, **_: Any) -> dict[str
     Raises:
         MethodError: `depth` is out of range, or the image has one pixel.
     """
-    check_count("depth", depth)
-    if depth > DEEPEST:
-        raise MethodError(f"`depth` must be at most {DEEPEST}, got {depth}")
+    check_count("depth", depth, most=DEEPEST)
     labels = np.zeros(shape[:-1], np.int32)
     tree, count = _halved(labels, depth, 0)
     coalitions, weights = expand(tree, count)

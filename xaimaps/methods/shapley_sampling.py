@@ -33,7 +33,7 @@ def draw_orders(
     Raises:
         MethodError: an option is out of range.
     """
-    check_count("n_permutations", n_permutations)
+    check_count("n_permutations", n_permutations, most=10**4)
     labels = labels_of(shape[:-1], segments, images)
     drawn = uniform(seed, n_permutations, labels.max() + 1)
     if antithetic:

@@ -32,7 +32,7 @@ def draw_designs(
     Raises:
         MethodError: an option is out of range.
     """
-    check_count("n_designs", n_designs, least=2)
+    check_count("n_designs", n_designs, least=2, most=10**4)
     labels = labels_of(shape[:-1], segments, images)
     count = int(labels.max()) + 1
     first, second = np.split(latin_hypercube(seed, n_designs, 2 * count), 2, axis=1)
