@@ -28,6 +28,7 @@ OPTIONS = {  # fewer draws; and noise is drawn in the space of pictures
     ("rise", "captum"): {"n_masks": 50},
     ("rise", "pooled"): {"n_masks": 50},
     ("sobol", "pooled"): {"n_designs": 4},
+    ("lime", "captum"): {"probability": False},  # its classes are equal
     ("expected_gradients", "captum"): {"baseline": "zeros"},
 }
 
