@@ -29,6 +29,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ss_cam": {"channels": 32, "n_samples": 8},
     "rise": {"n_masks": 1000},
     "occlusion": {"window": 32, "stride": 16},
+    "lime": {"n_samples": 500},
+    "kernel_shap": {"n_samples": 600},
+    "shapley_sampling": {"n_permutations": 12},
+    "owen": {"depth": 5},
+    "sobol": {"n_designs": 8},
+    "hsic": {"n_samples": 500},
 }
 
 

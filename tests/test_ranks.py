@@ -29,6 +29,12 @@ FEW = {
     "smoothgrad_squared": {"n_samples": 3},
     "vargrad": {"n_samples": 3},
     "smooth_grad_cam_plusplus": {"n_samples": 3},
+    "kernel_shap": {"n_samples": 14, "segments": 2},
+    "lime": {"n_samples": 8, "segments": 2},
+    "shapley_sampling": {"n_permutations": 2, "segments": 2},
+    "owen": {"depth": 2},
+    "sobol": {"n_designs": 2, "segments": 2},
+    "hsic": {"n_samples": 8, "segments": 2},
 }
 # A blur has zeros outside of the image, also before and behind a single slice.
 SAME = sorted(set(METHODS) - {"blur_ig"})

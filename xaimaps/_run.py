@@ -56,13 +56,19 @@ class Job:
         """Whether the method needs few passes, so that sharing the forward pass pays off."""
         return re.fullmatch(r"\d F( \+ \d [Bb])*", self.row.cost) is not None
 
+    @property
+    def reads_each_image(self) -> bool:
+        """Whether the arrays depend on the image: those of superpixels, whose number differs."""
+        return isinstance(self.all_options.get("segments"), str)
+
     def explains(self, goal: Target) -> Target:
         """Return the target of the method: `goal`, if the method uses one."""
         return goal if self.row.uses_target else EveryTarget()
 
     def arrays(self, batch: Any) -> dict[str, Array]:
         """Return the arrays that are arguments of the program: random arrays and the user's."""
-        drawn = self.row.draws(batch.shape[1:], **self.settings) if self.row.draws else {}
+        draws = self.row.draws
+        drawn = draws(batch.shape[1:], images=batch, **self.settings) if draws else {}
         given = {**drawn, **self.settings}
         return {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
 
@@ -80,6 +86,8 @@ class Job:
 
     def most_images(self, backend: Backend, batch: Floats, wanted: int) -> int:
         """Return how many images to run at a time, at most `wanted`, within the memory limit."""
+        if self.reads_each_image:
+            return 1
         if "memory" not in self.row.options:
             return wanted
         memory = self.options.get("memory", self.row.options["memory"])
@@ -129,7 +137,7 @@ def _run(
     backend: Backend, jobs: Sequence[Job], batch: Floats, goal: Target, size: int
 ) -> tuple[list[Maps], Seconds]:
     """Run a batch in chunks of one size through one compiled program."""
-    extra = [job.arrays(batch) for job in jobs]
+    extra = [job.arrays(batch[:size]) for job in jobs]
     calls = [_Call(job, tuple(arrays)) for job, arrays in zip(jobs, extra, strict=True)]
     count = len(goal.arrays)
 
@@ -140,11 +148,13 @@ def _run(
         return found
 
     key = (goal.key, tuple(call.key for call in calls))
-    shared = [backend.asarray(value) for arrays in extra for value in arrays.values()]
+    shared = _native(backend, extra)
     compiling = running = 0.0
     chunks = []
     for start in range(0, max(len(batch), 1), size):
         images, *targets = _chunk(batch, goal.arrays, start, size)
+        if start and any(job.reads_each_image for job in jobs):
+            shared = _native(backend, [job.arrays(images) for job in jobs])
         own = [backend.as_batch(images), *(backend.asarray(array) for array in targets)]
         begin = time.perf_counter()
         compiled = backend.compiled(key, program, *own, *shared)
@@ -158,6 +168,10 @@ def _run(
         for job, each in zip(jobs, zip(*chunks, strict=True), strict=True)
     ]
     return joined, Seconds(compiling, running)
+
+
+def _native(backend: Backend, arrays: Sequence[Mapping[str, Array]]) -> list[Any]:
+    return [backend.asarray(value) for each in arrays for value in each.values()]
 
 
 def _to_numpy(backend: Backend, found: Maps) -> Maps:
@@ -179,9 +193,16 @@ def _joined(parts: Sequence[Maps], count: int, goal: Target) -> Maps:
     """Join the chunks without the padding; the axis of K targets moves after the batch axis."""
 
     def join(arrays: list[Array]) -> Array:
-        whole = np.concatenate(arrays, axis=int(goal.is_several))
+        whole = np.concatenate(_padded(arrays), axis=int(goal.is_several))
         return np.moveaxis(whole, 1, 0)[:count] if goal.is_several else whole[:count]
 
     outputs = np.concatenate([part.outputs for part in parts])[:count]
     details = {name: join([p.details[name] for p in parts]) for name in parts[0].details}
     return Maps(join([part.maps for part in parts]), outputs, details)
+
+
+def _padded(arrays: list[Array]) -> list[Array]:
+    """Give all chunks the longest last axis, with zeros: that of segments, where it differs."""
+    missing = [max(a.shape[-1] for a in arrays) - a.shape[-1] for a in arrays]
+    pads = ([(0, 0)] * (a.ndim - 1) + [(0, n)] for a, n in zip(arrays, missing, strict=True))
+    return list(map(np.pad, arrays, pads)) if any(missing) else arrays

@@ -39,9 +39,11 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.guided_backprop import guided_grad_cam as guided_grad_cam
     from xaimaps.methods.guided_ig import guided_ig as guided_ig
     from xaimaps.methods.hires_cam import hires_cam as hires_cam
+    from xaimaps.methods.hsic import hsic as hsic
     from xaimaps.methods.integrated_gradients import expected_gradients as expected_gradients
     from xaimaps.methods.integrated_gradients import integrated_gradients as integrated_gradients
     from xaimaps.methods.is_cam import is_cam as is_cam
+    from xaimaps.methods.kernel_shap import kernel_shap as kernel_shap
     from xaimaps.methods.layer_cam import layer_cam as layer_cam
     from xaimaps.methods.layer_conductance import internal_influence as internal_influence
     from xaimaps.methods.layer_conductance import layer_conductance as layer_conductance
@@ -49,20 +51,24 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
         layer_integrated_gradients as layer_integrated_gradients,
     )
     from xaimaps.methods.legrad import legrad as legrad
+    from xaimaps.methods.lime import lime as lime
     from xaimaps.methods.lrp import attn_lrp as attn_lrp
     from xaimaps.methods.lrp import excitation_backprop as excitation_backprop
     from xaimaps.methods.lrp import lrp as lrp
     from xaimaps.methods.occlusion import occlusion as occlusion
+    from xaimaps.methods.owen import owen as owen
     from xaimaps.methods.recipro_cam import recipro_cam as recipro_cam
     from xaimaps.methods.rise import rise as rise
     from xaimaps.methods.score_cam import score_cam as score_cam
     from xaimaps.methods.shapley_cam import shapley_cam as shapley_cam
+    from xaimaps.methods.shapley_sampling import shapley_sampling as shapley_sampling
     from xaimaps.methods.smooth_grad_cam_plusplus import (
         smooth_grad_cam_plusplus as smooth_grad_cam_plusplus,
     )
     from xaimaps.methods.smoothgrad import smoothgrad as smoothgrad
     from xaimaps.methods.smoothgrad import smoothgrad_squared as smoothgrad_squared
     from xaimaps.methods.smoothgrad import vargrad as vargrad
+    from xaimaps.methods.sobol import sobol as sobol
     from xaimaps.methods.ss_cam import ss_cam as ss_cam
     from xaimaps.methods.xgrad_cam import xgrad_cam as xgrad_cam
 

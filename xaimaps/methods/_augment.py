@@ -58,6 +58,8 @@ def _with_mirrored(
     lead: int,
     options: dict[str, Any],
 ) -> Array:
+    if "labels" in options:
+        options = {**options, "labels": backend.xp.flip(options["labels"], axis=-1)}
     mirrored = fn(backend, backend.xp.flip(images, axis=-2), target, **options).maps
     return (maps + backend.xp.flip(mirrored, axis=lead + len(images.shape) - 3)) / 2
 

@@ -29,8 +29,8 @@ class Method(Row):
         paper: the reference.
         cost: forward (F) and backward (B) passes for each image; b is a backward pass from the
             outputs to the layer.
-        draws: makes the random arrays, as keywords of `fn`, from `(input_shape, **options)`; they
-            are arguments of the compiled program, and the same on every backend.
+        draws: makes random and other arrays, keywords of `fn`, from `(shape, images=, **options)`;
+            they are arguments of the compiled program, and the same on every backend.
         defaults: returns values for options whose default, None, depends on the model.
         uses_target: whether a map depends on the target; if not, none is needed.
         is_relative: whether a map is only defined up to a constant, so that zero has no meaning.

@@ -53,10 +53,12 @@ def check_choice(option: str, value: object, choices: Iterable[str]) -> None:
         raise MethodError(f"`{option}` must be one of {', '.join(known)}, got {value!r}")
 
 
-def check_count(option: str, value: object, least: int = 1) -> None:
-    """Raise a MethodError unless an option is an integer of at least `least`."""
+def check_count(option: str, value: object, least: int = 1, most: int | None = None) -> None:
+    """Raise a MethodError unless an option is an integer of at least `least`, at most `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise MethodError(f"`{option}` must be an integer of at least {least}, got {value!r}")
+    if most is not None and value > most:
+        raise MethodError(f"`{option}` must be at most {most}, got {value!r}")
 
 
 def check_memory(value: object) -> None:

@@ -33,6 +33,12 @@ Array = np.ndarray[Any, Any]
 TARGETS = [3, 0, 2]
 LAYERS = ("conv1", "relu1", "conv2", "relu2")
 FEW: dict[str, dict[str, Any]] = {
+    "kernel_shap": {"n_samples": 60, "segments": 4},
+    "lime": {"n_samples": 60, "segments": 4},
+    "shapley_sampling": {"n_permutations": 3, "segments": 4},
+    "owen": {"depth": 3},
+    "sobol": {"n_designs": 4, "segments": 4},
+    "hsic": {"n_samples": 60, "segments": 4},
     "rise": {"n_masks": 50},
     "smoothgrad": {"n_samples": 5},
     "smoothgrad_squared": {"n_samples": 5},

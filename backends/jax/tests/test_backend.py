@@ -27,6 +27,8 @@ PREPROCESS = {"captum": None, "pooled": PRESETS["unit"]}  # a preset has three c
 OPTIONS = {  # fewer draws; and noise is drawn in the space of pictures
     ("rise", "captum"): {"n_masks": 50},
     ("rise", "pooled"): {"n_masks": 50},
+    ("sobol", "pooled"): {"n_designs": 4},
+    ("lime", "captum"): {"probability": False},  # its classes are equal
     ("expected_gradients", "captum"): {"baseline": "zeros"},
 }
 

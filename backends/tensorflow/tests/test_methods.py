@@ -29,6 +29,12 @@ FEW = {
     "is_cam": {"n_steps": 3, "memory": 0.1},
     "score_cam": {"channels": 4, "memory": 0.01},
     "ablation_cam": {"layer": "relu1", "memory": 0.01},
+    "kernel_shap": {"n_samples": 60, "segments": 4},
+    "lime": {"n_samples": 60, "segments": 4},
+    "shapley_sampling": {"n_permutations": 3, "segments": 4},
+    "owen": {"depth": 3},
+    "sobol": {"n_designs": 4, "segments": 4},
+    "hsic": {"n_samples": 60, "segments": 4},
     "rise": {"n_masks": 40, "memory": 0.1},
 }
 
