@@ -36,10 +36,14 @@ __all__ = [
     "Gradients",
     "Layer",
     "ModelInfo",
+    "Precision",
 ]
 
 Array = Any
 """An array of the backend's framework."""
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""The precision of a model's values and products."""
 
 Capability = Literal["forward", "activations", "grad", "classifier", "split", "rules", "biases"]
 
@@ -217,6 +221,9 @@ class Backend(ABC):
     """The schemes of its model names, such as "keras" in `keras:VGG16`. Each also has an entry
     point in the group `xaimaps.schemes`."""
 
+    precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
+    """The precisions in which it can run a model."""
+
     authority: ClassVar[int] = 0
     """A comparison takes the backend with the highest authority as the reference."""
 
@@ -311,6 +318,28 @@ class Backend(ABC):
     def devices(self) -> int:
         """The number of devices to which a batch is divided."""
         return 1
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of the model's values and products."""
+        return "float32"
+
+    def with_precision(self, precision: Precision) -> Backend:
+        """Return this model in another precision; maps are float32 in all.
+
+        Args:
+            precision: "float32"; "tf32", in which a GPU rounds the inputs of products; "bfloat16",
+                in which values are stored and multiplied in bfloat16, and summed in float32.
+
+        Raises:
+            BackendError: the backend has no such precision.
+        """
+        if precision == self.precision:
+            return self
+        raise BackendError(
+            f"`precision` must be {' or '.join(self.precisions)} for {self.name}, got "
+            f"{precision!r}; use the JAX backend for others"
+        )
 
     def require_values(self, *arguments: Any) -> None:  # noqa: B027
         """Refuse arrays without values, such as those of a program that is being traced.

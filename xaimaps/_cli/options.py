@@ -99,6 +99,11 @@ weights_option = click.option(
 unsafe_option = click.option(
     "--allow-unsafe", is_flag=True, help="Load a model that contains code, and run it."
 )
+precision_option = click.option(
+    "--precision", default="float32", show_default=True,
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    help="The precision of values and products, in the JAX backend; tf32 is for GPUs.",
+)  # fmt: skip
 _input_option = click.option(
     "--input", "inputs", multiple=True, metavar="NAME=VALUE",
     help="The value of another input of the model than the images: numbers, or a .npy file; may "
@@ -186,6 +191,7 @@ def load_options(command: Command) -> Command:
         window: tuple[float, float] | None,
         custom: tuple[str, ...],
         inputs: tuple[str, ...],
+        precision: str,
         load: tuple[str, ...],
         **rest: Any,
     ) -> Any:
@@ -196,14 +202,15 @@ def load_options(command: Command) -> Command:
         own |= {"inputs": parse_pairs(inputs)} if inputs else {}
         own |= parse_pairs(load)
         told = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
+        told["precision"] = precision
         if reserved := own.keys() & {"model", "backend", *told}:
             raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
         with in_words(WORDS):
             return command(*args, loading=told | own, **rest)
 
     pictures = (_labels_option, preprocess_option, _fit_option, _window_option, _size_option)
-    files = (weights_option, unsafe_option, _custom_option, _input_option, _load_option)
-    for option in reversed((*pictures, *files)):
+    files = (weights_option, unsafe_option, _custom_option, _input_option)
+    for option in reversed((*pictures, *files, precision_option, _load_option)):
         gathered = option(gathered)
     return cast("Command", gathered)
 

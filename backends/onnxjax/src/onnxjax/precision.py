@@ -1,0 +1,97 @@
+"""The precision of a graph's values and products, for each node and without a flag of the process.
+
+"float32" multiplies in full float32 on every device. "tf32" lets a GPU round the inputs of products
+to 10 bits behind the point; a CPU computes them in float32. In "bfloat16", values are stored and
+multiplied in bfloat16, and computed in float32: sums, normalisations, softmax, and everything
+behind the last products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+from onnxjax._arrays import is_static
+from onnxjax._jax import jax, jnp
+from onnxjax.graph import Graph, Node, Step, Values
+
+Array = Any
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+_PRODUCTS: Mapping[Precision, str] = {
+    "float32": "highest",
+    "tf32": "tensorfloat32",
+    "bfloat16": "highest",  # of the few products that stay in float32
+}
+
+
+def multiplying(precision: Precision) -> AbstractContextManager[None]:
+    """Trace products in a precision; the setting is this thread's, and ends with the context."""
+    context: AbstractContextManager[None] = jax.default_matmul_precision(_PRODUCTS[precision])
+    return context
+
+
+def computing(precision: Precision, graph: Graph, results: Collection[str]) -> Step:
+    """Return a step that computes each node in a precision.
+
+    Args:
+        precision: the precision.
+        graph: the nodes.
+        results: the values whose last products stay in float32, so that scores are not rounded.
+    """
+    last = _behind_products(graph, results) if precision == "bfloat16" else frozenset[str]()
+
+    def run(node: Node, values: Values) -> None:
+        with multiplying(precision):
+            if precision == "bfloat16":
+                _mix(node, values, is_last=not last.isdisjoint(node.outputs))
+            else:
+                node(values)
+
+    return run
+
+
+def rounded(params: Any) -> Any:
+    """Return parameters in bfloat16; integers are not changed."""
+    return _converted(params, jnp.bfloat16)
+
+
+def _behind_products(graph: Graph, results: Collection[str]) -> frozenset[str]:
+    """Return the values between the last products and the results, with those products' own."""
+    found = set(results)
+    for node in reversed(graph.nodes):
+        if not found.isdisjoint(node.outputs):
+            found.update(node.outputs if node.is_product else (*node.outputs, *node.reads))
+    return frozenset(found)
+
+
+def _mix(node: Node, values: Values, *, is_last: bool) -> None:
+    """Run a node on values in bfloat16 if it is a product, and otherwise in float32."""
+    given = {name: values[name] for name in node.reads}
+    is_short = node.is_product and not is_last
+    if not all(map(is_static, given.values())):
+        given = {
+            n: _converted(v, jnp.bfloat16 if is_short else jnp.float32) for n, v in given.items()
+        }
+    node(given)
+    stores = not (is_short or is_last or node.is_sum) and any(
+        _is_short(values[name]) for name in node.reads
+    )
+    made = {name: given[name] for name in node.outputs if name}
+    values.update(_converted(made, jnp.bfloat16) if stores else made)
+
+
+def _converted(tree: Any, dtype: Any) -> Any:
+    """Return arrays of floats in another type; static numbers only become shorter."""
+
+    def convert(x: Array) -> Array:
+        if is_static(x) and dtype == jnp.float32:
+            return x
+        return jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(convert, tree)
+
+
+def _is_short(value: Any) -> bool:
+    return any(getattr(x, "dtype", None) == jnp.bfloat16 for x in jax.tree.leaves(value))
