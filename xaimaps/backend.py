@@ -33,6 +33,7 @@ __all__ = [
     "Classifier",
     "Cut",
     "Description",
+    "Device",
     "Gradients",
     "Layer",
     "ModelInfo",
@@ -49,6 +50,18 @@ Capability = Literal["forward", "activations", "grad", "classifier", "split", "r
 
 CACHE_SIZE = 64
 """The largest number of compiled programs that a backend keeps."""
+
+
+class Device(NamedTuple):
+    """The device that runs a model.
+
+    Attributes:
+        kind: what it is, such as "cpu" or "NVIDIA H200".
+        peak_bytes: the most memory of it that this process has used; None if it does not count.
+    """
+
+    kind: str = "cpu"
+    peak_bytes: int | None = None
 
 
 class Gradients(NamedTuple):
@@ -318,6 +331,11 @@ class Backend(ABC):
     def devices(self) -> int:
         """The number of devices to which a batch is divided."""
         return 1
+
+    @property
+    def device(self) -> Device:
+        """The first device that runs the model."""
+        return Device()
 
     @property
     def precision(self) -> Precision:

@@ -67,6 +67,10 @@ backend_option = click.option(
     "-b", "--backend", help="The backend, if several can run the model.",
     shell_complete=_complete_backend,
 )  # fmt: skip
+backends_option = click.option(
+    "-b", "--backend", "backends", multiple=True, shell_complete=_complete_backend,
+    help="Only this backend; may be given several times.  [default: all that can run the model]",
+)  # fmt: skip
 _labels_option = click.option(
     "--labels", help="A file of class names (lines or JSON), or imagenet-1k.",
     shell_complete=_complete_files("LABELS"),
@@ -99,10 +103,14 @@ weights_option = click.option(
 unsafe_option = click.option(
     "--allow-unsafe", is_flag=True, help="Load a model that contains code, and run it."
 )
-precision_option = click.option(
-    "--precision", default="float32", show_default=True,
-    type=click.Choice(["float32", "tf32", "bfloat16"]),
+_PRECISIONS = click.Choice(["float32", "tf32", "bfloat16"])
+_precision_option = click.option(
+    "--precision", default="float32", show_default=True, type=_PRECISIONS,
     help="The precision of values and products, in the JAX backend; tf32 is for GPUs.",
+)  # fmt: skip
+precisions_option = click.option(
+    "--precision", multiple=True, default=("float32",), show_default=True, type=_PRECISIONS,
+    help="A precision of values and products; may be given several times.",
 )  # fmt: skip
 _input_option = click.option(
     "--input", "inputs", multiple=True, metavar="NAME=VALUE",
@@ -176,7 +184,9 @@ def model_options(command: Command) -> Command:
     return _model_option(backend_option(load_options(command)))
 
 
-def load_options(command: Command) -> Command:
+def load_options(
+    command: Command, precision_option: Callable[[Any], Any] = _precision_option
+) -> Command:
     """Add the options for loading a model, which become one argument, `loading`."""
 
     @functools.wraps(command)
@@ -191,7 +201,7 @@ def load_options(command: Command) -> Command:
         window: tuple[float, float] | None,
         custom: tuple[str, ...],
         inputs: tuple[str, ...],
-        precision: str,
+        precision: str | tuple[str, ...],
         load: tuple[str, ...],
         **rest: Any,
     ) -> Any:
@@ -201,8 +211,8 @@ def load_options(command: Command) -> Command:
         own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
         own |= {"inputs": parse_pairs(inputs)} if inputs else {}
         own |= parse_pairs(load)
-        told = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
-        told["precision"] = precision
+        told: dict[str, Any] = {"labels": labels, "preprocess": preprocess, "fit": fit}
+        told |= {"window": window, "precision": precision}
         if reserved := own.keys() & {"model", "backend", *told}:
             raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
         with in_words(WORDS):

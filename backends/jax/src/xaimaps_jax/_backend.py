@@ -32,6 +32,7 @@ from xaimaps.backend import (
     INPUT,
     Array,
     Backend,
+    Device,
     Gradients,
     ModelInfo,
 )
@@ -296,6 +297,11 @@ class JaxBackend(Backend):
         wide = {name: bias.astype(images.dtype) for name, bias in biases.items()}
         terms = tuple(by_taps[name].astype(images.dtype) * bias for name, bias in wide.items())
         return Gradients(outputs, scores, images, by_images), terms
+
+    @property
+    def device(self) -> Device:
+        first = jax.local_devices()[0]
+        return Device(first.device_kind, (first.memory_stats() or {}).get("peak_bytes_in_use"))
 
     @property
     def precision(self) -> Precision:

@@ -120,7 +120,7 @@ class Equation:
         if not self.is_product:
             given = list(map(_as_traced, given, self.equation.invars))
         elif given[0].dtype != self.equation.invars[0].aval.dtype:
-            params["preferred_element_type"] = given[0].dtype
+            params = {**params, "preferred_element_type": given[0].dtype}  # JAX shares its own
         with self.equation.ctx.manager:
             results = primitive.bind(*given, **params)
         results = results if primitive.multiple_results else [results]

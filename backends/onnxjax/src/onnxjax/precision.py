@@ -69,17 +69,17 @@ def _behind_products(graph: Graph, results: Collection[str]) -> frozenset[str]:
 def _mix(node: Node, values: Values, *, is_last: bool) -> None:
     """Run a node on values in bfloat16 if it is a product, and otherwise in float32."""
     given = {name: values[name] for name in node.reads}
-    is_short = node.is_product and not is_last
+    factors = node.reads[:2] if node.is_product and not is_last else ()
     if not all(map(is_static, given.values())):
         given = {
-            n: _converted(v, jnp.bfloat16 if is_short else jnp.float32) for n, v in given.items()
+            name: _converted(value, jnp.bfloat16 if name in factors else jnp.float32)
+            for name, value in given.items()
         }
     node(given)
-    stores = not (is_short or is_last or node.is_sum) and any(
-        _is_short(values[name]) for name in node.reads
-    )
     made = {name: given[name] for name in node.outputs if name}
-    values.update(_converted(made, jnp.bfloat16) if stores else made)
+    is_statistic = node.is_sum or not any(_is_short(values[name]) for name in node.reads)
+    keeps = is_last or (is_statistic and not factors)
+    values.update(made if keeps else _converted(made, jnp.bfloat16))
 
 
 def _converted(tree: Any, dtype: Any) -> Any:
