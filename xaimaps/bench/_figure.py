@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -17,19 +18,20 @@ def figure(report: Report) -> Image.Image:
     from matplotlib.figure import Figure
 
     methods = list(dict.fromkeys(row.method for row in report.measured))
+    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(map(_line, report.measured)))}
     drawn = Figure(figsize=(4.5 * len(methods), 4), layout="constrained")
     FigureCanvasAgg(drawn)
     for axes, method in zip(
         drawn.subplots(1, len(methods), squeeze=False)[0], methods, strict=True
     ):
-        _panel(axes, [row for row in report.measured if row.method == method])
+        _panel(axes, [row for row in report.measured if row.method == method], colours)
         axes.set(title=method, xlabel="batch size", ylabel="images per second", ylim=(0, None))
     file = io.BytesIO()
     drawn.savefig(file, format="png", dpi=150)
     return Image.open(file)
 
 
-def _panel(axes: Any, rows: Sequence[Row]) -> None:
+def _panel(axes: Any, rows: Sequence[Row], colours: Mapping[str, str]) -> None:
     """Draw the lines of one method; the bars are from the first to the third quartile."""
     for name in dict.fromkeys(map(_line, rows)):
         own = [row for row in rows if _line(row) == name]
@@ -40,7 +42,7 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
             [high - rate for rate, (high, _) in zip(rates, ends, strict=True)],
         ]
         sizes = [row.batch_size for row in own]
-        axes.errorbar(sizes, rates, spread, marker="o", capsize=3, label=name)
+        axes.errorbar(sizes, rates, spread, marker="o", capsize=3, label=name, color=colours[name])
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({row.batch_size for row in rows}))
     axes.xaxis.set_major_formatter("{x:g}")
@@ -48,4 +50,4 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _line(row: Row) -> str:
-    return f"{row.model}, {row.backend}, {row.precision}"
+    return f"{Path(row.model).name}, {row.backend}, {row.precision}"

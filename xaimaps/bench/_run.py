@@ -12,8 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
-from typing import Any, get_args
+from subprocess import PIPE
+from typing import IO, Any, get_args
 
 from xaimaps import _registry
 from xaimaps._load import located
@@ -65,6 +67,7 @@ def run(
     """
     names = [models] if isinstance(models, str | os.PathLike) else list(models)
     _check(batch_sizes, precisions, rounds, loading)
+    _check_models(names)
     rows = [get_method(name).name for name in methods]
     cases = [*itertools.starmap(Case, itertools.product(precisions, rows, batch_sizes))]
     orders = [
@@ -74,7 +77,6 @@ def run(
     ]
     for order in orders:
         _registry.get_backend(order["backend"])
-        located(order["model"])
     found: list[Row] = []
     environment = _environment(rounds)
     for order in orders:
@@ -103,6 +105,16 @@ def _check(
             f"options of `load` must be JSON values, as another process gets them, got one that "
             f"is not ({error})"
         ) from None
+
+
+def _check_models(models: Sequence[Any]) -> None:
+    for model in models:
+        if not isinstance(model, str | os.PathLike):
+            raise ModelLoadError(
+                "`models` must be files or names, which another process can load, got "
+                f"{type(model).__name__}; save the model"
+            )
+        located(model)
 
 
 def _able(model: str | os.PathLike[str]) -> list[str]:
@@ -144,17 +156,15 @@ def _measured(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     # a program from the compilation cache of the command line would take no time to compile
     environment = {n: v for n, v in os.environ.items() if n != "JAX_COMPILATION_CACHE_DIR"}
     command = [sys.executable, "-m", "xaimaps.bench._worker"]
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
-        )
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, stdin=PIPE, stdout=PIPE, stderr=errors, env=environment
+        ) as process,
+    ):
         try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps(order).encode())
-            process.stdin.close()
             done = 0
-            for line in process.stdout:
+            for line in _answers(process, order):
                 done += 1
                 yield json.loads(line)
             if process.wait() or done < len(order["cases"]):
@@ -162,7 +172,15 @@ def _measured(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {"reason": _end(process.returncode, errors.read().decode(errors="replace"))}
         finally:
             process.kill()
-            process.wait()
+
+
+def _answers(process: subprocess.Popen[bytes], order: dict[str, Any]) -> IO[bytes]:
+    """Send an order to a process, and return the lines that it answers."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError), process.stdin as file:  # `_end` says why a process has ended
+        file.write(json.dumps(order).encode())
+    return process.stdout
 
 
 def _end(status: int, errors: str) -> str:
