@@ -12,7 +12,7 @@ import numpy as np
 from onnxjax import OnnxModel
 from onnxjax._ops.convolution import Kernel
 from onnxjax.graph import Graph, Node, Values
-from onnxjax.precision import rounded
+from onnxjax.precision import with_rounded_factors
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.nodes import NodeReader
@@ -85,5 +85,4 @@ class OnnxSource:
 
     def rounded(self, params: Params) -> Params:
         """Return the parameters, with those that products read in bfloat16."""
-        factors = {n for node in self._graph.nodes if node.is_product for n in node.inputs[:2]}
-        return {n: rounded(value) if n in factors else value for n, value in params.items()}
+        return with_rounded_factors(self._graph, params)

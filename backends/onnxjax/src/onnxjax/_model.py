@@ -18,7 +18,7 @@ from onnxjax._limits import spending
 from onnxjax.errors import ArrayInputError, UnsupportedModelError
 from onnxjax.graph import Graph
 from onnxjax.hooks import bypassing, tapping
-from onnxjax.precision import Precision, computing
+from onnxjax.precision import Precision, computing, with_rounded_factors
 from onnxjax.read._file import Source, read_model, refusing
 
 Array = Any
@@ -141,6 +141,8 @@ def load(
         raise ArrayInputError(f"`precision` must be one of {known}, got {precision!r}")
     source = read_model(model)
     built = build(source if output is None else source.until(output))
+    if precision == "bfloat16":
+        built = replace(built, params=with_rounded_factors(built.graph, built.params))
     return replace(built, precision=precision)
 
 

@@ -57,6 +57,12 @@ def rounded(params: Any) -> Any:
     return _converted(params, jnp.bfloat16)
 
 
+def with_rounded_factors(graph: Graph, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a graph, with those that products read in bfloat16."""
+    factors = {name for node in graph.nodes if node.is_product for name in node.reads[:2]}
+    return {name: rounded(x) if name in factors else x for name, x in params.items()}
+
+
 def _behind_products(graph: Graph, results: Collection[str]) -> frozenset[str]:
     """Return the values between the last products and the results, with those products' own."""
     found = set(results)
@@ -86,9 +92,9 @@ def _converted(tree: Any, dtype: Any) -> Any:
     """Return arrays of floats in another type; static numbers only become shorter."""
 
     def convert(x: Array) -> Array:
-        if is_static(x) and dtype == jnp.float32:
-            return x
-        return jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        is_float = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+        is_kept = not is_float or (is_static(x) and dtype == jnp.float32)
+        return x if is_kept else jnp.asarray(x, dtype)
 
     return jax.tree.map(convert, tree)
 
