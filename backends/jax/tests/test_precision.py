@@ -168,6 +168,7 @@ def test_values_by_hand():
 
 
 def test_the_embedded_network_against_pytorch(references, photographs):
+    """The one trained network with the numbers of another library, so it may take its time."""
     model = xaimaps.load(precision="bfloat16")
     found = xaimaps.attribute(model, photographs, "grad_cam", target=references["targets"].tolist())
     scores = references["logits_float32"]
