@@ -28,6 +28,7 @@ HEAD = """# How far maps move in another precision
 The largest difference from the map in float32, over its largest value, and the cosine; the worse of
 two photographs (`benchmarks/precision_errors.py`). `scores` are the model's outputs, over their
 range. All networks are trained. Methods that repeat a pass do so 8 times, RISE 64 times.
+An empty cell has not been measured, or the method does not suit the network.
 
 """
 NETWORKS = {
