@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaimaps import batch, errors, methods, metrics, parity, targets, zoo
+    from xaimaps import batch, bench, errors, methods, metrics, parity, targets, zoo
     from xaimaps._attribute import attribute, explain
     from xaimaps._compare import compare
     from xaimaps._export import export
@@ -32,6 +32,7 @@ __all__ = [
     "Preprocess",
     "attribute",
     "batch",
+    "bench",
     "compare",
     "errors",
     "explain",

@@ -253,6 +253,7 @@ def _result(
         layers=job.layers,
         options=job.all_options,
         backend=backend.name,
+        precision=backend.precision,
         model=backend.info,
         versions={"numpy": np.__version__, **backend.versions()},
         details=dict(found.details),

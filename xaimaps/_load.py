@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from xaimaps import _registry, zoo
 from xaimaps._configs import read_beside
@@ -16,7 +16,7 @@ from xaimaps._inputs import read_inputs, recorded_inputs
 from xaimaps._labels import Labels, embedded_name, read_labels
 from xaimaps._references import is_reference, make
 from xaimaps._sidecar import Sidecar, read_sidecar
-from xaimaps.backend import Backend
+from xaimaps.backend import Backend, Precision
 from xaimaps.errors import ArrayInputError, BackendError, ModelLoadError, nearest
 
 TORCH = frozenset({".pt", ".pth", ".pt2", ".ptl", ".torchscript"})
@@ -48,6 +48,7 @@ def load(
     fit: Fit | None = None,
     window: tuple[float, float] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    precision: Precision = "float32",
     **options: Any,
 ) -> Backend:
     """Load a model into the backend that can run it.
@@ -74,6 +75,9 @@ def load(
             units from -160 to 240; None for those that each picture says.
         inputs: the values of a model's other inputs than the images to explain, by name: a number,
             a list, an array or a `.npy` file with the value for one image, which all images get.
+        precision: "float32" on every device; "tf32", in which a GPU rounds the inputs of products;
+            or "bfloat16", in which values are stored and multiplied in bfloat16, and summed in
+            float32. The JAX backend has all three, the others have float32.
         options: options of the backend's own `load`.
 
     Returns:
@@ -82,7 +86,8 @@ def load(
     Raises:
         ModelLoadError: the model or the labels cannot be read.
         UnsupportedModelError: the model has a part that the backend cannot run.
-        BackendError: the backend is not installed, or no backend accepts the model.
+        BackendError: the backend is not installed or lacks the precision, or no backend accepts
+            the model.
         ArrayInputError: `preprocess`, `fit` or `window` is invalid, or there is no preprocessing
             that `fit` or `window` could change; or a value of `inputs` does not fit the model.
 
@@ -94,6 +99,9 @@ def load(
     """
     if not isinstance(backend, str | None):
         raise BackendError(f"`backend` must be the name of a backend, got {backend!r}")
+    if precision not in get_args(Precision):
+        allowed = ", ".join(get_args(Precision))
+        raise BackendError(f"`precision` must be one of {allowed}, got {precision!r}")
     place = located(model)
     given = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
     said = read_sidecar(place).with_arguments(**given)
@@ -107,7 +115,7 @@ def load(
     loaded.info.loading = _arguments(place, said.labels, options)
     loaded.info.inputs = recorded_inputs(inputs or {})
     _describe(loaded, said, place)
-    return loaded
+    return loaded.with_precision(precision)
 
 
 def _load_with(model: Any, backend: str | None, options: dict[str, Any]) -> Backend:

@@ -103,7 +103,7 @@ def find_backend(model: object) -> type[Backend]:
         BackendError: no backend does; the message lists backends that cannot be imported.
     """
     broken: list[str] = []
-    if (name := next(_takers(model, broken), None)) is not None:
+    if (name := next(takers(model, broken), None)) is not None:
         return get_backend(name)
     have = ", ".join(installed()) or "none is installed"
     what = f"no backend takes the model {_shown(model)} ({have})"
@@ -111,7 +111,7 @@ def find_backend(model: object) -> type[Backend]:
     raise BackendError("; ".join([what, *broken, more]))
 
 
-def _takers(model: object, broken: list[str]) -> Iterator[str]:
+def takers(model: object, broken: list[str]) -> Iterator[str]:
     """Yield the names of the backends that accept `model`; append import errors to `broken`."""
     for name in installed():
         try:
@@ -134,7 +134,7 @@ def _named_backend(name: str, model: object) -> type[Backend]:
     backend = get_backend(name)
     if backend.accepts(model):
         return backend
-    others = list(_takers(model, []))
+    others = list(takers(model, []))
     if not others and isinstance(model, str | os.PathLike):
         return backend
     names = " or ".join(map(repr, others))

@@ -142,6 +142,11 @@ def _model(told: dict[str, Any], model: Any, allow_unsafe: bool) -> Backend:
             f"the model must have the inputs {told['inputs']} of the manifest, got "
             f"{backend.info.inputs}"
         )
+    if backend.precision != told["precision"]:
+        raise ModelLoadError(
+            f"the model must have the precision {told['precision']!r} of the manifest, got "
+            f"{backend.precision!r}"
+        )
     if labels_digest(backend.info.labels) != about["labels_sha256"]:
         raise ModelLoadError("the labels have changed since the manifest was written")
     return backend
@@ -152,7 +157,7 @@ def _loaded(told: dict[str, Any], source: Any, allow_unsafe: bool) -> Backend:
     stored = told["model"]["load"].items()
     options: dict[str, Any] = {n: tuples(v) for n, v in stored if n != "allow_unsafe"}
     options |= {"allow_unsafe": True} if allow_unsafe else {}
-    options["inputs"] = told["inputs"]
+    options |= {"inputs": told["inputs"], "precision": told["precision"]}
     return load(source, backend=told["backend"], preprocess=preprocess_of(told), **options)
 
 

@@ -34,13 +34,18 @@ __all__ = [
     "Classifier",
     "Cut",
     "Description",
+    "Device",
     "Gradients",
     "Layer",
     "ModelInfo",
+    "Precision",
 ]
 
 Array = Any
 """An array of the backend's framework."""
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""The precision of a model's values and products."""
 
 Capability = Literal[
     "forward", "activations", "grad", "classifier", "split", "rules", "biases", "attention"
@@ -48,6 +53,18 @@ Capability = Literal[
 
 CACHE_SIZE = 64
 """The largest number of compiled programs that a backend keeps."""
+
+
+class Device(NamedTuple):
+    """The device that runs a model.
+
+    Attributes:
+        kind: what it is, such as "cpu" or "NVIDIA H200".
+        peak_bytes: the most memory of it that this process has used; None if it does not count.
+    """
+
+    kind: str = "cpu"
+    peak_bytes: int | None = None
 
 
 class Gradients(NamedTuple):
@@ -248,6 +265,9 @@ class Backend(ABC):
     """The schemes of its model names, such as "keras" in `keras:VGG16`. Each also has an entry
     point in the group `xaimaps.schemes`."""
 
+    precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
+    """The precisions in which it can run a model."""
+
     authority: ClassVar[int] = 0
     """A comparison takes the backend with the highest authority as the reference."""
 
@@ -342,6 +362,33 @@ class Backend(ABC):
     def devices(self) -> int:
         """The number of devices to which a batch is divided."""
         return 1
+
+    @property
+    def device(self) -> Device:
+        """The first device that runs the model."""
+        return Device()
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of the model's values and products."""
+        return "float32"
+
+    def with_precision(self, precision: Precision) -> Backend:
+        """Return this model in another precision; maps are float32 in all.
+
+        Args:
+            precision: "float32"; "tf32", in which a GPU rounds the inputs of products; "bfloat16",
+                in which values are stored and multiplied in bfloat16, and summed in float32.
+
+        Raises:
+            BackendError: the backend has no such precision.
+        """
+        if precision == self.precision:
+            return self
+        raise BackendError(
+            f"`precision` must be {' or '.join(self.precisions)} for {self.name}, got "
+            f"{precision!r}; use the JAX backend for others"
+        )
 
     def require_values(self, *arguments: Any) -> None:  # noqa: B027
         """Refuse arrays without values, such as those of a program that is being traced.

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from xaimaps._cli.batch import batch
+from xaimaps._cli.bench import bench
 from xaimaps._cli.compare import compare
 from xaimaps._cli.console import INTERRUPTED, WRONG_USE, fail
 from xaimaps._cli.convert import convert
@@ -35,7 +36,7 @@ def cli(debug: bool) -> None:
 
 
 COMMANDS = (demo, explain, batch, compare, evaluate, reproduce, parity, convert, export, describe)
-LISTS = (layers, targets, methods, metrics, backends, completion)
+LISTS = (layers, targets, methods, metrics, backends, bench, completion)
 
 for command in (*COMMANDS, *LISTS):
     cli.add_command(command)

@@ -67,6 +67,10 @@ backend_option = click.option(
     "-b", "--backend", help="The backend, if several can run the model.",
     shell_complete=_complete_backend,
 )  # fmt: skip
+backends_option = click.option(
+    "-b", "--backend", "backends", multiple=True, shell_complete=_complete_backend,
+    help="Only this backend; may be given several times.  [default: all that can run the model]",
+)  # fmt: skip
 _labels_option = click.option(
     "--labels", help="A file of class names (lines or JSON), or imagenet-1k.",
     shell_complete=_complete_files("LABELS"),
@@ -99,6 +103,15 @@ weights_option = click.option(
 unsafe_option = click.option(
     "--allow-unsafe", is_flag=True, help="Load a model that contains code, and run it."
 )
+_PRECISIONS = click.Choice(["float32", "tf32", "bfloat16"])
+_precision_option = click.option(
+    "--precision", default="float32", show_default=True, type=_PRECISIONS,
+    help="The precision of values and products, in the JAX backend; tf32 is for GPUs.",
+)  # fmt: skip
+precisions_option = click.option(
+    "--precision", multiple=True, default=("float32",), show_default=True, type=_PRECISIONS,
+    help="A precision of values and products; may be given several times.",
+)  # fmt: skip
 _input_option = click.option(
     "--input", "inputs", multiple=True, metavar="NAME=VALUE",
     help="The value of another input of the model than the images: numbers, or a .npy file; may "
@@ -171,7 +184,9 @@ def model_options(command: Command) -> Command:
     return _model_option(backend_option(load_options(command)))
 
 
-def load_options(command: Command) -> Command:
+def load_options(
+    command: Command, precision_option: Callable[[Any], Any] = _precision_option
+) -> Command:
     """Add the options for loading a model, which become one argument, `loading`."""
 
     @functools.wraps(command)
@@ -186,6 +201,7 @@ def load_options(command: Command) -> Command:
         window: tuple[float, float] | None,
         custom: tuple[str, ...],
         inputs: tuple[str, ...],
+        precision: str | tuple[str, ...],
         load: tuple[str, ...],
         **rest: Any,
     ) -> Any:
@@ -195,15 +211,16 @@ def load_options(command: Command) -> Command:
         own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
         own |= {"inputs": parse_pairs(inputs)} if inputs else {}
         own |= parse_pairs(load)
-        told = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
+        told: dict[str, Any] = {"labels": labels, "preprocess": preprocess, "fit": fit}
+        told |= {"window": window, "precision": precision}
         if reserved := own.keys() & {"model", "backend", *told}:
             raise click.UsageError(f"--load takes no {min(reserved)!r}; see --help")
         with in_words(WORDS):
             return command(*args, loading=told | own, **rest)
 
     pictures = (_labels_option, preprocess_option, _fit_option, _window_option, _size_option)
-    files = (weights_option, unsafe_option, _custom_option, _input_option, _load_option)
-    for option in reversed((*pictures, *files)):
+    files = (weights_option, unsafe_option, _custom_option, _input_option)
+    for option in reversed((*pictures, *files, precision_option, _load_option)):
         gathered = option(gathered)
     return cast("Command", gathered)
 

@@ -14,6 +14,7 @@ import click
 from xaimaps._cli.console import print_json, print_table, printable, progress_bar
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
+    backends_option,
     json_option,
     layer_option,
     load_options,
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
 @click.option("--with", "others", multiple=True, metavar="MODEL",
               help="Another file of the same network to compare with MODEL; disables "
               "conversion.")  # fmt: skip
-@click.option("-b", "--backend", "backends", multiple=True,
-              help="Only this backend; may be given several times.  [default: all that can run the "
-              "model]")  # fmt: skip
+@backends_option
 @load_options
 @method_option(", ".join(DEFAULT_METHODS))
 @target_option

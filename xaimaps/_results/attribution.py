@@ -16,7 +16,7 @@ from xaimaps._results import render
 from xaimaps._results.formats import DEFAULT_FORMAT
 from xaimaps._results.notes import is_distribution, notes_of
 from xaimaps._results.predictions import Prediction, Predictions
-from xaimaps.backend import ModelInfo
+from xaimaps.backend import ModelInfo, Precision
 from xaimaps.errors import ArrayInputError
 from xaimaps.methods import Method
 from xaimaps.targets import Detection, TargetSpec, class_scores, is_binary
@@ -80,6 +80,7 @@ class Attribution:
         backend: the backend's name.
         model: the metadata of the model.
         seconds: the time of compilation and of computation.
+        precision: that of the model's values and products; see `load`.
         versions: the versions of the packages that computed the maps.
         details: other results of the method by name, `(N, ...)` or `(N, K, ...)`.
         is_several: whether the maps have an axis of K targets.
@@ -106,6 +107,7 @@ class Attribution:
     backend: str
     model: ModelInfo
     seconds: Seconds
+    precision: Precision = "float32"
     versions: dict[str, str] = field(default_factory=dict)
     details: dict[str, Array] = field(default_factory=dict)
     is_several: bool = False

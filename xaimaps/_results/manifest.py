@@ -43,6 +43,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "targets": targets_of(found, index),
         "backend": found.backend,
         "backend_version": backend_version(found.backend),
+        "precision": found.precision,
         "versions": found.versions,
         "model": model_record(model),
         "inputs": model.inputs,

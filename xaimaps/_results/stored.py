@@ -36,7 +36,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{str(path)!r} is not a manifest of this version of xaimaps: it lacks "
             f"{', '.join(sorted(missing))}"
         )
-    return dict(told)
+    return {"precision": "float32", **told}  # manifests were written before there was a choice
 
 
 def read_arrays(path: Path, told: dict[str, Any]) -> dict[str, Array]:

@@ -89,6 +89,7 @@ class Task:
             "model": {name: about[name] for name in about if name not in ("file", "source")},
             "backend": model.name,
             "backend_version": backend_version(model.name),
+            "precision": model.precision,
             "versions": {"numpy": np.__version__, **model.versions()},
             "methods": [
                 {

@@ -200,6 +200,7 @@ def _settings(backend: Backend, jobs: list[Job], rows: Plan) -> dict[str, Any]:
     return {
         "model": backend.info.name,
         "backend": backend.name,
+        "precision": backend.precision,
         "versions": backend.versions(),
         "methods": {
             job.row.name: {**{n: repr(v) for n, v in job.all_options.items()}, "layers": job.layers}

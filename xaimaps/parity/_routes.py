@@ -10,12 +10,17 @@ from typing import Any
 from xaimaps import _exporters, _registry
 from xaimaps._exporters import Exporter
 from xaimaps._load import load, located
-from xaimaps.backend import Backend
+from xaimaps.backend import Backend, Precision
 from xaimaps.errors import BackendError
 
 
 def routes(
-    model: Any, backends: Sequence[str] = (), *, convert: bool = True, **options: Any
+    model: Any,
+    backends: Sequence[str] = (),
+    *,
+    convert: bool = True,
+    precision: Precision = "float32",
+    **options: Any,
 ) -> dict[str, Backend]:
     """Load a model into every installed backend that takes it, the reference first.
 
@@ -25,6 +30,7 @@ def routes(
         model: see `xaimaps.load`.
         backends: the names of the backends to use; none for all.
         convert: whether to convert a Keras model.
+        precision: that of the backends that have it; the others stay in float32.
         options: see `xaimaps.load`.
 
     Raises:
@@ -41,7 +47,24 @@ def routes(
         )
     found = {name: load(model, backend=name, **options) for name in able}
     others = [name for name in names if name not in found]
-    return found | _exported(model, found, others, options) if convert else found
+    found |= _exported(model, found, others, options) if convert else {}
+    return _in_precision(found, precision)
+
+
+def _in_precision(found: Mapping[str, Backend], precision: Precision) -> dict[str, Backend]:
+    """Return the backends, with those that have a precision in it, and named after it.
+
+    Raises:
+        BackendError: none has it, or it does not suit the model.
+    """
+    able = {name for name, backend in found.items() if precision in backend.precisions}
+    chosen = able or found.keys()
+    return {
+        f"{name} ({precision})" if name in chosen and precision != backend.precision else name: (
+            backend.with_precision(precision) if name in chosen else backend
+        )
+        for name, backend in found.items()
+    }
 
 
 def _rank(name: str) -> tuple[int, str]:

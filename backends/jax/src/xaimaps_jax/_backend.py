@@ -18,6 +18,7 @@ import onnxjax
 from onnxjax._passes.channels_last import kernels_by_place
 from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.errors import UnsupportedModelError
+from onnxjax.precision import Precision
 from onnxjax.read import Source, read_model
 from xaimaps_onnx._detections import with_detections
 from xaimaps_onnx._inputs import with_inputs
@@ -32,6 +33,7 @@ from xaimaps.backend import (
     Array,
     Backend,
     Blocks,
+    Device,
     Gradients,
     ModelInfo,
 )
@@ -73,7 +75,8 @@ class JaxBackend(Backend):
     """One model as a JAX function.
 
     Convolutions and matrix products run in full float32, even on an accelerator that rounds their
-    inputs by default, because maps of different backends are compared.
+    inputs by default, because maps of different backends are compared; unless the user chooses
+    another precision.
 
     Args:
         program: the network.
@@ -90,6 +93,7 @@ class JaxBackend(Backend):
         "Keras"
     )
     suffixes = (".onnx",)
+    precisions = ("float32", "tf32", "bfloat16")
 
     def __init__(self, program: Program, params: Params, info: ModelInfo) -> None:
         super().__init__(program.network, info)
@@ -292,13 +296,46 @@ class JaxBackend(Backend):
 
         scores, pull, outputs = jax.vjp(score, images, taps, has_aux=True)
         by_images, by_taps = _pull_each(pull, scores)
-        terms = tuple(by_taps[name] * bias for name, bias in biases.items())
+        wide = {name: bias.astype(images.dtype) for name, bias in biases.items()}
+        terms = tuple(by_taps[name].astype(images.dtype) * bias for name, bias in wide.items())
         return Gradients(outputs, scores, images, by_images), terms
 
     @differentiating()
     @onnxjax_errors()
     def blocks(self, images: Array) -> Blocks:
         return blocks(self._program, self.params, images)
+
+    @property
+    def device(self) -> Device:
+        first = jax.local_devices()[0]
+        return Device(first.device_kind, (first.memory_stats() or {}).get("peak_bytes_in_use"))
+
+    @property
+    def precision(self) -> Precision:
+        return self._program.precision
+
+    def with_precision(self, precision: Precision) -> JaxBackend:
+        if precision == self.precision:
+            return self
+        if self.precision == "bfloat16":
+            raise BackendError(
+                f"`precision` must be 'bfloat16' for parameters that have been rounded to it, got "
+                f"{precision!r}; load the model again"
+            )
+        view = self.viewed(self.params)
+        if precision == "bfloat16":
+            self._require_floats()
+            view.params = self._program.rounded(self.params)
+        view._compiled, view._program = {}, self._program.at(precision)
+        return view
+
+    def _require_floats(self) -> None:
+        kinds = {operation.kind for operation in self._program.network.usual.operations}
+        if not kinds.isdisjoint(("quantize", "dequantize")):
+            raise BackendError(
+                "`precision` must be 'float32' or 'tf32' for a quantised model, whose integers "
+                "bfloat16 cannot hold, got 'bfloat16'"
+            )
 
     def viewed(self, params: Params) -> JaxBackend:
         """Return a copy of this backend with other parameters, which may be traced."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from onnxjax.graph import Graph, Values
+from onnxjax.precision import rounded
 
 from xaimaps import graph as description
 from xaimaps.backend import Array, ModelInfo
@@ -222,6 +223,10 @@ class FunctionSource:
     def array(self, value: Array) -> Array:
         """Return a weight."""
         return value
+
+    def rounded(self, params: Params) -> Params:
+        """Return the parameters, with the matrices and kernels in bfloat16."""
+        return jax.tree.map(lambda x: rounded(x) if jnp.ndim(x) > 1 else x, params)
 
 
 def _inputs(body: Any) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from onnxjax import OnnxModel
 from onnxjax._ops.convolution import Kernel
 from onnxjax.graph import Graph, Node, Values
+from onnxjax.precision import with_rounded_factors
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.nodes import NodeReader
@@ -81,3 +82,7 @@ class OnnxSource:
     def array(self, value: Array) -> Array:
         """Return a weight in ONNX's order, even if it is stored in another order."""
         return value.weights if isinstance(value, Kernel) else value
+
+    def rounded(self, params: Params) -> Params:
+        """Return the parameters, with those that products read in bfloat16."""
+        return with_rounded_factors(self._graph, params)

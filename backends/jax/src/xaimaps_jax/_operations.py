@@ -115,11 +115,26 @@ class Equation:
     def __call__(self, values: dict[str, Any]) -> None:
         """Compute the outputs into `values`."""
         primitive = self.equation.primitive
+        given = [values[name] for name in self.inputs]
         params = primitive.get_bind_params(self.equation.params)
+        if not self.is_product:
+            given = list(map(_as_traced, given, self.equation.invars))
+        elif given[0].dtype != self.equation.invars[0].aval.dtype:
+            params = {**params, "preferred_element_type": given[0].dtype}  # JAX shares its own
         with self.equation.ctx.manager:
-            results = primitive.bind(*(values[name] for name in self.inputs), **params)
+            results = primitive.bind(*given, **params)
         results = results if primitive.multiple_results else [results]
         values.update(zip(self.outputs, results, strict=True))
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a convolution or matrix product."""
+        return self.operator in ("conv_general_dilated", "dot_general")
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether it summarises its input along axes."""
+        return self.kind == "reduce"
 
     @property
     def shape(self) -> Shape:
@@ -161,6 +176,14 @@ class Equation:
     @property
     def _adds_axes_only(self) -> bool:
         return [n for n in self.shape if n > 1] == [n for n in self.operand_shapes[0] if n > 1]
+
+
+def _as_traced(value: Any, atom: Any) -> Any:
+    """Return floats in the type that an equation was traced for."""
+    dtype = getattr(atom.aval, "dtype", None)
+    if dtype is None or getattr(value, "dtype", dtype) == dtype:
+        return value
+    return value.astype(dtype)
 
 
 def operation_of(

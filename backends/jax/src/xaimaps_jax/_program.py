@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from onnxjax.graph import Graph, Step, Values, plainly
+from onnxjax.graph import Graph, Step, Values
 from onnxjax.hooks import tapping
+from onnxjax.precision import Precision, computing, multiplying
 
 from xaimaps.backend import Array
 from xaimaps.errors import UnsupportedModelError
@@ -62,6 +63,9 @@ class Source(Protocol):
     def array(self, value: Array) -> Array:
         """Return a weight as an array."""
 
+    def rounded(self, params: Params) -> Params:
+        """Return the parameters, with the factors of products in bfloat16."""
+
 
 class Program:
     """A network over batches of images.
@@ -69,18 +73,29 @@ class Program:
     Args:
         network: the analysis of the network.
         source: the source of its nodes.
+        precision: that of its values and products.
     """
 
-    def __init__(self, network: Network, source: Source) -> None:
+    def __init__(self, network: Network, source: Source, precision: Precision = "float32") -> None:
         self.network = network
+        self.precision = precision
         self.source = source
+
+    def at(self, precision: Precision) -> Program:
+        """Return the same network in another precision."""
+        return Program(self.network, self.source, precision)
+
+    def rounded(self, params: Params) -> Params:
+        """Return the parameters, with the factors of products in bfloat16."""
+        return self.source.rounded(params)
 
     def weight(self, params: Params, name: str) -> Array:
         """Return a weight, or a value that the model computes from weights, as a matrix."""
         images = jnp.zeros((1, *self.network.usual_shape))
-        graph = self.source.graph(params, images, [name])
-        known = graph.run(self.source.values(params, images), [name])
-        weights = jnp.asarray(self.source.array(known[name]))
+        graph = self._nodes(params, images, [name])
+        step = computing(self.precision, graph, [name])
+        known = graph.run(self.source.values(params, images), [name], step)
+        weights = jnp.asarray(self.source.array(known[name]), images.dtype)
         return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
 
     @property
@@ -90,8 +105,9 @@ class Program:
     def named_outputs(self, params: Params, images: Array) -> dict[str, Array]:
         """Return all outputs by name."""
         names = self.source.output_names
-        graph = self.source.graph(params, images, names)
-        known = graph.run(self.source.values(params, images), names)
+        graph = self._nodes(params, images, names)
+        step = computing(self.precision, graph, names)
+        known = graph.run(self.source.values(params, images), names, step)
         return {name: with_rows(known[name], len(images)) for name in names}
 
     def apply(
@@ -175,7 +191,7 @@ class Program:
         shapes: dict[str, tuple[int, ...]] = {}
 
         def found(images: Array) -> dict[str, Array]:
-            graph = self.source.graph(params, images, None)
+            graph = self._nodes(params, images, None)
             step = self.step(images, graph)
             known = graph.run(self.source.values(params, images), graph.outputs, step)
             nodes = graph.needed_for(graph.outputs)
@@ -188,7 +204,7 @@ class Program:
                 name: self._from_images(name, tap, images, shapes[name])
                 for name, tap in taps.items()
             }
-            graph = self.source.graph(params, images, None)
+            graph = self._nodes(params, images, None)
             step = tapping(hidden, self.step(images, graph))
             known = graph.run(self.source.values(params, images), graph.outputs, step)
             return self.source.outputs(known, graph)
@@ -221,7 +237,14 @@ class Program:
             for one in change.operations
             for value in one.needs + one.makes
         }
-        return self.source.graph(params, images, {*keep, *replaced, *replaced.values(), *changed})
+        return self._nodes(params, images, {*keep, *replaced, *replaced.values(), *changed})
+
+    def _nodes(self, params: Params, images: Array, wanted: Collection[str] | None) -> Graph:
+        """Return the nodes that make the values `wanted`; calls that stay closed round nothing."""
+        if self.precision == "bfloat16":
+            params, wanted = jax.tree.map(_unrounded, params), None
+        with multiplying(self.precision):
+            return self.source.graph(params, images, wanted)
 
     def step(
         self,
@@ -232,7 +255,8 @@ class Program:
     ) -> Step:
         """Return a step that bypasses the ending and changes derivatives."""
         ending = self.description(images).ending
-        step = bypassing(ending.replaced) if ending else plainly
+        plain = computing(self.precision, graph, graph.outputs)
+        step = bypassing(ending.replaced, plain) if ending else plain
         return changing(changes, graph, self.source.array, step, reference or {})
 
     def _changes(
@@ -300,13 +324,19 @@ def _only_row(array: Array) -> Array:
     return array[0]
 
 
-def bypassing(replaced: Mapping[Any, Any]) -> Step:
+def _unrounded(array: Array) -> Any:
+    """Return what a function is traced for instead of a parameter in bfloat16."""
+    dtype = jnp.float32 if array.dtype == jnp.bfloat16 else array.dtype
+    return jax.ShapeDtypeStruct(array.shape, dtype)
+
+
+def bypassing(replaced: Mapping[Any, Any], step: Step) -> Step:
     """Return a step that replaces some values by others."""
 
     def run(node: Any, values: Values) -> None:
         if node.outputs[0] in replaced:
             values[node.outputs[0]] = values[replaced[node.outputs[0]]]
         else:
-            plainly(node, values)
+            step(node, values)
 
     return run

@@ -99,5 +99,6 @@ def _changed(
 
 
 def _vjp(fn: Callable[[Array], Array], x: Array, c: Array) -> Array:
-    (pulled,) = jax.vjp(fn, x)[1](c)
+    result, pull = jax.vjp(fn, x)
+    (pulled,) = pull(c.astype(result.dtype))
     return pulled

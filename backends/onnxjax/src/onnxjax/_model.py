@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from onnxjax._limits import spending
 from onnxjax.errors import ArrayInputError, UnsupportedModelError
 from onnxjax.graph import Graph
 from onnxjax.hooks import bypassing, tapping
+from onnxjax.precision import Precision, computing, with_rounded_factors
 from onnxjax.read._file import Source, read_model, refusing
 
 Array = Any
@@ -43,6 +44,7 @@ class OnnxModel:
         inputs: the declarations of its inputs.
         outputs: the declarations of its outputs, without those that the file does not declare.
         metadata: the file's own metadata.
+        precision: that of its values and products; see `load`.
     """
 
     graph: Graph
@@ -50,6 +52,7 @@ class OnnxModel:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     metadata: Mapping[str, str]
+    precision: Precision = "float32"
 
     def apply(
         self,
@@ -84,7 +87,8 @@ class OnnxModel:
             {name: values[name] + taps.pop(name) for name in list(taps) if name in values}
         )
         self._check_names([*wanted, *taps, *bypass], values)
-        known = self.graph.run(values, wanted, bypassing(bypass, tapping(taps)))
+        plain = computing(self.precision, self.graph, wanted)
+        known = self.graph.run(values, wanted, bypassing(bypass, tapping(taps, plain)))
         declared = {value.name: value.dtype for value in self.outputs}
         return tuple(enter(_as_declared(known[name], declared.get(name))) for name in wanted)
 
@@ -107,7 +111,10 @@ class OnnxModel:
 
 
 def load(
-    model: str | os.PathLike[str] | onnx.ModelProto, *, output: str | None = None
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    *,
+    output: str | None = None,
+    precision: Precision = "float32",
 ) -> OnnxModel:
     """Load an ONNX model as a JAX function.
 
@@ -117,18 +124,26 @@ def load(
         model: a path, or a model in memory that holds its own weights.
         output: the name of a value in the graph that becomes the only output, so that the model
             has only what it depends on; None for all outputs of the file.
+        precision: "float32" on every device; "tf32", in which GPUs round the inputs of products;
+            or "bfloat16", in which values are stored and multiplied, and summed in float32.
 
     Raises:
         ModelLoadError: the model is missing, damaged or inconsistent.
         UnsupportedModelError: operators have no rule; the message names all of them.
-        ArrayInputError: no value has the name `output`.
+        ArrayInputError: no value has the name `output`, or there is no such precision.
 
     Example:
         >>> model = load("squeezenet.onnx")  # doctest: +SKIP
         >>> (logits,) = jax.jit(model.apply)(model.params, images)  # doctest: +SKIP
     """
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise ArrayInputError(f"`precision` must be one of {known}, got {precision!r}")
     source = read_model(model)
-    return build(source if output is None else source.until(output))
+    built = build(source if output is None else source.until(output))
+    if precision == "bfloat16":
+        built = replace(built, params=with_rounded_factors(built.graph, built.params))
+    return replace(built, precision=precision)
 
 
 def build(source: Source) -> OnnxModel:

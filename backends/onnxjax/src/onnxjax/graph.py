@@ -61,6 +61,16 @@ class Node:
         return (*(name for name in self.inputs if name), *captured)
 
     @property
+    def is_product(self) -> bool:
+        """Whether it is made of sums of products of two inputs: a convolution or matrix product."""
+        return self.rule.linear and self.rule.kind in ("conv", "dense", "matmul", "einsum")
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether it summarises its input along axes, as the statistics of a normalisation do."""
+        return self.rule.kind in ("reduce", "global_average_pool")
+
+    @property
     def is_planar(self) -> bool:
         """Whether its first input and output are (N, C, *spatial)."""
         return self.rule.planar and not self.attributes.get("channels_last")

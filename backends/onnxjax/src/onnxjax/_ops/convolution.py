@@ -151,7 +151,9 @@ def _channels_last(
     if group == 1 and max(strides) > 1 and math.prod(kernel) * channels <= FEW_PRODUCTS:
         return _mix(_patches(x, kernel, strides, pads, dilations), w)
     if group == x.shape[-1] == outputs > channels == 1:
-        return depthwise(x, w[..., 0, :], strides, tuple(pads), dilations)
+        wide = jnp.promote_types(x.dtype, jnp.float32)  # half-precision values are summed in it
+        y = depthwise(x.astype(wide), w[..., 0, :].astype(wide), strides, tuple(pads), dilations)
+        return y.astype(x.dtype)
     return lax.conv_general_dilated(
         x,
         w,
