@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
-from xaimaps._images.open import MAX_PIXELS, find_pictures, is_several, open_picture
+from xaimaps._images.open import MAX_PIXELS, BytesLike, find_pictures, is_several, open_picture
 from xaimaps._images.picture import Picture
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.backend import Backend
@@ -124,7 +124,7 @@ def every_picture(pictures: Any) -> list[Any]:
 
 
 def _as_list(pictures: Any) -> list[Any]:
-    is_one = isinstance(pictures, str | bytes | os.PathLike | Picture)
+    is_one = isinstance(pictures, str | BytesLike | os.PathLike | Picture)
     is_one = is_one or hasattr(pictures, "__array__") or hasattr(pictures, "read")
     listed = [pictures] if is_one or not isinstance(pictures, Iterable) else list(pictures)
     if not listed:
