@@ -1,0 +1,194 @@
+"""`Session`: one model and its pictures, and what the page shows of them as values for JSON."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xaimaps import _choices
+from xaimaps._attribute import run_jobs
+from xaimaps._images.open import MAX_PIXELS
+from xaimaps._plan import able_methods, plan_all
+from xaimaps._prepare import Batch, prepare
+from xaimaps._view import drawing
+from xaimaps.backend import Backend
+from xaimaps.errors import (
+    InputImageError,
+    LayerError,
+    MethodError,
+    TargetError,
+    UnsupportedModelError,
+    XaimapsError,
+)
+from xaimaps.methods import METHODS
+from xaimaps.targets import Scene
+
+MOST_UPLOADS = 16
+"""The number of uploaded pictures to keep; a new one replaces the oldest."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One map that the page asks for.
+
+    Attributes:
+        picture: the number of the picture.
+        method: the name of a method.
+        layer: the name of a layer; None for the default.
+        target: one of the targets that the page was given for the picture; None for the first.
+    """
+
+    picture: int
+    method: str
+    layer: str | None = None
+    target: str | None = None
+
+
+class Session:
+    """One model and its pictures.
+
+    It computes one thing at a time, as requests come from several threads, and a model has one set
+    of programs.
+
+    Args:
+        model: the model.
+        pictures: the paths of the pictures to choose from.
+        max_pixels: the largest number of pixels of a picture.
+    """
+
+    def __init__(
+        self, model: Backend, pictures: Sequence[Path] = (), max_pixels: int = MAX_PIXELS
+    ) -> None:
+        self.model = model
+        self.methods = able_methods(model, METHODS)
+        if not self.methods:
+            raise UnsupportedModelError(
+                f"no method can explain the model {model.info.name!r} in {model.name}; give "
+                "another model, or another backend by --backend"
+            )
+        self._max_pixels = max_pixels
+        self._sources: list[Path | bytes | None] = list(pictures)
+        self._names = list(map(os.fspath, pictures))
+        self._lock = threading.Lock()
+        self._opened = functools.lru_cache(2)(self._open)
+        self._described = functools.lru_cache(MOST_UPLOADS)(self._describe)
+        self._explained = functools.lru_cache(256)(self._explain)
+
+    def about(self) -> dict[str, Any]:
+        """Describe the model, its methods and layers, and the pictures to choose from."""
+        rows = [METHODS[name] for name in self.methods]
+        return {
+            "model": self.model.info.name,
+            "backend": self.model.name,
+            "methods": [
+                {"name": row.name, "summary": row.summary, "takes_layer": row.takes_layer}
+                for row in rows
+            ],
+            "method": "grad_cam" if "grad_cam" in self.methods else self.methods[0],
+            "layers": [
+                {"name": layer.name, "operator": layer.operator, "shape": layer.shape[1:]}
+                for layer in self.model.layers()
+                if layer.is_spatial
+            ],
+            "layer": self._default_layer(),
+            "pictures": list(enumerate(self._names)),
+        }
+
+    def add(self, name: str, data: bytes) -> int:
+        """Keep an uploaded picture, and return its number.
+
+        Raises:
+            InputImageError: it cannot be read.
+        """
+        with self._lock:
+            prepare(self.model, data, max_pixels=self._max_pixels)
+            self._sources.append(data)
+            self._names.append(name)
+            uploads = [i for i, one in enumerate(self._sources) if isinstance(one, bytes)]
+            for old in uploads[:-MOST_UPLOADS]:
+                self._sources[old] = None
+            return len(self._sources) - 1
+
+    def picture(self, number: int) -> dict[str, Any]:
+        """Return what the model sees of a picture, and what can be asked of it.
+
+        Raises:
+            XaimapsError: the picture cannot be read, or the model cannot be run.
+        """
+        with self._lock:
+            return self._described(number)
+
+    def explain(self, question: Question) -> dict[str, Any]:
+        """Return a map.
+
+        Raises:
+            XaimapsError: the question names what the page was not given, or it has no answer.
+        """
+        with self._lock:
+            return self._explained(question)
+
+    def _open(self, number: int) -> Batch:
+        source = self._sources[number] if 0 <= number < len(self._sources) else None
+        if source is None:
+            raise InputImageError("the picture is no longer here; choose or drop it again")
+        return prepare(self.model, source, max_pixels=self._max_pixels)
+
+    def _describe(self, number: int) -> dict[str, Any]:
+        batch = self._opened(number)
+        scene = Scene(self.model, batch.images, batch.picture_sizes)
+        kinds = (_choices.boxes, _choices.regions, _choices.characters, _choices.classes)
+        choices = next(filter(None, (list(kind(scene)) for kind in kinds)), [])
+        view = drawing.shrunk(batch.views[0])
+        return {
+            "name": self._names[number],
+            "view": drawing.data_url(view),
+            "height": view.shape[0],
+            "width": view.shape[1],
+            "choices": choices,
+        }
+
+    def _explain(self, question: Question) -> dict[str, Any]:
+        batch = self._opened(question.picture)
+        chosen = self._chosen(question)
+        self._check(question)
+        jobs = plan_all(self.model, [question.method], question.layer, {})
+        (found,) = run_jobs(self.model, jobs, batch, chosen and chosen["target"])
+        return {
+            "method": question.method,
+            "layer": found.layer,
+            "target": found.target_name() if found.row.uses_target else None,
+            "score": None if found.target_scores is None else float(found.target_scores[0]),
+            "seconds": found.seconds.run,
+            "notes": found.notes(),
+            **drawing.drawn(found),
+        }
+
+    def _chosen(self, question: Question) -> dict[str, Any] | None:
+        """Return the choice that a question names; only those of the page, as texts name files."""
+        choices = self._described(question.picture)["choices"]
+        if question.target is None:
+            return choices[0] if choices else None
+        for choice in choices:
+            if choice["target"] == question.target:
+                return dict(choice)
+        raise TargetError(f"no target {question.target!r} in this picture; choose one of the list")
+
+    def _check(self, question: Question) -> None:
+        if question.method not in self.methods:
+            raise MethodError(
+                f"the model has no method {question.method!r}; choose one of the list"
+            )
+        names = {layer.name for layer in self.model.layers()}
+        if question.layer is not None and question.layer not in names:
+            raise LayerError(f"the model has no layer {question.layer!r}; choose one of the list")
+
+    def _default_layer(self) -> str | None:
+        try:
+            return self.model.default_layer().name
+        except XaimapsError:
+            return None
