@@ -26,6 +26,7 @@ def drawn(found: Attribution) -> dict[str, Any]:
         "values": base64.b64encode(values.tobytes()).decode(),
         "rows": values.shape[0],
         "columns": values.shape[1],
+        "range": [float(values.min()), float(values.max())],
         "box": box
         and [x / n for x, n in zip(box.corners, found.input_size[::-1] * 2, strict=True)],
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,9 @@ from xaimaps.errors import (
 )
 from xaimaps.methods import METHODS
 from xaimaps.targets import Scene
+
+USUAL = ("grad_cam", "saliency")
+"""The methods to show first, if the model has them."""
 
 MOST_UPLOADS = 16
 """The number of uploaded pictures to keep; a new one replaces the oldest."""
@@ -52,9 +55,6 @@ class Question:
 class Session:
     """One model and its pictures.
 
-    It computes one thing at a time, as requests come from several threads, and a model has one set
-    of programs.
-
     Args:
         model: the model.
         pictures: the paths of the pictures to choose from.
@@ -73,11 +73,10 @@ class Session:
             )
         self._max_pixels = max_pixels
         self._sources: list[Path | bytes | None] = list(pictures)
-        self._names = list(map(os.fspath, pictures))
-        self._lock = threading.Lock()
+        self._names = _short(pictures)
         self._opened = functools.lru_cache(2)(self._open)
-        self._described = functools.lru_cache(MOST_UPLOADS)(self._describe)
-        self._explained = functools.lru_cache(256)(self._explain)
+        self.picture = functools.lru_cache(MOST_UPLOADS)(self._picture)
+        self.explain = functools.lru_cache(256)(self._explain)
 
     def about(self) -> dict[str, Any]:
         """Describe the model, its methods and layers, and the pictures to choose from."""
@@ -89,7 +88,7 @@ class Session:
                 {"name": row.name, "summary": row.summary, "takes_layer": row.takes_layer}
                 for row in rows
             ],
-            "method": "grad_cam" if "grad_cam" in self.methods else self.methods[0],
+            "usual": [*(name for name in USUAL if name in self.methods), *self.methods],
             "layers": [
                 {"name": layer.name, "operator": layer.operator, "shape": layer.shape[1:]}
                 for layer in self.model.layers()
@@ -105,40 +104,29 @@ class Session:
         Raises:
             InputImageError: it cannot be read.
         """
-        with self._lock:
-            prepare(self.model, data, max_pixels=self._max_pixels)
-            self._sources.append(data)
-            self._names.append(name)
-            uploads = [i for i, one in enumerate(self._sources) if isinstance(one, bytes)]
-            for old in uploads[:-MOST_UPLOADS]:
-                self._sources[old] = None
-            return len(self._sources) - 1
-
-    def picture(self, number: int) -> dict[str, Any]:
-        """Return what the model sees of a picture, and what can be asked of it.
-
-        Raises:
-            XaimapsError: the picture cannot be read, or the model cannot be run.
-        """
-        with self._lock:
-            return self._described(number)
-
-    def explain(self, question: Question) -> dict[str, Any]:
-        """Return a map.
-
-        Raises:
-            XaimapsError: the question names what the page was not given, or it has no answer.
-        """
-        with self._lock:
-            return self._explained(question)
+        self._prepared(name, data)
+        self._sources.append(data)
+        self._names.append(name)
+        uploads = [i for i, one in enumerate(self._sources) if isinstance(one, bytes)]
+        for old in uploads[:-MOST_UPLOADS]:
+            self._sources[old] = None
+        return len(self._sources) - 1
 
     def _open(self, number: int) -> Batch:
         source = self._sources[number] if 0 <= number < len(self._sources) else None
         if source is None:
             raise InputImageError("the picture is no longer here; choose or drop it again")
+        return self._prepared(self._names[number], source)
+
+    def _prepared(self, name: str, source: Path | bytes) -> Batch:
+        if isinstance(source, bytes):
+            file = io.BytesIO(source)
+            file.name = name  # for messages
+            return prepare(self.model, file, max_pixels=self._max_pixels)
         return prepare(self.model, source, max_pixels=self._max_pixels)
 
-    def _describe(self, number: int) -> dict[str, Any]:
+    def _picture(self, number: int) -> dict[str, Any]:
+        """Return what the model sees of a picture, and what can be asked of it."""
         batch = self._opened(number)
         scene = Scene(self.model, batch.images, batch.picture_sizes)
         kinds = (_choices.boxes, _choices.regions, _choices.characters, _choices.classes)
@@ -153,6 +141,7 @@ class Session:
         }
 
     def _explain(self, question: Question) -> dict[str, Any]:
+        """Return a map; a question may only name what the page was given."""
         batch = self._opened(question.picture)
         chosen = self._chosen(question)
         self._check(question)
@@ -170,7 +159,7 @@ class Session:
 
     def _chosen(self, question: Question) -> dict[str, Any] | None:
         """Return the choice that a question names; only those of the page, as texts name files."""
-        choices = self._described(question.picture)["choices"]
+        choices = self.picture(question.picture)["choices"]
         if question.target is None:
             return choices[0] if choices else None
         for choice in choices:
@@ -192,3 +181,11 @@ class Session:
             return self.model.default_layer().name
         except XaimapsError:
             return None
+
+
+def _short(paths: Sequence[Path]) -> list[str]:
+    """Return the names of pictures without the folders that all of them are in."""
+    if not paths:
+        return []
+    shared = os.path.commonpath([path.absolute().parent for path in paths])
+    return [os.path.relpath(path, shared) for path in paths]

@@ -13,8 +13,12 @@ PAGE = Path(__file__).parent / "page"
 
 
 def as_json(value: Any) -> str:
-    """Return JSON in ASCII, which can also be the text of a script element."""
-    return json.dumps(value).replace("<", "\\u003c")
+    """Return JSON in ASCII, which can also be the text of a script element.
+
+    NaN and infinity, which JSON lacks, become null.
+    """
+    finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    return json.dumps(finite).replace("<", "\\u003c")
 
 
 def standalone(shown: dict[str, Any]) -> str:

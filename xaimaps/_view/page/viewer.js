@@ -20,10 +20,11 @@ function say(text, isWrong = false) {
   byId("status").classList.toggle("wrong", isWrong);
 }
 
-async function ask(path, body) {
+async function ask(path, body, signal) {
   const headers = { Authorization: `Bearer ${token}` };
   const isFile = body === undefined || body instanceof Blob;
-  const sent = { method: body === undefined ? "GET" : "POST", headers, body: isFile ? body : JSON.stringify(body) };
+  const method = body === undefined ? "GET" : "POST";
+  const sent = { method, headers, signal, body: isFile ? body : JSON.stringify(body) };
   const answer = await fetch(`api/${path}`, sent).catch(() => {
     throw new Error("xaimaps does not answer; is `xaimaps view` still running?");
   });
@@ -74,9 +75,11 @@ class Panel {
 
   async explain() {
     const turn = ++this.turn;
+    this.request?.abort();
+    this.request = new AbortController();
     this.root.setAttribute("aria-busy", "true");
     try {
-      const map = await ask("maps", this.question());
+      const map = await ask("maps", this.question(), this.request.signal);
       const heat = await loaded(map.heatmap);
       if (turn === this.turn) this.show(map, heat);
     } catch (error) {
@@ -164,7 +167,8 @@ function floats(text) {
 function told(map) {
   const goal = map.target === null ? "every output" : map.target;
   const score = map.score === null ? "" : `, score ${map.score.toPrecision(4)}`;
-  return `${goal}${score}; ${map.layer ?? "input"}; ${Math.round(map.seconds * 1000)} ms`;
+  const range = map.range.map((value) => value.toPrecision(4)).join(" to ");
+  return `${goal}${score}; ${map.layer ?? "input"}; values ${range}; ${Math.round(map.seconds * 1000)} ms`;
 }
 
 function pointAll(cell) {
@@ -179,14 +183,14 @@ function refresh(changed = panels) {
   attempt(async () => {
     say("Computing; the first map of a method takes longer.");
     await Promise.all(changed.map((panel) => panel.explain()));
-    say(panels.some(({ root }) => root.ariaBusy === "true") ? "Computing." : "Done.");
-    byId("save").disabled = false;
+    if (!panels.some(({ root }) => root.ariaBusy)) say("Done.");
   });
 }
 
 function resize(count) {
-  const second = about.methods.find(({ name }) => name !== panels[0]?.select.value);
-  while (panels.length < count) panels.push(new Panel(panels.length ? second.name : about.method));
+  while (panels.length < count) {
+    panels.push(new Panel(about.usual.find((name) => panels.every(({ select }) => select.value !== name))));
+  }
   panels.length = count;
   byId("panels").replaceChildren(...panels.map(({ root }) => root));
 }
@@ -199,6 +203,7 @@ async function choose(wanted) {
   byId("pictures").value = wanted;
   byId("find").value = "";
   panels.forEach((panel) => panel.show(null, null));
+  reveal();
   listChoices();
   refresh();
 }
@@ -284,6 +289,10 @@ function listen() {
   });
 }
 
+function reveal() {
+  byId("tools").hidden = byId("panels").hidden = false;
+}
+
 function present() {
   byId("model").textContent = `${about.model} in ${about.backend}`;
   document.title = `${about.model} - xaimaps`;
@@ -297,6 +306,7 @@ async function showSaved() {
   document.body.classList.add("saved");
   for (const id of ["controls", "pair", "save"]) byId(id).hidden = true;
   resize(saved.maps.length);
+  reveal();
   for (const [index, panel] of panels.entries()) {
     panel.select.value = saved.maps[index].method;
     panel.select.disabled = true;
