@@ -20,8 +20,8 @@ from PIL import Image
 
 import xaimaps
 from xaimaps._cli import cli
-from xaimaps.errors import BackendError, InputImageError, UnsupportedModelError
-from xaimaps.testing import ReferenceBackend, pooled_network
+from xaimaps.errors import ArrayInputError, BackendError, InputImageError, UnsupportedModelError
+from xaimaps.testing import ReferenceBackend
 
 pytest.importorskip("starlette")
 from starlette.testclient import TestClient
@@ -297,10 +297,16 @@ def test_numbers_that_json_lacks(client, pooled, monkeypatch):
     assert [one["score"] for one in told["choices"]] == [None] * 5
 
 
-def test_a_model_without_a_method(monkeypatch):
+def test_a_model_without_a_method(monkeypatch, pooled):
     monkeypatch.setattr(ReferenceBackend, "capabilities", frozenset())
     with pytest.raises(UnsupportedModelError, match="no method can explain"):
-        Session(ReferenceBackend(pooled_network()))
+        Session(pooled)
+
+
+def test_a_model_of_unknown_preprocessing_is_refused_before_the_page_opens(pooled):
+    pooled.info.preprocess = None
+    with pytest.raises(ArrayInputError, match="--preprocess"):
+        Session(pooled)
 
 
 def test_a_cancelled_computation_is_left_out():
@@ -336,10 +342,13 @@ SLOW = """
 import sys, time
 from xaimaps import _load
 from xaimaps._cli import main
+from xaimaps._images.preprocess import PRESETS
 from xaimaps._view.session import Session
 from xaimaps.testing import ReferenceBackend, pooled_network
 
-_load.load = lambda *model, **options: ReferenceBackend(pooled_network())
+model = ReferenceBackend(pooled_network())
+model.info.preprocess = PRESETS["unit"]
+_load.load = lambda *source, **options: model
 Session._explain = lambda self, question: time.sleep(60)
 sys.argv = ["xaimaps", "view", "any", "--no-browser"]
 main()

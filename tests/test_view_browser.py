@@ -143,7 +143,7 @@ def test_names_and_labels_are_text(opened, model, files):
     playwright.expect(opened.locator("#pictures option")).to_have_count(2)
     done(opened)
     assert same(opened, xaimaps.explain(model, files[1]).overlay())
-    opened.get_by_label("Search the classes").fill("onerror")
+    opened.get_by_label("Search the targets").fill("onerror")
     playwright.expect(opened.locator("#choices label")).to_have_count(1)
     opened.get_by_label(HOSTILE).click()
     done(opened)

@@ -14,7 +14,7 @@ from xaimaps import _choices
 from xaimaps._attribute import run_jobs
 from xaimaps._images.open import MAX_PIXELS
 from xaimaps._plan import able_methods, plan_all
-from xaimaps._prepare import Batch, prepare
+from xaimaps._prepare import Batch, picture_input, prepare
 from xaimaps._view import drawing
 from xaimaps.backend import Backend
 from xaimaps.errors import (
@@ -59,11 +59,16 @@ class Session:
         model: the model.
         pictures: the paths of the pictures to choose from.
         max_pixels: the largest number of pixels of a picture.
+
+    Raises:
+        ArrayInputError: the model takes no pictures, or its preprocessing is unknown.
+        UnsupportedModelError: no method can explain the model.
     """
 
     def __init__(
         self, model: Backend, pictures: Sequence[Path] = (), max_pixels: int = MAX_PIXELS
     ) -> None:
+        picture_input(model)  # refuses a model before its page is open
         self.model = model
         self.methods = able_methods(model, METHODS)
         if not self.methods:
