@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import xaimaps
 from xaimaps import _registry, zoo
 from xaimaps._cli import cli
+from xaimaps._view import server
 from xaimaps.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +109,9 @@ def test_python_snippets_run(page, folder, equipped):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.stem)
-def test_commands_run(page, folder, equipped):
+def test_commands_run(page, folder, equipped, monkeypatch):
+    monkeypatch.setattr(server, "serve", lambda session, port, announce: announce("address"))
+    monkeypatch.setattr("webbrowser.open", lambda address: None)
     for command in commands(page):
         result = CliRunner().invoke(cli, shlex.split(command)[1:])
         assert result.exit_code == 0, (command, result.output, result.exception)

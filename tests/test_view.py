@@ -309,6 +309,16 @@ def test_a_model_of_unknown_preprocessing_is_refused_before_the_page_opens(poole
         Session(pooled)
 
 
+def test_mistakes_on_the_command_line(tmp_path, monkeypatch):
+    def run(*arguments):
+        return CliRunner().invoke(cli, ["view", *arguments], catch_exceptions=False)
+
+    assert "MODEL must be a model, got the picture 'cat.jpg'" in run("cat.jpg").output
+    assert "Invalid value for '--port'" in run("default", "--port", "99999").output
+    with pytest.raises(InputImageError, match=r"no such file: 'no\.png'"):
+        run("default", "no.png")
+
+
 def test_a_cancelled_computation_is_left_out():
     worker, gate, done = Worker(), threading.Event(), []
     first = worker.submit(gate.wait, 10)

@@ -44,11 +44,16 @@ def view(
 
     The page takes other pictures too. Ctrl-C ends it.
     """
-    from xaimaps._images.open import find_pictures
+    from xaimaps._images.open import find_pictures, has_picture_name
     from xaimaps._registry import import_extra
     from xaimaps._view.session import Session
 
     server = import_extra("xaimaps._view.server", "view", "`xaimaps view`")
+    if has_picture_name(model):
+        raise click.UsageError(
+            f"MODEL must be a model, got the picture {model!r}; give the model before the "
+            "pictures, such as default for the embedded one"
+        )
     found = find_pictures(pictures, follow_symlinks=follow_symlinks)
     session = Session(load_model(model, backend, loading), found, max_pixels)
 

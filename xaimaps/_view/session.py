@@ -63,6 +63,7 @@ class Session:
     Raises:
         ArrayInputError: the model takes no pictures, or its preprocessing is unknown.
         UnsupportedModelError: no method can explain the model.
+        InputImageError: the first picture cannot be read.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class Session:
         self._opened = functools.lru_cache(2)(self._open)
         self.picture = functools.lru_cache(MOST_UPLOADS)(self._picture)
         self.explain = functools.lru_cache(256)(self._explain)
+        if pictures:
+            self._opened(0)  # the page begins with it
 
     def about(self) -> dict[str, Any]:
         """Describe the model, its methods and layers, and the pictures to choose from."""
