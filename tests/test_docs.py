@@ -1,6 +1,7 @@
 """Every snippet of the README and the guides runs, page by page."""
 
 import collections
+import importlib.util
 import re
 import shlex
 import shutil
@@ -115,6 +116,22 @@ def test_commands_run(page, folder, equipped, monkeypatch):
     for command in commands(page):
         result = CliRunner().invoke(cli, shlex.split(command)[1:])
         assert result.exit_code == 0, (command, result.output, result.exception)
+
+
+def test_formulas_become_mathml():
+    pytest.importorskip("latex2mathml")
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    page = '<p>if <span class="arithmatex">\\(a &lt; b\\)</span></p>'
+    page += '<div class="arithmatex">\\[\\frac{1}{2}\\]</div>'
+    made = hooks.on_page_content(page)
+    assert re.findall(r'display="(\w+)"', made) == ["inline", "block"]
+    assert "<mfrac>" in made
+    assert "\\" not in made
+    assert "arithmatex" not in made
+    with pytest.raises(ValueError, match="known commands"):
+        hooks.on_page_content('<span class="arithmatex">\\(\\nocommand\\)</span>')
 
 
 def test_readme_lists_every_method_with_its_summary():
