@@ -29,11 +29,12 @@ def formula(found: re.Match[str]) -> str:
     Raises:
         ValueError: it has a command that is not known, which would be shown as it is written.
     """
-    kind, text = found[1], html.unescape(found[2]).strip()
-    made = convert(text[2:-2], display="block" if kind == "div" else "inline")
+    is_block, text = found[1] == "div", html.unescape(found[2]).strip()
+    made = convert(text[2:-2], display="block" if is_block else "inline")
     if "\\" in made:
         raise ValueError(f"a formula must have known commands only, got {text}")
-    return f'<{kind} class="formula">{made}</{kind}>'
+    # A box that scrolls must be in reach of the keyboard.
+    return f'<div class="formula" tabindex="0">{made}</div>' if is_block else made
 
 
 def methods_table() -> str:
