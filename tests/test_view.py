@@ -1,5 +1,6 @@
 """The viewer's server: what it answers, to whom, and what it refuses."""
 
+import asyncio
 import base64
 import hashlib
 import html.parser
@@ -24,6 +25,7 @@ from xaimaps.errors import ArrayInputError, BackendError, InputImageError, Unsup
 from xaimaps.testing import ReferenceBackend
 
 pytest.importorskip("starlette")
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from xaimaps._view import app as application
@@ -203,6 +205,7 @@ def test_the_oldest_upload_is_forgotten(session, monkeypatch):
     with pytest.raises(InputImageError, match="no longer here"):
         session.picture(first)
     assert [session.picture(number)["name"] for number in (0, *others)] == ["a.png", "b", "c"]
+    assert [name for _, name in session.about()["pictures"]] == ["a.png", "more/b.png", "b", "c"]
 
 
 GOOD = {"picture": 0, "method": "grad_cam"}
@@ -329,6 +332,20 @@ def test_a_cancelled_computation_is_left_out():
     assert (first.result(10), third.result(10), done) == (True, None, [3])
     with pytest.raises(ValueError, match="'x'"):
         failing.result(10)
+
+
+def test_a_request_that_went_away_is_not_computed(session):
+    class Gone:
+        async def is_disconnected(self):
+            return True
+
+    worker, gate, done = Worker(), threading.Event(), []
+    worker.submit(gate.wait, 10)
+    with pytest.raises(HTTPException, match="was ended"):
+        asyncio.run(application._Api(session, worker)._computed(Gone(), done.append, 1))
+    gate.set()
+    assert worker.submit(len, "abc").result(10) == 3
+    assert done == []
 
 
 def test_a_port_that_is_taken():

@@ -82,7 +82,7 @@ class Session:
         self._names = _short(pictures)
         self._opened = functools.lru_cache(2)(self._open)
         self.picture = functools.lru_cache(MOST_UPLOADS)(self._picture)
-        self.explain = functools.lru_cache(256)(self._explain)
+        self.explain = functools.lru_cache(64)(self._explain)
         if pictures:
             self._opened(0)  # the page begins with it
 
@@ -103,7 +103,11 @@ class Session:
                 if layer.is_spatial
             ],
             "layer": self._default_layer(),
-            "pictures": list(enumerate(self._names)),
+            "pictures": [
+                (number, self._names[number])
+                for number, source in enumerate(self._sources)
+                if source is not None
+            ],
         }
 
     def add(self, name: str, data: bytes) -> int:
