@@ -28,8 +28,8 @@ from xaimaps.errors import (
 from xaimaps.methods import METHODS
 from xaimaps.targets import Scene
 
-USUAL = ("grad_cam", "saliency")
-"""The methods to show first, if the model has them."""
+USUAL = ("grad_cam", "saliency", "cam", "recipro_cam")
+"""The methods to show first, if the model has them: those of few passes."""
 
 MOST_UPLOADS = 16
 """The number of uploaded pictures to keep; a new one replaces the oldest."""
