@@ -35,6 +35,7 @@ QUICK = (
     "tests/test_target_text.py",
     "tests/test_targets.py",
     "tests/test_targets_more.py",
+    "tests/test_view.py",
     "tests/test_zoo_model.py",
 )
 MODULES = {Path(__file__).parent / name for name in QUICK}

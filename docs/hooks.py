@@ -1,7 +1,11 @@
-"""Fills in what the code knows best, so that no page repeats it by hand."""
+"""Fills in what the code knows best, and renders formulas, so that a browser needs no script."""
 
+import html
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from latex2mathml.converter import convert
 
 from xaimaps.methods import METHODS
 from xaimaps.metrics import METRICS
@@ -12,6 +16,25 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for placeholder, make in PLACEHOLDERS.items():
         markdown = markdown.replace(f"{{{{ {placeholder} }}}}", make())
     return markdown
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Replace the formulas that arithmatex has marked, of a page and of docstrings, by MathML."""
+    return re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', formula, content, flags=re.DOTALL)
+
+
+def formula(found: re.Match[str]) -> str:
+    """Return a formula in LaTeX as MathML.
+
+    Raises:
+        ValueError: it has a command that is not known, which would be shown as it is written.
+    """
+    is_block, text = found[1] == "div", html.unescape(found[2]).strip()
+    made = convert(text[2:-2], display="block" if is_block else "inline")
+    if "\\" in made:
+        raise ValueError(f"a formula must have known commands only, got {text}")
+    # A box that scrolls must be in reach of the keyboard.
+    return f'<div class="formula" tabindex="0">{made}</div>' if is_block else made
 
 
 def methods_table() -> str:

@@ -1,6 +1,7 @@
 """Every snippet of the README and the guides runs, page by page."""
 
 import collections
+import importlib.util
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 import xaimaps
 from xaimaps import _registry, zoo
 from xaimaps._cli import cli
+from xaimaps._view import server
 from xaimaps.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -108,10 +110,28 @@ def test_python_snippets_run(page, folder, equipped):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.stem)
-def test_commands_run(page, folder, equipped):
+def test_commands_run(page, folder, equipped, monkeypatch):
+    monkeypatch.setattr(server, "serve", lambda session, port, announce: announce("address"))
+    monkeypatch.setattr("webbrowser.open", lambda address: None)
     for command in commands(page):
         result = CliRunner().invoke(cli, shlex.split(command)[1:])
         assert result.exit_code == 0, (command, result.output, result.exception)
+
+
+def test_formulas_become_mathml():
+    pytest.importorskip("latex2mathml")
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    page = '<p>if <span class="arithmatex">\\(a &lt; b\\)</span></p>'
+    page += '<div class="arithmatex">\\[\\frac{1}{2}\\]</div>'
+    made = hooks.on_page_content(page)
+    assert re.findall(r'display="(\w+)"', made) == ["inline", "block"]
+    assert "<mfrac>" in made
+    assert "\\" not in made
+    assert "arithmatex" not in made
+    with pytest.raises(ValueError, match="known commands"):
+        hooks.on_page_content('<span class="arithmatex">\\(\\nocommand\\)</span>')
 
 
 def test_readme_lists_every_method_with_its_summary():

@@ -545,16 +545,27 @@ def test_bytes_and_open_files(tmp_path):
     path.write_bytes(NOISE_PNG)
     with path.open("rb") as file:
         pictures = [open_picture(one) for one in (NOISE_PNG, io.BytesIO(NOISE_PNG), file)]
+    pictures += map(open_picture, (bytearray(NOISE_PNG), memoryview(NOISE_PNG)))
     with tempfile.TemporaryFile() as nameless:
         nameless.write(NOISE_PNG)
         nameless.seek(0)
         pictures.append(open_picture(nameless))
-    assert [one.source for one in pictures] == ["<bytes>", "<file>", str(path), "<file>"]
+    named = ["<bytes>", "<file>", str(path), "<bytes>", "<bytes>", "<file>"]
+    assert [one.source for one in pictures] == named
     for picture in pictures:
         np.testing.assert_array_equal(picture.pixels, NOISE)
         assert picture.sha256 == "", "so that a manifest says that it names no file"
     refusal(lambda: open_picture(b""), "empty")
     refusal(lambda: open_picture(io.BytesIO(b"no picture")), "detected: text", "<file>")
+
+
+def test_files_open_as_text_or_closed(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(NOISE_PNG)
+    with path.open() as file:
+        refusal(lambda: open_picture(file), str(path), "mode 'rb'")
+    refusal(lambda: open_picture(file), "closed file", "mode 'rb'")
+    refusal(lambda: open_picture(io.StringIO("text")), "a file of text", "mode 'rb'")
 
 
 class Tensor:

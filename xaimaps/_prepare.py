@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
-from xaimaps._images.open import MAX_PIXELS, find_pictures, is_several, open_picture
+from xaimaps._images.open import MAX_PIXELS, BytesLike, find_pictures, is_several, open_picture
 from xaimaps._images.picture import Picture
-from xaimaps._images.preprocess import PRESETS
+from xaimaps._images.preprocess import PRESETS, Preprocess
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError
 from xaimaps.graph import with_size
@@ -64,6 +64,25 @@ def prepare(
         InputImageError: a picture cannot be read.
         ArrayInputError: there is no picture, or the model's preprocessing or size is unknown.
     """
+    preset, size = picture_input(backend, input_size)
+    channels = backend.input_shape[-1]
+    opened = tuple(
+        _opened(picture, max_pixels).with_channels(channels).windowed(preset.window)
+        for picture in _as_list(pictures)
+    )
+    views = tuple(preset.view(picture.pixels, size) for picture in opened)
+    images = np.stack([preset.of_picture(picture, size) for picture in opened])
+    return Batch(as_batch(images, backend.input_shape), opened, views)
+
+
+def picture_input(
+    backend: Backend, input_size: tuple[int, int] | None = None
+) -> tuple[Preprocess, tuple[int, int]]:
+    """Return the preprocessing of a model's pictures, and the height and width of its input.
+
+    Raises:
+        ArrayInputError: the model takes no pictures, or one of the two is unknown.
+    """
     if len(backend.input_shape) != 3:
         raise ArrayInputError(
             f"pictures are for models of images, but {backend.info.name!r} takes arrays "
@@ -75,14 +94,7 @@ def prepare(
             f"the preprocessing of the model {backend.info.name!r} is unknown; give "
             f"load(preprocess=...) or --preprocess, one of {', '.join(PRESETS)}"
         )
-    size, channels = _input_size(backend, input_size), backend.input_shape[-1]
-    opened = tuple(
-        _opened(picture, max_pixels).with_channels(channels).windowed(preset.window)
-        for picture in _as_list(pictures)
-    )
-    views = tuple(preset.view(picture.pixels, size) for picture in opened)
-    images = np.stack([preset.of_picture(picture, size) for picture in opened])
-    return Batch(as_batch(images, backend.input_shape), opened, views)
+    return preset, _input_size(backend, input_size)
 
 
 def drawn_on(images: Floats, pictures: Any) -> Batch:
@@ -124,7 +136,7 @@ def every_picture(pictures: Any) -> list[Any]:
 
 
 def _as_list(pictures: Any) -> list[Any]:
-    is_one = isinstance(pictures, str | bytes | os.PathLike | Picture)
+    is_one = isinstance(pictures, str | BytesLike | os.PathLike | Picture)
     is_one = is_one or hasattr(pictures, "__array__") or hasattr(pictures, "read")
     listed = [pictures] if is_one or not isinstance(pictures, Iterable) else list(pictures)
     if not listed:

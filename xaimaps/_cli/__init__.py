@@ -22,6 +22,7 @@ from xaimaps._cli.listing import backends, completion, layers, methods
 from xaimaps._cli.parity import parity
 from xaimaps._cli.reproduce import reproduce
 from xaimaps._cli.targets import targets
+from xaimaps._cli.view import view
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,7 +36,19 @@ def cli(debug: bool) -> None:
     """
 
 
-COMMANDS = (demo, explain, batch, compare, evaluate, reproduce, parity, convert, export, describe)
+COMMANDS = (
+    demo,
+    explain,
+    view,
+    batch,
+    compare,
+    evaluate,
+    reproduce,
+    parity,
+    convert,
+    export,
+    describe,
+)
 LISTS = (layers, targets, methods, metrics, backends, bench, completion)
 
 for command in (*COMMANDS, *LISTS):

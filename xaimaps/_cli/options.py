@@ -43,7 +43,7 @@ def _complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]
     return [name for name in METHODS if name.startswith(incomplete)]
 
 
-def _complete_files(table: str) -> Callable[..., list[CompletionItem]]:
+def complete_files(table: str) -> Callable[..., list[CompletionItem]]:
     """Complete files, and the names in a table of the embedded models or labels."""
 
     def complete(context: Any, parameter: Any, incomplete: str) -> list[CompletionItem]:
@@ -61,7 +61,7 @@ _model_option = click.option(
     "-m", "--model", default="default", show_default=True,
     help="A model file, keras:NAME, the name of an embedded model, or MODULE:FUNCTION for a "
     "function that returns a model (with --allow-unsafe).",
-    shell_complete=_complete_files("MODELS"),
+    shell_complete=complete_files("MODELS"),
 )  # fmt: skip
 backend_option = click.option(
     "-b", "--backend", help="The backend, if several can run the model.",
@@ -73,7 +73,7 @@ backends_option = click.option(
 )  # fmt: skip
 _labels_option = click.option(
     "--labels", help="A file of class names (lines or JSON), or imagenet-1k.",
-    shell_complete=_complete_files("LABELS"),
+    shell_complete=complete_files("LABELS"),
 )  # fmt: skip
 preprocess_option = click.option(
     "-p", "--preprocess", help="The preprocessing of pictures.",

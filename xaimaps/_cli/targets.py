@@ -13,7 +13,6 @@ from xaimaps._cli.options import backend_option, json_option, load_options
 
 if TYPE_CHECKING:
     from xaimaps._prepare import Batch
-    from xaimaps.targets import Scene
 
 MOST_ROWS = 10
 """The number of classes in the text; JSON has all of them."""
@@ -36,6 +35,7 @@ def targets(
     as_json: bool,
 ) -> None:
     """List what can be asked of MODEL on PICTURE: the texts that -t takes."""
+    from xaimaps import _choices
     from xaimaps._prepare import prepare
     from xaimaps.targets import Scene
 
@@ -44,11 +44,11 @@ def targets(
     scene = Scene(loaded, batch.images)
     found: dict[str, Any] = {
         "model": loaded.info.name,
-        "outputs": list(_outputs(scene)),
-        "classes": list(_classes(scene)),
-        "regions": list(_regions(scene)),
-        "boxes": list(_boxes(scene)),
-        "text": list(_characters(scene)),
+        "outputs": list(_choices.outputs(scene)),
+        "classes": list(_choices.classes(scene)),
+        "regions": list(_choices.regions(scene)),
+        "boxes": list(_choices.boxes(scene)),
+        "text": list(_choices.characters(scene)),
         "notes": loaded.info.notes,
     }
     if output is not None:
@@ -57,79 +57,6 @@ def targets(
         print_json(found)
     else:
         _print(found)
-
-
-def _outputs(scene: Scene) -> Iterator[dict[str, Any]]:
-    """Yield the outputs; the first is explained, and --load output=NAME chooses another."""
-    own = scene.backend.network.output_name
-    yield {"name": own, "shape": list(scene.outputs.shape), "explained": True}
-    for name, value in scene.backend.named_outputs(scene.images).items():
-        if name != own:
-            yield {"name": name, "shape": list(value.shape), "explained": False}
-
-
-def _classes(scene: Scene) -> Iterator[dict[str, Any]]:
-    """Yield the classes of a classifier, or of a detector by their best boxes, best first."""
-    import numpy as np
-
-    from xaimaps.targets import class_scores, is_binary
-
-    if scene.is_detector:
-        scores = scene.detector[0].scores.max(axis=0)
-    elif scene.outputs.ndim > 2 or not scene.has_classes:
-        return
-    else:
-        scores = class_scores(np, scene.outputs, is_binary=is_binary(scene.labels))[0]
-    known = np.flatnonzero(scores) if scene.is_detector else np.arange(scores.size)
-    for index in known[np.argsort(-scores[known], kind="stable")].tolist():
-        yield {**_named(scene, index), "score": float(scores[index])}
-
-
-def _regions(scene: Scene) -> Iterator[dict[str, Any]]:
-    """Yield the classes that a segmentation predicts, with their share of the area."""
-    import numpy as np
-
-    from xaimaps.targets import predicted_classes
-
-    if not scene.is_segmentation:
-        return
-    indices, counts = np.unique(predicted_classes(scene)[0], return_counts=True)
-    for index, count in sorted(zip(indices.tolist(), counts, strict=True), key=lambda p: -p[1]):
-        if index >= 0:
-            row = _named(scene, index)
-            yield {**row, "target": f"class:{row['target']}", "area": float(count / counts.sum())}
-
-
-def _boxes(scene: Scene) -> Iterator[dict[str, Any]]:
-    from xaimaps._results.manifest import box_record
-
-    for rank, box in enumerate(scene.boxes[0] if scene.boxes else (), 1):
-        label = _named(scene, box.category)["label"]
-        yield {"target": f"box:{rank}", **box_record(label, box)}
-
-
-def _characters(scene: Scene) -> Iterator[dict[str, Any]]:
-    """Yield the characters that a recogniser reads, with the step of each."""
-    for position, one in enumerate(scene.text[0] if scene.is_text else (), 1):
-        label = _named(scene, one.category)["label"]
-        score = float(scene.outputs[0, one.step, one.category])
-        yield {
-            "target": f"text:{position}",
-            "class": one.category,
-            "label": label,
-            "step": one.step,
-            "score": score,
-        }
-
-
-def _named(scene: Scene, index: int) -> dict[str, Any]:
-    """Return the text of a class as a target, its index and its label."""
-    from xaimaps.targets import ClassSpec
-
-    labels = scene.labels or ()
-    label = labels[index] if index < len(labels) else f"class {index}"
-    is_unique = sum(one.casefold() == label.casefold() for one in labels) == 1
-    return {"target": str(ClassSpec(label if is_unique else index)), "class": index, "label": label}
 
 
 def _draw(boxes: Sequence[dict[str, Any]], batch: Batch, path: Path) -> None:

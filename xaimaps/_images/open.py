@@ -42,6 +42,8 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 2**30
 """The largest number of bytes of a file, unless more pixels are allowed."""
 
+BytesLike = bytes | bytearray | memoryview
+
 _NUMPY = b"\x93NUMPY"
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -53,7 +55,7 @@ _KINDS = {
 
 
 def open_picture(
-    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Array,
+    source: str | os.PathLike[str] | BytesLike | BinaryIO | Image.Image | Array,
     *,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
@@ -74,11 +76,10 @@ def open_picture(
     """
     if isinstance(source, (str, os.PathLike)):
         return _from_file(os.fspath(source), max_pixels)
-    if isinstance(source, bytes):
-        return _from_bytes("<bytes>", source, max_pixels)
+    if isinstance(source, BytesLike):
+        return _from_bytes("<bytes>", bytes(source), max_pixels)
     if hasattr(source, "read"):
-        name = getattr(source, "name", None)
-        return _from_bytes(name if isinstance(name, str) else "<file>", source.read(), max_pixels)
+        return _from_open_file(source, max_pixels)
     if hasattr(source, "detach"):
         return _from_array(_channels_last(source))
     if hasattr(source, "__array__"):
@@ -170,6 +171,19 @@ def _from_file(source: str, max_pixels: int) -> Picture:
     data = _read(source, max(MAX_BYTES, 16 * max_pixels))
     picture = _from_bytes(source, data, max_pixels)
     return replace(picture, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _from_open_file(file: Any, max_pixels: int) -> Picture:
+    given = getattr(file, "name", None)
+    name = given if isinstance(given, str) else "<file>"
+    advice = "open it again, with mode 'rb'"
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:
+        raise InputImageError(f"cannot read the open file {name!r} ({error}); {advice}") from error
+    if not isinstance(data, bytes):
+        raise problem(name, "a file of text", advice)
+    return _from_bytes(name, data, max_pixels)
 
 
 def _from_bytes(source: str, data: bytes, max_pixels: int) -> Picture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,8 +14,8 @@ import numpy as np
 from xaimaps._images.picture import Picture
 from xaimaps._results import render
 from xaimaps._results.formats import DEFAULT_FORMAT
-from xaimaps._results.notes import is_distribution, notes_of
-from xaimaps._results.predictions import Prediction, Predictions
+from xaimaps._results.notes import notes_of
+from xaimaps._results.predictions import Prediction, Predictions, probabilities
 from xaimaps.backend import ModelInfo, Precision
 from xaimaps.errors import ArrayInputError
 from xaimaps.methods import Method
@@ -224,25 +224,9 @@ class Attribution:
         self._check_index(index, len(self))
         scores = self.scores[[index]].astype(np.float64)
         row = class_scores(np, scores, is_binary=is_binary(self.model.labels))[0]
-        probabilities = self._probabilities(row)
+        shares = probabilities(row, self.model)
         best = np.argsort(-row, kind="stable")[:count].tolist()
-        return Predictions(
-            Prediction(i, self.label(i), float(row[i]), probabilities[i]) for i in best
-        )
-
-    def _probabilities(self, row: Array) -> Sequence[float | None]:
-        """Return the probability of each class; see `Prediction`."""
-        ending = self.model.ending
-        if ending == "sigmoid":
-            found = 0.5 * (1 + np.tanh(row / 2))
-        elif ending is None and is_distribution(row):
-            found = row
-        elif ending == "softmax" or self.model.labels_name:
-            powers = np.exp(row - row.max())
-            found = powers / powers.sum()
-        else:
-            return [None] * row.size
-        return [float(one) for one in found]
+        return Predictions(Prediction(i, self.label(i), float(row[i]), shares[i]) for i in best)
 
     @staticmethod
     def _check_index(index: int, count: int) -> None:

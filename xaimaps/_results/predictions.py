@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xaimaps._results.notes import is_distribution
+
+if TYPE_CHECKING:
+    from xaimaps.backend import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,20 @@ class Predictions(list[Prediction]):
             for p in self
         ]
         return f"<table>{head}{''.join(rows)}</table>"
+
+
+def probabilities(scores: np.ndarray[Any, Any], model: ModelInfo) -> Sequence[float | None]:
+    """Return the probability of each class, from the float64 scores of one image."""
+    if model.ending == "sigmoid":
+        found = 0.5 * (1 + np.tanh(scores / 2))
+    elif model.ending is None and is_distribution(scores):
+        found = scores
+    elif model.ending == "softmax" or model.labels_name:
+        powers = np.exp(scores - scores.max())
+        found = powers / powers.sum()
+    else:
+        return [None] * scores.size
+    return [float(one) for one in found]
 
 
 def _shown(probability: float | None) -> str:

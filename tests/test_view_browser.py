@@ -1,0 +1,238 @@
+"""The viewer's page in a real browser: what is drawn is compared pixel by pixel."""
+
+import base64
+import io
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import xaimaps
+from xaimaps._images.preprocess import PRESETS
+from xaimaps._results.render import blend
+from xaimaps.testing import ReferenceBackend, pooled_network
+
+playwright = pytest.importorskip("playwright.sync_api")
+uvicorn = pytest.importorskip("uvicorn")
+from xaimaps._view.app import make_app  # noqa: E402
+from xaimaps._view.session import Session  # noqa: E402
+from xaimaps._view.worker import Worker  # noqa: E402
+
+HOSTILE = '"><img src=x onerror=document.title=1>'
+LABELS = ("tench", HOSTILE, "shark", "ray", "cock")
+PICTURES = np.random.default_rng(5).integers(0, 256, (2, 60, 60, 3), np.uint8)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def model():
+    backend = ReferenceBackend(pooled_network())
+    backend.info.labels = LABELS
+    backend.info.preprocess = PRESETS["unit"]
+    return backend
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / "a.png", folder / "<b onclick=x>.png"]
+    for path, picture in zip(paths, PICTURES, strict=True):
+        Image.fromarray(picture).save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def address(model, files):
+    app = make_app(Session(model, files[:1]), "secret", Worker())
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}/#secret"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser is installed, of {', '.join(BROWSERS)}")
+    with playwright.sync_playwright() as player:
+        # The sandbox of the browser needs a user that is not root.
+        started = player.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser, address):
+    """The page, with everything that it asks for and that goes wrong in it."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.asked, page.wrong = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
+    page.goto(address)
+    done(page)
+    yield page
+    assert page.wrong == []
+    assert all(url.startswith((address.partition("#")[0], "data:", "blob:")) for url in page.asked)
+    context.close()
+
+
+def done(page):
+    playwright.expect(page.locator("#status")).to_have_text("Done.")
+
+
+def canvas(page, index=0):
+    url = page.locator("canvas").nth(index).evaluate("canvas => canvas.toDataURL()")
+    image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+    return np.asarray(image.convert("RGB")).astype(int)
+
+
+def same(page, expected, index=0):
+    """Wait until the canvas shows a picture; a browser rounds its blending otherwise than numpy."""
+    for _ in range(100):
+        found = canvas(page, index)
+        if found.shape == np.shape(expected) and np.abs(found - np.asarray(expected)).max() <= 2:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def slide(page, percent):
+    page.locator("#alpha").evaluate(
+        "(slider, to) => { slider.value = to; slider.dispatchEvent(new Event('input')) }", percent
+    )
+
+
+def test_the_overlay_is_that_of_explain(opened, model, files):
+    found = xaimaps.explain(model, files[0])
+    assert same(opened, found.overlay())
+    slide(opened, 0)
+    assert same(opened, found.views[0])
+    slide(opened, 100)
+    assert same(opened, found.heatmap())
+    slide(opened, 30)
+    assert same(opened, blend(found.views[0], np.asarray(found.heatmap()), 0.3))
+
+
+def test_a_click_on_class_method_and_layer_moves_the_heat(opened, model, files):
+    before = canvas(opened)
+    for label in ("ray", "cock"):
+        opened.get_by_label(label).click()
+        done(opened)
+        assert same(opened, xaimaps.explain(model, files[0], target=label).overlay())
+    opened.get_by_label("conv1").click()
+    assert same(opened, xaimaps.explain(model, files[0], target="cock", layer="conv1").overlay())
+    opened.locator("article select").select_option("saliency")
+    assert same(opened, xaimaps.explain(model, files[0], "saliency", target="cock").overlay())
+    assert not np.array_equal(before, canvas(opened))
+    assert opened.locator("#layers").is_hidden()
+
+
+def test_names_and_labels_are_text(opened, model, files):
+    opened.set_input_files("#file", files[1])
+    playwright.expect(opened.locator("#pictures option")).to_have_count(2)
+    done(opened)
+    assert same(opened, xaimaps.explain(model, files[1]).overlay())
+    opened.get_by_label("Search the targets").fill("onerror")
+    playwright.expect(opened.locator("#choices label")).to_have_count(1)
+    opened.get_by_label(HOSTILE).click()
+    done(opened)
+    assert HOSTILE in opened.locator(".about").inner_text()
+    assert opened.locator("#pictures option").nth(1).inner_text() == files[1].name
+    assert opened.locator("img").count() == 0
+    assert opened.title() == "reference network - xaimaps"
+
+
+def test_a_file_that_is_no_picture_gets_one_sentence(opened, tmp_path):
+    (tmp_path / "x.png").write_text("no picture")
+    before = canvas(opened)
+    opened.set_input_files("#file", tmp_path / "x.png")
+    playwright.expect(opened.locator("#status.wrong")).to_contain_text("'x.png' must be a picture")
+    assert np.array_equal(canvas(opened), before)
+    assert len(opened.wrong) == 1, "the browser logs the status 400"
+    opened.wrong.clear()
+
+
+def test_a_dropped_picture_is_shown(opened, model, files):
+    data = base64.b64encode(files[1].read_bytes()).decode()
+    transfer = opened.evaluate_handle(
+        """data => {
+          const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([bytes], "dropped.png"));
+          return transfer;
+        }""",
+        data,
+    )
+    opened.dispatch_event("main", "drop", {"dataTransfer": transfer})
+    assert same(opened, xaimaps.explain(model, files[1]).overlay())
+
+
+def test_raw_values_by_pointer_and_by_keyboard(opened, model, files):
+    found = xaimaps.explain(model, files[0]).maps[0]
+    rows, columns = found.shape
+    box = opened.locator("canvas").bounding_box()
+    output = opened.locator("output")
+    for row, column in ((0, 0), (2, 3), (rows - 1, columns - 1)):
+        x, y = (column + 0.5) / columns * box["width"], (row + 0.5) / rows * box["height"]
+        opened.mouse.move(box["x"] + x, box["y"] + y)
+        place = f"in row {row + 1} of {rows}, column {column + 1} of {columns}"
+        playwright.expect(output).to_contain_text(place)
+        assert float(output.inner_text().split()[0]) == pytest.approx(found[row, column], rel=1e-3)
+    opened.mouse.move(0, 0)
+    playwright.expect(output).to_have_text("")
+    opened.locator("canvas").focus()
+    opened.keyboard.press("ArrowLeft")
+    opened.keyboard.press("ArrowUp")
+    playwright.expect(output).to_contain_text(
+        f"in row {rows // 2} of {rows}, column {columns // 2}"
+    )
+
+
+def test_two_methods_are_saved_in_one_file(opened, browser, model, files, tmp_path):
+    opened.get_by_label("Two methods").check()
+    done(opened)
+    with opened.expect_download() as download:
+        opened.get_by_role("button", name="Download").click()
+    download.value.save_as(tmp_path / "saved.html")
+    page = browser.new_page(offline=True)
+    page.on("pageerror", lambda error: opened.wrong.append(str(error)))
+    page.goto((tmp_path / "saved.html").as_uri())
+    for index, method in enumerate(("grad_cam", "saliency")):
+        expected = xaimaps.explain(model, files[0], method).overlay()
+        assert same(opened, expected, index)
+        assert same(page, expected, index)
+    assert page.get_by_label("Blending").is_visible()
+    assert page.locator("#controls").is_hidden()
+    page.close()
+
+
+def test_everything_is_reached_by_keyboard_and_fits_a_phone(opened):
+    opened.set_viewport_size({"width": 360, "height": 700})
+    assert opened.evaluate("document.scrollingElement.scrollWidth") <= 360
+    opened.locator("body").click(position={"x": 1, "y": 1})
+    reached = set()
+    for _ in range(12):
+        opened.keyboard.press("Tab")
+        reached.add(
+            opened.evaluate("document.activeElement.id || document.activeElement.localName")
+        )
+    assert reached >= {"file", "pictures", "find", "alpha", "both", "save", "select", "canvas"}
+
+
+def test_without_the_token_the_page_says_what_to_do(browser, address):
+    page = browser.new_page()
+    page.goto(address.replace("secret", "another"))
+    playwright.expect(page.locator("#status.wrong")).to_contain_text("that `xaimaps view` printed")
+    assert page.locator("#tools").is_hidden()
+    page.close()

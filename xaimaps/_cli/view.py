@@ -1,0 +1,66 @@
+"""`xaimaps view`: a page in the browser that shows a model's maps."""
+
+from __future__ import annotations
+
+import contextlib
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xaimaps._cli.console import load_model
+from xaimaps._cli.options import (
+    backend_option,
+    complete_files,
+    load_options,
+    max_pixels_option,
+    symlinks_option,
+)
+
+
+@click.command()
+@click.argument("model", default="default", shell_complete=complete_files("MODELS"))
+@click.argument("pictures", nargs=-1, type=click.Path(path_type=Path))
+@backend_option
+@load_options
+@click.option("--port", default=0, type=click.IntRange(0, 65535),
+              help="The port of this machine.  [default: any that is free]")  # fmt: skip
+@click.option("--browser/--no-browser", default=True, show_default=True,
+              help="Open the page in the browser.")  # fmt: skip
+@max_pixels_option
+@symlinks_option
+def view(
+    model: str,
+    pictures: tuple[Path, ...],
+    backend: str | None,
+    loading: dict[str, Any],
+    port: int,
+    browser: bool,
+    max_pixels: int,
+    follow_symlinks: bool,
+) -> None:
+    """Show the maps of MODEL on PICTURES in the browser, to this machine only.
+
+    The page takes other pictures too. Ctrl-C ends it.
+    """
+    from xaimaps._images.open import find_pictures, has_picture_name
+    from xaimaps._registry import import_extra
+    from xaimaps._view.session import Session
+
+    server = import_extra("xaimaps._view.server", "view", "`xaimaps view`")
+    if has_picture_name(model):
+        raise click.UsageError(
+            f"MODEL must be a model, got the picture {model!r}; give the model before the "
+            "pictures, such as default for the embedded one"
+        )
+    found = find_pictures(pictures, follow_symlinks=follow_symlinks)
+    session = Session(load_model(model, backend, loading), found, max_pixels)
+
+    def announce(address: str) -> None:
+        click.echo(f"{address}\nCtrl-C ends it.")
+        if browser:
+            webbrowser.open(address)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve(session, port, announce)
