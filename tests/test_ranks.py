@@ -9,9 +9,9 @@ import xaimaps
 from xaimaps._images.preprocess import PRESETS
 from xaimaps._results.render import plane
 from xaimaps.errors import ArrayInputError, MethodError
-from xaimaps.methods import METHODS, fuse_maps
+from xaimaps.methods import fuse_maps
 from xaimaps.methods.blur_ig import _blurs
-from xaimaps.testing import ReferenceBackend, pooled_network
+from xaimaps.testing import REFERENCE_METHODS, ReferenceBackend, pooled_network
 from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
 
 RNG = np.random.default_rng(4)
@@ -37,7 +37,7 @@ FEW = {
     "hsic": {"n_samples": 8, "segments": 2},
 }
 # A blur has zeros outside of the image, also before and behind a single slice.
-SAME = sorted(set(METHODS) - {"blur_ig"})
+SAME = sorted(set(REFERENCE_METHODS) - {"blur_ig"})
 
 
 def network(first, second, shape):

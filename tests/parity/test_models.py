@@ -22,9 +22,6 @@ FEW += ["is_cam", "rise"]
 EVERY_ABILITY = [*FEW, "fullgrad", "guided_grad_cam", "recipro_cam", "shapley_cam"]
 """Methods with every set of abilities that a method needs of a backend."""
 
-TRANSFORMERS = [name for name, row in METHODS.items() if "attention" in row.needs]
-"""Methods that these networks refuse; see test_attention.py of the TensorFlow backend."""
-
 METHODS_OF = {"joined": EVERY_ABILITY}
 """The methods of a network that differs from the others only in its layers; all, of the others."""
 
@@ -32,7 +29,7 @@ METHODS_OF = {"joined": EVERY_ABILITY}
 def check(found):
     assert found.agrees, [found.verdict(name) for name in found.backends]
     skipped = {row.name: row.note for row in found.of("jax") if row.status == "skipped"}
-    assert skipped.keys() <= {"cam", *TRANSFORMERS}, skipped
+    assert skipped.keys() <= {"cam"}, skipped
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,11 @@ from PIL import Image
 import xaimaps
 from xaimaps import parity
 from xaimaps.errors import ArrayInputError, LayerError, MethodError, TargetError
-from xaimaps.methods import METHODS
 from xaimaps.parity import Row, Tolerance, compare
 from xaimaps.parity._formats import junit, markdown
 from xaimaps.parity._html import page
 from xaimaps.parity._measures import measure, top_agreement
-from xaimaps.testing import Conv, Network, ReferenceBackend, pooled_network
+from xaimaps.testing import REFERENCE_METHODS, Conv, Network, ReferenceBackend, pooled_network
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_a_network_agrees_with_itself_in_everything(images):
     report = compare({"one": backend(), "two": backend()}, images, "all")
     assert report.agrees
     assert report.first_divergence("two") is None
-    assert [row.name for row in report.of("two", "map")] == list(METHODS)
+    assert [row.name for row in report.of("two", "map")] == list(REFERENCE_METHODS)
     assert {row.status for row in report.rows} == {"agrees"}
     assert all(row.measures.relative == 0 for row in report.rows)
     assert [row.top for row in report.of("two", "logits")] == [1.0]

@@ -88,11 +88,12 @@ def weighted_scores(backend: Backend, weights: Array, scores: Array) -> Array:
 
     Args:
         backend: the model.
-        weights: of each score in each value, `(V, M)`.
+        weights: of each score in each value, `(V, M)`; each column sums to 0.
         scores: those of the coalitions.
     """
     xp, own = backend.xp, native(backend, weights, scores)
-    flat = xp.reshape(scores, (scores.shape[0], -1))
+    # a constant has no effect, which is exact if it is left out: weights that sum to 0 only round
+    flat = xp.reshape(scores - scores[:1, ...], (scores.shape[0], -1))
     values = xp.matmul(xp.matrix_transpose(flat), own)
     return xp.reshape(values, (*scores.shape[1:], own.shape[-1]))
 

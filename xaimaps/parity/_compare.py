@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from xaimaps._attribute import classes_of, plan, run_jobs
+from xaimaps._plan import able_methods
 from xaimaps._results.attribution import Attribution
 from xaimaps.backend import INPUT, Array, Backend
 from xaimaps.errors import (
@@ -96,7 +97,7 @@ def compare(
             f"`models` must be at least two backends, got {len(models)} ({', '.join(models)}); "
             "install another one, or name another model"
         )
-    rows_of = [get_method(name) for name in _names(methods)]
+    rows_of = [get_method(name) for name in _names(methods, models.values())]
     for name in options:
         if not any(name in row.options for row in rows_of):
             raise MethodError(f"none of the compared methods has an option {name!r}")
@@ -108,11 +109,13 @@ def compare(
     return comparison.report(rows_of, options)
 
 
-def _names(methods: str | Sequence[str] | None) -> Sequence[str]:
+def _names(methods: str | Sequence[str] | None, models: Collection[Backend]) -> Sequence[str]:
+    """Return the names of the methods; "all" are those that one of the models supports."""
     if methods is None:
         return DEFAULT_METHODS
     if methods == "all":
-        return tuple(METHODS)
+        able = {name for model in models for name in able_methods(model, METHODS)}
+        return [name for name in METHODS if name in able]
     return (methods,) if isinstance(methods, str) else methods
 
 
