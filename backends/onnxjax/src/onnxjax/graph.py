@@ -91,7 +91,7 @@ class Node:
         except jax.errors.JAXTypeError as error:
             raise UnsupportedModelError(
                 f"{self._label} needs a value when the graph is traced that depends on the data; "
-                "make it a constant"
+                "make it a constant, or run the model in ONNX Runtime"
             ) from error
         except UNFIT as error:
             raise UnsupportedModelError(
@@ -130,8 +130,9 @@ class Node:
             if position < len(inputs) and not is_static(inputs[position]):
                 raise UnsupportedModelError(
                     f"{self._label} needs the value of its input {self.inputs[position]!r} when "
-                    "the graph is traced, but it depends on the data; make it a constant, or "
-                    "give the graph's input that it comes from as a numpy array"
+                    "the graph is traced, but it depends on the data; make it a constant, give "
+                    "the graph's input that it comes from as a numpy array, or run the model in "
+                    "ONNX Runtime"
                 )
 
     @property
