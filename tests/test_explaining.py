@@ -15,6 +15,7 @@ from xaimaps.errors import (
     InputImageError,
     LayerError,
     MethodError,
+    OutOfMemoryError,
     TargetError,
 )
 from xaimaps.methods import METHODS
@@ -95,6 +96,33 @@ def test_a_last_partial_batch_is_padded_and_not_compiled_again(images):
     assert backend.runs == [[(3, 9, 9, 3), (3,)]] * 3
     xaimaps.attribute(backend, images, target=1, batch_size=3)
     assert len(backend.compilations) == 1
+
+
+class Small(ReferenceBackend):
+    """Has memory for at most `most` images."""
+
+    def __init__(self, most):
+        super().__init__(pooled_network())
+        self.most = most
+
+    def compile(self, fn, *arrays):
+        def run(*arrays):
+            if len(arrays[0]) > self.most:
+                raise OutOfMemoryError("the GPU has too little memory")
+            return fn(self, *arrays)
+
+        return run
+
+
+def test_too_little_memory_for_a_batch_halves_it_with_a_note(pooled, images):
+    found = xaimaps.attribute(Small(2), images, target=1)
+    np.testing.assert_allclose(found.maps, xaimaps.attribute(pooled, images, target=1).maps)
+    assert found.notes(3) == [
+        "the memory did not suffice for 7 images at a time; 3 ran at a time",
+        "the memory did not suffice for 3 images at a time; 1 ran at a time",
+    ]
+    with pytest.raises(OutOfMemoryError, match="too little memory"):
+        xaimaps.attribute(Small(0), images, target=1)
 
 
 @pytest.mark.parametrize(

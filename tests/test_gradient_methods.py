@@ -13,11 +13,11 @@ from scipy import ndimage
 from xaimaps import targets
 from xaimaps._attribute import attribute
 from xaimaps._images.preprocess import PRESETS
-from xaimaps.backend import Gradients
+from xaimaps.backend import Device, Gradients
 from xaimaps.errors import MethodError, TargetError
 from xaimaps.methods import METHODS
 from xaimaps.methods._baselines import baselines
-from xaimaps.methods._batching import images_within
+from xaimaps.methods._batching import images_within, variants_behind
 from xaimaps.methods._filters import blurred, gaussian, low_passed
 from xaimaps.methods._quadrature import quadrature
 from xaimaps.methods._resize import resized
@@ -455,6 +455,24 @@ def test_images_that_fit():
     assert images_within(backend, (9, 9, 3), values * 4 * 10 / 1e6, gradient=False) == 10
     assert images_within(backend, (9, 9, 3), values * 8 * 10 / 1e6) == 10
     assert images_within(backend, (9, 9, 3), 1e-9) == 1
+    assert images_within(backend, (9, 9, 3), None) == 512e6 // (values * 8)
+
+
+class Accelerated(ReferenceBackend):
+    """Has 40 GB of its own memory."""
+
+    device = Device("a GPU", memory=40 * 10**9)
+
+
+def test_the_memory_follows_the_device():
+    """A quarter of its own memory; a CPU has at most 64 variants of a layer at a time."""
+    backend, image = Accelerated(pooled_network()), np.zeros((1, 9, 9, 3), np.float32)
+    plain = ReferenceBackend(pooled_network())
+    many, few = (images_within(one, (9, 9, 3), None) for one in (backend, plain))
+    assert many == pytest.approx(few * 10e9 / 512e6, rel=1e-3)
+    many, few = (variants_behind(one, "relu1", image, None) for one in (backend, plain))
+    assert (many > 10_000, few) == (True, 64)
+    assert variants_behind(backend, "relu1", image, 1e-9) == 1
 
 
 # Baselines

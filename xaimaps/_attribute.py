@@ -21,6 +21,7 @@ from xaimaps.errors import (
     LayerError,
     MethodError,
     ModelLoadError,
+    OutOfMemoryError,
     TargetError,
 )
 from xaimaps.methods import Maps, Method, get_method
@@ -205,7 +206,14 @@ def run_jobs(
     """Run several methods on one prepared batch; the results are in the order of the jobs."""
     size = min(_checked_size(batch_size), max(len(batch.images), 1))
     results = each_result(backend, jobs, batch, target, size)
-    found = dict(shown(results, len(jobs), backend.watch) if progress else results)
+    try:
+        found = dict(shown(results, len(jobs), backend.watch) if progress else results)
+    except OutOfMemoryError:
+        if size == 1:
+            raise
+        less = run_jobs(backend, jobs, batch, target, size // 2, progress=progress)
+        note = f"the memory did not suffice for {size} images at a time; {size // 2} ran at a time"
+        return [replace(one, remarks=(note, *one.remarks)) for one in less]
     return [found[i] for i in range(len(jobs))]
 
 

@@ -60,10 +60,13 @@ class Device(NamedTuple):
 
     Attributes:
         kind: what it is, such as "cpu" or "NVIDIA H200".
+        memory: the bytes of its own memory that this process may use; None if it shares the
+            memory of the machine, as a CPU does.
         peak_bytes: the most memory of it that this process has used; None if it does not count.
     """
 
     kind: str = "cpu"
+    memory: int | None = None
     peak_bytes: int | None = None
 
 

@@ -26,6 +26,13 @@ METHODS_OF = {"joined": EVERY_ABILITY}
 """The methods of a network that differs from the others only in its layers; all, of the others."""
 
 
+def compared(models, pictures, methods):
+    names = METHODS if methods == "all" else methods
+    known = {option for name in names for option in METHODS[name].options}
+    quick = {option: value for option, value in QUICK.items() if option in known}
+    return compare(models, pictures, methods, **quick)
+
+
 def check(found):
     assert found.agrees, [found.verdict(name) for name in found.backends]
     skipped = {row.name: row.note for row in found.of("jax") if row.status == "skipped"}
@@ -40,12 +47,12 @@ def test_every_method_agrees(name):
     models = routes(build())
     for model in models.values():
         model.info.preprocess = xaimaps.PRESETS[preset_for(name)]  # noise is drawn on pictures
-    check(compare(models, images_for(name, 2), METHODS_OF.get(name, "all"), **QUICK))
+    check(compared(models, images_for(name, 2), METHODS_OF.get(name, "all")))
 
 
 def test_every_ability_is_compared():
-    compared = {METHODS[name].needs for name in EVERY_ABILITY}
-    assert compared == {row.needs for row in METHODS.values() if "attention" not in row.needs}
+    chosen = {METHODS[name].needs for name in EVERY_ABILITY}
+    assert chosen == {row.needs for row in METHODS.values() if "attention" not in row.needs}
 
 
 @pytest.mark.parametrize(
@@ -54,4 +61,4 @@ def test_every_ability_is_compared():
 def test_the_embedded_network_agrees(methods):
     models = routes("default")
     assert list(models) == ["tensorflow", "onnxruntime", "jax"]
-    check(compare(models, xaimaps.zoo.PICTURES["chelsea"], methods, **QUICK))
+    check(compared(models, xaimaps.zoo.PICTURES["chelsea"], methods))

@@ -92,6 +92,7 @@ class Attribution:
             signals.
         pictures: the pictures, if pictures were explained.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8.
+        remarks: sentences on how the maps were computed, which are notes of every image.
     """
 
     maps: Array
@@ -117,6 +118,7 @@ class Attribution:
     input_size: tuple[int, ...] = (0, 0)
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.maps)

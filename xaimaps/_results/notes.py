@@ -19,7 +19,8 @@ def notes_of(found: Attribution, index: int) -> list[str]:
     """Return the notes on the picture, the model, the outputs and the maps, in this order."""
     picture = found.pictures[index].notes if found.pictures else ()
     seen = (*_range(found, index), *_crop(found, index))
-    said = (*picture, *seen, *found.model.notes, *_outputs(found, index), *_maps(found, index))
+    about = (*found.model.notes, *found.remarks)
+    said = (*picture, *seen, *about, *_outputs(found, index), *_maps(found, index))
     return list(dict.fromkeys(said))
 
 

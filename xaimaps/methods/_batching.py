@@ -17,7 +17,10 @@ from xaimaps.methods._options import check_memory
 from xaimaps.targets import Target
 
 MEMORY = 512
-"""Default of the option `memory`: MB for the values of one pass through the network."""
+"""MB for the values of one pass through the network, unless the device has its own memory."""
+
+SHARE = 0.25
+"""The share of a device's own memory for them; convolutions and copies need more besides."""
 
 _BYTES = 4  # float32
 
@@ -25,8 +28,25 @@ _MOST = 64
 """The most variants of a layer at a time; more do not fit into a CPU's caches and are slower."""
 
 
+def memory_of(backend: Backend, memory: float | None) -> float:
+    """Return the limit in MB for the values of one pass: the user's, or one for the device.
+
+    Raises:
+        MethodError: `memory` is not a positive number.
+    """
+    own = backend.device.memory
+    if memory is None:
+        return MEMORY if own is None else SHARE * own / 1e6
+    check_memory(memory)
+    return memory
+
+
 def images_within(
-    backend: Backend, image_shape: tuple[int, ...], memory: float, *, gradient: bool = True
+    backend: Backend,
+    image_shape: tuple[int, ...],
+    memory: float | None,
+    *,
+    gradient: bool = True,
 ) -> int:
     """Return how many images can pass through the network at a time, at least one.
 
@@ -35,16 +55,16 @@ def images_within(
     Args:
         backend: the model; an unknown height or width of a layer is taken to be the image's.
         image_shape: `(H, W, C)`.
-        memory: in MB (10^6 bytes).
+        memory: in MB (10^6 bytes); None for what suits the device.
         gradient: count every value twice, once for its gradient.
 
     Raises:
         MethodError: `memory` is not a positive number.
     """
-    check_memory(memory)
+    allowed = memory_of(backend, memory)
     shapes = [layer.shape[1:] for layer in backend.layers()]
     values = math.prod(image_shape) + sum(_size(shape, image_shape) for shape in shapes)
-    most = int(memory * 1e6 // (_BYTES * values * (2 if gradient else 1)))
+    most = int(allowed * 1e6 // (_BYTES * values * (2 if gradient else 1)))
     return max(most, 1)
 
 
@@ -56,7 +76,7 @@ def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
 
 
 def variants_within(
-    backend: Backend, images: Array, memory: float, *, gradient: bool = True
+    backend: Backend, images: Array, memory: float | None, *, gradient: bool = True
 ) -> int:
     """Return how many variants of a batch `(N, H, W, C)` can run at a time, at least one."""
     most = images_within(backend, tuple(images.shape[1:]), memory, gradient=gradient)
@@ -64,20 +84,20 @@ def variants_within(
     return max(1, most // max(1, batch))
 
 
-def variants_behind(backend: Backend, name: str, images: Array, memory: float) -> int:
+def variants_behind(backend: Backend, name: str, images: Array, memory: float | None) -> int:
     """Return how many variants of a layer's values can run through the rest of the network.
 
     Raises:
         MethodError: `memory` is not a positive number.
     """
-    check_memory(memory)
+    allowed = memory_of(backend, memory)
     layers = backend.layers()
     names = [layer.name for layer in layers]
     behind = layers[names.index(name) :] if name in names else layers
     # An unknown size is taken to be the image's.
     values = sum(math.prod(n or images.shape[1] for n in layer.shape[1:]) for layer in behind)
-    most = int(memory * 1e6 // (_BYTES * values * max(1, images.shape[0])))
-    return min(max(1, most), _MOST)
+    most = max(1, int(allowed * 1e6 // (_BYTES * values * max(1, images.shape[0]))))
+    return min(most, _MOST) if backend.device.memory is None else most
 
 
 def weighted_sum(

@@ -79,7 +79,7 @@ def masked(
     layer: str | None,
     variant: str,
     channels: int | None,
-    memory: float,
+    memory: float | None,
 ) -> Masked:
     """Run the clean images, and make a mask from each channel of the layer.
 

@@ -46,7 +46,7 @@ def play(
     drawn: Mapping[str, Array],
     baseline: Baseline,
     probability: bool,
-    memory: float,
+    memory: float | None,
 ) -> Game:
     """Score the drawn coalitions, as many at a time as the memory allows.
 
@@ -57,7 +57,7 @@ def play(
         drawn: `labels`, the segment of each pixel, and `coalitions` `(V, M)`.
         baseline: the pixels of absent segments.
         probability: whether scores are the probabilities of classes.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
 
     Raises:
         MethodError: there is no such baseline, or `memory` is not a positive number.

@@ -8,7 +8,6 @@ from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import LayerError, MethodError
 from xaimaps.methods._batching import (
-    MEMORY,
     flatten_batch,
     map_chunks,
     tile_target,
@@ -39,7 +38,7 @@ def ablation_cam(
     variant: Literal["paper", "pytorch-grad-cam"] = "paper",
     relu: bool = True,
     eigen_smooth: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
 ) -> Maps:
     r"""Activations weighted by the drop of the score when their channel is set to zero.
 
@@ -61,7 +60,7 @@ def ablation_cam(
             instead of to zero, which no variant here does.)
         relu: keep only positive values, as the paper does.
         eigen_smooth: take the first principal component over the channels instead of the sum.
-        memory: limit for the values of one pass from the layer on, in MB.
+        memory: limit for the values of one pass from the layer on, in MB; None follows the device.
         fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:

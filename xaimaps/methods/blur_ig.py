@@ -11,7 +11,6 @@ import numpy as np
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._batching import (
-    MEMORY,
     align_targets,
     gradients_of,
     variants_within,
@@ -39,7 +38,7 @@ def blur_ig(
     n_steps: int = 100,
     max_sigma: float = 50,
     reduce: Reduce = "sum",
-    memory: float = MEMORY,
+    memory: float | None = None,
 ) -> Maps:
     r"""The gradient integrated from a blurred image to the sharp one, without a baseline.
 
@@ -58,7 +57,7 @@ def blur_ig(
         n_steps: points on the path, evenly spaced in sigma.
         max_sigma: the largest width of the blur, in pixels.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
 
     Returns:
         Signed maps of shape `(N, H, W)`, in units of the score.

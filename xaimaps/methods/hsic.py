@@ -8,7 +8,6 @@ import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._coalitions import ROUNDING, latin_hypercube, play, segment_maps
 from xaimaps.methods._maps import Maps, native
 from xaimaps.methods._masking import default_filling
@@ -58,7 +57,7 @@ def hsic(
     seed: int = 0,
     baseline: Baseline = None,
     probability: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
     **drawn: Array,
 ) -> Maps:
     r"""The dependence of the score on whether a segment is visible, by kernels of both.
@@ -85,7 +84,8 @@ def hsic(
         baseline: the pixels of absent segments, as in `occlusion`; None is gray, or zeros if the
             model's preprocessing is unknown.
         probability: y is the probability of a class instead of its score.
-        memory: limit for the values of one pass, in MB; the kernel L has n x n values besides.
+        memory: limit for the values of one pass, in MB; None follows the device. The kernel L has
+            n x n values besides.
         drawn: `labels` `(H, W)`, and `coalitions` `(n, M)`; without, drawn from `seed`.
 
     Returns:

@@ -13,7 +13,6 @@ from xaimaps.methods._baselines import (
     drawn_baselines,
 )
 from xaimaps.methods._batching import (
-    MEMORY,
     align_targets,
     flatten_batch,
     gradients_of,
@@ -49,7 +48,7 @@ def integrated_gradients(
     n_baselines: int = 4,
     seed: int = 0,
     reduce: Reduce = "sum",
-    memory: float = MEMORY,
+    memory: float | None = None,
     noise: Array | None = None,
 ) -> Maps:
     r"""The gradient integrated along the straight line from a baseline to the image.
@@ -74,7 +73,7 @@ def integrated_gradients(
         n_baselines: the number of random baselines for "noise".
         seed: of the noise.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         noise: uniform `(n_baselines, H, W, C)` from 0 to 1; None draws it from `seed`.
 
     Returns:
@@ -148,7 +147,7 @@ def expected_gradients(
     n_samples: int = 50,
     seed: int = 0,
     reduce: Reduce = "sum",
-    memory: float = MEMORY,
+    memory: float | None = None,
     noise: Array | None = None,
     alphas: Array | None = None,
     choices: Array | None = None,
@@ -170,7 +169,7 @@ def expected_gradients(
         n_samples: the number of pairs of a baseline and a point on the path from it.
         seed: of all random arrays.
         reduce: "sum" (keeps the total), "max" or "mean" over the channels; None keeps them.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         noise: uniform `(n_samples, H, W, C)`; None draws it and the next two from `seed`.
         alphas: uniform `(n_samples,)`, the points on the paths.
         choices: uniform `(n_samples,)`, which select the baselines.

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._channel_masks import Variant, masked, masked_maps, mean_scores
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, native
@@ -34,7 +33,7 @@ def is_cam(
     channels: int | None = None,
     relu: bool = True,
     eigen_smooth: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
 ) -> Maps:
     r"""Score-CAM with scores averaged over masks of increasing strength.
 
@@ -55,7 +54,7 @@ def is_cam(
         channels: see `score_cam`.
         relu: keep only positive values, as the paper does.
         eigen_smooth: take the first principal component over the channels instead of the sum.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:

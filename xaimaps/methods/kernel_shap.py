@@ -8,7 +8,6 @@ import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._coalitions import efficient_maps, play, weighted_scores
 from xaimaps.methods._kernel_samples import Doubles, sample_coalitions
 from xaimaps.methods._maps import Maps
@@ -72,7 +71,7 @@ def kernel_shap(
     seed: int = 0,
     baseline: Baseline = None,
     probability: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
     **drawn: Array,
 ) -> Maps:
     r"""The Shapley values of segments, by a regression of the score on which segments are visible.
@@ -101,7 +100,7 @@ def kernel_shap(
         baseline: the pixels of absent segments, as in `occlusion`; None is gray, or zeros if the
             model's preprocessing is unknown.
         probability: y is the probability of a class instead of its score.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         drawn: `labels` `(H, W)`, and `coalitions` and `weights` `(V, M)`; without, drawn from
             `seed`.
 

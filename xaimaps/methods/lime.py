@@ -10,7 +10,6 @@ from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._coalitions import SEGMENT_MEANS, play, segment_maps, weighted_scores
 from xaimaps.methods._maps import Maps, native
 from xaimaps.methods._noise import Floats, uniform
@@ -82,7 +81,7 @@ def lime(
     seed: int = 0,
     baseline: Baseline = SEGMENT_MEANS,
     probability: bool = True,
-    memory: float = MEMORY,
+    memory: float | None = None,
     **drawn: Array,
 ) -> Maps:
     r"""The coefficients of a linear model of the score, by which segments of the image are visible.
@@ -114,7 +113,7 @@ def lime(
             the others are those of `occlusion`.
         probability: y is the probability of a class, as in the authors' library, instead of its
             score.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         drawn: `labels` `(H, W)`, `coalitions` and `weights` `(V, M)`, and `kernel` `(V,)`; without,
             drawn from `seed`.
 

@@ -10,7 +10,7 @@ from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY, map_chunks, variants_within
+from xaimaps.methods._batching import map_chunks, variants_within
 from xaimaps.methods._maps import Maps, named, native
 from xaimaps.methods._masking import default_filling, every_pair, filling_of, outer, scores_behind
 from xaimaps.methods._noise import Floats
@@ -37,7 +37,7 @@ def occlusion(
     stride: Extent = None,
     baseline: Baseline = None,
     variant: Literal["mean", "sum"] = "mean",
-    memory: float = MEMORY,
+    memory: float | None = None,
 ) -> Maps:
     r"""The drop of the score when a window of the image is hidden.
 
@@ -58,7 +58,7 @@ def occlusion(
             colour), "blur", "zeros" or a preprocessed array `(H, W, C)`. None is gray, as in the
             paper, or zeros if the model's preprocessing is unknown.
         variant: "mean" over the windows, as in Captum, or "sum", as in PAIR's saliency.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
 
     Returns:
         Signed maps of shape `(N, H, W)`, in units of the score.

@@ -8,7 +8,6 @@ import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._coalitions import efficient_maps, play, weighted_scores
 from xaimaps.methods._maps import Maps
 from xaimaps.methods._masking import default_filling
@@ -97,7 +96,7 @@ def owen(
     depth: int = 6,
     baseline: Baseline = None,
     probability: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
     **drawn: Array,
 ) -> Maps:
     r"""The exact Owen values of rectangles, from a tree that halves the image again and again.
@@ -121,7 +120,7 @@ def owen(
         baseline: the pixels of absent rectangles, as in `occlusion`; None is gray, or zeros if the
             model's preprocessing is unknown.
         probability: y is the probability of a class instead of its score.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         drawn: `labels` `(H, W)`, and `coalitions` and `weights` `(V, M)`; without, from `depth`.
 
     Returns:

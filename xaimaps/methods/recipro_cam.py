@@ -8,7 +8,6 @@ import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.methods._batching import (
-    MEMORY,
     flatten_batch,
     map_chunks,
     tile_target,
@@ -39,7 +38,7 @@ def recipro_cam(
     layer: str | None = None,
     gaussian: bool = True,
     probability: bool = True,
-    memory: float = MEMORY,
+    memory: float | None = None,
 ) -> Maps:
     r"""The score when all of a layer except one spatial position is set to zero.
 
@@ -58,7 +57,7 @@ def recipro_cam(
         layer: the layer's name, or several; None for the last one with a spatial extent.
         gaussian: mask with a 3 x 3 Gaussian; False keeps one position only.
         probability: y is the probability of a class, as in the paper, instead of its score.
-        memory: limit for the values of one pass from the layer on, in MB.
+        memory: limit for the values of one pass from the layer on, in MB; None follows the device.
         fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:

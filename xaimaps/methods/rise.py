@@ -12,7 +12,7 @@ from xaimaps._resampling import linear_weights
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY, map_chunks, variants_within, weighted_sum
+from xaimaps.methods._batching import map_chunks, variants_within, weighted_sum
 from xaimaps.methods._maps import Maps, named, native
 from xaimaps.methods._masking import filling_of, scores_behind
 from xaimaps.methods._noise import uniform
@@ -66,7 +66,7 @@ def rise(
     baseline: Baseline = "zeros",
     probability: bool = True,
     variant: Literal["paper", "xplique", "centred"] = "paper",
-    memory: float = MEMORY,
+    memory: float | None = None,
     cells: Array | None = None,
     moves: Array | None = None,
 ) -> Maps:
@@ -91,7 +91,8 @@ def rise(
         variant: "paper"; "xplique" divides by the sum of the masks at each pixel instead of the
             expected sum; "centred" subtracts the mean over the masks from each score, so that a
             map has no offset.
-        memory: limit for the values of one pass, in MB, which does not grow with `n_masks`.
+        memory: limit for the values of one pass, in MB; None follows the device. It does not
+            grow with `n_masks`.
         cells: ones and zeros `(n_masks, grid, grid)`; None draws them from `seed`.
         moves: shifts along each axis in pixels `(n_masks, 2)`; None draws them from `seed`.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._channel_masks import Variant, masked, masked_maps, masked_scores
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps
@@ -31,7 +30,7 @@ def score_cam(
     channels: int | None = None,
     relu: bool = True,
     eigen_smooth: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
 ) -> Maps:
     r"""Activations weighted by the score of the image masked with their channel.
 
@@ -55,7 +54,7 @@ def score_cam(
             positions (Faster-Score-CAM); None for all.
         relu: keep only positive values, as the paper does.
         eigen_smooth: take the first principal component over the channels instead of the sum.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:

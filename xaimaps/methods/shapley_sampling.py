@@ -8,7 +8,6 @@ import numpy as np
 
 from xaimaps.backend import Array, Backend
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._coalitions import efficient_maps, play
 from xaimaps.methods._maps import Maps, native
 from xaimaps.methods._masking import default_filling
@@ -60,7 +59,7 @@ def shapley_sampling(
     seed: int = 0,
     baseline: Baseline = None,
     probability: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
     **drawn: Array,
 ) -> Maps:
     r"""The mean change of the score when a segment appears, over random orders of all segments.
@@ -88,7 +87,7 @@ def shapley_sampling(
         baseline: the pixels of absent segments, as in `occlusion`; None is gray, or zeros if the
             model's preprocessing is unknown.
         probability: y is the probability of a class instead of its score.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         drawn: `labels` `(H, W)` and `ranks` `(n_permutations, M)`; without, drawn from `seed`.
 
     Returns:

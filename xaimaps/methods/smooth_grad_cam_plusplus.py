@@ -8,7 +8,6 @@ from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._batching import (
-    MEMORY,
     flatten_batch,
     tile_target,
     unflatten_batch,
@@ -52,7 +51,7 @@ def smooth_grad_cam_plusplus(
     variant: Literal["paper", "corrected"] = "paper",
     relu: bool = True,
     eigen_smooth: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
     noise: Array | None = None,
 ) -> Maps:
     r"""Grad-CAM++ with derivatives averaged over noisy copies of the image.
@@ -80,7 +79,7 @@ def smooth_grad_cam_plusplus(
             the gradient of the last copy alone for $D_1$, which no variant here does.
         relu: keep only positive values, as the paper does.
         eigen_smooth: take the first principal component over the channels instead of the sum.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         noise: standard normal `(n_samples, H, W, C)`; None draws it from `seed`.
         fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
@@ -126,7 +125,7 @@ def _powers(
     target: Target,
     name: str,
     noise: Array,
-    memory: float,
+    memory: float | None,
     start: Array,
 ) -> Array:
     """Return the means of the gradient's first three powers, `(3, ..., N, *spatial, C)`."""

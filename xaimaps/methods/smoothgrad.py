@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._batching import (
-    MEMORY,
     flatten_batch,
     tile_target,
     unflatten_batch,
@@ -51,7 +50,7 @@ def smoothgrad(
     seed: int = 0,
     absolute: bool = True,
     reduce: Reduce = "max",
-    memory: float = MEMORY,
+    memory: float | None = None,
     base_options: Pairs = (),
     noise: Array | None = None,
 ) -> Maps:
@@ -73,7 +72,7 @@ def smoothgrad(
         seed: of the noise.
         absolute: take absolute values of the mean; False keeps the sign.
         reduce: "max", "sum" or "mean" over the channels; None keeps them.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         base_options: options of `base`, as pairs: `(("n_steps", 20),)`.
         noise: standard normal `(n_samples, H, W, C)`; None draws it from `seed`.
 
@@ -118,7 +117,7 @@ def smoothgrad_squared(
     noise_level: float = 0.15,
     seed: int = 0,
     reduce: Reduce = "max",
-    memory: float = MEMORY,
+    memory: float | None = None,
     base_options: Pairs = (),
     noise: Array | None = None,
 ) -> Maps:
@@ -135,7 +134,7 @@ def smoothgrad_squared(
         noise_level: the noise's standard deviation, as a fraction of each image's range.
         seed: of the noise.
         reduce: "max", "sum" or "mean" over the channels; None keeps them.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         base_options: options of `base`, as pairs.
         noise: standard normal `(n_samples, H, W, C)`; None draws it from `seed`.
 
@@ -179,7 +178,7 @@ def vargrad(
     noise_level: float = 0.15,
     seed: int = 0,
     reduce: Reduce = "max",
-    memory: float = MEMORY,
+    memory: float | None = None,
     base_options: Pairs = (),
     noise: Array | None = None,
 ) -> Maps:
@@ -199,7 +198,7 @@ def vargrad(
         noise_level: the noise's standard deviation, as a fraction of each image's range.
         seed: of the noise.
         reduce: "max", "sum" or "mean" over the channels; None keeps them.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         base_options: options of `base`, as pairs.
         noise: standard normal `(n_samples, H, W, C)`; None draws it from `seed`.
 
@@ -246,7 +245,7 @@ class _Noisy(NamedTuple):
     noise_level: float
     seed: int
     noise: Array | None
-    memory: float
+    memory: float | None
 
     def explain(self, images: Array, target: Target) -> Array:
         """Return the method's values with sign and channels, `(N, H, W, C)` or `(K, N, ...)`."""

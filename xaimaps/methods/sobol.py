@@ -9,7 +9,6 @@ import numpy as np
 from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._coalitions import ROUNDING, latin_hypercube, play, segment_maps
 from xaimaps.methods._maps import Maps
 from xaimaps.methods._masking import default_filling
@@ -60,7 +59,7 @@ def sobol(
     seed: int = 0,
     baseline: Baseline = None,
     probability: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
     **drawn: Array,
 ) -> Maps:
     r"""The share of the variance of the score that involves a segment, when all fade at random.
@@ -87,7 +86,7 @@ def sobol(
         baseline: what segments are faded to, as in `occlusion`; None is gray, or zeros if the
             model's preprocessing is unknown.
         probability: y is the probability of a class instead of its score.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         drawn: `labels` `(H, W)`, and `coalitions` `((M + 1) n, M)`; without, drawn from `seed`.
 
     Returns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.backend import Array, Backend
-from xaimaps.methods._batching import MEMORY
 from xaimaps.methods._channel_masks import Variant, masked, masked_maps, mean_scores
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, native
@@ -44,7 +43,7 @@ def ss_cam(
     channels: int | None = None,
     relu: bool = True,
     eigen_smooth: bool = False,
-    memory: float = MEMORY,
+    memory: float | None = None,
     noise: Array | None = None,
 ) -> Maps:
     r"""Score-CAM with scores averaged over noisy masks.
@@ -68,7 +67,7 @@ def ss_cam(
         channels: see `score_cam`.
         relu: keep only positive values, as the paper does.
         eigen_smooth: take the first principal component over the channels instead of the sum.
-        memory: limit for the values of one pass, in MB.
+        memory: limit for the values of one pass, in MB; None follows the device.
         noise: standard normal `(n_samples, H, W)`; None draws it from `seed`.
         fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 

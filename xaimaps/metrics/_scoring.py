@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xaimaps.methods._baselines import Baseline
-from xaimaps.methods._batching import MEMORY, map_chunks, tile_target, variants_within
+from xaimaps.methods._batching import map_chunks, tile_target, variants_within
 from xaimaps.methods._maps import native
 from xaimaps.methods._masking import filling_of, scores_of
 from xaimaps.metrics._case import Array, Case
@@ -58,7 +58,7 @@ def scores_of_variants(
             goal = tile_target(backend, target, variants.shape[0])
             return scores_of(backend, goal, backend.forward(variants), probability)
 
-        most = variants_within(backend, images, MEMORY, gradient=False)
+        most = variants_within(backend, images, None, gradient=False)
         return map_chunks(backend, scored, varied, most)
 
     arrays = [case.image[None], *case.target.arrays, *shared, *each]

@@ -308,7 +308,9 @@ class JaxBackend(Backend):
     @property
     def device(self) -> Device:
         first = jax.local_devices()[0]
-        return Device(first.device_kind, (first.memory_stats() or {}).get("peak_bytes_in_use"))
+        memory = first.memory_stats() or {}
+        own = None if first.platform == "cpu" else memory.get("bytes_limit")
+        return Device(first.device_kind, own, memory.get("peak_bytes_in_use"))
 
     @property
     def precision(self) -> Precision:
