@@ -59,7 +59,7 @@ def test_nothing_of_the_workshop_is_in_it(wheels, name):
     parts = {part for entry in entries for part in entry.parts}
     assert not parts & {"tests", "backends", "benchmarks", "docs", "__pycache__", "conftest.py"}
     assert {entry.suffix for entry in entries} <= {
-        "", ".py", ".typed", ".onnx", ".png", ".jpg", ".txt", ".md",
+        "", ".py", ".typed", ".onnx", ".png", ".jpg", ".txt", ".md", ".html", ".css", ".js",
     }  # fmt: skip
 
 
