@@ -78,7 +78,7 @@ def kernel_shap(
 
     With $z \in \{0, 1\}^M$ the coalitions of M segments and $|z|$ their sizes:
 
-    $$\phi = \arg\min_\phi \sum_z \frac{M - 1}{\binom{M}{|z|} |z| (M - |z|)}
+    $$\phi = \mathrm{argmin}_\phi \sum_z \frac{M - 1}{\binom{M}{|z|} |z| (M - |z|)}
     \Big(y(z) - y(0) - \sum_m \phi_m z_m\Big)^2, \qquad \sum_m \phi_m = y(1) - y(0)$$
 
     If there are as many samples as coalitions, the values are the exact Shapley values. They always
