@@ -100,12 +100,10 @@ def test_an_interrupt_ends_all_processes_and_writes_nothing():
     Path("slow.py").write_text(SLOW)
     command = [sys.executable, "-m", "xaimaps", "bench", "slow:model", "--allow-unsafe"]
     command += ["-b", "onnxruntime", "--json", "rates.json"]
-
-    def heed() -> None:
-        # a shell starts its jobs in the background with SIGINT ignored, and they pass that on
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heed) as process:
+    # a shell starts its jobs in the background with SIGINT ignored, and they pass that on
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        signal.signal(signal.SIGINT, before)
         until = time.monotonic() + 60
         while not Path("pid").exists() and time.monotonic() < until:
             time.sleep(0.05)

@@ -57,7 +57,7 @@ def test_it_runs_beside_a_method_that_has_several_targets(pooled, images):
 def test_the_row_says_whether_a_method_uses_its_target(pooled, images):
     for name in REFERENCE_METHODS:
         row = METHODS[name]
-        few = {"n_masks": 4, "n_samples": 16, "n_steps": 2}
+        few = {"n_masks": 4, "n_samples": 16, "segments": (1, 2), "n_steps": 2}
         options = {k: v for k, v in few.items() if k in row.options}
         one, two = (
             xaimaps.attribute(pooled, images[:1], name, target=k, **options).maps for k in (0, 2)
