@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from onnxjax.graph import Graph, Step, Values
 from onnxjax.hooks import tapping
 
 from xaimaps.backend import Array, Blocks
-from xaimaps_jax._program import Program
+from xaimaps_jax._program import Program, without
 
 Run = tuple[Graph, Step, Values]
 """The nodes, the step that runs one of them, and all values."""
@@ -66,7 +66,7 @@ class _BlockRun:
         self, images: Array, seeds: Array, stream: str | None, names: Sequence[str]
     ) -> list[Array]:
         program, (graph, step, known) = self._program, self._shared or self._run(images)
-        before = _without(graph, known, names)
+        before = without(graph, known, names)
 
         def after(taps: list[Array]) -> Array:
             shaped = (
@@ -94,11 +94,5 @@ class _BlockRun:
         name = self.attention.streams[-1]
         value = value.astype(known[name].dtype)
         shaped = self._program.shaped(name, value, images, known[name].shape)
-        cut = {**_without(graph, known, [name]), name: shaped}
+        cut = {**without(graph, known, [name]), name: shaped}
         return self._outputs(graph.run(cut, graph.outputs, step), graph, images)
-
-
-def _without(graph: Graph, known: Values, names: Collection[str]) -> Values:
-    """Return the values that depend on none of some values."""
-    behind = set(names).union(*(graph.depending_on(name) for name in names))
-    return {name: value for name, value in known.items() if name not in behind}

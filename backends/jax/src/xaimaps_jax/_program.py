@@ -155,8 +155,7 @@ class Program:
         step = self.step(images, graph, changes)
         known = graph.run(self.source.values(params, images), [*graph.outputs, layer], step)
         # values that bypass the layer, as in a skip connection, are constants of the rest
-        behind = graph.depending_on(layer)
-        before = {name: value for name, value in known.items() if name not in behind}
+        before = without(graph, known, [layer])
         layout = self._layout(layer, images)
 
         def rest(activations: Array) -> Array:
@@ -317,6 +316,12 @@ class Program:
         """Return the layout of a value, unless it omits a part of the value."""
         layout = self.description(images).layouts.get(name)
         return None if layout is None or layout.has_others else layout
+
+
+def without(graph: Graph, known: Values, names: Collection[str]) -> Values:
+    """Return the values that depend on none of some values."""
+    behind = set[str]().union(*map(graph.depending_on, names))
+    return {name: value for name, value in known.items() if name not in behind}
 
 
 def _only_row(array: Array) -> Array:
