@@ -1,6 +1,5 @@
 """The attention methods on Keras transformers, beside the same networks as ONNX files."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -9,6 +8,7 @@ from xaimaps.errors import UnsupportedModelError
 from xaimaps.methods import METHODS
 from xaimaps.parity import routes
 
+keras = pytest.importorskip("keras")
 pytest.importorskip("tf2onnx")
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
