@@ -54,6 +54,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.fault("A01")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_types_become_native_float32(dtype):
     batch = as_batch(PLAIN.astype(dtype), SHAPE)
@@ -67,10 +68,12 @@ def test_bfloat16():
     np.testing.assert_array_equal(as_batch(PLAIN.astype(ml_dtypes.bfloat16), SHAPE), PLAIN)
 
 
+@pytest.mark.fault("A01")
 def test_bytes_are_not_scaled():
     np.testing.assert_array_equal(as_batch(np.full((1, *SHAPE), 255, np.uint8), SHAPE), 255)
 
 
+@pytest.mark.fault("A02", "A03", "A04", "A05")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_give_the_same_bits(layout):
     given = LAYOUTS[layout](PLAIN)
@@ -95,6 +98,7 @@ def test_rank_three_is_a_batch_of_one():
     np.testing.assert_array_equal(as_batch(PLAIN[0], SHAPE), PLAIN[:1])
 
 
+@pytest.mark.fault("A11")
 def test_an_empty_batch_stays_one():
     assert as_batch(PLAIN[:0], SHAPE).shape == (0, *SHAPE)
 
@@ -116,12 +120,14 @@ NOT_NUMBERS = {
 }
 
 
+@pytest.mark.fault("A06")
 @pytest.mark.parametrize("given", NOT_NUMBERS.values(), ids=NOT_NUMBERS)
 def test_what_is_no_number_is_refused(given):
     with pytest.raises(ArrayInputError, match=r"real numbers, got .*; convert to float32"):
         as_batch(given, SHAPE)
 
 
+@pytest.mark.fault("A06")
 def test_masked_and_ragged():
     with pytest.raises(ArrayInputError, match="masked; fill"):
         as_batch(np.ma.masked_equal(PLAIN, 1), SHAPE)
@@ -133,12 +139,14 @@ WRONG_SHAPES = [(), (3,), (4, 5), (1, 2, 4, 5, 3), (2, 4, 5, 1), (2, 4, 5, 4), (
 WRONG_SHAPES += [(2, 224, 224, 3), (0, 4, 5, 1), (2, 0, 5, 3), (4, 5, 1)]
 
 
+@pytest.mark.fault("A07", "A08", "A10")
 @pytest.mark.parametrize("shape", WRONG_SHAPES, ids=str)
 def test_wrong_shapes_name_both(shape):
     with pytest.raises(ArrayInputError, match=r"shape \(N, 4, 5, 3\), got \([0-9, ]*\); "):
         as_batch(np.zeros(shape), SHAPE)
 
 
+@pytest.mark.fault("A09")
 @pytest.mark.parametrize("given", [(2, 3, 4, 5), (3, 4, 5), (0, 3, 4, 5)], ids=str)
 def test_channels_first_is_told_how_to_turn(given):
     with pytest.raises(ArrayInputError, match=r"numpy\.moveaxis\(images, -3, -1\)"):
@@ -150,6 +158,7 @@ def test_an_empty_picture_fits_no_model():
         as_batch(np.zeros((2, 0, 5, 3)), (None, None, 3))
 
 
+@pytest.mark.fault("A12")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
 @pytest.mark.parametrize("index", [0, 1])
 def test_values_that_are_not_finite_name_their_image(value, index):
@@ -159,6 +168,7 @@ def test_values_that_are_not_finite_name_their_image(value, index):
         as_batch(images, SHAPE)
 
 
+@pytest.mark.fault("A14")
 @pytest.mark.parametrize("value", [1e-45, 1e-38, 1e38, -3.4e38])
 def test_the_ends_of_float32_are_kept(value):
     given = np.full((1, *SHAPE), value, np.float32)

@@ -130,6 +130,15 @@ def test_a_later_run_computes_only_what_is_not_stored(model, folder, monkeypatch
     assert stored() == whole
 
 
+@pytest.mark.fault("F14")
+@pytest.mark.parametrize("seconds", [0, 2**33])
+def test_no_clock_tells_what_is_stored(model, folder, seconds):
+    run(model)
+    for path in (*Path("in").rglob("*"), *Path("out").rglob("*")):
+        os.utime(path, (seconds, seconds))
+    assert run(model).there == 7
+
+
 def write_inputs():
     Path("list.txt").write_text("in/c.png\n\nin/a/cat.png\n")
     with Path("table.csv").open("w", newline="") as file:
@@ -268,6 +277,7 @@ def spoil(folder):
     os.mkfifo("in/pipe.png")
 
 
+@pytest.mark.fault("F05", "I41")
 def test_a_bad_picture_is_a_row_with_its_reason(model, folder):
     spoil(folder)
     summary = run(model)
@@ -296,12 +306,14 @@ def test_links_out_of_a_folder_may_be_followed(model, folder):
     assert run(model, given=settings(follow_symlinks=True)).pictures == 8
 
 
+@pytest.mark.fault("I44")
 def test_a_picture_that_vanishes_after_the_listing_is_a_row(model, folder):
     Path("list.txt").write_text("in/c.png\nin/gone.png\n")
     assert run(model, "list.txt").failed == 1
     assert "no such file" in rows(picture="in/gone.png")[0]["error"]
 
 
+@pytest.mark.fault("F03")
 def test_a_picture_that_the_memory_does_not_hold_is_a_row(model, folder, monkeypatch):
     prepare = batch._task.prepare
 
@@ -315,6 +327,7 @@ def test_a_picture_that_the_memory_does_not_hold_is_a_row(model, folder, monkeyp
     assert "must fit into the memory" in rows(picture="in/c.png")[0]["error"]
 
 
+@pytest.mark.fault("I42")
 def test_names_that_are_not_utf_8_are_stored(model, folder):
     name = os.fsencode("in/") + b"\xff.png"
     Path(os.fsdecode(name)).write_bytes(Path("in/c.png").read_bytes())
@@ -323,6 +336,7 @@ def test_names_that_are_not_utf_8_are_stored(model, folder):
     assert "in/\\udcff.png" in in_order()
 
 
+@pytest.mark.fault("F06")
 def test_more_errors_than_allowed_end_the_run(model, folder):
     spoil(folder)
     with pytest.raises(InputImageError, match="at most 2 pictures may fail, got"):
@@ -333,6 +347,7 @@ def test_more_errors_than_allowed_end_the_run(model, folder):
     assert run(model, given=settings(max_errors=6)).failed == 6
 
 
+@pytest.mark.fault("I43")
 def test_overlays_of_equal_names_are_in_the_folders_of_the_input(model, folder):
     paint(Path("in/a/cat.jpg"), 9)
     run(model, methods=["grad_cam"], given=settings(overlays=True))
@@ -352,6 +367,7 @@ def test_overlays_of_one_picture_with_two_targets(model, folder):
     assert found == [f"%2E%2E/x/in/c.png-grad_cam-{i}.png" for i in (1, 2)]
 
 
+@pytest.mark.fault("O02", "F16")
 def test_another_model_or_option_in_the_same_folder_is_refused(model, folder):
     run(model)
     before = stored()
@@ -377,6 +393,7 @@ def test_a_model_without_a_file_has_a_note(model, folder):
     assert run(model, out="other").notes == []
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize("change", ["more", "fewer", "other"])
 def test_other_pictures_in_the_same_folder_are_refused(model, folder, change):
     run(model)
@@ -390,6 +407,7 @@ def test_other_pictures_in_the_same_folder_are_refused(model, folder, change):
         run(model)
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize("data", [b"", b"PAR1 no more"])
 def test_a_damaged_file_of_the_store_is_named(model, folder, data):
     run(model)
@@ -404,6 +422,7 @@ def test_a_run_without_maps_does_not_bind_the_folder(model, folder):
     assert run(model, target=2).pictures == 7
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize("text", ["{", "[1]", "null", "[" * 10**5])
 def test_a_damaged_manifest_is_named(model, folder, text):
     run(model)
@@ -430,6 +449,7 @@ def test_the_share_of_a_shard():
     assert [one.share(1000, 64) for one in shards] == [6 * 64 - 24, 5 * 64, 5 * 64]
 
 
+@pytest.mark.fault("F07")
 @pytest.mark.parametrize(
     ("held", "wanted"), [((0, 1), (0, 1)), ((1, 2), (1, 2)), ((0, 2), (0, 1)), ((0, 2), (1, 3))]
 )
@@ -442,6 +462,7 @@ def test_a_second_process_on_the_same_pictures_is_refused(model, folder, held, w
         pass
 
 
+@pytest.mark.fault("F08")
 def test_processes_with_different_shards_run_together(model, folder):
     with (
         batch._store.opened(Path("out"), {}, batch.Shard(0, 2)),
@@ -450,6 +471,7 @@ def test_processes_with_different_shards_run_together(model, folder):
         assert store.maps.is_dir()
 
 
+@pytest.mark.fault("F09")
 def test_the_parts_of_a_killed_process_are_removed(model, folder):
     run(model)
     part = Path("out/maps/.00000001.parquet.0123.part")
@@ -479,6 +501,7 @@ def test_a_run_without_a_complete_chunk_has_no_rows(model, folder):
         batch.read("in")
 
 
+@pytest.mark.fault("F04")
 def test_a_full_disk_is_one_sentence(model, folder, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -496,6 +519,7 @@ def test_a_full_disk_is_one_sentence(model, folder, monkeypatch):
     assert stored() == before
 
 
+@pytest.mark.fault("O01")
 def test_an_output_folder_that_is_a_file_is_refused(model, folder):
     Path("out").write_text("")
     with pytest.raises(OutputError, match="cannot write 'out"):
@@ -519,6 +543,7 @@ class Small(ReferenceBackend):
         return run
 
 
+@pytest.mark.fault("A15")
 def test_a_device_out_of_memory_gets_smaller_batches(folder):
     summary = run(Small(2), given=settings(batch_size=7, chunk_size=7))
     assert summary.pictures == 7
@@ -570,6 +595,7 @@ def test_the_command_ends_with_1_if_a_picture_failed(command, folder):
     assert command("in", "-o", "out").exit_code == 1
 
 
+@pytest.mark.fault("F12")
 @pytest.mark.parametrize("module", ["filelock", "pyarrow"])
 def test_the_command_names_what_to_install(command, folder, monkeypatch, module):
     for name in [name for name in sys.modules if name.split(".")[0] == module]:
@@ -638,6 +664,7 @@ def many(folder):
         paint(Path(f"in/{seed:02}.png"), seed)
 
 
+@pytest.mark.fault("F01")
 def test_a_run_that_is_killed_again_and_again_loses_and_repeats_nothing(model, many):
     draw = random.Random(5)
     for kill in range(3):
@@ -656,6 +683,7 @@ def test_a_run_that_is_killed_again_and_again_loses_and_repeats_nothing(model, m
     assert len(logged) == len(set(logged)), "no chunk is stored twice"
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_after_the_chunk_in_flight(many, number, status):
     process = start(pause=0.05)
@@ -669,6 +697,7 @@ def test_a_signal_ends_the_run_after_the_chunk_in_flight(many, number, status):
     assert count < 5
 
 
+@pytest.mark.fault("F10")
 def test_a_second_signal_ends_the_run_at_once(many):
     process = start(pause=2)
     while not Path("out/run.json").exists():
@@ -682,6 +711,7 @@ def test_a_second_signal_ends_the_run_at_once(many):
     assert stored() == {}
 
 
+@pytest.mark.fault("F07")
 def test_two_processes_do_not_write_to_one_folder(model, many):
     process = start(pause=0.05)
     wait_for_chunks(process, 1)
@@ -691,6 +721,7 @@ def test_two_processes_do_not_write_to_one_folder(model, many):
     process.communicate()
 
 
+@pytest.mark.fault("R16")
 def test_a_closed_output_ends_the_command_without_a_traceback(many):
     process = start(pause=0)
     process.stdout.close()
@@ -700,6 +731,7 @@ def test_a_closed_output_ends_the_command_without_a_traceback(many):
     process.stderr.close()
 
 
+@pytest.mark.fault("O01")
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes into any folder")
 def test_a_folder_that_cannot_be_written_is_refused(model, folder):
     Path("out").mkdir(mode=0o500)
@@ -707,6 +739,7 @@ def test_a_folder_that_cannot_be_written_is_refused(model, folder):
         run(model)
 
 
+@pytest.mark.fault("O01")
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="has no read-only file system")
 def test_a_read_only_file_system_is_refused(model, folder):
     with pytest.raises(OutputError, match="cannot write '/proc"):
@@ -723,6 +756,7 @@ def test_eight_threads_explain_with_one_model_as_one_does(model, folder):
         np.testing.assert_array_equal(maps, alone[i % 7])
 
 
+@pytest.mark.fault("F12")
 @pytest.mark.parametrize(
     "address", ["nowhere.invalid:1", "127.0.0.1:9", "ray://127.0.0.1:9", "a:b"]
 )

@@ -86,6 +86,7 @@ def kill_one(killed):
     os.kill(killed[-1], signal.SIGKILL)
 
 
+@pytest.mark.fault("F02", "F11")
 def test_the_store_is_that_of_a_local_run_though_a_process_is_killed(cluster, folder):
     with pytest.raises(LayerError, match="no such layer"):
         batch.run(network, "in", "out", layer="no such layer", settings=SETTINGS, ray="local")

@@ -79,6 +79,7 @@ def test_options_reach_the_method_and_are_recorded(pooled, images):
     assert (result.maps < 0).any()
 
 
+@pytest.mark.fault("A15")
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 6, 7, 100])
 @pytest.mark.parametrize("target", [None, [0, 1, 2, 3, 4, 0, 1], "top-2", several(3, None)])
 def test_chunks_give_what_the_whole_batch_gives(pooled, images, batch_size, target):
@@ -114,6 +115,7 @@ class Small(ReferenceBackend):
         return run
 
 
+@pytest.mark.fault("A15")
 def test_too_little_memory_for_a_batch_halves_it_with_a_note(pooled, images):
     found = xaimaps.attribute(Small(2), images, target=1)
     whole = xaimaps.attribute(pooled, images, target=1)
@@ -154,6 +156,7 @@ def test_the_cache_of_programs_is_bounded(images):
     assert len(backend._compiled) == xaimaps.backend.CACHE_SIZE
 
 
+@pytest.mark.fault("A11")
 @pytest.mark.parametrize("name", REFERENCE_METHODS)
 @pytest.mark.parametrize("target", [None, 2, [], "top-2", several(1, 2)])
 def test_an_empty_batch_gives_an_empty_result(pooled, images, name, target):
@@ -284,11 +287,14 @@ def test_explain_passes_everything_on(pooled):
     assert (result.layer, result.options["relu"], result.classes.tolist()) == ("conv1", False, [3])
 
 
+@pytest.mark.fault("R07")
 def test_an_input_of_any_size_must_be_chosen(monkeypatch, pooled):
     monkeypatch.setattr(ReferenceBackend, "input_shape", (None, None, 3))
     with pytest.raises(ArrayInputError, match=r"input_size=\(height, width\)"):
         xaimaps.explain(pooled, PICTURE)
     assert xaimaps.explain(pooled, PICTURE, input_size=(12, 9)).maps.shape == (1, 8, 5)
+    with pytest.raises(ArrayInputError, match=r"less than 2,147,483,648 elements, got 30,000,000"):
+        xaimaps.explain(pooled, PICTURE, input_size=(100_000, 100_000))
 
 
 def test_wrong_pictures(pooled, tmp_path):

@@ -42,6 +42,7 @@ def test_interrupted_write_keeps_the_old_file(tmp_path, error):
     assert listing(tmp_path) == ["a.bin"]
 
 
+@pytest.mark.fault("F09")
 def test_killed_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
@@ -59,6 +60,7 @@ def test_killed_writer_leaves_the_old_file(tmp_path):
     assert left[0].endswith(".part")
 
 
+@pytest.mark.fault("F04")
 def test_full_disk(tmp_path):
     """A limit on the file size stands in for a full disk."""
     path = tmp_path / "a.bin"
@@ -133,6 +135,7 @@ def test_prepare_folder(tmp_path):
         prepare_folder(tmp_path / "file" / "x")
 
 
+@pytest.mark.fault("O01")
 def test_folder_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(OutputError, match="writable"):
@@ -180,6 +183,7 @@ def test_plain_names_stay():
     assert safe_stem("", set()) == "_"
 
 
+@pytest.mark.fault("I43")
 def test_collisions_get_distinct_names():
     taken = set()
     names = ["a", "a", "A", "a", "é", "e\u0301", "É", "straße", "STRASSE", "a/b", "a%2Fb", "", "_"]

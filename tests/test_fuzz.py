@@ -64,6 +64,7 @@ def mutated(draw, data):
     return bytes(data)
 
 
+@pytest.mark.fault("R10", "R11")
 def test_odd_options(draw):
     model, images = ReferenceBackend(pooled_network()), np.ones((1, 9, 9, 3), np.float32)
     model.info.preprocess = PRESETS["unit"]
@@ -94,6 +95,7 @@ def test_odd_targets(draw):
             parse_target(text)
 
 
+@pytest.mark.fault("F15")
 def test_damaged_manifests(draw, tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
     model = ReferenceBackend(pooled_network())

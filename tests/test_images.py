@@ -132,6 +132,7 @@ def test_damaged_or_foreign_files_get_one_sentence(tmp_path, row):
     refusal(lambda: opened(tmp_path, data), *words)
 
 
+@pytest.mark.fault("I10")
 def test_header_bomb_is_refused_at_once_and_limit_is_ours(tmp_path):
     before = Image.MAX_IMAGE_PIXELS
     start = time.perf_counter()
@@ -147,6 +148,7 @@ def test_limit_above_pillows_own_one_is_kept_without_warning(tmp_path, monkeypat
     np.testing.assert_array_equal(opened(tmp_path, NOISE_PNG).pixels, NOISE)
 
 
+@pytest.mark.fault("I11")
 def test_real_bomb_of_121_megapixels_is_not_decoded(tmp_path):
     bits = zlib.compress(bytes(11_000 * 1_376))
     data = png(11_000, 11_000, 1, 0, chunk(b"IDAT", bits), chunk(b"IEND", b""))
@@ -154,6 +156,7 @@ def test_real_bomb_of_121_megapixels_is_not_decoded(tmp_path):
     refusal(lambda: opened(tmp_path, data), "121 (11000 x 11000)")
 
 
+@pytest.mark.fault("I12")
 def test_200_000_text_chunks_end_soon(tmp_path):
     body = encoded(Image.fromarray(RAMP))
     data = body[:33] + chunk(b"tEXt", b"k\0v") * 200_000 + body[33:]
@@ -162,6 +165,7 @@ def test_200_000_text_chunks_end_soon(tmp_path):
     assert time.perf_counter() - start < 10
 
 
+@pytest.mark.fault("I12")
 def test_tiff_with_a_cycle_of_pages_ends(tmp_path):
     data = bytearray(encoded(Image.fromarray(RAMP), "TIFF"))
     (directory,) = struct.unpack_from("<I", data, 4)
@@ -172,6 +176,7 @@ def test_tiff_with_a_cycle_of_pages_ends(tmp_path):
     assert picture.notes == ()
 
 
+@pytest.mark.fault("I07")
 def test_flipped_byte_in_a_jpeg_is_recorded_by_the_hash(tmp_path):
     data = bytearray(NOISE_JPEG)
     data[-400] ^= 1
@@ -231,6 +236,7 @@ def test_every_mode_becomes_rgb(tmp_path, row):
     assert (picture.mode, picture.notes) == (mode, notes)
 
 
+@pytest.mark.fault("I13", "I29", "I30")
 @pytest.mark.parametrize("profile", [None, b"broken", "srgb"])
 def test_cmyk_jpeg_and_its_profile(tmp_path, profile):
     """I13, I29, I30: the profile is not applied, broken or not."""
@@ -242,12 +248,14 @@ def test_cmyk_jpeg_and_its_profile(tmp_path, profile):
     assert np.abs(picture.pixels.astype(int) - (255, 0, 0)).max() <= 3
 
 
+@pytest.mark.fault("I20")
 def test_lab_tiff(tmp_path):
     picture = opened(tmp_path, flat("LAB", (255, 128, 128), kind="TIFF"))
     assert picture.mode == "LAB"
     assert picture.pixels.min() > 245, "L 100, a 0, b 0 is white"
 
 
+@pytest.mark.fault("I21")
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     values = np.arange(0, 61_440, 20, np.uint16).reshape(48, 64)
     picture = opened(tmp_path, encoded(Image.fromarray(values)))
@@ -257,6 +265,7 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     assert (picture.pixels[..., 0] == picture.pixels[..., 2]).all()
 
 
+@pytest.mark.fault("I22")
 def test_a_pillow_image_of_16_bit_colour_has_a_note(tmp_path):
     data = deep_png(np.full((9, 7, 3), 257 * 40), 2)
     picture = open_picture(Image.open(io.BytesIO(data)))
@@ -264,6 +273,7 @@ def test_a_pillow_image_of_16_bit_colour_has_a_note(tmp_path):
     assert picture.notes == ("16-bit channels read as 8 bits; give the file",)
 
 
+@pytest.mark.fault("I22")
 @pytest.mark.parametrize(("channels", "colour"), [(1, 0), (3, 2)])
 def test_16_bit_values_that_are_clear_become_white(tmp_path, channels, colour):
     values = np.full((5, 6, channels), 257 * 9)
@@ -275,6 +285,7 @@ def test_16_bit_values_that_are_clear_become_white(tmp_path, channels, colour):
     assert (picture.values[1:] == 65_535).all()
 
 
+@pytest.mark.fault("I24")
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_values_that_are_not_finite_are_refused(tmp_path, value):
     image = Image.new("F", (3, 3), float(value))
@@ -282,6 +293,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
     refusal(lambda: open_picture(image), "NaN", "<image>")
 
 
+@pytest.mark.fault("I23")
 @pytest.mark.parametrize(("mode", "value"), [("F", 2.0), ("F", -0.125), ("I", 65_536), ("I", -1)])
 def test_values_of_an_unknown_range_need_a_window(tmp_path, mode, value):
     image = Image.new(mode, (3, 3), value)
@@ -291,6 +303,7 @@ def test_values_of_an_unknown_range_need_a_window(tmp_path, mode, value):
         assert (whole == 127.5).all()
 
 
+@pytest.mark.fault("I25")
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_first_frame_of_many(tmp_path, kind):
     picture = opened(tmp_path, frames(kind))
@@ -327,6 +340,7 @@ def stored(displayed, orientation):
     return image.transpose(undo[orientation]) if orientation in undo else image
 
 
+@pytest.mark.fault("I26")
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_all_orientations_display_the_same(tmp_path, kind, orientation):
@@ -340,6 +354,7 @@ def test_all_orientations_display_the_same(tmp_path, kind, orientation):
         np.testing.assert_array_equal(open_picture(again).pixels, picture.pixels)
 
 
+@pytest.mark.fault("I27", "I28")
 @pytest.mark.parametrize(
     ("kind", "tags", "note"),
     [
@@ -356,11 +371,13 @@ def test_bad_exif_is_ignored(tmp_path, kind, tags, note):
     assert " ".join(picture.notes) == note
 
 
+@pytest.mark.fault("I29", "I31")
 def test_broken_profile_wrong_suffix_and_trailing_bytes(tmp_path):
     data = encoded(Image.fromarray(RAMP), icc_profile=b"not a profile") + b"trailing" * 50
     np.testing.assert_array_equal(opened(tmp_path, data, "x.jpg").pixels, RAMP)
 
 
+@pytest.mark.fault("I32")
 def test_postscript_starts_no_process(tmp_path, monkeypatch):
     def started(*args, **kwargs):
         raise AssertionError("a program was started")
@@ -371,6 +388,7 @@ def test_postscript_starts_no_process(tmp_path, monkeypatch):
     refusal(lambda: opened(tmp_path, data, "x.jpg"), "PostScript", "PNG")
 
 
+@pytest.mark.fault("I33", "I34")
 @pytest.mark.parametrize("size", [(1, 1), (1, 65_000), (65_000, 1), (3, 2)])
 def test_extreme_shapes(tmp_path, size):
     assert opened(tmp_path, flat("RGB", 5, size)).pixels.shape == (size[1], size[0], 3)
@@ -396,6 +414,7 @@ def special(tmp_path, kind):
     return path
 
 
+@pytest.mark.fault("I36", "I37", "I38", "I39")
 @pytest.mark.parametrize(
     ("kind", "word"),
     [
@@ -415,6 +434,7 @@ def test_what_is_no_file_is_named_and_never_opened(tmp_path, kind, word):
     refusal(lambda: open_picture(str(path)), word)
 
 
+@pytest.mark.fault("I39")
 def test_socket_and_nul(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a socket's path may have 107 bytes only
     with socket.socket(socket.AF_UNIX) as server:
@@ -423,6 +443,7 @@ def test_socket_and_nul(tmp_path, monkeypatch):
     refusal(lambda: open_picture("a\0b"), "null")
 
 
+@pytest.mark.fault("I40")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything; see the next test")
 def test_unreadable_file(tmp_path):
     path = tmp_path / "x.png"
@@ -431,6 +452,7 @@ def test_unreadable_file(tmp_path):
     refusal(lambda: open_picture(path), "permission denied")
 
 
+@pytest.mark.fault("I40")
 def test_permission_error_in_words(tmp_path, monkeypatch):
     def denied(path):
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -441,6 +463,7 @@ def test_permission_error_in_words(tmp_path, monkeypatch):
     refusal(lambda: open_picture(path), "permission denied")
 
 
+@pytest.mark.fault("I42")
 @pytest.mark.parametrize("name", [b"\xff\xfe.png", b"a\nb.png", b"-x.png", "🐱.png".encode()])
 def test_strange_names(tmp_path, name):
     path = tmp_path / os.fsdecode(name)
@@ -450,6 +473,7 @@ def test_strange_names(tmp_path, name):
     refusal(lambda: open_picture(path), "empty").encode()  # printable
 
 
+@pytest.mark.fault("I44", "F13")
 def test_file_replaced_later_does_not_matter(tmp_path):
     picture = opened(tmp_path, NOISE_PNG)
     (tmp_path / "x.png").write_bytes(b"")
@@ -654,6 +678,7 @@ def test_patterns_expand_sorted_and_deep(tmp_path):
     refusal(lambda: find_pictures([tmp_path / "*.gif"]), "no pictures match", "*.gif")
 
 
+@pytest.mark.fault("I45")
 @pytest.mark.parametrize("files", [(), ("readme.txt",)])
 def test_folder_without_pictures(tmp_path, files):
     for name in files:
@@ -661,6 +686,7 @@ def test_folder_without_pictures(tmp_path, files):
     refusal(lambda: find_pictures([tmp_path]), "no pictures in", str(tmp_path), ".jpeg")
 
 
+@pytest.mark.fault("I41")
 def test_links_out_of_the_folder(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

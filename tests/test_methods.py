@@ -180,6 +180,7 @@ def test_cam_and_grad_cam_differ_by_the_number_of_places(pooled, images):
     np.testing.assert_array_equal(grad_cam(pooled, images, 1).maps, np.maximum(pulled, 0))
 
 
+@pytest.mark.fault("L05")
 def test_cam_takes_the_pooled_layer_and_no_other(pooled, images):
     np.testing.assert_array_equal(
         cam(pooled, images, 1, layer="relu2").maps, cam(pooled, images, 1).maps
@@ -227,6 +228,7 @@ def test_unknown_reductions(pooled, images, method, reduce):
         method(pooled, images, 0, reduce=reduce)
 
 
+@pytest.mark.fault("L01", "L02")
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
@@ -273,6 +275,7 @@ SILENT = [
 ]
 
 
+@pytest.mark.fault("A13")
 @pytest.mark.parametrize("name", SILENT)
 def test_nothing_gives_all_zeros(images, name):
     backend = ReferenceBackend(dead_network())
@@ -283,6 +286,7 @@ def test_nothing_gives_all_zeros(images, name):
     np.testing.assert_array_equal(outputs, 0)
 
 
+@pytest.mark.fault("I46")
 @pytest.mark.parametrize("name", REFERENCE_METHODS)
 @pytest.mark.parametrize("value", [0, 1, -1e-30, 1e15])
 def test_constant_images_give_finite_maps(pooled, name, value):

@@ -33,6 +33,7 @@ def test_scores_that_are_probabilities(found):
     assert told == pytest.approx([mean.scores[0].max()])
 
 
+@pytest.mark.fault("A13")
 def test_a_map_of_zeros(found, pooled):
     zero = dataclasses.replace(found, maps=np.zeros_like(found.maps))
     assert zero.notes(0) == [
@@ -42,12 +43,14 @@ def test_a_map_of_zeros(found, pooled):
     ]
 
 
+@pytest.mark.fault("A13")
 def test_a_map_of_one_value(found, pooled):
     flat = dataclasses.replace(found, maps=np.full_like(found.maps, 0.25))
     label = pooled.info.labels[1]
     assert flat.notes(0) == [f"the grad_cam map of {label} has the same value everywhere, 0.25"]
 
 
+@pytest.mark.fault("R03", "R04")
 def test_outputs_and_maps_that_are_no_numbers(found, pooled):
     scores, maps = found.scores.copy(), found.maps.copy()
     scores[0, :2], maps[0, 0, 0] = (np.nan, np.inf), np.nan

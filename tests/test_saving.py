@@ -134,6 +134,7 @@ def test_arrays_are_numbered_and_have_no_overlay(pooled, images, tmp_path):
         assert arrays["maps"].shape == (9, 9)
 
 
+@pytest.mark.fault("I43")
 def test_pictures_of_one_name_get_names_of_their_own(pooled, path, tmp_path):
     others = [path.with_suffix(".bmp"), tmp_path / "A CAT.png", path]
     for other in others:
@@ -142,6 +143,7 @@ def test_pictures_of_one_name_get_names_of_their_own(pooled, path, tmp_path):
     assert len({file.name.casefold() for file in files}) == 16
 
 
+@pytest.mark.fault("F04")
 @pytest.mark.parametrize("written", range(4))
 def test_a_disk_that_fails_leaves_no_part(found, tmp_path, monkeypatch, written):
     """The disk is full at one of the four files: those before it are whole, and nothing else is."""
@@ -169,6 +171,7 @@ def test_maps_with_channels_write_nothing(pooled, path, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.fault("O01")
 def test_a_folder_that_is_a_file(found, path):
     before = path.read_bytes()
     with pytest.raises(OutputError, match="not a folder"):

@@ -114,6 +114,7 @@ WRONG_LENGTH = [[0] * 4, [0, 1], [], np.array([0, 1, 2, 3]), np.zeros((3, 2), in
 UNKNOWN = ['"3"', "top-0", "top--1", "top-", "top-1.5", "", "fish"]
 
 
+@pytest.mark.fault("T01", "T02")
 @pytest.mark.parametrize("value", OUT_OF_RANGE, ids=repr)
 def test_a_class_out_of_range_names_the_range(value):
     with pytest.raises(TargetError, match=r"a class from 0 to 4, got -?[0-9]+$"):
@@ -126,18 +127,21 @@ def test_without_labels_the_least_is_known(value):
         as_target(value, 3)
 
 
+@pytest.mark.fault("T03")
 @pytest.mark.parametrize("value", NO_TARGET, ids=repr)
 def test_what_is_no_target_is_said_to_be_none(value):
     with pytest.raises(TargetError, match="must be a class index, a label, 'top-K'"):
         as_target(value, 3, LABELS)
 
 
+@pytest.mark.fault("T04")
 @pytest.mark.parametrize("value", WRONG_LENGTH, ids=repr)
 def test_a_list_has_one_entry_for_each_image(value):
     with pytest.raises(TargetError, match=r"each of the 3 images, got shape .*several"):
         as_target(value, 3, LABELS)
 
 
+@pytest.mark.fault("T03")
 @pytest.mark.parametrize("value", UNKNOWN)
 def test_unknown_labels(value):
     with pytest.raises(TargetError, match="one of the model's 5 labels, got"):

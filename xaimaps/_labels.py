@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -53,8 +54,11 @@ def embedded_name(labels: Labels) -> str:
 
 
 def _labels_of_lines(text: str) -> tuple[str, ...]:
-    """Return the lines; without their numbers, if they are counted from 0 as "0 cat"."""
-    lines = text.splitlines()
+    """Return the lines; without their numbers, if they are counted from 0 as "0 cat".
+
+    A form feed, or another character at which `str.splitlines` splits, is part of a name.
+    """
+    lines = [line.removesuffix("\n") for line in io.StringIO(text)]
     parts = [line.split(maxsplit=1) for line in lines]
     if all(len(part) == 2 and part[0] == str(i) for i, part in enumerate(parts)):
         return tuple(name for _, name in parts)

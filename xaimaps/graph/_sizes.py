@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
@@ -30,6 +31,9 @@ OTHER_SHAPES = ((48, 320), (32, 320), (64, 256))
 Its file declares any size, but the model has a fixed one inside.
 """
 
+MAX_ELEMENTS = 2**31
+"""The largest number of elements of one image, as XLA and TensorFlow index with 32 bits."""
+
 
 def with_size(
     input_shape: Sequence[int | None], input_size: Sequence[int] | None
@@ -41,7 +45,7 @@ def with_size(
         input_size: the user's spatial size; None to keep what is declared.
 
     Raises:
-        ArrayInputError: it has another number of axes, or is not the declared one.
+        ArrayInputError: it has another number of axes, is not the declared one, or is too large.
     """
     if input_size is None:
         return tuple(input_shape)
@@ -54,7 +58,13 @@ def with_size(
             f"`input_size` must be ({wanted}) for this model, got {input_size!r}; it is the size "
             "of its images without their channels"
         )
-    return (*sizes, input_shape[-1])
+    shape = (*sizes, input_shape[-1])
+    if (elements := math.prod(shape[:-1]) * (shape[-1] or 1)) >= MAX_ELEMENTS:
+        raise ArrayInputError(
+            f"`input_size` must make images of less than {MAX_ELEMENTS:,} elements, got "
+            f"{elements:,} for {input_size!r}; give a smaller size"
+        )
+    return shape
 
 
 def _fits(size: Any, declared: int | None) -> bool:

@@ -240,6 +240,7 @@ def test_the_layers_are_those_of_the_network(built, way, network, default):
     assert backend.input_shape == expected.input_shape
 
 
+@pytest.mark.fault("L01", "L02")
 @pytest.mark.parametrize("way", WAYS)
 def test_wrong_layers(built, way):
     backend, images = built[way, "pooled"], IMAGES["pooled"]
@@ -249,6 +250,7 @@ def test_wrong_layers(built, way):
         xaimaps.attribute(backend, images, layer="pool")
 
 
+@pytest.mark.fault("L05")
 def test_what_is_no_pooling_head(built):
     with pytest.raises(LayerError, match=r"global average pooling .*; use grad_cam"):
         built["onnx", "captum"].classifier()

@@ -353,6 +353,7 @@ def test_layers_that_the_file_notes_are_taken_at_their_word():
     assert noted(json.dumps(layers)) == [(), ("base", "base/conv", "conv"), ("one/x",), ("two/x",)]
 
 
+@pytest.mark.fault("L04")
 def test_a_layer_that_is_called_twice_goes_by_the_number_of_the_call():
     assert noted('{"x:0": "v2", "x:1": "v3"}') == [(), ("x:0", "x"), ("x:1", "x"), ()]
 
@@ -581,6 +582,7 @@ def flattening(*sizes, inside=(20, 31)):
     return graph.model("y")
 
 
+@pytest.mark.fault("I35")
 @BACKENDS
 def test_a_size_that_only_the_user_knows(backend):
     proto = flattening("h", "w")
@@ -595,6 +597,7 @@ def test_a_size_that_only_the_user_knows(backend):
     np.testing.assert_array_equal(found.maps, expected.maps)
 
 
+@pytest.mark.fault("R15")
 @BACKENDS
 @pytest.mark.parametrize("size", [(20, 32), (20,), (20, -31), 20, "ab"], ids=str)
 def test_a_size_must_fit_the_declared_one(backend, size):

@@ -126,6 +126,7 @@ def outputs(model, backend):
     return loaded.to_numpy(loaded.forward(loaded.asarray(images)))
 
 
+@pytest.mark.fault("R02")
 @pytest.mark.parametrize("as_node", [False, True])
 @pytest.mark.parametrize("backend", ["jax", "onnxruntime"])
 def test_a_loop_of_a_billion_iterations_is_refused(backend, as_node):
@@ -198,6 +199,7 @@ def test_inputs_that_the_output_does_not_need(backend):
     assert xaimaps.load(file, backend=backend, output="y").input_shape == (8, 8, 3)
 
 
+@pytest.mark.fault("R01")
 @BACKENDS
 @pytest.mark.parametrize("keeps_types", [True, False])
 def test_a_file_by_the_float16_converter(backend, keeps_types):

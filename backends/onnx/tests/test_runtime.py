@@ -268,6 +268,7 @@ def test_too_little_memory_is_one_sentence():
         Sessions(model, {}).run(given, ["sum"])
 
 
+@pytest.mark.fault("M32")
 def test_external_data(tmp_path):
     model = GRAPHS["planar"]
     own = onnx.ModelProto()

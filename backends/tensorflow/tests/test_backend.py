@@ -146,6 +146,7 @@ def test_a_size_at_which_the_model_fails_is_not_its_size(size, told):
     np.testing.assert_allclose(found.scores, model(images), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.fault("I35")
 def test_the_size_must_be_one_at_which_the_model_runs():
     with pytest.raises(UnsupportedModelError, match="runs at one size only, give that one by"):
         xaimaps.load(only_at(9, 13))
