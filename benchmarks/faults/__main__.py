@@ -30,9 +30,9 @@ ROOT = HERE.parents[1]
 RESULTS = HERE.parent / "results" / "faults.md"
 HEAD = """# Bad input
 
-`uv run --group frameworks --group ray python benchmarks/faults`. Each kind of input is tried by commands, each
-in a process of its own, and by tests of the suite. A test is skipped where a package or a
-permission that it needs is missing.
+`uv run --group frameworks --group ray python benchmarks/faults`. Each kind of input is tried by
+commands, each in a process of its own, and by tests of the suite. A test is skipped where a package
+or a permission that it needs is missing.
 
 """
 
