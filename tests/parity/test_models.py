@@ -22,8 +22,8 @@ FEW += ["is_cam", "rise"]
 EVERY_ABILITY = [*FEW, "fullgrad", "guided_grad_cam", "recipro_cam", "shapley_cam"]
 """Methods with every set of abilities that a method needs of a backend."""
 
-METHODS_OF = {"joined": EVERY_ABILITY}
-"""The methods of a network that differs from the others only in its layers; all, of the others."""
+METHODS_OF = dict.fromkeys(("joined", "subclassed"), EVERY_ABILITY)
+"""The methods of networks that differ from the others only in their layers; all, of the others."""
 
 
 def compared(models, pictures, methods):

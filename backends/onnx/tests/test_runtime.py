@@ -33,16 +33,10 @@ OPTIONS = {
     "is_cam": {"n_steps": 2},
     "occlusion": {"window": 3, "stride": 2},
 }
-BIG = {"rise": {"n_masks": 8}, "occlusion": {"window": 64, "stride": 64}}
-BIG |= {
+BIG = {
+    "occlusion": {"window": 64, "stride": 64},
     "kernel_shap": {"n_samples": 14, "segments": 2},
-    "lime": {"n_samples": 8, "segments": 2},
-    "shapley_sampling": {"n_permutations": 2, "segments": 2},
-    "owen": {"depth": 2},
-    "sobol": {"n_designs": 8, "segments": 2},
-    "hsic": {"n_samples": 8, "segments": 2},
 }
-BIG |= {name: {"channels": 4} for name in ("score_cam", "ss_cam", "is_cam")}
 
 
 def close(actual, desired, tolerance=1e-5):
@@ -149,15 +143,16 @@ def test_every_method_gives_the_maps_of_jax(pairs, graph, method):
     assert np.abs(found.maps).max() > 0
 
 
-@pytest.mark.parametrize("method", ABLE)
-def test_every_method_on_the_embedded_model(embedded, method):
+@pytest.mark.parametrize("method", ["cam", "ablation_cam", "occlusion", "kernel_shap"])
+def test_methods_on_the_embedded_model(embedded, method):
+    """The parity tests compare others on it, in three frameworks."""
     ours, theirs = embedded
     picture = next(iter(xaimaps.zoo.PICTURES.values()))
     options = {"method": method, "target": 285, **BIG.get(method, {})}
     found = xaimaps.explain(ours, picture, **options)
     expected = xaimaps.explain(theirs, picture, **options)
     # What an occlusion changes is 0.6 of a score of 9: the digits that are left are fewer.
-    close(found.maps, expected.maps, 5e-5 if method in ("occlusion", "sobol") else 1e-5)
+    close(found.maps, expected.maps, 5e-5 if method == "occlusion" else 1e-5)
     close(found.scores, expected.scores)
     assert found.layer == expected.layer
 
