@@ -293,6 +293,21 @@ def test_the_sign_of_a_component_is_that_of_the_mean(pooled, images):
         assert (np.sum(maps * kept.mean(axis=-1), axis=(1, 2)) >= 0).all()
 
 
+def test_random_cam_is_a_sum_with_weights_of_the_seed(pooled, images):
+    """The sum of squares of many maps is, per position, that of the activations over 3."""
+    kept = pooled.forward_with_activations(images, ("relu1",))[1]["relu1"].astype(float)
+    maps = [
+        run("random_cam", pooled, images, layer="relu1", seed=seed, relu=False).astype(float)
+        for seed in range(2000)
+    ]
+    assert not np.array_equal(maps[0], maps[1])
+    expected = (kept**2).sum(axis=-1) / 3
+    np.testing.assert_allclose(np.mean(np.square(maps), axis=0), expected, rtol=0.2, atol=1e-6)
+    summed = np.linalg.lstsq(kept.reshape(-1, kept.shape[-1]), maps[0].ravel(), rcond=None)
+    assert summed[1] < 1e-8, "one weight for each channel"
+    assert np.abs(summed[0]).max() <= 1
+
+
 def test_eigen_smoothing_of_one_channel_takes_its_mean_away():
     backend = ReferenceBackend(pooled_network(channels=1))
     images = np.random.default_rng(0).normal(size=(3, 9, 9, 3)).astype(np.float32)
@@ -435,6 +450,9 @@ def test_one_layer_in_a_list_is_scaled_too(network, seven):
             "class for finer_cam",
         ),
         ("is_cam", {"n_steps": 0}, MethodError, "`n_steps`"),
+        ("kpca_cam", {"kernel": "linear"}, MethodError, "got 'linear'"),
+        ("kpca_cam", {"gamma": 0.0}, MethodError, "`gamma` must be a positive number"),
+        ("random_cam", {"seed": -1}, MethodError, "`seed`"),
         ("ss_cam", {"n_samples": 0}, MethodError, "`n_samples`"),
         ("smooth_grad_cam_plusplus", {"n_samples": 0}, MethodError, "`n_samples`"),
         ("smooth_grad_cam_plusplus", {"variant": "captum"}, MethodError, "got 'captum'"),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.integrated_gradients import integrated_gradients as integrated_gradients
     from xaimaps.methods.is_cam import is_cam as is_cam
     from xaimaps.methods.kernel_shap import kernel_shap as kernel_shap
+    from xaimaps.methods.kpca_cam import kpca_cam as kpca_cam
     from xaimaps.methods.layer_cam import layer_cam as layer_cam
     from xaimaps.methods.layer_conductance import internal_influence as internal_influence
     from xaimaps.methods.layer_conductance import layer_conductance as layer_conductance
@@ -57,6 +58,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.lrp import lrp as lrp
     from xaimaps.methods.occlusion import occlusion as occlusion
     from xaimaps.methods.owen import owen as owen
+    from xaimaps.methods.random_cam import random_cam as random_cam
     from xaimaps.methods.recipro_cam import recipro_cam as recipro_cam
     from xaimaps.methods.rise import rise as rise
     from xaimaps.methods.score_cam import score_cam as score_cam

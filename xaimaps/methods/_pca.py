@@ -34,21 +34,26 @@ def first_component(xp: Any, values: Array, rank: int, *, centre: bool) -> Array
         rows = rows - xp.mean(rows, axis=-2, keepdims=True)
     largest = xp.max(xp.abs(rows), axis=(-2, -1), keepdims=True)
     found = _projection(xp, divided(xp, rows, largest)) * largest[..., 0]
-    turned = xp.sum(found * mean, axis=-1, keepdims=True) < 0
-    return xp.reshape(xp.where(turned, -found, found), shape[:-1])
+    return xp.reshape(turned(xp, found, mean), shape[:-1])
+
+
+def turned(xp: Any, component: Array, mean: Array) -> Array:
+    """Choose the sign of `(..., P)`, so that the product with the mean is not negative."""
+    is_against = xp.sum(component * mean, axis=-1, keepdims=True) < 0
+    return xp.where(is_against, -component, component)
 
 
 def _projection(xp: Any, rows: Array) -> Array:
     """Compute `O V_1` of `(..., P, C)` from the smaller of the two Gram matrices."""
     columns = xp.matrix_transpose(rows)
     if rows.shape[-2] > rows.shape[-1]:
-        return xp.matmul(rows, _leading(xp, xp.matmul(columns, rows))[..., None])[..., 0]
-    left = _leading(xp, xp.matmul(rows, columns))
+        return xp.matmul(rows, leading(xp, xp.matmul(columns, rows))[..., None])[..., 0]
+    left = leading(xp, xp.matmul(rows, columns))
     right = xp.matmul(columns, left[..., None])[..., 0]
     return left * xp.sqrt(xp.sum(right * right, axis=-1, keepdims=True))
 
 
-def _leading(xp: Any, gram: Array) -> Array:
+def leading(xp: Any, gram: Array) -> Array:
     """Return the unit eigenvector of the largest eigenvalue of `(..., m, m)`; zeros for zeros."""
     eye = xp.eye(gram.shape[-1], dtype=gram.dtype)
     power = gram

@@ -346,6 +346,18 @@ def test_fem_is_that_of_pytorch_grad_cam(of_captum):
     )
 
 
+@pytest.mark.parametrize(("kernel", "gamma"), [("sigmoid", None), ("rbf", 0.5), ("cosine", None)])
+@pytest.mark.parametrize("layer", ["relu1", "pool", "relu2"])
+def test_kpca_cam_is_pytorch_grad_cams_but_for_the_sign(of_captum, kernel, gamma, layer):
+    model, known = of_captum
+    expected = np.load(REFERENCES.with_name("kpca.npz"))[f"{kernel}/{layer}"]
+    options = {"layer": layer, "kernel": kernel, "gamma": gamma, "relu": False}
+    found = xaimaps.attribute(model, known["images"], "kpca_cam", **options).maps[0]
+    assert min(apart(found, expected), apart(-found, expected)) < 1e-4
+    _, kept = model.forward_with_activations(jnp.asarray(known["images"]), (layer,))
+    assert np.sum(found * np.asarray(kept[layer][0]).mean(-1)) >= 0
+
+
 @pytest.mark.parametrize("k", [float("nan"), float("inf")])
 def test_fem_needs_a_finite_k(of_captum, k):
     model, known = of_captum

@@ -29,6 +29,7 @@ minimum = tf.minimum
 ones_like = tf.ones_like
 reshape = tf.reshape
 sqrt = tf.sqrt
+tanh = tf.tanh
 where = tf.where
 zeros_like = tf.zeros_like
 
