@@ -58,13 +58,12 @@ def with_size(
             f"`input_size` must be ({wanted}) for this model, got {input_size!r}; it is the size "
             "of its images without their channels"
         )
-    shape = (*sizes, input_shape[-1])
-    if (elements := math.prod(shape[:-1]) * (shape[-1] or 1)) >= MAX_ELEMENTS:
+    if (elements := math.prod(sizes) * (input_shape[-1] or 1)) >= MAX_ELEMENTS:
         raise ArrayInputError(
             f"`input_size` must make images of less than {MAX_ELEMENTS:,} elements, got "
             f"{elements:,} for {input_size!r}; give a smaller size"
         )
-    return shape
+    return (*sizes, input_shape[-1])
 
 
 def _fits(size: Any, declared: int | None) -> bool:
