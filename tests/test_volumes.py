@@ -245,7 +245,10 @@ BAD = {
     "too large": (lambda p: nifti(p, np.zeros((40, 40, 40), "u1")), "at most 0.05 megapixels"),
     "an archive of text": (lambda p: p.write_bytes(gzip.compress(b"text" * 99)), "gzip archive"),
     "cut": (lambda p: cut(p, nifti(p.with_suffix(".nii"), SIGNED)), "NIfTI|decoded|damaged"),
-    "a picture in .npy": (lambda p: array_file(p.with_suffix(".npy"), DEEP[0]).replace(p), r"\(D, H, W\)"),
+    "a picture in .npy": (
+        lambda p: array_file(p.with_suffix(".npy"), DEEP[0]).replace(p),
+        r"\(D, H, W\)",
+    ),
 }
 
 
