@@ -306,6 +306,12 @@ def _check_values(options: dict[str, Any]) -> None:
 
 def _layer_names(backend: Backend, row: Method, layer: Layers) -> tuple[str, ...]:
     """Return the names of the layers to explain, after a check."""
+    listed = layer if isinstance(layer, tuple | list) else [layer]
+    if layer is not None and not all(map(_is_layer, listed)):
+        raise LayerError(
+            f"`layer` must be a name or a whole number, or several, got {layer!r}; `xaimaps "
+            "layers` lists the layers"
+        )
     if not row.takes_layer:
         if layer is not None:
             raise LayerError(
@@ -317,6 +323,10 @@ def _layer_names(backend: Backend, row: Method, layer: Layers) -> tuple[str, ...
     if "fuse" not in row.options or not layer:
         raise LayerError(f"`layer` must be one name for {row.name!r}, got {len(layer)}: {layer!r}")
     return tuple(_one_layer_name(backend, row, name) for name in layer)
+
+
+def _is_layer(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _one_layer_name(backend: Backend, row: Method, layer: str | int | None) -> str:
