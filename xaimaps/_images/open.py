@@ -149,7 +149,7 @@ def _in_folder(folder: Path, follow_symlinks: bool) -> list[Path]:
     if not pictures:
         raise InputImageError(
             f"no pictures in {str(folder)!r} ({' '.join(SUFFIXES)}); name the files, or the folder "
-            "that directly contains them"
+            "that directly contains them, or a pattern such as 'FOLDER/**/*.png'"
         )
     for link in [] if follow_symlinks else pictures:
         refuse_leaving(link, folder)
