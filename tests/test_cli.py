@@ -182,6 +182,15 @@ def test_the_demo_writes_what_it_lists(demo):
         assert overlay.size == (300, 300)
 
 
+def test_the_demo_runs_on_the_backend_that_is_installed(xaimaps, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    found = {name: entry for name, entry in plugins.installed().items() if name == "onnxruntime"}
+    monkeypatch.setattr(plugins, "installed", lambda: found)
+    ended = xaimaps("demo")
+    assert ended.status == 0, ended.err
+    assert {path.name for path in Path("xaimaps-output").iterdir()} > {"chelsea-cam-overlay.png"}
+
+
 def test_the_demo_keeps_what_it_compiled(demo):
     assert list((demo[1] / "cache" / "xaimaps" / "jax").iterdir())
 

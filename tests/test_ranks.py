@@ -219,10 +219,10 @@ def test_a_map_of_a_signal_is_drawn_as_a_strip():
 
 def test_what_is_for_images_alone_is_refused(deep):
     backend, volumes = deep
-    with pytest.raises(ArrayInputError, match=r"pictures are for .* give such arrays to `attrib"):
-        xaimaps.explain(backend, xaimaps.zoo.PICTURES["chelsea"])
+    with pytest.raises(ArrayInputError, match=r"files are for .* give such arrays to `attribute"):
+        xaimaps.explain(pair(1)[2], xaimaps.zoo.PICTURES["chelsea"])
     with pytest.raises(ArrayInputError, match="`pictures` are for images"):
-        xaimaps.attribute(backend, volumes, target=1, pictures=[volumes[0]] * 2)
+        xaimaps.attribute(pair(1)[2], pair(1)[3], target=1, pictures=[volumes[0]] * 2)
     with pytest.raises(ArrayInputError, match=r"\(N, 5, 5, 5, 3\), got \(2, 3, 5, 5, 5\); move"):
         xaimaps.attribute(backend, np.moveaxis(volumes, -1, 1))
     with pytest.raises(ArrayInputError, match="must have 3 axes to be drawn"):

@@ -122,23 +122,25 @@ def explain(
     *,
     target: Any = None,
     layer: Layers = None,
-    input_size: tuple[int, int] | None = None,
+    input_size: tuple[int, ...] | None = None,
     max_pixels: int = MAX_PIXELS,
     batch_size: int = 16,
     progress: bool = False,
     **options: Any,
 ) -> Attribution | list[Attribution]:
-    """Explain a model's outputs for pictures.
+    """Explain a model's outputs for pictures, volumes or clips.
 
     Args:
         model: a backend from `load`, or an argument of `load`.
         pictures: a path, bytes, an open file, a Pillow image, an array of pixels or a PyTorch
             tensor; or several: a list, an array `(N, H, W, C)`, a folder, or a pattern such as
-            "scans/*.png".
+            "scans/*.png". For models of volumes or clips, files of NIfTI, DICOM, TIFF, GIF or
+            `.npy`, or arrays `(D, H, W)` or `(D, H, W, C)`.
         method: see `attribute`.
         target: see `attribute`.
         layer: see `attribute`.
-        input_size: height and width, for a model that takes images of any size.
+        input_size: height and width, or those of a volume, for a model that takes images of any
+            size.
         max_pixels: the largest number of pixels of a picture.
         batch_size: see `attribute`.
         progress: see `attribute`.
@@ -161,7 +163,8 @@ def explain(
     backend = model if isinstance(model, Backend) else load(model, **sized)
     backend.require_values(pictures, target, options)
     jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
-    batch = prepare(backend, every_picture(pictures), input_size, max_pixels)
+    rank = len(backend.input_shape) - 1
+    batch = prepare(backend, every_picture(pictures, rank), input_size, max_pixels)
     found = run_jobs(backend, jobs, batch, target, batch_size, progress=progress)
     return found if isinstance(method, list) else found[0]
 
@@ -303,6 +306,12 @@ def _check_values(options: dict[str, Any]) -> None:
 
 def _layer_names(backend: Backend, row: Method, layer: Layers) -> tuple[str, ...]:
     """Return the names of the layers to explain, after a check."""
+    listed = layer if isinstance(layer, tuple | list) else [layer]
+    if layer is not None and not all(map(_is_layer, listed)):
+        raise LayerError(
+            f"`layer` must be a name or a whole number, or several, got {layer!r}; `xaimaps "
+            "layers` lists the layers"
+        )
     if not row.takes_layer:
         if layer is not None:
             raise LayerError(
@@ -314,6 +323,10 @@ def _layer_names(backend: Backend, row: Method, layer: Layers) -> tuple[str, ...
     if "fuse" not in row.options or not layer:
         raise LayerError(f"`layer` must be one name for {row.name!r}, got {len(layer)}: {layer!r}")
     return tuple(_one_layer_name(backend, row, name) for name in layer)
+
+
+def _is_layer(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _one_layer_name(backend: Backend, row: Method, layer: str | int | None) -> str:

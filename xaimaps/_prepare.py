@@ -41,7 +41,7 @@ class Batch:
         return tuple(self.images.shape[1:-1])
 
     @property
-    def picture_sizes(self) -> tuple[tuple[int, int], ...]:
+    def picture_sizes(self) -> tuple[tuple[int, ...], ...]:
         """The height and width of each picture."""
         return tuple(picture.size for picture in self.pictures)
 
@@ -49,25 +49,25 @@ class Batch:
 def prepare(
     backend: Backend,
     pictures: Any,
-    input_size: tuple[int, int] | None = None,
+    input_size: tuple[int, ...] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Batch:
-    """Open pictures and preprocess them, with one crop and one resize each.
+    """Open pictures or volumes and preprocess them, with one crop and one resize each.
 
     Args:
         backend: the model.
         pictures: a picture as `open_picture` takes it, a `Picture`, or a list of them.
-        input_size: height and width, for a model that takes images of any size.
+        input_size: the spatial size, for a model that takes images of any size.
         max_pixels: the largest number of pixels of a picture.
 
     Raises:
         InputImageError: a picture cannot be read.
         ArrayInputError: there is no picture, or the model's preprocessing or size is unknown.
     """
-    preset, size = picture_input(backend, input_size)
+    preset, size = _file_input(backend, input_size)
     channels = backend.input_shape[-1]
     opened = tuple(
-        _opened(picture, max_pixels).with_channels(channels).windowed(preset.window)
+        _opened(picture, max_pixels, len(size)).with_channels(channels).windowed(preset.window)
         for picture in _as_list(pictures)
     )
     views = tuple(preset.view(picture.pixels, size) for picture in opened)
@@ -75,18 +75,29 @@ def prepare(
     return Batch(as_batch(images, backend.input_shape), opened, views)
 
 
-def picture_input(
-    backend: Backend, input_size: tuple[int, int] | None = None
-) -> tuple[Preprocess, tuple[int, int]]:
-    """Return the preprocessing of a model's pictures, and the height and width of its input.
+def require_pictures(backend: Backend, input_size: tuple[int, int] | None = None) -> None:
+    """Refuse a model that does not take pictures, or whose preprocessing or size is unknown.
 
     Raises:
-        ArrayInputError: the model takes no pictures, or one of the two is unknown.
+        ArrayInputError: the model is none of pictures.
     """
     if len(backend.input_shape) != 3:
         raise ArrayInputError(
             f"pictures are for models of images, but {backend.info.name!r} takes arrays "
-            f"{backend.input_shape} of another number of axes; give such arrays to `attribute`"
+            f"{backend.input_shape} of another number of axes; give its files to `explain`, or "
+            "arrays to `attribute`"
+        )
+    _file_input(backend, input_size)
+
+
+def _file_input(
+    backend: Backend, input_size: tuple[int, ...] | None
+) -> tuple[Preprocess, tuple[int, ...]]:
+    """Return the preprocessing of a model's pictures or volumes, and its spatial input size."""
+    if len(backend.input_shape) not in (3, 4):
+        raise ArrayInputError(
+            f"files are for models of images and volumes, but {backend.info.name!r} takes arrays "
+            f"{backend.input_shape}; give such arrays to `attribute`"
         )
     preset = backend.info.preprocess
     if preset is None:
@@ -103,17 +114,19 @@ def drawn_on(images: Floats, pictures: Any) -> Batch:
     Raises:
         ArrayInputError: there is not one picture for each image.
     """
-    if pictures is not None and images.ndim != 4:
+    rank = images.ndim - 2
+    if pictures is not None and rank not in (2, 3):
         raise ArrayInputError(
-            f"`pictures` are for images (N, H, W, C), got arrays {images.shape}; leave them out"
+            f"`pictures` are for images (N, H, W, C) and volumes, got arrays {images.shape}; leave "
+            "them out"
         )
-    listed = [] if pictures is None else every_picture(pictures)
+    listed = [] if pictures is None else every_picture(pictures, rank)
     if pictures is not None and len(listed) != len(images):
         raise ArrayInputError(
             f"`pictures` must be one for each of the {len(images)} images, got {len(listed)}; give "
             "a list"
         )
-    return Batch(images, views=tuple(_opened(one, MAX_PIXELS).pixels for one in listed))
+    return Batch(images, views=tuple(_opened(one, MAX_PIXELS, rank).pixels for one in listed))
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -125,9 +138,9 @@ def joined(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def every_picture(pictures: Any) -> list[Any]:
-    """Return each picture of a list, an array of four axes, a folder or a pattern of paths."""
-    is_batch = getattr(pictures, "ndim", 0) == 4
+def every_picture(pictures: Any, rank: int = 2) -> list[Any]:
+    """Return each picture of a list, a batch in one array, a folder or a pattern of paths."""
+    is_batch = getattr(pictures, "ndim", 0) == rank + 2
     return [
         picture
         for one in (pictures if is_batch else _as_list(pictures))
@@ -144,14 +157,17 @@ def _as_list(pictures: Any) -> list[Any]:
     return listed
 
 
-def _opened(picture: Any, max_pixels: int) -> Picture:
-    return picture if isinstance(picture, Picture) else open_picture(picture, max_pixels=max_pixels)
+def _opened(picture: Any, max_pixels: int, rank: int) -> Picture:
+    if isinstance(picture, Picture):
+        return picture
+    return open_picture(picture, max_pixels=max_pixels, rank=rank)
 
 
-def _input_size(backend: Backend, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    height, width, _ = with_size(backend.input_shape, wanted)
-    if height is not None and width is not None:
-        return height, width
+def _input_size(backend: Backend, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+    *size, _ = with_size(backend.input_shape, wanted)
+    known = tuple(side for side in size if side is not None)
+    if len(known) == len(size):
+        return known
     wanted = backend.info.input_size
     if wanted is None:
         raise ArrayInputError(

@@ -99,7 +99,8 @@ def _picture(told: Told) -> tuple[Picture | None, list[str]]:
         return None, []
     if why := changed(recorded["source"], recorded["sha256"]):
         return None, [f"the picture {why}"]
-    return open_picture(recorded["source"]).windowed(preprocess_of(told).window), []
+    picture = open_picture(recorded["source"], rank=len(recorded["size"]))
+    return picture.windowed(preprocess_of(told).window), []
 
 
 def _model(told: Told, scores: Array, reason: list[str]) -> ModelInfo:

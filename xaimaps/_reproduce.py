@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,9 +163,9 @@ def _loaded(told: dict[str, Any], source: Any, allow_unsafe: bool) -> Backend:
 
 
 def _prepared(backend: Backend, picture: str, told: dict[str, Any]) -> Batch:
-    height, width = told["picture"]["size"]
+    pixels = math.prod(told["picture"]["size"])
     size: Any = tuples(told["input_size"])
-    return prepare(backend, picture, size, max(MAX_PIXELS, height * width))
+    return prepare(backend, picture, size, max(MAX_PIXELS, pixels))
 
 
 def _differences(result: Attribution, stored: Array) -> dict[str, float]:

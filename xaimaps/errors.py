@@ -7,6 +7,7 @@ also derives from the built-in exception that a caller would expect.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -80,11 +81,16 @@ def first_line(error: BaseException) -> str:
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
     """Return the end of a message with the names most similar to `name`; empty if there are none.
 
+    Names that contain it come first, as a word before as a part of one.
+
     Args:
         name: the user's text.
         names: the known names.
         count: the largest number of names.
     """
-    by_fold = {known.casefold(): known for known in names}
-    close = difflib.get_close_matches(name.casefold(), by_fold, n=count, cutoff=0.5)
+    by_fold, wanted = {known.casefold(): known for known in names}, name.casefold()
+    inside = [fold for fold in by_fold if wanted in fold and len(wanted) > 2]
+    inside.sort(key=lambda fold: (wanted not in re.split(r"\W+", fold), len(fold)))
+    alike = difflib.get_close_matches(wanted, by_fold, n=count, cutoff=0.5)
+    close = list(dict.fromkeys([*inside, *alike]))[:count]
     return "; nearest: " + ", ".join(repr(by_fold[fold]) for fold in close) if close else ""

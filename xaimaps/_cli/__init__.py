@@ -29,9 +29,8 @@ from xaimaps._cli.view import view
 @click.version_option(package_name="xaimaps")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    r"""Attribution maps of image models in any framework.
+    """Attribution maps of image models in any framework.
 
-    \b
     Exit status: 0 done; 1 some pictures failed, or maps differ; 2 wrong use.
     """
 

@@ -134,7 +134,7 @@ def demo(output: Path, as_json: bool) -> None:
     from xaimaps._plan import plan_all
 
     loaded = load_model("default", None, {})
-    jobs = plan_all(loaded, DEFAULT_METHODS, None, {})
+    jobs = plan_all(loaded, _default_methods(loaded, None), None, {})
     run(Task(loaded, jobs, output), [zoo.PICTURES["chelsea"]], as_json)
 
 

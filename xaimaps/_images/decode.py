@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +93,12 @@ def convert(source: str, image: Image.Image, max_pixels: int, data: bytes | None
     return Picture(values, _range(image, values), source, "", mode, tuple(notes), has_alpha)
 
 
-def check_size(source: str, size: tuple[int, int], most: int) -> None:
-    """Refuse a picture of more than `most` pixels; `size` is its width and height."""
-    if size[0] * size[1] > most:
+def check_size(source: str, size: Sequence[int], most: int) -> None:
+    """Refuse a picture of more than `most` pixels; `size` is its width, height and frames."""
+    if math.prod(size) > most:
         raise InputImageError(
             f"{source!r} must have at most {most / 1e6:g} megapixels, got "
-            f"{size[0] * size[1] / 1e6:g} ({size[0]} x {size[1]}); scale it down or raise the "
+            f"{math.prod(size) / 1e6:g} ({' x '.join(map(str, size))}); scale it down or raise the "
             "limit with max_pixels= or --max-pixels"
         )
 

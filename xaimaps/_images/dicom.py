@@ -17,8 +17,8 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def read_dicom(source: str, data: bytes, max_pixels: int) -> Picture:
-    """Read the first frame, rescaled by the file's slope and intercept or table.
+def read_dicom(source: str, data: bytes, max_pixels: int, *, every_frame: bool = False) -> Picture:
+    """Read one or every frame, rescaled by the file's slope and intercept or table.
 
     The file's window, otherwise its stored bits, say which values are black and white; MONOCHROME1
     has white first.
@@ -28,17 +28,18 @@ def read_dicom(source: str, data: bytes, max_pixels: int) -> Picture:
     dataset = pydicom.dcmread(io.BytesIO(data))
     if "PixelData" not in dataset:
         raise problem(source, "a DICOM file without pixels", "give one with an image")
-    check_size(source, (dataset.Columns, dataset.Rows), max_pixels)
+    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    read = count if every_frame else 1
+    check_size(source, (dataset.Columns, dataset.Rows, read)[: 3 if every_frame else 2], max_pixels)
     mode = str(dataset.PhotometricInterpretation)
-    stored = pixels.pixel_array(dataset, index=0)
+    stored = pixels.pixel_array(dataset, index=None if every_frame and count > 1 else 0)
     if mode.startswith("MONOCHROME"):
         values = pixels.apply_modality_lut(stored, dataset)[..., None]
         black_white = _black_and_white(pixels, dataset, stored.dtype)
     else:
         values = _colours(source, pixels, dataset, stored)
         black_white = range_of(values)
-    count = int(dataset.get("NumberOfFrames", 1) or 1)
-    notes = (f"frame 1 of {count}",) if count > 1 else ()
+    notes = (f"frame 1 of {count}",) if count > read else ()
     return Picture(values, black_white, source, "", mode, notes)
 
 

@@ -28,6 +28,7 @@ from xaimaps._images.decode import (
 from xaimaps._images.dicom import is_dicom, read_dicom
 from xaimaps._images.picture import Array, Picture, range_of
 from xaimaps._images.tiff import needs_tifffile, read_tiff
+from xaimaps._images.volume import is_nifti, read_frames, read_volume
 from xaimaps.errors import ArrayInputError, InputImageError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def open_picture(
     source: str | os.PathLike[str] | BytesLike | BinaryIO | Image.Image | Array,
     *,
     max_pixels: int = MAX_PIXELS,
+    rank: int = 2,
 ) -> Picture:
     """Read a picture from a path, bytes, an open file, a Pillow image or an array.
 
@@ -66,31 +68,34 @@ def open_picture(
             tensor, `(C, H, W)` or `(H, W, C)`; or an array `(H, W)` or `(H, W, C)` of real
             numbers, of which the fourth of four channels is alpha.
         max_pixels: the largest number of pixels (width times height) of a file or image.
+        rank: the number of spatial axes: 2, or 3 for volumes and clips, from files of slices or
+            frames and from arrays `(D, H, W)` or `(D, H, W, C)`.
 
     Returns:
-        The picture; the first frame of an animation, or the first page of a file of several.
+        The picture; for two axes the first frame of an animation, or the first page of a file of
+        several.
 
     Raises:
         InputImageError: if the file or the image cannot be read, is damaged or too large.
         ArrayInputError: if the array has another shape or type.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _from_file(os.fspath(source), max_pixels)
+        return _from_file(os.fspath(source), max_pixels, rank)
     if isinstance(source, BytesLike):
-        return _from_bytes("<bytes>", bytes(source), max_pixels)
+        return _from_bytes("<bytes>", bytes(source), max_pixels, rank)
     if hasattr(source, "read"):
-        return _from_open_file(source, max_pixels)
+        return _from_open_file(source, max_pixels, rank)
     if hasattr(source, "detach"):
-        return _from_array(_channels_last(source))
+        return _from_array(_channels_last(source, rank), rank)
     if hasattr(source, "__array__"):
-        return _from_array(np.asarray(source))
-    return _from_image(source, max_pixels)
+        return _from_array(np.asarray(source), rank)
+    return _from_image(source, max_pixels, rank)
 
 
-def _channels_last(tensor: Any) -> Array:
+def _channels_last(tensor: Any, rank: int) -> Array:
     """Return a PyTorch tensor, whose channels are usually first, as an array."""
     array = np.asarray(tensor.detach().cpu())
-    return np.moveaxis(array, 0, -1) if _is_channels_first(array.shape) else array
+    return np.moveaxis(array, 0, -1) if _is_channels_first(array.shape, rank) else array
 
 
 def find_pictures(paths: Iterable[Path], *, follow_symlinks: bool = False) -> list[Path]:
@@ -144,7 +149,7 @@ def _in_folder(folder: Path, follow_symlinks: bool) -> list[Path]:
     if not pictures:
         raise InputImageError(
             f"no pictures in {str(folder)!r} ({' '.join(SUFFIXES)}); name the files, or the folder "
-            "that directly contains them"
+            "that directly contains them, or a pattern such as 'FOLDER/**/*.png'"
         )
     for link in [] if follow_symlinks else pictures:
         refuse_leaving(link, folder)
@@ -167,13 +172,13 @@ def refuse_leaving(path: Path, folder: Path) -> None:
         )
 
 
-def _from_file(source: str, max_pixels: int) -> Picture:
+def _from_file(source: str, max_pixels: int, rank: int) -> Picture:
     data = _read(source, max(MAX_BYTES, 16 * max_pixels))
-    picture = _from_bytes(source, data, max_pixels)
+    picture = _from_bytes(source, data, max_pixels, rank)
     return replace(picture, sha256=hashlib.sha256(data).hexdigest())
 
 
-def _from_open_file(file: Any, max_pixels: int) -> Picture:
+def _from_open_file(file: Any, max_pixels: int, rank: int) -> Picture:
     given = getattr(file, "name", None)
     name = given if isinstance(given, str) else "<file>"
     advice = "open it again, with mode 'rb'"
@@ -183,19 +188,23 @@ def _from_open_file(file: Any, max_pixels: int) -> Picture:
         raise InputImageError(f"cannot read the open file {name!r} ({error}); {advice}") from error
     if not isinstance(data, bytes):
         raise problem(name, "a file of text", advice)
-    return _from_bytes(name, data, max_pixels)
+    return _from_bytes(name, data, max_pixels, rank)
 
 
-def _from_bytes(source: str, data: bytes, max_pixels: int) -> Picture:
+def _from_bytes(source: str, data: bytes, max_pixels: int, rank: int) -> Picture:
     if not data:
         raise problem(source, "an empty file", "save or download it again")
     with decoder_errors(source):
-        return replace(_decoded(source, data, max_pixels), source=source)
+        return replace(_decoded(source, data, max_pixels, rank), source=source)
 
 
-def _decoded(source: str, data: bytes, max_pixels: int) -> Picture:
+def _decoded(source: str, data: bytes, max_pixels: int, rank: int) -> Picture:
     if data.startswith(_NUMPY):
-        return _from_npy(source, data, max_pixels)
+        return _from_npy(source, data, max_pixels, rank)
+    if rank == 3:
+        return read_volume(source, data, max_pixels)
+    if is_nifti(data):
+        raise problem(source, "a NIfTI file", "save one slice, or give a model of volumes")
     if is_dicom(data):
         return read_dicom(source, data, max_pixels)
     if needs_tifffile(data):
@@ -203,16 +212,16 @@ def _decoded(source: str, data: bytes, max_pixels: int) -> Picture:
     return convert(source, undecoded(source, data), max_pixels, data)
 
 
-def _from_npy(source: str, data: bytes, max_pixels: int) -> Picture:
+def _from_npy(source: str, data: bytes, max_pixels: int, rank: int) -> Picture:
     try:
-        picture = _from_array(np.load(io.BytesIO(data), allow_pickle=False))
+        picture = _from_array(np.load(io.BytesIO(data), allow_pickle=False), rank)
     except ArrayInputError as error:
         raise InputImageError(f"{source!r}: {error}") from error
     check_size(source, picture.size[::-1], max_pixels)
     return picture
 
 
-def _from_image(image: Image.Image, max_pixels: int) -> Picture:
+def _from_image(image: Image.Image, max_pixels: int, rank: int) -> Picture:
     from PIL import Image
 
     if not isinstance(image, Image.Image):
@@ -221,7 +230,8 @@ def _from_image(image: Image.Image, max_pixels: int) -> Picture:
             f"{type(image).__name__}; convert it to one of these"
         )
     with decoder_errors("<image>"):
-        return convert("<image>", image, max_pixels)
+        read = convert if rank == 2 else read_frames
+        return read("<image>", image, max_pixels)
 
 
 def _read(source: str, most: int) -> bytes:
@@ -262,27 +272,29 @@ def _why_unreadable(error: OSError | ValueError) -> str:
     return reasons.get(code or 0, str(getattr(error, "strerror", None) or error))
 
 
-def _from_array(array: Array) -> Picture:
-    _check_shape(array.shape)
-    values = _numbers(array).reshape(*array.shape[:2], -1)
+def _from_array(array: Array, rank: int) -> Picture:
+    _check_shape(array.shape, rank)
+    values = _numbers(array).reshape(*array.shape[:rank], -1)
     own = range_of(values)
-    has_alpha = values.shape[2] == 4 and own is not None
+    has_alpha = values.shape[-1] == 4 and own is not None
     return Picture(values, own, "<array>", "", str(array.dtype), has_alpha=has_alpha)
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    if 0 not in shape and len(shape) in (2, 3) and not _is_channels_first(shape):
+def _check_shape(shape: tuple[int, ...], rank: int) -> None:
+    is_channels_first = _is_channels_first(shape, rank)
+    if 0 not in shape and len(shape) in (rank, rank + 1) and not is_channels_first:
         return
-    advice = "give one picture with its channels last"
-    if _is_channels_first(shape):
+    kind, axes = ("picture", "H, W") if rank == 2 else ("volume", "D, H, W")
+    advice = f"give one {kind} with its channels last"
+    if is_channels_first:
         advice = "move the channels last, with numpy.moveaxis(array, 0, -1)"
     raise ArrayInputError(
-        f"a picture's array must be (H, W) or (H, W, C), got shape {shape}; {advice}"
+        f"a {kind}'s array must be ({axes}) or ({axes}, C), got shape {shape}; {advice}"
     )
 
 
-def _is_channels_first(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 2, 3, 4)
+def _is_channels_first(shape: tuple[int, ...], rank: int) -> bool:
+    return len(shape) == rank + 1 and shape[0] in (1, 3, 4) and shape[-1] not in (1, 2, 3, 4)
 
 
 def _numbers(array: Array) -> Array:

@@ -22,13 +22,16 @@ class Picture:
     """One picture in the displayed orientation.
 
     Attributes:
-        values: `(H, W, C)`, in the file's own type, channels and order (RGB).
+        values: `(H, W, C)`, or `(D, H, W, C)` of a volume or clip, in the file's own type, channels
+            and order (RGB).
         range: the values that are black and white; None if the file does not say.
         source: the path as given; "<array>" or "<image>" without a path.
         sha256: of the file's bytes; empty without a file.
         mode: the file's own mode, such as "RGB", "I;16" or "CMYK"; an array's dtype.
         notes: conversions and omissions, such as "frame 1 of 12".
         has_alpha: whether the last channel is alpha.
+        affine: the matrix from voxels to coordinates of a NIfTI file, `(4, 4)`.
+        duration: the milliseconds of a frame of an animation.
     """
 
     values: Array
@@ -38,15 +41,17 @@ class Picture:
     mode: str
     notes: tuple[str, ...] = ()
     has_alpha: bool = False
+    affine: Array | None = None
+    duration: float | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
-        """The height and width."""
-        return self.values.shape[0], self.values.shape[1]
+    def size(self) -> tuple[int, ...]:
+        """The height and width; of a volume the depth before them."""
+        return tuple(self.values.shape[:-1])
 
     @cached_property
     def pixels(self) -> Pixels:
-        """The picture as it is shown, `(H, W, 3)` uint8.
+        """The picture as it is shown, `(H, W, 3)` uint8; of a volume `(D, H, W, 3)`.
 
         A picture of three channels is RGB, one of more is shown by its first three, and one of one
         or two by its first, in grey. Alpha is composited on white. The values are scaled by the
@@ -55,13 +60,13 @@ class Picture:
         """
         if self.has_alpha:
             return self._on_white().pixels
-        count = self.values.shape[2]
+        count = self.values.shape[-1]
         shown = replace(self, values=self.values[..., : 3 if count >= 3 else 1])
         if self.range is None or count not in (1, 3):
             shown = replace(shown, values=_stretched(shown.values), range=(0, 255))
         levels = shown.levels()
         pixels = levels if levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
-        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
     @property
     def used(self) -> float:
@@ -90,13 +95,13 @@ class Picture:
             InputImageError: the numbers of channels are others.
         """
         wanted = 3 if count is None else count
-        got = self.values.shape[2]
+        got = self.values.shape[-1]
         if got == wanted:
             return replace(self, has_alpha=False)
         if self.has_alpha:
             return self._on_white().with_channels(wanted)
         if (got, wanted) == (1, 3):
-            return replace(self, values=np.repeat(self.values, 3, axis=2))
+            return replace(self, values=np.repeat(self.values, 3, axis=-1))
         if (got, wanted) == (3, 1):
             return replace(self, values=_grey(self.values))
         raise InputImageError(
@@ -108,7 +113,7 @@ class Picture:
         """Return the values scaled from black and white to 0 and 255, and clipped.
 
         Returns:
-            `(H, W, C)`: uint8 if the values are levels of 8 bits, otherwise float32.
+            Of the shape of the values: uint8 if the values are levels of 8 bits, otherwise float32.
 
         Raises:
             InputImageError: the range is unknown.
@@ -159,19 +164,20 @@ def range_of(values: Array) -> tuple[float, float] | None:
 
 
 def _grey(values: Array) -> Array:
-    """Return the grey levels `(H, W, 1)` of RGB, by Pillow's whole numbers for 8 bits."""
+    """Return the grey levels `(..., 1)` of RGB, by Pillow's whole numbers for 8 bits."""
     if values.dtype == np.uint8:
         from PIL import Image
 
-        return np.asarray(Image.fromarray(np.ascontiguousarray(values)).convert("L"))[..., None]
-    red, green, blue = np.split(values.astype(np.float64), 3, axis=2)
+        rows = np.ascontiguousarray(values).reshape(-1, *values.shape[-2:])
+        return np.asarray(Image.fromarray(rows).convert("L")).reshape(*values.shape[:-1], 1)
+    red, green, blue = np.split(values.astype(np.float64), 3, axis=-1)
     grey: Array = 0.299 * red + 0.587 * green + 0.114 * blue
     return grey
 
 
 def _stretched(values: Array) -> Pixels:
     """Scale each channel by its percentiles to 0 to 255."""
-    low, high = np.percentile(values, STRETCH, axis=(0, 1))
+    low, high = np.percentile(values, STRETCH, axis=tuple(range(values.ndim - 1)))
     scaled = (values - low) * 255 / np.where(high > low, high - low, 1)
     pixels: Pixels = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
     return pixels

@@ -31,7 +31,8 @@ class Preprocess:
         mean: subtracted after `scale`: one number, or one for each channel in the model's order.
         std: divisor after `mean`: one number, or one for each channel in the model's order.
         channels: the model's channel order; pictures are RGB.
-        fit: how to change the aspect ratio: "crop", "stretch", or "pad" with black bars.
+        fit: how to change the aspect ratio: "crop", "stretch", or "pad" with black bars. Volumes
+            and clips, whose axes have different units, are always stretched.
         crop_fraction: for "crop", the fraction of the largest centred box to keep (0.875 is
             224/256).
         interpolation: the filter of the resize; all except "nearest" are antialiased.
@@ -113,46 +114,53 @@ class Preprocess:
         shown: Pixels = np.clip(np.rint(self._ordered(pixels)), 0, 255).astype(np.uint8)
         return shown
 
-    def view(self, picture_pixels: Array, size: tuple[int, int]) -> Array:
+    def view(self, picture_pixels: Array, size: tuple[int, ...]) -> Array:
         """Return the part of a picture that the model sees, at the picture's own resolution.
 
         Args:
-            picture_pixels: `(H, W, C)`.
-            size: the model's height and width.
+            picture_pixels: `(H, W, C)`, or `(D, H, W, C)` of a volume.
+            size: the model's height and width, or depth, height and width.
 
         Returns:
-            `(h, w, C)`: the crop, the whole picture ("stretch") or the padded one ("pad").
+            `(h, w, C)`: the crop, the whole picture ("stretch") or the padded one ("pad"); the
+            whole volume.
 
         Raises:
-            ArrayInputError: if the pixels are not `(H, W, C)`.
+            ArrayInputError: if the pixels are not as above, or a volume is to be padded.
             InputImageError: if the picture is too elongated to be padded.
         """
         _check_picture(picture_pixels, size)
-        if self.fit == "stretch":
+        if len(size) == 3 and self.fit == "pad":
+            raise ArrayInputError(
+                "`fit` must be stretch for volumes and clips, got 'pad'; pad the file itself"
+            )
+        if self.fit == "stretch" or len(size) == 3:
             return picture_pixels
         if self.fit == "pad":
             return _padded(picture_pixels, size)
         top, left, height, width = crop_box(picture_pixels.shape[:2], size, self.crop_fraction)
         return picture_pixels[top : top + height, left : left + width]
 
-    def __call__(self, picture_pixels: Array, size: tuple[int, int]) -> Floats:
+    def __call__(self, picture_pixels: Array, size: tuple[int, ...]) -> Floats:
         """Convert a picture to one input: `view`, one resize, `values`.
 
         Args:
             picture_pixels: `(H, W, C)`, 0 to 255; three channels are RGB. Of uint8, the resized
-                pixels are rounded to whole numbers, as Pillow does.
-            size: the model's height and width.
+                pixels are rounded to whole numbers, as Pillow does. Or `(D, H, W, C)`, which is
+                resized along each axis by itself.
+            size: the model's height and width, or depth, height and width.
 
         Returns:
-            `(height, width, C)` float32.
+            `(*size, C)` float32.
 
         Raises:
             ArrayInputError: see `view` and `values`.
         """
-        resized = _resized(self.view(picture_pixels, size), size, self.interpolation)
+        resize = _resized if len(size) == 2 else _resized_volume
+        resized = resize(self.view(picture_pixels, size), size, self.interpolation)
         return self.values(resized if self.native else np.clip(resized, 0, 255))
 
-    def of_picture(self, picture: Picture, size: tuple[int, int]) -> Floats:
+    def of_picture(self, picture: Picture, size: tuple[int, ...]) -> Floats:
         """Convert a picture with the model's channels and the window to one input.
 
         Raises:
@@ -179,7 +187,7 @@ class Preprocess:
 
 
 def crop_box(
-    shape: tuple[int, int], size: tuple[int, int], fraction: float
+    shape: tuple[int, ...], size: tuple[int, ...], fraction: float
 ) -> tuple[int, int, int, int]:
     """Return the largest centred box of the aspect ratio of `size`, scaled by `fraction`.
 
@@ -225,10 +233,12 @@ def _check_numbers(name: str, values: Any) -> None:
         )
 
 
-def _check_picture(pixels: Array, size: tuple[int, int]) -> None:
-    if pixels.dtype not in (np.uint8, np.float32) or pixels.ndim != 3 or not pixels.size:
+def _check_picture(pixels: Array, size: tuple[int, ...]) -> None:
+    is_array = pixels.ndim == len(size) + 1 and pixels.size > 0
+    if pixels.dtype not in (np.uint8, np.float32) or not is_array:
+        axes = "(H, W, C)" if len(size) == 2 else "(D, H, W, C)"
         raise ArrayInputError(
-            f"pixels must be uint8 or float32 (H, W, C), got {pixels.dtype} {pixels.shape}; "
+            f"pixels must be uint8 or float32 {axes}, got {pixels.dtype} {pixels.shape}; "
             "use open_picture(...).levels()"
         )
     if min(size) < 1:
@@ -237,7 +247,7 @@ def _check_picture(pixels: Array, size: tuple[int, int]) -> None:
         )
 
 
-def _padded(pixels: Array, size: tuple[int, int]) -> Array:
+def _padded(pixels: Array, size: tuple[int, ...]) -> Array:
     """Centre the picture in the smallest one of zeros of the aspect ratio of `size`."""
     unit = max(pixels.shape[0] / size[0], pixels.shape[1] / size[1])
     height, width = (
@@ -254,7 +264,27 @@ def _padded(pixels: Array, size: tuple[int, int]) -> Array:
     return padded
 
 
-def _resized(pixels: Array, size: tuple[int, int], interpolation: Interpolation) -> Array:
+def _resized_volume(voxels: Array, size: tuple[int, ...], interpolation: Interpolation) -> Array:
+    """Resize along one axis after the other, in float32, with the filters of pictures."""
+    resized = voxels.astype(np.float32)
+    for axis, count in enumerate(size):
+        resized = np.moveaxis(
+            _resized_rows(np.moveaxis(resized, axis, 0), count, interpolation), 0, axis
+        )
+    return resized
+
+
+def _resized_rows(values: Array, count: int, interpolation: Interpolation) -> Array:
+    """Resize the first axis, as that of a picture with a row for each of its indices."""
+    from PIL import Image
+
+    rows = Image.fromarray(np.ascontiguousarray(values).reshape(len(values), -1))
+    method = Image.Resampling[interpolation.upper()]
+    resized = np.asarray(rows.resize((rows.width, count), method, reducing_gap=None))
+    return resized.reshape(count, *values.shape[1:])
+
+
+def _resized(pixels: Array, size: tuple[int, ...], interpolation: Interpolation) -> Array:
     """Resize each channel by itself, in whole numbers for uint8 and otherwise in float32."""
     from PIL import Image
 

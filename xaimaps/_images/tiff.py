@@ -23,7 +23,7 @@ _PREMULTIPLIED, _ALPHA = 1, 2
 
 def needs_tifffile(data: bytes) -> bool:
     """Whether a file is a TIFF of many bits or of bands, of which Pillow would drop some."""
-    if not data.startswith(_MAGIC):
+    if not is_tiff(data):
         return False
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -47,6 +47,30 @@ def read_tiff(source: str, data: bytes, max_pixels: int) -> Picture:
         values = _channels_last(source, page)
     notes += [f"frame 1 of {count}"] if count > 1 else []
     values = oriented(values, page.tags.valueof(_ORIENTATION, 1), notes)
+    return _picture(source, page, values, notes)
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether the bytes are those of a TIFF file."""
+    return data.startswith(_MAGIC)
+
+
+def read_pages(source: str, data: bytes, max_pixels: int) -> Picture:
+    """Read all pages as the slices of one volume, `(D, H, W, C)`."""
+    tifffile = extra_module(source, "tifffile")
+    with _log_as_notes() as notes, tifffile.TiffFile(io.BytesIO(data)) as file:
+        first, count = file.pages.first, len(file.pages)
+        check_size(source, (first.imagewidth, first.imagelength, count), max_pixels)
+        if any((page.shape, page.dtype) != (first.shape, first.dtype) for page in file.pages):
+            raise problem(
+                source, "a TIFF whose pages differ in size or type", "keep the pages of the volume"
+            )
+        values = np.stack([_channels_last(source, page) for page in file.pages])
+    return _picture(source, first, values, notes)
+
+
+def _picture(source: str, page: Any, values: Array, notes: list[str]) -> Picture:
+    """Return values with the alpha and the range of their page."""
     alpha = page.extrasamples[-1] if page.extrasamples else 0
     if alpha == _PREMULTIPLIED:
         values = _straight(values)
@@ -96,7 +120,7 @@ def _straight(values: Array) -> Array:
     colour, alpha, top = values[..., :-1].astype(np.float64), values[..., -1:], top_of(values)
     straight = np.minimum(colour * top / np.where(alpha > 0, alpha, top), top)
     whole = np.rint(straight) if values.dtype.kind == "u" else straight
-    return np.concatenate([whole.astype(values.dtype), alpha], axis=2)
+    return np.concatenate([whole.astype(values.dtype), alpha], axis=-1)
 
 
 def _range(page: Any, values: Array) -> tuple[float, float] | None:

@@ -91,7 +91,8 @@ class Attribution:
         input_size: the spatial size of the images: height and width, or those of volumes and
             signals.
         pictures: the pictures, if pictures were explained.
-        views: the part of each picture that the model saw, `(H, W, 3)` uint8.
+        views: the part of each picture that the model saw, `(H, W, 3)` uint8; `(D, H, W, 3)` for
+            volumes, of which overlays show the slices through the voxel with the largest magnitude.
         remarks: sentences on how the maps were computed, which are notes of every image.
     """
 
@@ -253,8 +254,8 @@ class Attribution:
         """
         from PIL import Image
 
-        values = self._map(index, target)
-        shape = size or (self.views[index].shape[:2] if self.views else values.shape)
+        values, view = self._plane(index, target)
+        shape = size or (values if view is None else view).shape[:2]
         return Image.fromarray(self._colours(index, values, shape, colormap))
 
     def overlay(
@@ -278,12 +279,11 @@ class Attribution:
         """
         from PIL import Image
 
-        values = self._map(index, target)
-        if not self.views:
+        values, view = self._plane(index, target)
+        if view is None:
             raise ArrayInputError("an overlay needs a picture, got only an array; use heatmap")
-        view = self.views[index]
         colours = self._colours(index, values, view.shape[:2], colormap)
-        return Image.fromarray(self._over_view(index, target, colours, alpha))
+        return Image.fromarray(self._over_view(index, target, view, colours, alpha))
 
     def plot(
         self,
@@ -335,14 +335,19 @@ class Attribution:
         """Render a map once, and return its heat map and, if there is a picture, its overlay."""
         from PIL import Image
 
-        heatmap = self.heatmap(index, target=target, colormap=colormap)
-        if not self.views:
+        values, view = self._plane(index, target)
+        shape = (values if view is None else view).shape[:2]
+        colours = self._colours(index, values, shape, colormap)
+        heatmap = Image.fromarray(colours)
+        if view is None:
             return heatmap, None
-        return heatmap, Image.fromarray(self._over_view(index, target, np.asarray(heatmap), alpha))
+        return heatmap, Image.fromarray(self._over_view(index, target, view, colours, alpha))
 
-    def _over_view(self, index: int, target: int, colours: Array, alpha: float) -> Array:
+    def _over_view(
+        self, index: int, target: int, view: Array, colours: Array, alpha: float
+    ) -> Array:
         """Blend a heat map into the view, and draw the explained box."""
-        blended = render.blend(self.views[index], colours, alpha)
+        blended = render.blend(view, colours, alpha)
         box = self.explained_box(index, target)
         return blended if box is None else render.outlined(blended, [box.corners], self.input_size)
 
@@ -351,8 +356,20 @@ class Attribution:
     ) -> Array:
         return render.heatmap(values, shape, colormap=colormap, **self.display[index]._asdict())
 
+    def _plane(self, index: int, target: int) -> tuple[Array, Array | None]:
+        """Return one map `(h, w)`, that of a signal as a strip, and the pixels behind it, if any.
+
+        Of a volume, both are the slices through the voxel with the largest magnitude.
+        """
+        values, view = self._map(index, target), self.views[index] if self.views else None
+        if view is None or values.ndim == 2:
+            return render.plane(values), view
+        values = self.volume(index, target=target)
+        voxel = render.hottest(values)
+        return render.slices(values, voxel), render.slices(view, voxel)
+
     def _map(self, index: int, target: int) -> Array:
-        """Return one map `(h, w)`: that of a volume as its slices, of a signal as a strip."""
+        """Return one map with the axes of the images."""
         self._check_index(index, len(self))
         self._check_index(target, self.count)
         values: Array = self.by_target()[index][target]
@@ -361,7 +378,23 @@ class Attribution:
                 f"a map must have {len(self.input_size)} axes to be drawn, as the images, got "
                 f"shape {values.shape}; choose a `reduce` other than None"
             )
-        return render.plane(values)
+        return values
+
+    def volume(self, index: int = 0, *, target: int = 0) -> Array:
+        """Return a map of a volume at the size of the volume itself, `(D, H, W)`.
+
+        Args:
+            index: which image.
+            target: which of the K targets.
+
+        Raises:
+            ArrayInputError: no volume from a file or array was explained.
+        """
+        if not self.views or self.views[index].ndim != 4:
+            raise ArrayInputError(
+                "only maps of volumes that `explain` read have a size of their own; use `maps`"
+            )
+        return render.resize_volume(self._map(index, target), self.views[index].shape[:3])
 
     def by_target(self) -> Array:
         """Return the maps with an axis of targets, of length 1 for one target."""

@@ -50,22 +50,47 @@ def resize_maps(maps: Array, size: tuple[int, int]) -> Floats:
     return result
 
 
+def resize_volume(map: Array, size: Sequence[int]) -> Floats:
+    """Resize a map `(d, h, w)` linearly along every axis; see `linear_weights`."""
+    planes = resize_maps(map, (size[1], size[2]))
+    depths = linear_weights(len(map), size[0])
+    result: Floats = np.tensordot(depths, planes, 1)
+    return result
+
+
 def plane(values: Array) -> Array:
     """Return a map as a picture `(h, w)`.
 
     Args:
-        values: `(h, w)`, which is returned as it is; `(d, h, w)`, of which the three slices through
-            the largest magnitude are put side by side: across each axis in turn; or `(l,)`, which
-            becomes a strip.
+        values: `(h, w)`, which is returned as it is; `(d, h, w)`, of which the slices through the
+            largest magnitude are shown; or `(l,)`, which becomes a strip.
     """
     if values.ndim == 1:
         return np.repeat(values[None], max(1, len(values) // 8), axis=0)
-    if values.ndim == 2:
-        return values
-    place = np.unravel_index(np.abs(values).argmax(), values.shape)
-    slices = [np.take(values, at, axis) for axis, at in enumerate(place)]
-    height = max(len(one) for one in slices)
-    return np.hstack([np.pad(one, [(0, height - len(one)), (0, 0)]) for one in slices])
+    return values if values.ndim == 2 else slices(values, hottest(values))
+
+
+def hottest(values: Array) -> tuple[int, ...]:
+    """Return the indices of the largest magnitude."""
+    return tuple(int(i) for i in np.unravel_index(np.abs(values).argmax(), values.shape))
+
+
+def slices(volume: Array, voxel: Sequence[int]) -> Array:
+    """Put the three slices through a voxel side by side: across each axis in turn.
+
+    Args:
+        volume: `(d, h, w)`, or `(d, h, w, C)`.
+        voxel: the indices of the voxel.
+    """
+    cuts = [np.take(volume, at, axis) for axis, at in enumerate(voxel)]
+    height = max(map(len, cuts))
+    rest = [(0, 0)] * (volume.ndim - 2)
+    return np.hstack([np.pad(one, [(0, height - len(one)), *rest]) for one in cuts])
+
+
+def flat(view: Pixels) -> Pixels:
+    """Return a picture `(H, W, 3)` as it is, and the middle slices of a volume `(D, H, W, 3)`."""
+    return view if view.ndim == 3 else slices(view, [side // 2 for side in view.shape[:3]])
 
 
 def normalize(

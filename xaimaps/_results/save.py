@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -19,6 +19,7 @@ from xaimaps._results.formats import (
     write_picture,
 )
 from xaimaps._results.manifest import manifest
+from xaimaps._results.volumes import SliceDrawing, draw_slices
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,12 +36,14 @@ class Drawing:
         title: the method and the target.
         heatmap: the map alone.
         overlay: the map over the picture, if there is one.
+        slices: the map over all slices, if a volume file was explained.
     """
 
     name: str
     title: str
     heatmap: Image.Image
     overlay: Image.Image | None
+    slices: SliceDrawing | None = None
 
 
 def draw(
@@ -57,7 +60,8 @@ def draw(
         target = found.target_name(index, k)
         name = safe_stem(target, taken) if found.is_several else ""
         heatmap, overlay = found.drawn(index, target=k, alpha=alpha, colormap=colormap)
-        drawings.append(Drawing(name, f"{found.method}: {target}", heatmap, overlay))
+        slices = draw_slices(found, index, k, colormap=colormap, alpha=alpha)
+        drawings.append(Drawing(name, f"{found.method}: {target}", heatmap, overlay, slices))
     return drawings
 
 
@@ -72,8 +76,9 @@ def save(
     """Write every image's maps into `folder`, each file atomically.
 
     For each image: NAME-METHOD-overlay.png and -heatmap.png (with the target in the name if there
-    are several, and the overlay only if there is a picture), -maps.npz with the raw `maps`,
-    `scores` and `classes`, and -manifest.json.
+    are several, and the overlay only if there is a picture), for volumes from files -montage.png,
+    and -overlay.gif or -map.nii.gz by the kind of file, -maps.npz with the raw `maps`, `scores` and
+    `classes`, and -manifest.json.
 
     Args:
         found: the attribution.
@@ -124,9 +129,9 @@ def save_one(
     """
     stem = stem.with_name(f"{stem.name}-{safe_stem(found.method, set())}")
     written = []
-    for name, picture in _pictures(drawings):
-        written.append(stem.with_name(f"{stem.name}{name}.{format}"))
-        write_picture(written[-1], picture)
+    for one in drawings:
+        own = stem.with_name(f"{stem.name}-{one.name}") if one.name else stem
+        written += _write_drawing(one, own, format)
     written.append(stem.with_name(f"{stem.name}-maps.npz"))
     write_atomic(written[-1], lambda file: _write_arrays(file, found, index))
     text = json.dumps(manifest(found, index, written), indent=1, ensure_ascii=False) + "\n"
@@ -135,20 +140,22 @@ def save_one(
     return written
 
 
-def _pictures(drawings: Sequence[Drawing]) -> Iterator[tuple[str, Image.Image]]:
-    """Yield each picture to write, and the part of its name after the method."""
-    for one in drawings:
-        which = f"-{one.name}" if one.name else ""
-        if one.overlay is not None:
-            yield f"{which}-overlay", one.overlay
-        yield f"{which}-heatmap", one.heatmap
+def _write_drawing(drawing: Drawing, stem: Path, format: str) -> list[Path]:
+    """Write the pictures of one map, whose names begin with that of `stem`."""
+    pictures = {"overlay": drawing.overlay, "heatmap": drawing.heatmap}
+    written = []
+    for kind, picture in pictures.items():
+        if picture is not None:
+            written.append(stem.with_name(f"{stem.name}-{kind}.{format}"))
+            write_picture(written[-1], picture)
+    return written + (drawing.slices.write(stem, format) if drawing.slices else [])
 
 
 def save_figure(view: render.Pixels, drawings: Sequence[Drawing], path: Path) -> Path:
     """Draw a picture and its overlays side by side in a file, and return `path`.
 
     Args:
-        view: the part of the picture that the model saw.
+        view: the part of the picture that the model saw; of a volume, its middle slices are drawn.
         drawings: the maps.
         path: the file, in the format of its suffix.
     """
@@ -158,9 +165,9 @@ def save_figure(view: render.Pixels, drawings: Sequence[Drawing], path: Path) ->
 
 
 def figure_of(view: render.Pixels, drawings: Sequence[Drawing]) -> Image.Image:
-    """Draw a picture and its overlays side by side."""
+    """Draw a picture, or the middle slices of a volume, and its overlays side by side."""
     overlays = [(one.title, np.asarray(one.overlay)) for one in drawings]
-    return render.figure([("model input", view), *overlays])
+    return render.figure([("model input", render.flat(view)), *overlays])
 
 
 def _write_arrays(file: BinaryIO, found: Attribution, index: int) -> None:

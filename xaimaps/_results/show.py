@@ -41,7 +41,7 @@ def png(found: Attribution) -> bytes | None:
     panels, columns = [], 1
     for index in range(min(len(found), ROWS)):
         drawings = draw(found, index)[:PANELS]
-        views = [("model input", found.views[index])] if found.views else []
+        views = [("model input", render.flat(found.views[index]))] if found.views else []
         maps = [(one.title, np.asarray(one.overlay or one.heatmap)) for one in drawings]
         panels += [*views, *maps]
         columns = len(views) + len(maps)

@@ -14,7 +14,7 @@ from xaimaps import _choices
 from xaimaps._attribute import run_jobs
 from xaimaps._images.open import MAX_PIXELS
 from xaimaps._plan import able_methods, plan_all
-from xaimaps._prepare import Batch, picture_input, prepare
+from xaimaps._prepare import Batch, prepare, require_pictures
 from xaimaps._view import drawing
 from xaimaps.backend import Backend
 from xaimaps.errors import (
@@ -69,7 +69,7 @@ class Session:
     def __init__(
         self, model: Backend, pictures: Sequence[Path] = (), max_pixels: int = MAX_PIXELS
     ) -> None:
-        picture_input(model)  # refuses a model before its page is open
+        require_pictures(model)  # refuses a model before its page is open
         self.model = model
         self.methods = able_methods(model, METHODS)
         if not self.methods:

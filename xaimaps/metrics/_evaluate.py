@@ -9,7 +9,7 @@ from xaimaps._arrays import as_batch
 from xaimaps._attribute import Layers
 from xaimaps._load import load
 from xaimaps._plan import plan_all
-from xaimaps._prepare import Batch, every_picture, prepare
+from xaimaps._prepare import Batch, every_picture, prepare, require_pictures
 from xaimaps._progress import shown
 from xaimaps._run import Job, run_all
 from xaimaps.backend import Backend
@@ -83,6 +83,7 @@ def evaluate(
     backend = model if isinstance(model, Backend) else load(model)
     jobs = plan_all(backend, list(methods), layer, options)
     rows = plan_metrics(metrics, metric_options or {}, has_regions=regions is not None)
+    require_pictures(backend, input_size)
     batch = prepare(backend, every_picture(pictures), input_size)
     places = None if regions is None else regions_of(regions, batch, backend)
     goal, names = resolved(backend, batch, target)

@@ -97,12 +97,12 @@ def as_subjects(
     return found
 
 
-def _size(reference: Backend) -> tuple[int, int] | None:
-    height, width = reference.input_shape[:2]
-    return None if height is None or width is None else (height, width)
+def _size(reference: Backend) -> tuple[int, ...] | None:
+    known = tuple(side for side in reference.input_shape[:-1] if side is not None)
+    return known if len(known) == len(reference.input_shape) - 1 else None
 
 
-def _prepared(name: str, backend: Backend, pictures: Any, size: tuple[int, int] | None) -> Subject:
+def _prepared(name: str, backend: Backend, pictures: Any, size: tuple[int, ...] | None) -> Subject:
     """Preprocess pictures for a backend, at the reference's size if the backend takes any."""
     own = size if _size(backend) is None else None
     return Subject(name, backend, prepare(backend, pictures, own))

@@ -30,7 +30,7 @@ class Scene:
     """
 
     def __init__(
-        self, backend: Backend, images: Array, picture_sizes: Sequence[tuple[int, int]] = ()
+        self, backend: Backend, images: Array, picture_sizes: Sequence[tuple[int, ...]] = ()
     ) -> None:
         self.backend = backend
         self.images = images

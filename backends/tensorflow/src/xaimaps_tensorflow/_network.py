@@ -173,9 +173,25 @@ class KerasNetwork(Description):
 
     def _says_something(self, name: str) -> bool:
         """Return whether the layer computes a new value and has no layers inside."""
-        call, operation = self._calls[name], self._graph.producers.get(self._value(name))
-        is_new = operation is None or operation.kind not in UNLISTED
-        return is_new and call.end == call.number + 1
+        call = self._calls[name]
+        return call.end == call.number + 1 and self._computes(name)
+
+    def _computes(self, name: str) -> bool:
+        """Return whether a layer does more than views and slices of what it is given.
+
+        Its result may be a view of what it computes, as of one that runs on each frame of a clip.
+        """
+        value, graph = self._value(name), self._graph
+        while (operation := graph.producers.get(value)) and operation.kind in UNLISTED:
+            value = operation.reads[0]
+            if value == graph.images or value in self._values - {self._value(name)}:
+                return False
+        return True
+
+    @functools.cached_property
+    def _values(self) -> frozenset[str]:
+        """The names, in the graph, of the tensors that layers return."""
+        return frozenset(map(self._value, self._names))
 
     def _layer(self, name: str) -> Layer:
         call = self._calls[name]

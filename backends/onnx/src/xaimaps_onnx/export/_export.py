@@ -191,9 +191,9 @@ def _images(
 ) -> tuple[np.ndarray[Any, Any], str]:
     """Return the images to compare on, and what they are."""
     shape = source.onnx.usual_shape
-    size = shape[0], shape[1]
+    size = shape[:-1]
     if pictures is not None:
-        images = prepare(reference, every_picture(pictures), size).images
+        images = prepare(reference, every_picture(pictures, len(size)), size).images
         return images, f"{len(images)} given picture{'s' * (len(images) != 1)}"
     if reference.info.preprocess is not None and len(shape) == 3:
         images = prepare(reference, list(zoo.PICTURES.values()), size).images

@@ -18,14 +18,18 @@ from onnxjax.read._external import Extent, aligned, is_external, locate
 Array = np.ndarray[Any, Any]
 
 REMEDY = "export the model again"
+_PACKED = {
+    "FLOAT6E2M3": 6,
+    "FLOAT6E3M2": 6,
+    "INT4": 4,
+    "UINT4": 4,
+    "FLOAT4E2M1": 4,
+    "INT2": 2,
+    "UINT2": 2,
+}
+# by name, as the oldest onnx lacks some
 BITS: dict[int, int] = {
-    TensorProto.FLOAT6E2M3: 6,
-    TensorProto.FLOAT6E3M2: 6,
-    TensorProto.INT4: 4,
-    TensorProto.UINT4: 4,
-    TensorProto.FLOAT4E2M1: 4,
-    TensorProto.INT2: 2,
-    TensorProto.UINT2: 2,
+    code: _PACKED[name] for name, code in TensorProto.DataType.items() if name in _PACKED
 }
 """The types of which several elements share a byte."""
 
