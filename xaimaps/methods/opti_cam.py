@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xaimaps._arithmetic import softmax
-from xaimaps.backend import INPUT, Array, Backend
+from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._channel_masks import unit_range
 from xaimaps.methods._class_map import class_map
 from xaimaps.methods._fusion import over_layers
 from xaimaps.methods._maps import Maps, native, spatial_axes
-from xaimaps.methods._masking import scores_of
 from xaimaps.methods._options import check_count
 from xaimaps.methods._registry import method
 from xaimaps.methods._resize import resized
 from xaimaps.targets import Target, as_target
 
-_DECAYS = 0.9, 0.999
-"""Of the means of gradients and of their squares: Adam's own."""
+_DECAYS, _EPSILON = (0.9, 0.999), 1e-8
+"""Adam's own: the decays of the means of gradients and of their squares, and the least divisor."""
+
+_ROUNDING = 1e-5
+"""A gradient that is smaller than this, relative to its terms, is a rounding error."""
 
 
 @method(
@@ -41,7 +41,6 @@ def opti_cam(
     layer: str | None = None,
     n_steps: int = 50,
     rate: float = 0.1,
-    probability: bool = False,
 ) -> Maps:
     r"""The weighted sum of activations that maximises the score of the image masked with it.
 
@@ -60,7 +59,6 @@ def opti_cam(
         layer: the layer's name, or several; None for the last one with a spatial extent.
         n_steps: the number of steps.
         rate: Adam's learning rate.
-        probability: y is the probability of a class instead of its score.
         fuse: how to combine the maps of several layers; see `xaimaps.methods.fuse_maps`.
 
     Returns:
@@ -87,50 +85,65 @@ def opti_cam(
     if not rate > 0:
         raise MethodError(f"`rate` must be a number above 0, got {rate}")
     xp, name = backend.xp, backend.find_map_layer(layer).name
-    backend.network.require_gradient(INPUT)
     outputs, kept = backend.forward_with_activations(images, (name,))
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
-    size = tuple(images.shape[1:-1])
-
-    def maps_of(logits: Array) -> Array:
-        return class_map(xp, softmax(xp, logits), kept[name])
-
-    def masked(part: Target, logits: Array) -> tuple[Array, Array]:
-        masks = unit_range(xp, resized(backend, maps_of(logits), size), len(size))
-        found = backend.forward(images * masks[..., None])
-        return scores_of(backend, part, found, probability), found
-
-    start = xp.zeros_like(xp.mean(kept[name], axis=spatial_axes(kept[name], batch_axes=1)))
-    ends = [
-        _ascend(backend, functools.partial(masked, part), start, n_steps, rate)
-        for part in goal.parts
-    ]
-    maps, scores = xp.stack([maps_of(end) for end, _ in ends]), xp.stack([one for _, one in ends])
+    searches = [_Search(backend, images, kept[name], part) for part in goal.parts]
+    maps, scores = (
+        xp.stack(list(part))
+        for part in zip(*(one.run(n_steps, rate) for one in searches), strict=True)
+    )
     if not goal.is_several:
-        maps, scores = maps[0], scores[0]
+        maps, scores = maps[0, ...], scores[0, ...]
     return Maps(maps, outputs, {"masked_scores": scores})
 
 
-def _ascend(
-    backend: Backend,
-    fn: Callable[[Array], tuple[Array, Array]],
-    start: Array,
-    n_steps: int,
-    rate: float,
-) -> tuple[Array, Array]:
-    """Maximise the scores of `fn` by Adam; return the end, and the scores `(N, n_steps)`."""
-    xp, turns = backend.xp, np.arange(1, n_steps + 1)
-    first, second = _DECAYS
-    corrections = (native(backend, 1 - decay**turns, start) for decay in _DECAYS)
+class _Search(NamedTuple):
+    """The search for the weights of one target; their logits are `(N, C)`."""
 
-    def step(carry: tuple[Array, ...], unbiased: tuple[Array, ...]) -> tuple[Any, Array]:
-        point, mean, square = carry
-        found = backend.differentiate(fn, point)
-        mean = first * mean + (1 - first) * found.gradients
-        square = second * square + (1 - second) * found.gradients**2
-        length = xp.sqrt(square / unbiased[1]) + 1e-8
-        return (point + rate * mean / unbiased[0] / length, mean, square), found.scores
+    backend: Backend
+    images: Array
+    activations: Array
+    target: Target
 
-    none = xp.zeros_like(start)
-    (end, _, _), scores = backend.scan(step, (start, none, none), tuple(corrections))
-    return end, xp.moveaxis(scores, 0, -1)
+    def run(self, n_steps: int, rate: float) -> tuple[Array, Array]:
+        """Maximise the scores by Adam; return the maps, and the scores `(N, n_steps)`."""
+        xp, (first, second), turns = self.backend.xp, _DECAYS, np.arange(1, n_steps + 1)
+
+        def step(carry: tuple[Array, ...], unbiased: tuple[Array, ...]) -> tuple[Any, Array]:
+            logits, mean, square = carry
+            slopes, scores = self._slopes(logits)
+            mean = first * mean + (1 - first) * slopes
+            square = second * square + (1 - second) * slopes**2
+            move = mean / unbiased[0] / (xp.sqrt(square / unbiased[1]) + _EPSILON)
+            return (logits + rate * move, mean, square), scores
+
+        axes = spatial_axes(self.activations, batch_axes=1)
+        none = xp.zeros_like(xp.mean(self.activations, axis=axes))
+        factors = tuple(native(self.backend, 1 - decay**turns, none) for decay in _DECAYS)
+        (logits, _, _), scores = self.backend.scan(step, (none, none, none), factors)
+        return self._maps(logits), xp.moveaxis(scores, 0, -1)
+
+    def _slopes(self, logits: Array) -> tuple[Array, Array]:
+        """Return the gradients of the scores by the logits, and the scores."""
+        xp = self.backend.xp
+        found = self.backend.grad(self.images * self._masks(logits), self.target)
+        by_masks = found.gradients * self.images
+        axes = tuple(range(1, len(by_masks.shape)))
+
+        def linear(logits: Array) -> tuple[Array, Array]:
+            return xp.sum(by_masks * self._masks(logits), axis=axes), logits
+
+        slopes = self.backend.differentiate(linear, logits).gradients
+        # Adam would enlarge a rounding error to a whole step.
+        size = xp.sum(xp.abs(by_masks), axis=axes)[:, None] * softmax(xp, logits)
+        return xp.where(
+            xp.abs(slopes) > _ROUNDING * size, slopes, xp.zeros_like(slopes)
+        ), found.scores
+
+    def _masks(self, logits: Array) -> Array:
+        size = tuple(self.images.shape[1:-1])
+        large = resized(self.backend, self._maps(logits), size)
+        return unit_range(self.backend.xp, large, len(size))[..., None]
+
+    def _maps(self, logits: Array) -> Array:
+        return class_map(self.backend.xp, softmax(self.backend.xp, logits), self.activations)
