@@ -21,7 +21,7 @@ from xaimaps.targets import Target, as_target
 _DECAYS, _EPSILON = (0.9, 0.999), 1e-8
 """Adam's own: the decays of the means of gradients and of their squares, and the least divisor."""
 
-_ROUNDING = 1e-5
+_ROUNDING = 1e-6
 """A gradient that is smaller than this, relative to its terms, is a rounding error."""
 
 
