@@ -453,6 +453,8 @@ def test_one_layer_in_a_list_is_scaled_too(network, seven):
         ("kpca_cam", {"kernel": "linear"}, MethodError, "got 'linear'"),
         ("kpca_cam", {"gamma": 0.0}, MethodError, "`gamma` must be a positive number"),
         ("random_cam", {"seed": -1}, MethodError, "`seed`"),
+        ("opti_cam", {"n_steps": 0}, MethodError, "`n_steps`"),
+        ("opti_cam", {"rate": 0.0}, MethodError, "`rate` must be a number above 0, got 0.0"),
         ("ss_cam", {"n_samples": 0}, MethodError, "`n_samples`"),
         ("smooth_grad_cam_plusplus", {"n_samples": 0}, MethodError, "`n_samples`"),
         ("smooth_grad_cam_plusplus", {"variant": "captum"}, MethodError, "got 'captum'"),

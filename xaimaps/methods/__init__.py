@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.lrp import excitation_backprop as excitation_backprop
     from xaimaps.methods.lrp import lrp as lrp
     from xaimaps.methods.occlusion import occlusion as occlusion
+    from xaimaps.methods.opti_cam import opti_cam as opti_cam
     from xaimaps.methods.owen import owen as owen
     from xaimaps.methods.random_cam import random_cam as random_cam
     from xaimaps.methods.recipro_cam import recipro_cam as recipro_cam

@@ -93,7 +93,7 @@ def masked(
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
     activations = _varied(xp, kept[name], channels)
     masks = xp.moveaxis(activations, -1, 0)
-    masks = _unit_range(xp, masks, len(images.shape) - 2) if rule.early else masks
+    masks = unit_range(xp, masks, len(images.shape) - 2) if rule.early else masks
     most = variants_within(backend, images, memory, gradient=False)
     return Masked(images, outputs, goal, rule, activations, masks, most)
 
@@ -110,7 +110,7 @@ def _varied(xp: Any, activations: Array, channels: int | None) -> Array:
     return xp.take_along_axis(activations, xp.broadcast_to(chosen, shape), axis=-1)
 
 
-def _unit_range(xp: Any, masks: Array, rank: int) -> Array:
+def unit_range(xp: Any, masks: Array, rank: int) -> Array:
     """Scale each mask `(..., *spatial)` to 0 to 1; a constant one becomes 0."""
     axes = tuple(range(-rank, 0))
     low = xp.min(masks, axis=axes, keepdims=True)
@@ -125,7 +125,7 @@ def masked_scores(
 
     def fn(masks: Array) -> Array:
         large = filtered_maps(xp, masks, *matrices)
-        whole = change(large if seen.rule.early else _unit_range(xp, large, len(matrices)))
+        whole = change(large if seen.rule.early else unit_range(xp, large, len(matrices)))
         outputs = backend.forward(flatten_batch(xp, seen.images * whole[..., None]))
         target = tile_target(backend, seen.target, masks.shape[0])
         scores = scores_of(backend, target, outputs, seen.rule.probability)

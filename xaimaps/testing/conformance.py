@@ -50,6 +50,7 @@ FEW: dict[str, dict[str, Any]] = {
     "smooth_grad_cam_plusplus": {"n_samples": 3},
     "ss_cam": {"n_samples": 3},
     "is_cam": {"n_steps": 3, "memory": 0.1},
+    "opti_cam": {"n_steps": 5},
     "score_cam": {"channels": 4, "memory": 0.01},
     "ablation_cam": {"layer": "relu1", "memory": 0.01},
 }

@@ -363,3 +363,15 @@ def test_fem_needs_a_finite_k(of_captum, k):
     model, known = of_captum
     with pytest.raises(MethodError, match="`k` must be a finite number"):
         xaimaps.attribute(model, known["images"], "fem", k=k)
+
+
+@pytest.mark.parametrize("layer", ["relu1", "pool", "relu2"])
+def test_opti_cam_is_that_of_pytorch(of_captum, layer):
+    model, known = of_captum
+    options = {"layer": layer, "n_steps": 30}
+    found = xaimaps.attribute(model, known["images"], "opti_cam", target=1, **options)
+    with np.load(REFERENCES.with_name("opti_cam.npz")) as expected:
+        assert apart(found.maps[0], expected[layer]) < 1e-4
+        scores = found.details["masked_scores"][0]
+        assert apart(scores, expected[f"{layer}/scores"]) < 1e-4
+    assert scores[-1] > scores[0]
