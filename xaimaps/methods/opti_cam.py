@@ -47,7 +47,7 @@ def opti_cam(
     With the bilinear resize $U$ to the image's size and $s$, which scales a mask to 0 to 1:
 
     $$M_{ij} = \sum_k \mathrm{softmax}(u)_k A_{ijk}, \qquad
-    u = \arg\max_u\, y\big(x \odot s(U(M))\big)$$
+    u = \mathrm{argmax}_u\, y\big(x \odot s(U(M))\big)$$
 
     Adam takes `n_steps` steps from equal weights, without the early end of the authors' code.
     Masked pixels become zero in the model's input.
@@ -136,9 +136,8 @@ class _Search(NamedTuple):
         slopes = self.backend.differentiate(linear, logits).gradients
         # Adam would enlarge a rounding error to a whole step.
         size = xp.sum(xp.abs(by_masks), axis=axes)[:, None] * softmax(xp, logits)
-        return xp.where(
-            xp.abs(slopes) > _ROUNDING * size, slopes, xp.zeros_like(slopes)
-        ), found.scores
+        is_real = xp.abs(slopes) > _ROUNDING * size
+        return xp.where(is_real, slopes, xp.zeros_like(slopes)), found.scores
 
     def _masks(self, logits: Array) -> Array:
         size = tuple(self.images.shape[1:-1])
