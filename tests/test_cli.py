@@ -365,6 +365,8 @@ def test_layers_in_text(xaimaps, folder):
     assert ["*", "relu", "Relu", "10", "x", "10", "x", "8"] in rows
     assert ["pool", "GlobalAveragePool", "1", "x", "1", "x", "8"] in rows
     assert "layers of small" in ended.out
+    assert xaimaps("layers", "small.onnx").out == ended.out
+    assert "given once" in xaimaps("layers", "small.onnx", *SMALL).err
 
 
 def test_the_size_of_the_input_is_told_once_for_every_command(xaimaps, folder):
@@ -428,6 +430,9 @@ def test_completion_scripts(xaimaps, shell):
         ("xaimaps explain -p im", "imagenet"),
         ("xaimaps explain -m def", "default"),
         ("xaimaps layers --labels im", "imagenet-1k"),
+        ("xaimaps layers def", "default"),
+        ("xaimaps explain -t egyptian", "Egyptian cat"),
+        ("xaimaps explain -m other.onnx --labels imagenet-1k -t tenc", "tench"),
     ],
 )
 def test_completion_offers(xaimaps, monkeypatch, words, offered):

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from xaimaps._cli.console import load_model, print_json, print_table
-from xaimaps._cli.options import json_option, model_options
+from xaimaps._cli.options import complete_files, json_option, model_options
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
@@ -25,14 +26,24 @@ def _default(model: Backend) -> str | None:
 
 
 @click.command()
+@click.argument("file", required=False, metavar="[MODEL]", shell_complete=complete_files("MODELS"))
 @model_options
 @click.option("--all", "unlisted", is_flag=True, help="Add views, sums and other operations.")
 @json_option
+@click.pass_context
 def layers(
-    model: str, backend: str | None, loading: dict[str, Any], unlisted: bool, as_json: bool
+    context: click.Context,
+    file: str | None,
+    model: str,
+    backend: str | None,
+    loading: dict[str, Any],
+    unlisted: bool,
+    as_json: bool,
 ) -> None:
-    """List a model's layers in the order of computation; * marks the default."""
-    loaded = load_model(model, backend, loading)
+    """List the layers of MODEL, or of -m, in the order of computation; * marks the default."""
+    if file and context.get_parameter_source("model") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("the model must be given once, as MODEL or by -m, got both")
+    loaded = load_model(file or model, backend, loading)
     found = loaded.layers(unlisted=unlisted)
     default = _default(loaded)
     if as_json:

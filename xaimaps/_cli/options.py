@@ -43,6 +43,23 @@ def _complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]
     return [name for name in METHODS if name.startswith(incomplete)]
 
 
+def _complete_target(context: Any, parameter: Any, incomplete: str) -> list[str]:
+    """Complete class names, as far as they are known without loading a model."""
+    from xaimaps import zoo
+    from xaimaps._labels import read_labels
+    from xaimaps._sidecar import read_sidecar
+    from xaimaps.errors import ModelLoadError
+
+    model = context.params.get("model") or "default"
+    embedded = "imagenet-1k" if model in zoo.MODELS else ()
+    try:
+        labels = context.params.get("labels") or read_sidecar(Path(model)).labels or embedded
+        names = read_labels(labels)
+    except ModelLoadError:
+        return []
+    return [name for name in names if name.lower().startswith(incomplete.lower())]
+
+
 def complete_files(table: str) -> Callable[..., list[CompletionItem]]:
     """Complete files, and the names in a table of the embedded models or labels."""
 
@@ -133,7 +150,7 @@ def method_option(default: str) -> Callable[[Command], Command]:
 
 
 target_option = click.option(
-    "-t", "--target", "targets", multiple=True,
+    "-t", "--target", "targets", multiple=True, shell_complete=_complete_target,
     help='A class index, a label, top-K, "A vs B", region:FILE@CLASS, class:CLASS, '
     "box:X0,Y0,X1,Y1@CLASS, output:INDEX, similarity:FILE or text:POSITION; may be given several "
     "times.  "
