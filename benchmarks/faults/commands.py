@@ -21,7 +21,7 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """Yield the cases of all kinds."""
-    yield Case("R10", BASE, 0)
+    yield Case("R10", BASE, 0)  # a sound command, without which the others would prove nothing
     yield from option_cases()
     yield from target_cases()
     yield from loading_cases()
