@@ -335,7 +335,7 @@ def test_a_backend_that_is_not_installed(xaimaps, folder, monkeypatch):
     assert ended.status == 2
     assert ended.err == (
         "xaimaps: no backend takes the model 'small.onnx' (none is installed); pip install "
-        "'xaimaps[EXTRA]', where EXTRA is one of all, convert, jax, onnx, tensorflow\n"
+        "'xaimaps[EXTRA]', where EXTRA is one of all, convert, cuda13, jax, onnx, tensorflow\n"
     )
     assert "No backend is installed; pip install 'xaimaps[jax]'" in listed.out
 
