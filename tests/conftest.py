@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from xaimaps._images.preprocess import PRESETS
+from xaimaps.errors import OutOfMemoryError
 from xaimaps.testing import ReferenceBackend, one_conv_network, pooled_network
 
 LABELS = ("tench", "goldfish", "great white shark", "tiger shark", "hammerhead")
@@ -22,6 +23,29 @@ def pooled():
     backend.info.labels = LABELS
     backend.info.preprocess = PRESETS["unit"]
     return backend
+
+
+class Small(ReferenceBackend):
+    """Has memory for at most `most` images."""
+
+    def __init__(self, most):
+        super().__init__(pooled_network())
+        self.info.preprocess = PRESETS["unit"]
+        self.most = most
+
+    def compile(self, fn, *arrays):
+        def run(*arrays):
+            if len(arrays[0]) > self.most:
+                raise OutOfMemoryError("the GPU has too little memory")
+            return fn(self, *arrays)
+
+        return run
+
+
+@pytest.fixture
+def with_memory_for():
+    """Return a function that makes a backend with memory for so many images."""
+    return Small
 
 
 @pytest.fixture

@@ -526,37 +526,20 @@ def test_an_output_folder_that_is_a_file_is_refused(model, folder):
         run(model)
 
 
-class Small(ReferenceBackend):
-    """Has memory for at most `most` images."""
-
-    def __init__(self, most):
-        super().__init__(pooled_network())
-        self.info.preprocess = PRESETS["unit"]
-        self.most = most
-
-    def compile(self, fn, *arrays):
-        def run(*arrays):
-            if len(arrays[0]) > self.most:
-                raise OutOfMemoryError("the GPU has too little memory")
-            return fn(self, *arrays)
-
-        return run
-
-
 @pytest.mark.fault("A15")
-def test_a_device_out_of_memory_gets_smaller_batches(folder):
-    summary = run(Small(2), given=settings(batch_size=7, chunk_size=7))
+def test_a_device_out_of_memory_gets_smaller_batches(folder, with_memory_for):
+    summary = run(with_memory_for(2), given=settings(batch_size=7, chunk_size=7))
     assert summary.pictures == 7
     assert "for 7 pictures at a time; the later ones ran 3 at a time" in summary.notes[1]
     assert "for 3 pictures at a time; the later ones ran 1 at a time" in summary.notes[2]
-    run(Small(7), out="whole", given=settings(batch_size=7, chunk_size=7))
+    run(with_memory_for(7), out="whole", given=settings(batch_size=7, chunk_size=7))
     for one, two in zip(rows(), rows("whole"), strict=True):
         np.testing.assert_allclose(one["map"], two["map"], rtol=1e-5, atol=1e-7)
 
 
-def test_a_device_without_memory_for_one_picture_is_one_sentence(folder):
+def test_a_device_without_memory_for_one_picture_is_one_sentence(folder, with_memory_for):
     with pytest.raises(OutOfMemoryError, match="must suffice for one picture"):
-        run(Small(0))
+        run(with_memory_for(0))
 
 
 def test_pictures_are_decoded_no_further_ahead_than_needed(folder):

@@ -99,25 +99,9 @@ def test_a_last_partial_batch_is_padded_and_not_compiled_again(images):
     assert len(backend.compilations) == 1
 
 
-class Small(ReferenceBackend):
-    """Has memory for at most `most` images."""
-
-    def __init__(self, most):
-        super().__init__(pooled_network())
-        self.most = most
-
-    def compile(self, fn, *arrays):
-        def run(*arrays):
-            if len(arrays[0]) > self.most:
-                raise OutOfMemoryError("the GPU has too little memory")
-            return fn(self, *arrays)
-
-        return run
-
-
 @pytest.mark.fault("A15")
-def test_too_little_memory_for_a_batch_halves_it_with_a_note(pooled, images):
-    found = xaimaps.attribute(Small(2), images, target=1)
+def test_too_little_memory_for_a_batch_halves_it_with_a_note(pooled, images, with_memory_for):
+    found = xaimaps.attribute(with_memory_for(2), images, target=1)
     whole = xaimaps.attribute(pooled, images, target=1)
     np.testing.assert_allclose(found.maps, whole.maps, rtol=1e-5, atol=1e-6)
     assert found.notes(3) == [
@@ -125,7 +109,7 @@ def test_too_little_memory_for_a_batch_halves_it_with_a_note(pooled, images):
         "the memory did not suffice for 3 images at a time; 1 ran at a time",
     ]
     with pytest.raises(OutOfMemoryError, match="too little memory"):
-        xaimaps.attribute(Small(0), images, target=1)
+        xaimaps.attribute(with_memory_for(0), images, target=1)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from xaimaps._images.picture import Picture
 from xaimaps._images.preprocess import PRESETS, Preprocess
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError
-from xaimaps.graph import with_size
+from xaimaps.graph import fixed_size, with_size
 
 Array = np.ndarray[Any, Any]
 
@@ -164,10 +164,9 @@ def _opened(picture: Any, max_pixels: int, rank: int) -> Picture:
 
 
 def _input_size(backend: Backend, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
-    *size, _ = with_size(backend.input_shape, wanted)
-    known = tuple(side for side in size if side is not None)
-    if len(known) == len(size):
-        return known
+    size = fixed_size(with_size(backend.input_shape, wanted))
+    if size is not None:
+        return size
     wanted = backend.info.input_size
     if wanted is None:
         raise ArrayInputError(

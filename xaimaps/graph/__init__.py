@@ -33,7 +33,7 @@ from xaimaps.graph._layer_groups import Group, degree, is_affine, layer_groups
 from xaimaps.graph._layout import Layout, as_scores, layout_of, require_rows, with_rows
 from xaimaps.graph._network import Network
 from xaimaps.graph._operation import Dense, Kind, Operation, Value
-from xaimaps.graph._sizes import PROBE_BATCH, other_size, usual_size, with_size
+from xaimaps.graph._sizes import PROBE_BATCH, fixed_size, other_size, usual_size, with_size
 
 __all__ = [
     "ASSEMBLING",
@@ -71,6 +71,7 @@ __all__ = [
     "axis_of",
     "degree",
     "find_ending",
+    "fixed_size",
     "gathered",
     "groups_of",
     "is_affine",

@@ -66,6 +66,12 @@ def with_size(
     return (*sizes, input_shape[-1])
 
 
+def fixed_size(input_shape: Sequence[int | None]) -> Size | None:
+    """Return the spatial size of images `(*spatial, channels)`; None if a part of it varies."""
+    known = tuple(size for size in input_shape[:-1] if size is not None)
+    return known if len(known) == len(input_shape) - 1 else None
+
+
 def _fits(size: Any, declared: int | None) -> bool:
     return isinstance(size, Integral) and int(size) > 0 and declared in (None, size)
 

@@ -18,7 +18,7 @@ from xaimaps.methods._batching import (
     variants_within,
 )
 from xaimaps.methods._class_map import class_map
-from xaimaps.methods._maps import Maps, native, spatial_axes
+from xaimaps.methods._maps import Maps, feature_maps, native, spatial_axes
 from xaimaps.methods._masking import scores_of
 from xaimaps.methods._options import check_choice, check_count
 from xaimaps.methods._resize import filtered_maps
@@ -88,10 +88,10 @@ def masked(
         MethodError: there is no such variant, or an option is out of range.
     """
     check_choice("variant", variant, RULES)
-    xp, name, rule = backend.xp, backend.find_map_layer(layer).name, RULES[variant]
-    outputs, kept = backend.forward_with_activations(images, (name,))
+    xp, rule = backend.xp, RULES[variant]
+    values, outputs = feature_maps(backend, images, layer)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
-    activations = _varied(xp, kept[name], channels)
+    activations = _varied(xp, values, channels)
     masks = xp.moveaxis(activations, -1, 0)
     masks = unit_range(xp, masks, len(images.shape) - 2) if rule.early else masks
     most = variants_within(backend, images, memory, gradient=False)

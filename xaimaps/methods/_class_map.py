@@ -6,6 +6,7 @@ from typing import Any
 
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import TargetError
+from xaimaps.methods._maps import rectified
 from xaimaps.methods._pca import first_component
 from xaimaps.targets import as_target, class_scores, one_hot
 
@@ -42,7 +43,7 @@ def fold_channels(xp: Any, weighted: Array, rank: int, *, relu: bool, eigen_smoo
         maps = first_component(xp, weighted, rank, centre=True)
     else:
         maps = xp.sum(weighted, axis=-1)
-    return xp.maximum(maps, xp.zeros_like(maps)) if relu else maps
+    return rectified(xp, maps, relu)
 
 
 def class_weights(backend: Backend, weights: Array, outputs: Array, target: Any) -> Array:

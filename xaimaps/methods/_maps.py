@@ -34,6 +34,22 @@ def gradients(backend: Backend, images: Array, target: Any, wrt: str = INPUT) ->
     return backend.grad(images, as_target(target, images.shape[0], backend.info.labels), wrt=wrt)
 
 
+def feature_maps(backend: Backend, images: Array, layer: str | None) -> tuple[Array, Array]:
+    """Return the activations `(N, *spatial, C)` of the user's layer, and the outputs.
+
+    Raises:
+        LayerError: there is no such layer, or it has no spatial extent.
+    """
+    name = backend.find_map_layer(layer).name
+    outputs, kept = backend.forward_with_activations(images, (name,))
+    return kept[name], outputs
+
+
+def rectified(xp: Any, maps: Array, relu: bool) -> Array:
+    """Return the positive part if `relu`, otherwise the maps as they are."""
+    return xp.maximum(maps, xp.zeros_like(maps)) if relu else maps
+
+
 def named(backend: Backend, images: Array, target: Any) -> tuple[Array, Target]:
     """Return the outputs of the clean images, and the target resolved on them."""
     outputs = backend.forward(images)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._fusion import over_layers
-from xaimaps.methods._maps import Maps, gradients
+from xaimaps.methods._maps import Maps, feature_maps, gradients, rectified
 from xaimaps.methods._pca import first_component
 from xaimaps.methods._registry import method
 
@@ -67,11 +67,9 @@ def eigen_cam(
     """
     if variant not in ("paper", "pytorch-grad-cam"):
         raise MethodError(f"`variant` must be 'paper' or 'pytorch-grad-cam', got {variant!r}")
-    xp, name = backend.xp, backend.find_map_layer(layer).name
-    outputs, kept = backend.forward_with_activations(images, (name,))
-    rank = len(kept[name].shape) - 2
-    maps = first_component(xp, kept[name], rank, centre=variant != "paper")
-    return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, outputs)
+    values, outputs = feature_maps(backend, images, layer)
+    maps = first_component(backend.xp, values, len(values.shape) - 2, centre=variant != "paper")
+    return Maps(rectified(backend.xp, maps, relu), outputs)
 
 
 @method(
@@ -129,4 +127,4 @@ def eigen_grad_cam(
     found = gradients(backend, images, target, wrt=backend.find_map_layer(layer).name)
     weighted, rank = found.gradients * found.activations, len(found.activations.shape) - 2
     maps = first_component(xp, weighted, rank, centre=True)
-    return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, found.outputs)
+    return Maps(rectified(xp, maps, relu), found.outputs)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._fusion import over_layers
-from xaimaps.methods._maps import Maps, spatial_axes
+from xaimaps.methods._maps import Maps, feature_maps, spatial_axes
 from xaimaps.methods._options import check_choice
 from xaimaps.methods._registry import method
 
@@ -67,9 +67,8 @@ def fem(
     check_choice("variant", variant, ("paper", "pytorch-grad-cam"))
     if not abs(k) < float("inf"):
         raise MethodError(f"`k` must be a finite number, got {k}")
-    xp, name = backend.xp, backend.find_map_layer(layer).name
-    outputs, kept = backend.forward_with_activations(images, (name,))
-    values = kept[name]
+    xp = backend.xp
+    values, outputs = feature_maps(backend, images, layer)
     axes = spatial_axes(values, batch_axes=1)
     mean = xp.mean(values, axis=axes, keepdims=True)
     deviation = xp.sqrt(xp.mean((values - mean) ** 2, axis=axes, keepdims=True))

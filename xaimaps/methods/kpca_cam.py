@@ -9,7 +9,7 @@ from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import MethodError
 from xaimaps.methods._fusion import over_layers
-from xaimaps.methods._maps import Maps
+from xaimaps.methods._maps import Maps, feature_maps, rectified
 from xaimaps.methods._options import check_choice
 from xaimaps.methods._pca import leading, turned
 from xaimaps.methods._registry import method
@@ -102,15 +102,14 @@ def kpca_cam(
     check_choice("kernel", kernel, tuple(KERNELS))
     if gamma is not None and not 0 < gamma < float("inf"):
         raise MethodError(f"`gamma` must be a positive number, or None, got {gamma}")
-    xp, name = backend.xp, backend.find_map_layer(layer).name
-    outputs, kept = backend.forward_with_activations(images, (name,))
-    values = kept[name]
+    xp = backend.xp
+    values, outputs = feature_maps(backend, images, layer)
     rows = xp.reshape(values, (values.shape[0], -1, values.shape[-1]))
     mean = xp.mean(rows, axis=-1)
     rows = rows - xp.mean(rows, axis=-2, keepdims=True)
     found = _component(xp, KERNELS[kernel](xp, rows, gamma or 1 / values.shape[-1]))
     maps = xp.reshape(turned(xp, found, mean), values.shape[:-1])
-    return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, outputs)
+    return Maps(rectified(xp, maps, relu), outputs)
 
 
 def _component(xp: Any, kernel: Array) -> Array:

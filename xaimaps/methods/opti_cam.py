@@ -12,7 +12,7 @@ from xaimaps.errors import MethodError
 from xaimaps.methods._channel_masks import unit_range
 from xaimaps.methods._class_map import class_map
 from xaimaps.methods._fusion import over_layers
-from xaimaps.methods._maps import Maps, native, spatial_axes
+from xaimaps.methods._maps import Maps, feature_maps, native, spatial_axes
 from xaimaps.methods._options import check_count
 from xaimaps.methods._registry import method
 from xaimaps.methods._resize import resized
@@ -84,10 +84,10 @@ def opti_cam(
     check_count("n_steps", n_steps)
     if not rate > 0:
         raise MethodError(f"`rate` must be a number above 0, got {rate}")
-    xp, name = backend.xp, backend.find_map_layer(layer).name
-    outputs, kept = backend.forward_with_activations(images, (name,))
+    xp = backend.xp
+    values, outputs = feature_maps(backend, images, layer)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
-    searches = [_Search(backend, images, kept[name], part) for part in goal.parts]
+    searches = [_Search(backend, images, values, part) for part in goal.parts]
     maps, scores = (
         xp.stack(list(part))
         for part in zip(*(one.run(n_steps, rate) for one in searches), strict=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.backend import Array, Backend
+from xaimaps.methods._class_map import class_map
 from xaimaps.methods._fusion import over_layers
-from xaimaps.methods._maps import Maps
+from xaimaps.methods._maps import Maps, feature_maps, native
 from xaimaps.methods._noise import uniform
 from xaimaps.methods._registry import method
 
@@ -62,9 +63,6 @@ def random_cam(
         >>> random_cam(backend, images).maps.shape
         (1, 5, 5)
     """
-    xp, name = backend.xp, backend.find_map_layer(layer).name
-    outputs, kept = backend.forward_with_activations(images, (name,))
-    values = kept[name]
-    weights = backend.asarray(2 * uniform(seed, values.shape[-1]) - 1)
-    maps = xp.sum(values * weights, axis=-1)
-    return Maps(xp.maximum(maps, xp.zeros_like(maps)) if relu else maps, outputs)
+    values, outputs = feature_maps(backend, images, layer)
+    weights = native(backend, 2 * uniform(seed, 1, values.shape[-1]) - 1, values)
+    return Maps(class_map(backend.xp, weights, values, relu=relu), outputs)

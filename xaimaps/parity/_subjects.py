@@ -12,6 +12,7 @@ from xaimaps._arrays import as_batch
 from xaimaps._prepare import Batch, prepare
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import ArrayInputError, LayerError
+from xaimaps.graph import fixed_size
 from xaimaps.targets import Target
 
 
@@ -86,7 +87,7 @@ def as_subjects(
         batch = np.asarray(images)
         found = [Subject(n, b, Batch(as_batch(batch, b.input_shape))) for n, b in models.items()]
     else:
-        size = input_size or _size(next(iter(models.values())))
+        size = input_size or fixed_size(next(iter(models.values())).input_shape)
         found = []
         for name, backend in models.items():
             # The first subject opens the pictures; each subject preprocesses them for its model.
@@ -97,12 +98,7 @@ def as_subjects(
     return found
 
 
-def _size(reference: Backend) -> tuple[int, ...] | None:
-    known = tuple(side for side in reference.input_shape[:-1] if side is not None)
-    return known if len(known) == len(reference.input_shape) - 1 else None
-
-
 def _prepared(name: str, backend: Backend, pictures: Any, size: tuple[int, ...] | None) -> Subject:
     """Preprocess pictures for a backend, at the reference's size if the backend takes any."""
-    own = size if _size(backend) is None else None
+    own = size if fixed_size(backend.input_shape) is None else None
     return Subject(name, backend, prepare(backend, pictures, own))
