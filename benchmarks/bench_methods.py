@@ -1,13 +1,12 @@
 """How long each method takes, in passes through the network. Embedded model, one photograph, CPU.
 
-    uv run python benchmarks/bench_methods.py [--methods a,b] [--peers CHECKPOINT] [--json]
+    uv run python benchmarks/bench_methods.py [--methods a,b] [--json]
 
 Every round times one forward pass of one image, the passes that a method is made of (forward, or
 forward and backward, as many images at a time as the method takes), and the method, one after the
 other, so that whatever else the machine does touches all of them. The table shows medians, without
-compilation, and the largest memory that the process has held so far. `--peers` times
-pytorch-grad-cam and Captum too, where they can be imported, on the same network in PyTorch over
-PyTorch's own forward pass; CHECKPOINT is that of tests/references/make_efficientnet_lite0.py.
+compilation, and the largest memory that the process has held so far. bench_peers.py times other
+libraries.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import argparse
 import json
 import resource
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -95,28 +92,23 @@ ROWS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--methods", help="only these, with commas between them")
-    parser.add_argument("--peers", type=Path, help="time other libraries, with this checkpoint")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     wanted = args.methods.split(",") if args.methods else list(METHODS)
     bench, found = Bench(), []
     rows = (bench.measured(row) for row in ROWS if row.method in wanted)
-    others = peers(args.peers, bench.image) if args.peers else iter(())
     if not args.json:
         print(f"{'':42}{'ms':>10}{'x forward':>11}{'x needed':>10}{'peak MB':>9}  target")
-    for part in (rows, others):
-        for row in part:
-            found.append(row)
-            if not args.json:
-                print(as_line(row), flush=True)
+    for row in rows:
+        found.append(row)
+        if not args.json:
+            print(as_line(row), flush=True)
     if args.json:
         print(json.dumps(found, indent=1))
 
 
 def as_line(row: Measured) -> str:
     numbers = f"{row['ms']:10.1f}{row['over_forward']:11.2f}"
-    if "over_needed" not in row:
-        return f"{row['row']:42}{numbers}"
     verdict = "" if row["met"] is None else f"{row['limit']} {'met' if row['met'] else 'MISSED'}"
     return f"{row['row']:42}{numbers}{row['over_needed']:10.2f}{row['peak_mb']:9.0f}  {verdict}"
 
@@ -199,61 +191,6 @@ def seconds(run: Callable[[], Any]) -> float:
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
-
-
-def peers(checkpoint: Path, image: np.ndarray[Any, Any]) -> Iterator[Measured]:
-    """Other libraries, each over PyTorch's forward pass."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "references"))
-    import torch
-    from make_efficientnet_lite0 import load_model
-
-    model = load_model(checkpoint)
-    images = torch.tensor(image).permute(0, 3, 1, 2).contiguous()
-
-    def one() -> None:
-        with torch.no_grad():
-            model(images)
-
-    for label, call in {**grad_cam_calls(model, images), **captum_calls(model, images)}.items():
-        seconds(one)
-        if any(word in label for word in ("Ablation", "Score")):  # minutes: once, and cold
-            times = {"method": seconds(call), "one": seconds(one)}
-        else:
-            times = interleaved({"one": one, "method": call})
-        over = times["method"] / times["one"]
-        yield {"row": label, "ms": 1e3 * times["method"], "over_forward": over}
-
-
-def grad_cam_calls(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
-    try:
-        import pytorch_grad_cam as pgc
-    except ImportError:
-        return {}
-
-    def call(kind: Any) -> Callable[[], Any]:
-        return lambda: kind(model=model, target_layers=[model._bn1])(images, None)
-
-    kinds = (pgc.GradCAM, pgc.GradCAMPlusPlus, pgc.EigenCAM, pgc.AblationCAM, pgc.ScoreCAM)
-    return {f"pytorch-grad-cam {kind.__name__}": call(kind) for kind in kinds}
-
-
-def captum_calls(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
-    try:
-        from captum import attr
-    except ImportError:
-        return {}
-    target = int(model(images).argmax())
-    saliency, at_layer = attr.Saliency(model), attr.LayerGradCam(model, model._bn1)
-    path, windows = attr.IntegratedGradients(model), attr.Occlusion(model)
-    many = {"target": target, "perturbations_per_eval": 8}
-    return {
-        "Captum Saliency": lambda: saliency.attribute(images.clone().requires_grad_(), target),
-        "Captum LayerGradCam": lambda: at_layer.attribute(images, target),
-        "Captum IntegratedGradients": lambda: path.attribute(
-            images, target=target, n_steps=50, internal_batch_size=8
-        ),
-        "Captum Occlusion": lambda: windows.attribute(images, (3, 32, 32), (3, 16, 16), **many),
-    }
 
 
 if __name__ == "__main__":

@@ -16,24 +16,22 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_methods import interleaved
 
 import xaimaps
-from xaimaps._images.open import open_picture
+from xaimaps._prepare import prepare
 
 Array = np.ndarray[Any, Any]
 Calls = dict[str, Callable[[], Any]]
 """What explains the images, by the name of the method here."""
 
 RESULTS = Path(__file__).parent / "results" / "peers.md"
-ROUNDS = 5
 SHORT = ("saliency", "grad_cam")
 """The methods that are timed with several images too; the others fill the processors with one."""
 STEPS, SAMPLES, MASKS, WINDOW, STRIDE = 50, 50, 512, 32, 16
@@ -78,10 +76,8 @@ def machine() -> str:
 
 def photographs(size: int) -> Array:
     """Return the embedded photograph of a cat, `(size, 224, 224, 3)` from -1 to 1."""
-    model = xaimaps.load("default")
-    assert model.info.preprocess is not None
-    pixels = open_picture(xaimaps.zoo.PICTURES["chelsea"]).pixels
-    return np.repeat(model.info.preprocess(pixels, (224, 224))[None], size, axis=0)
+    picture = prepare(xaimaps.load("default"), xaimaps.zoo.PICTURES["chelsea"])
+    return np.repeat(picture.images, size, axis=0)
 
 
 def measured(images: Array, methods: list[str]) -> list[str]:
@@ -111,21 +107,6 @@ def cell(times: dict[str, float], name: str, count: int) -> str:
     first = next(iter(times.values()))
     ratio = "" if times[name] is first else f" ({times[name] / first:.1f} x)"
     return f"{1e3 * times[name] / count:.0f}{ratio}"
-
-
-def interleaved(runs: Calls) -> dict[str, float]:
-    """Return the median seconds of each, after one call that compiles."""
-    for run in runs.values():
-        run()
-    rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(ROUNDS)]
-    return {name: statistics.median(one[name] for one in rounds) for name in runs}
-
-
-def seconds(run: Callable[[], Any]) -> float:
-    """Time one call."""
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
 
 
 CAT = 285
