@@ -116,7 +116,8 @@ def _values(source: str, image: Image.Image, data: bytes | None, notes: list[str
         return require_finite(source, deep.astype(deep.dtype.newbyteorder("=")))
     grey = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     straight = image.convert("LA") if image.mode == "La" else image
-    values = np.array(straight.convert(grey + "A" * image.has_transparency_data))
+    mode = grey + "A" * image.has_transparency_data
+    values = np.array(straight if straight.mode == mode else straight.convert(mode))
     return values.reshape(*values.shape[:2], -1)
 
 
