@@ -298,7 +298,7 @@ def _resized(pixels: Array, size: tuple[int, ...], interpolation: Interpolation)
     is_rgb = pixels.dtype == np.uint8 and pixels.shape[-1] == 3  # the same values in less time
     images = [pixels] if is_rgb else np.moveaxis(pixels, -1, 0).copy()
     resized = [
-        np.asarray(Image.fromarray(one).resize(size[::-1], method, reducing_gap=None))
+        np.asarray(Image.fromarray(one).resize((size[1], size[0]), method, reducing_gap=None))
         for one in images
     ]
     return resized[0] if is_rgb else np.stack(resized, axis=-1)
