@@ -6,7 +6,14 @@ import importlib.util
 import grimp
 import pytest
 
-PLUGINS = ("xaimaps_jax", "xaimaps_keras", "xaimaps_onnx", "xaimaps_tensorflow", "onnxjax")
+PLUGINS = (
+    "xaimaps_jax",
+    "xaimaps_keras",
+    "xaimaps_network",
+    "xaimaps_onnx",
+    "xaimaps_tensorflow",
+    "onnxjax",
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """What importing costs, and what the package holds."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import xaimaps
+from xaimaps.errors import ModelLoadError
 
 HEAVY = {"numpy", "jax", "jaxlib", "onnx", "matplotlib", "PIL", "rich", "click", "scipy"}
 
@@ -79,3 +81,12 @@ def test_types_and_data_are_shipped():
     for path in (*xaimaps.zoo.MODELS.values(), *xaimaps.zoo.PICTURES.values()):
         assert path.stat().st_size > 1000
     assert len(xaimaps.zoo.LABELS["imagenet-1k"].read_text().splitlines()) == 1000
+
+
+@pytest.mark.parametrize("name", xaimaps.zoo.NETWORKS)
+def test_without_the_network_its_names_say_how_to_install_it(name, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(xaimaps.zoo, "MODELS", xaimaps.zoo._models())
+    with pytest.raises(ModelLoadError, match="pip install xaimaps-network") as raised:
+        xaimaps.load(name)
+    assert name in str(raised.value)

@@ -15,7 +15,7 @@ from PIL import Image
 import xaimaps
 
 onnx = pytest.importorskip("onnx")
-maker = pytest.importorskip("xaimaps.zoo.make_efficientnet_lite0")
+maker = pytest.importorskip("xaimaps_network.make_efficientnet_lite0")
 
 ZOO = Path(xaimaps.__file__).parent / "zoo"
 REFERENCES = Path(__file__).parent / "references" / "efficientnet_lite0.npz"
@@ -24,7 +24,7 @@ MOTORCYCLE = Path(skimage.__file__).parent / "data" / "motorcycle_left.png"
 
 @pytest.fixture(scope="module")
 def model():
-    return onnx.load(ZOO / "efficientnet-lite0.onnx")
+    return onnx.load(xaimaps.zoo.MODELS["default"])
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_labels_stay_apart_when_case_is_ignored():
 def test_onnxruntime_agrees_with_pytorch(images, references):
     ort = pytest.importorskip("onnxruntime")
     session = ort.InferenceSession(
-        ZOO / "efficientnet-lite0.onnx", providers=["CPUExecutionProvider"]
+        xaimaps.zoo.MODELS["default"], providers=["CPUExecutionProvider"]
     )
     (logits,) = session.run(["logits"], {"images": images})
     expected = references["logits_float64"]

@@ -197,6 +197,11 @@ def located(model: Any) -> Any:
     if _registry.is_named(name) or is_reference(name):
         return name
     if not os.path.lexists(name):
+        if name in zoo.NETWORKS:
+            raise ModelLoadError(
+                f"the embedded network {name!r} must be installed, got none; "
+                "pip install xaimaps-network"
+            )
         raise ModelLoadError(
             f"no model file {name!r}, and no embedded model of that name"
             f"{nearest(name, zoo.MODELS)}; give the path of a file{_schemes()}"

@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UV = shutil.which("uv")
+MEMBERS = ("jax", "keras", "network", "onnx", "tensorflow")
 PACKAGES = {
     "xaimaps": ROOT,
     "onnxjax": ROOT / "backends" / "onnxjax",
-    **{f"xaimaps_{name}": ROOT / "backends" / name for name in ("jax", "onnx", "tensorflow")},
+    **{f"xaimaps_{name}": ROOT / "backends" / name for name in MEMBERS},
 }
 
 pytestmark = pytest.mark.skipif(UV is None, reason="uv builds the wheels, and is not installed")
@@ -71,18 +72,28 @@ def test_every_module_of_the_source_is_in_it(wheels, name):
     assert f"{name}/py.typed" in contents(wheels[name])
 
 
-def test_the_embedded_model_and_its_data_are_in_it(wheels):
+def test_the_data_of_the_core_are_in_it(wheels):
     held = set(contents(wheels["xaimaps"]))
     for path in (ROOT / "xaimaps" / "zoo").iterdir():
         if path.is_file():
             assert f"xaimaps/zoo/{path.name}" in held
-    assert "xaimaps/zoo/efficientnet-lite0.onnx" in held
-    assert any(entry.endswith("licenses/LICENSE") for entry in held)
+    for file in ("LICENSE", "NOTICE"):
+        assert any(entry.endswith(f"licenses/{file}") for entry in held)
 
 
-def test_the_wheel_is_under_25_megabytes(wheels):
-    assert 10e6 < wheels["xaimaps"].stat().st_size < 25e6
-    assert wheels["xaimaps_jax"].stat().st_size < 1e6
+def test_the_network_is_a_distribution_of_its_own(wheels):
+    held = contents(wheels["xaimaps_network"])
+    assert "xaimaps_network/efficientnet-lite0.onnx" in held
+    assert any(entry.endswith("licenses/NOTICE") for entry in held)
+    assert metadata(wheels["xaimaps_network"]).get_all("Requires-Dist") is None
+    assert 10e6 < wheels["xaimaps_network"].stat().st_size < 25e6
+    assert all(wheels[name].stat().st_size < 2e6 for name in PACKAGES if name != "xaimaps_network")
+
+
+@pytest.mark.parametrize("extra", ["jax", "onnx", "cuda13", "tensorflow", "convert"])
+def test_each_extra_of_a_backend_brings_the_network(wheels, extra):
+    required = metadata(wheels["xaimaps"]).get_all("Requires-Dist")
+    assert f"xaimaps-network; extra == '{extra}'" in required
 
 
 def test_the_core_requires_no_framework(wheels):

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 FOLDER = Path(__file__).parent
 
-MODELS: Mapping[str, Path] = MappingProxyType(
-    dict.fromkeys(("default", "efficientnet-lite0"), FOLDER / "efficientnet-lite0.onnx")
-)
-"""The embedded models by name; see the model card, README.md in this folder."""
+NETWORKS = ("default", "efficientnet-lite0")
+"""The names of the embedded network."""
+
+
+def _models() -> dict[str, Path]:
+    found = importlib.util.find_spec("xaimaps_network")
+    if found is None or found.origin is None:
+        return {}
+    return dict.fromkeys(NETWORKS, Path(found.origin).with_name("efficientnet-lite0.onnx"))
+
+
+MODELS: Mapping[str, Path] = MappingProxyType(_models())
+"""The embedded models by name; empty without the distribution `xaimaps-network`, which the extras
+install, and whose page is the model card."""
 
 PICTURES: Mapping[str, Path] = MappingProxyType(
     {

