@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
-from xaimaps._images.open import MAX_PIXELS, BytesLike, find_pictures, is_several, open_picture
+from xaimaps._images.find import find_pictures, is_several
+from xaimaps._images.open import MAX_PIXELS, BytesLike, open_picture
 from xaimaps._images.picture import Picture
 from xaimaps._images.preprocess import PRESETS, Preprocess
 from xaimaps.backend import Backend

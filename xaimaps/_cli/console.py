@@ -62,6 +62,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDEST).print(table)
 
 
+def names_of(targets: Sequence[dict[str, Any]]) -> str:
+    """Return the targets of a method in one cell of a table."""
+    return ", ".join(one["target"] for one in targets)
+
+
 def print_boxes(boxes: Sequence[dict[str, Any]]) -> None:
     """Print the boxes of a detector; * marks those that a map explains."""
     print_table(

@@ -92,7 +92,7 @@ def evaluate(
     from xaimaps.batch._sources import Source
     from xaimaps.metrics import evaluate
 
-    settings, items = parse_options(options), list(Source(pictures))
+    settings, items = parse_options(options), list(Source(pictures, output=output))
     target = parse_targets(targets) or _own_targets(items, by_folder)
     if output is not None:
         prepare_folder(output)

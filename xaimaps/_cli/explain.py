@@ -14,6 +14,7 @@ import click
 
 from xaimaps._cli.console import (
     load_model,
+    names_of,
     print_boxes,
     print_json,
     print_table,
@@ -113,10 +114,10 @@ def explain(
 
     Writes an overlay, a heat map, the raw maps and a manifest for each picture and method.
     """
-    from xaimaps._images.open import find_pictures
+    from xaimaps._images.find import find_pictures
     from xaimaps._plan import plan_all
 
-    found = find_pictures(pictures, follow_symlinks=follow_symlinks)
+    found = find_pictures(pictures, follow_symlinks=follow_symlinks, output=settings["output"])
     layer, target, own = parse_layer(layers), parse_targets(targets), parse_options(options)
     loaded = load_model(model, backend, loading)
     names = parse_methods(methods) or _default_methods(loaded, layer)
@@ -194,14 +195,14 @@ def _explain_some(
 
 def _written(task: Task, found: Sequence[Attribution], index: int, stem: str) -> dict[str, Any]:
     """Draw and write the maps of one picture, and return its record."""
-    from xaimaps._results.save import draw, save_figure, save_one
+    from xaimaps._results.save import draw, figure_stem, save_figure, save_one
 
     drawings = [draw(one, index, colormap=task.colormap, alpha=task.alpha) for one in found]
     files = []
     for one, drawn in zip(found, drawings, strict=True):
         files += save_one(one, index, task.output / stem, drawn, task.format)
     if len(found) > 1:
-        path = task.output / f"{stem}-figure.{task.format}"
+        path = task.output / f"{figure_stem(stem, found, index)}-figure.{task.format}"
         every = list(itertools.chain.from_iterable(drawings))
         files.append(save_figure(found[0].views[index], every, path))
     return _record(found, index, files)
@@ -268,10 +269,11 @@ def _print(record: dict[str, Any]) -> None:
         print_boxes(record["boxes"])
     print_table(
         "",
-        ("method", "layer", "time", "compilation"),
+        ("method", "target", "layer", "time", "compilation"),
         [
             (
                 m["method"],
+                names_of(m["targets"]),
                 m["layer"] or "(input)",
                 f"{m['seconds']['run'] * 1e3:.0f} ms",
                 f"{m['seconds']['compile']:.1f} s",

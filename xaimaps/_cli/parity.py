@@ -76,7 +76,7 @@ def parity(
     A Keras model runs in TensorFlow and, converted to ONNX, in ONNX Runtime and JAX. An ONNX file
     runs in ONNX Runtime and JAX. Exit status 1 means that a difference exceeds its tolerance.
     """
-    from xaimaps._images.open import find_pictures
+    from xaimaps._images.find import find_pictures
     from xaimaps._results.atomic import prepare_folder
     from xaimaps.parity import compare
 

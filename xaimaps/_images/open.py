@@ -6,12 +6,10 @@ Only regular files are opened, and each is read once.
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -33,9 +31,6 @@ from xaimaps.errors import ArrayInputError, InputImageError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
-"""The suffixes of pictures in a folder, in lower or upper case."""
 
 MAX_PIXELS = 64_000_000
 """The largest number of pixels of a picture, unless the user gives another."""
@@ -96,80 +91,6 @@ def _channels_last(tensor: Any, rank: int) -> Array:
     """Return a PyTorch tensor, whose channels are usually first, as an array."""
     array = np.asarray(tensor.detach().cpu())
     return np.moveaxis(array, 0, -1) if _is_channels_first(array.shape, rank) else array
-
-
-def find_pictures(paths: Iterable[Path], *, follow_symlinks: bool = False) -> list[Path]:
-    """Replace each folder by the pictures in it, without its subfolders, and each pattern by files.
-
-    Args:
-        paths: files, which are returned unchanged even if they do not exist, folders, and patterns
-            such as "scans/*.png", in which "**" stands for any folders.
-        follow_symlinks: accept links to files outside of their folder.
-
-    Returns:
-        The pictures, each once, in the order given; those of a folder or pattern by name.
-
-    Raises:
-        InputImageError: if a folder has no picture, cannot be read or has a link to outside, or if
-            nothing matches a pattern.
-    """
-    found = (picture for path in paths for picture in _pictures_at(path, follow_symlinks))
-    return list(dict.fromkeys(found))
-
-
-def is_several(path: object) -> bool:
-    """Whether an argument is the path of a folder, or a pattern of paths that is no file."""
-    if not isinstance(path, str | os.PathLike):
-        return False
-    name = os.fspath(path)
-    return Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name))
-
-
-def _pictures_at(path: Path, follow_symlinks: bool) -> list[Path]:
-    if not is_several(path):
-        return [path]
-    return _in_folder(path, follow_symlinks) if path.is_dir() else _matching(str(path))
-
-
-def _matching(pattern: str) -> list[Path]:
-    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - of any folder
-    if not found:
-        raise InputImageError(f"no pictures match {pattern!r}; check the pattern")
-    return [Path(one) for one in found]
-
-
-def _in_folder(folder: Path, follow_symlinks: bool) -> list[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputImageError(
-            f"cannot read the folder {str(folder)!r} ({error.strerror}); change its permissions"
-        ) from error
-    pictures = [e for e in entries if has_picture_name(e.name) and not e.is_dir()]
-    if not pictures:
-        raise InputImageError(
-            f"no pictures in {str(folder)!r} ({' '.join(SUFFIXES)}); name the files, or the folder "
-            "that directly contains them, or a pattern such as 'FOLDER/**/*.png'"
-        )
-    for link in [] if follow_symlinks else pictures:
-        refuse_leaving(link, folder)
-    return pictures
-
-
-def has_picture_name(name: str) -> bool:
-    """Whether a file of a folder has the suffix of a picture, and is not hidden."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
-def refuse_leaving(path: Path, folder: Path) -> None:
-    """Raise an InputImageError for a link to a file outside of the folder."""
-    if not path.is_symlink():
-        return
-    target = Path(os.path.realpath(path))
-    if not target.is_relative_to(os.path.realpath(folder)):
-        raise problem(
-            str(path), f"a link out of its folder to {str(target)!r}", "pass --follow-symlinks"
-        )
 
 
 def _from_file(source: str, max_pixels: int, rank: int) -> Picture:

@@ -190,7 +190,7 @@ class Attribution:
             corners = ",".join(f"{corner:.0f}" for corner in box.corners)
             return f"{self.label(box.category)} {box.score:.2f} at {corners}"
         if self.classes is not None:
-            return self.label(int(np.atleast_1d(self.classes[index])[k]))
+            return self._distinct_label(int(np.atleast_1d(self.classes[index])[k]))
         return str(self.target.for_image(index).members[k])
 
     def notes(self, index: int = 0) -> list[str]:
@@ -211,6 +211,11 @@ class Attribution:
         """Return the name of a class, or its number if the labels are unknown."""
         labels = self.model.labels
         return labels[index] if labels is not None else f"class {index}"
+
+    def _distinct_label(self, index: int) -> str:
+        """Return the name of a class, with its number if other classes have the same name."""
+        label, labels = self.label(index), self.model.labels or ()
+        return f"{label} {index}" if labels.count(label) > 1 else label
 
     def top(self, count: int = 5, *, index: int = 0) -> Predictions:
         """Return the classes with the highest scores of one image, best first, as a list.

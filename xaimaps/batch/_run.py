@@ -126,7 +126,7 @@ def started(
 ) -> Iterator[Run]:
     """Check all arguments, lock the folder, and yield the run; see `run`."""
     settings = order.settings
-    source = Source(tuple(pictures), settings.column, settings.follow_symlinks)
+    source = Source(tuple(pictures), settings.column, settings.follow_symlinks, folder)
     if ray is not None:
         from xaimaps.batch._ray import connected
 

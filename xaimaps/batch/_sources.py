@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from xaimaps._images.open import MAX_BYTES, has_picture_name, open_picture, refuse_leaving
+from xaimaps._images.find import has_picture_name, refuse_leaving, walk
+from xaimaps._images.open import MAX_BYTES, open_picture
 from xaimaps._images.picture import Picture
 from xaimaps.batch._extra import extra_module
 from xaimaps.errors import InputImageError
@@ -68,11 +69,13 @@ class Source:
             tables (`.csv`, `.parquet`), tar files (`.tar`), or "-" for a list of paths on stdin.
         column: the column of the paths in a table.
         follow_symlinks: accept links to files outside of their folder.
+        output: a folder that is written to, and not read where it is a subfolder.
     """
 
     inputs: tuple[str, ...]
     column: str = "path"
     follow_symlinks: bool = False
+    output: Path | None = None
 
     def __iter__(self) -> Iterator[Item]:
         return (item for one in self.inputs for item in self._not_empty(one))
@@ -109,10 +112,7 @@ class Source:
 
     def _of_folder(self, folder: Path) -> Iterator[Item]:
         bound = None if self.follow_symlinks else folder
-        for place, folders, names in os.walk(folder, onerror=_refuse):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in filter(has_picture_name, sorted(names)):
-                yield replace(_item(os.path.join(place, name)), folder=bound)  # noqa: PTH118
+        return (Item(str(file), file, folder=bound) for file in walk(folder, self.output))
 
     def _of_csv(self, path: Path) -> Iterator[Item]:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -168,12 +168,6 @@ def _regular(path: Path) -> Path:
         got = "something else" if path.exists() else "no such file"
         raise InputImageError(f"{str(path)!r} must be a file, got {got}; check the path")
     return path
-
-
-def _refuse(error: OSError) -> None:
-    raise InputImageError(
-        f"cannot read the folder {str(error.filename)!r} ({error.strerror}); change its permissions"
-    ) from error
 
 
 def _of_pattern(pattern: str) -> Iterator[Item]:
