@@ -186,6 +186,9 @@ class ModelInfo:
         ending: the final activation that is bypassed, which converts scores to probabilities;
             None if the model has none.
         loading: the arguments of `load`, for manifests.
+        input: the name of the explained input, if inputs have names.
+        is_vector: whether that input is a vector `(N, F)`, which is taken as a signal of one
+            channel `(N, F, 1)`.
         inputs: the values of the model's other inputs than the images, for manifests.
         notes: sentences about how the model is run, for users.
     """
@@ -200,6 +203,8 @@ class ModelInfo:
     layer: str | None = None
     ending: Literal["softmax", "sigmoid"] | None = None
     loading: dict[str, Any] = field(default_factory=dict)
+    input: str = ""
+    is_vector: bool = False
     inputs: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -278,6 +283,8 @@ class Backend(ABC):
         self.network = network
         self.info = info
         self.watch = Watch()
+        self.reload: Callable[..., Backend] | None = None
+        """Load the model again, with other arguments of `load`; None without `load`."""
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,15 @@ from xaimaps._cli.console import (
     progress_bar,
     steps_shown,
 )
+from xaimaps._cli.inputs import OtherInputs, print_vectors
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
     MAX_PIXELS,
     alpha_option,
     batch_size_option,
     colormap_option,
+    each_option,
+    explained_option,
     folder_option,
     format_option,
     json_option,
@@ -66,6 +69,11 @@ class Task:
     format: str = "png"
     colormap: str | None = None
     alpha: float = 0.5
+    others: OtherInputs = field(default_factory=OtherInputs)
+
+    def of_picture(self, index: int) -> Task:
+        """Return the task for one picture, whose model has the picture's own values of inputs."""
+        return replace(self, model=self.others.model(self.model, index))
 
     def open(self, path: Path) -> Batch:
         """Read and preprocess one picture."""
@@ -88,6 +96,8 @@ class Task:
 @target_option
 @layer_option
 @options_option
+@each_option
+@explained_option
 @folder_option
 @format_option
 @colormap_option
@@ -105,6 +115,8 @@ def explain(
     targets: tuple[str, ...],
     layers: tuple[str, ...],
     options: tuple[str, ...],
+    each: tuple[str, ...],
+    explained: tuple[str, ...],
     batch_size: int,
     follow_symlinks: bool,
     as_json: bool,
@@ -119,11 +131,13 @@ def explain(
 
     found = find_pictures(pictures, follow_symlinks=follow_symlinks, output=settings["output"])
     layer, target, own = parse_layer(layers), parse_targets(targets), parse_options(options)
-    loaded = load_model(model, backend, loading)
-    names = parse_methods(methods) or _default_methods(loaded, layer)
-    jobs = plan_all(loaded, names, layer, own)
-    size = min(batch_size, len(found))
-    run(Task(loaded, jobs, target=target, batch_size=size, **settings), found, as_json)
+    others = OtherInputs.parsed(each, explained, len(found), parse_methods(methods), own)
+    loaded = load_model(model, backend, others.loading(loading))
+    others.check(loaded)
+    jobs = plan_all(loaded, others.methods or _default_methods(loaded, layer), layer, own)
+    size = 1 if others.rows else min(batch_size, len(found))
+    task = Task(loaded, jobs, target=target, batch_size=size, others=others, **settings)
+    run(task, found, as_json)
 
 
 @click.command()
@@ -141,9 +155,9 @@ def demo(output: Path, as_json: bool) -> None:
 
 def _default_methods(model: Backend, layer: Layers) -> list[str]:
     """Return the default methods that the model supports; only Grad-CAM if a layer is given."""
-    from xaimaps._plan import able_methods
+    from xaimaps._plan import default_methods
 
-    return ["grad_cam"] if layer is not None else able_methods(model, DEFAULT_METHODS)
+    return ["grad_cam"] if layer is not None else default_methods(model, DEFAULT_METHODS)
 
 
 def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
@@ -158,7 +172,7 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
         bar = progress.add_task("explaining", total=len(paths))
         for start in range(0, len(named), task.batch_size):
             part = named[start : start + task.batch_size]
-            for record in _explain_some(task, part, is_one=len(paths) == 1):
+            for record in _explain_some(task, part, start, is_one=len(paths) == 1):
                 records.append(record)
                 _report(record, as_json)
                 progress.advance(bar)
@@ -169,7 +183,7 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
 
 
 def _explain_some(
-    task: Task, named: Sequence[tuple[Path, str]], is_one: bool
+    task: Task, named: Sequence[tuple[Path, str]], start: int, is_one: bool
 ) -> Iterator[dict[str, Any]]:
     """Explain one batch; a picture that cannot be read is reported, and the others continue."""
     from xaimaps._prepare import joined
@@ -179,6 +193,7 @@ def _explain_some(
     failed: dict[Path, str] = {}
     for path, _ in named:
         try:
+            task = task.of_picture(start)
             opened[path] = task.open(path)
         except InputImageError as error:
             if is_one:
@@ -191,6 +206,19 @@ def _explain_some(
             yield {"picture": os.fspath(path), "status": "failed", "reason": failed[path]}
         else:
             yield _written(task, found, next(index), stem)
+            yield from _explain_others(task, path, stem)
+
+
+def _explain_others(task: Task, path: Path, stem: str) -> Iterator[dict[str, Any]]:
+    """Explain the other inputs of one picture that the user names."""
+    from xaimaps._swapped import plan_swapped, swapped
+
+    for name in task.others.explained:
+        model, batch = swapped(task.model, name, path, task.max_pixels)
+        jobs = plan_swapped(model, task.others.methods, task.others.options, DEFAULT_METHODS)
+        own = replace(task, model=model, jobs=jobs, batch_size=1)
+        record = _written(own, own.explain(batch), 0, f"{stem}-{name}")
+        yield {**record, "picture": os.fspath(path)}
 
 
 def _written(task: Task, found: Sequence[Attribution], index: int, stem: str) -> dict[str, Any]:
@@ -201,7 +229,7 @@ def _written(task: Task, found: Sequence[Attribution], index: int, stem: str) ->
     files = []
     for one, drawn in zip(found, drawings, strict=True):
         files += save_one(one, index, task.output / stem, drawn, task.format)
-    if len(found) > 1:
+    if len(found) > 1 and found[0].views:
         path = task.output / f"{figure_stem(stem, found, index)}-figure.{task.format}"
         every = list(itertools.chain.from_iterable(drawings))
         files.append(save_figure(found[0].views[index], every, path))
@@ -209,11 +237,12 @@ def _written(task: Task, found: Sequence[Attribution], index: int, stem: str) ->
 
 
 def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> dict[str, Any]:
-    from xaimaps._results.manifest import targets_of
+    from xaimaps._results.manifest import targets_of, vector_of
 
-    picture = found[0].pictures[index]
+    pictures, model = found[0].pictures, found[0].model
     return {
-        "picture": picture.source,
+        "picture": pictures[index].source if pictures else "",
+        "input": model.input if model.inputs else "",
         "status": "ok",
         "notes": list(dict.fromkeys(note for one in found for note in one.notes(index))),
         "top": [asdict(prediction) for prediction in _top(found[0], index)],
@@ -224,6 +253,7 @@ def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> 
                 "layer": one.layer,
                 "target": str(one.target.for_image(index)),
                 "targets": targets_of(one, index),
+                "vector": vector_of(one, index),
                 "seconds": one.seconds._asdict(),
             }
             for one in found
@@ -262,7 +292,8 @@ def _probability(value: float | None) -> str:
 
 
 def _print(record: dict[str, Any]) -> None:
-    click.echo(printable(record["picture"]))
+    named = f"{record['input']} of " if record["input"] else ""
+    click.echo(printable(f"{named}{record['picture']}"))
     if record["top"]:
         _print_classes(record["top"])
     if record["boxes"]:
@@ -281,6 +312,7 @@ def _print(record: dict[str, Any]) -> None:
             for m in record["methods"]
         ],
     )
+    print_vectors(record["methods"])
     for note in record["notes"]:
         click.echo(printable(f"note: {note}"))
     for path in record["files"]:

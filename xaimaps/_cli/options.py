@@ -131,8 +131,18 @@ precisions_option = click.option(
 )  # fmt: skip
 _input_option = click.option(
     "--input", "inputs", multiple=True, metavar="NAME=VALUE",
-    help="The value of another input of the model than the images: numbers, or a .npy file; may "
-    "be given several times.",
+    help="The value of another input of the model than the images: numbers, a .npy file or "
+    "a picture; may be given several times.",
+)  # fmt: skip
+each_option = click.option(
+    "--each", "each", multiple=True, metavar="NAME=FILES",
+    help="The values of another input that differ from picture to picture: a folder or pattern of "
+    "files, or a .npy file with one for each; may be given several times.",
+)  # fmt: skip
+explained_option = click.option(
+    "--explained", multiple=True, metavar="NAME",
+    help="Explain this input of --input or --each, too: a picture by a map, a vector by numbers; "
+    "may be given several times.",
 )  # fmt: skip
 _load_option = click.option(
     "--load", multiple=True, metavar="NAME=VALUE",

@@ -93,6 +93,8 @@ class Attribution:
         pictures: the pictures, if pictures were explained.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8; `(D, H, W, 3)` for
             volumes, of which overlays show the slices through the voxel with the largest magnitude.
+        inputs: the values of the model's other inputs for each image, if they differ.
+        vectors: the explained values `(N, F)`, if a vector is explained and no image.
         remarks: sentences on how the maps were computed, which are notes of every image.
     """
 
@@ -119,6 +121,8 @@ class Attribution:
     input_size: tuple[int, ...] = (0, 0)
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()
+    inputs: tuple[dict[str, Any], ...] = ()
+    vectors: Array | None = None
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -144,6 +148,8 @@ class Attribution:
             explained_boxes=self.explained_boxes[cut],
             pictures=self.pictures[cut],
             views=self.views[cut],
+            inputs=self.inputs[cut],
+            vectors=None if self.vectors is None else self.vectors[cut],
         )
 
     def __iter__(self) -> Iterator[Attribution]:

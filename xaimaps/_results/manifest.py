@@ -33,6 +33,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         files: the files that were written, which the manifest lists by name.
     """
     model, target = found.model, found.target.for_image(index)
+    inputs = found.inputs[index] if found.inputs else model.inputs
     return {
         "xaimaps": version("xaimaps"),
         "method": found.method,
@@ -46,11 +47,13 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "precision": found.precision,
         "versions": found.versions,
         "model": model_record(model),
-        "inputs": model.inputs,
-        "input_files": {v: file_digest(v) for v in model.inputs.values() if isinstance(v, str)},
+        "explained": model.input,
+        "inputs": inputs,
+        "input_files": {v: file_digest(v) for v in inputs.values() if isinstance(v, str)},
         "preprocess": asdict(model.preprocess) if model.preprocess else None,
         "input_size": list(found.input_size),
         "picture": _picture(found, index),
+        "vector": vector_of(found, index),
         "display": found.display[index]._asdict(),
         "maps": {
             "shape": list(found.maps.shape[1:]),
@@ -166,6 +169,14 @@ def _picture(found: Attribution, index: int) -> dict[str, Any] | None:
         "range": picture.range,
         "notes": list(picture.notes),
     }
+
+
+def vector_of(found: Attribution, index: int) -> dict[str, Any] | None:
+    """Return the numbers of an explained vector, and their attributions for each target."""
+    if found.vectors is None:
+        return None
+    attributions = found.maps[index].reshape(found.count, -1)
+    return {"values": found.vectors[index].tolist(), "attributions": attributions.tolist()}
 
 
 def targets_of(found: Attribution, index: int) -> list[dict[str, Any]]:
