@@ -15,6 +15,7 @@ from xaimaps._images.open import open_picture
 from xaimaps._images.preprocess import PRESETS, Preprocess
 from xaimaps._images.volume import as_nifti
 from xaimaps._prepare import prepare
+from xaimaps._view.session import Session
 from xaimaps.errors import ArrayInputError, InputImageError
 from xaimaps.testing import ReferenceBackend
 from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
@@ -283,12 +284,8 @@ def test_what_volumes_cannot_have_is_refused(deep, scan, tmp_path):
         prepare(deep, np.zeros((3, 5, 5, 5), "u1"))
     with pytest.raises(InputImageError, match="of 3 channels"):
         prepare(deep, np.zeros((5, 5, 5, 2), "u1"))
-    for refused in (
-        lambda: xaimaps.metrics.evaluate(deep, scan, ["saliency"], ["sparseness"]),
-        lambda: xaimaps.batch.run(deep, scan, tmp_path / "store"),
-    ):
-        with pytest.raises(ArrayInputError, match="pictures are for models of images"):
-            refused()
+    with pytest.raises(ArrayInputError, match="pictures are for models of images"):
+        Session(deep, [scan], 1000)
 
 
 def test_without_nibabel_its_name_is_in_the_error(deep, scan, monkeypatch):
@@ -359,4 +356,17 @@ def test_the_commands_explain_compare_and_reproduce(command, onnx_file, scan, tm
     status, said = command("explain", xaimaps.zoo.PICTURES["chelsea"], *loading)
     assert (status, "must be a volume or a clip" in said) == (2, True)
     status, said = command("targets", onnx_file, scan, "-p", "unit")
-    assert (status, "pictures are for models of images" in said) == (2, True)
+    assert (status, "class 1" in said) == (0, True), said
+
+
+def test_the_commands_on_data_sets(command, onnx_file, scan, tmp_path):
+    loading, place = ("-m", onnx_file, "-p", "unit"), tmp_path / "run"
+    status, said = command("batch", scan.parent, *loading, "-M", "saliency", "-o", place)
+    assert (status, "1 pictures, 0 failed" in said) == (0, True), said
+    status, said = command("evaluate", scan.parent, *loading, "-M", "saliency", "-e", "sparseness")
+    assert (status, "1 picture;" in said) == (0, True), said
+    masks = ("-e", "pointing_game", "--regions", tmp_path)
+    status, said = command("evaluate", scan, *loading, "-M", "saliency", *masks)
+    assert (status, "`regions` are for pictures" in said) == (2, True), said
+    status, said = command("evaluate", scan, *loading, "-M", "saliency", "-e", "road")
+    assert (status, "needs images of two spatial axes" in said) == (2, True), said

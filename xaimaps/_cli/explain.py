@@ -129,11 +129,12 @@ def explain(
     from xaimaps._images.find import find_pictures
     from xaimaps._plan import plan_all
 
-    found = find_pictures(pictures, follow_symlinks=follow_symlinks, output=settings["output"])
     layer, target, own = parse_layer(layers), parse_targets(targets), parse_options(options)
-    others = OtherInputs.parsed(each, explained, len(found), parse_methods(methods), own)
+    others = OtherInputs.parsed(each, explained, parse_methods(methods), own)
     loaded = load_model(model, backend, others.loading(loading))
-    others.check(loaded)
+    where = {"follow_symlinks": follow_symlinks, "output": settings["output"]}
+    found = find_pictures(pictures, rank=len(loaded.input_shape) - 1, **where)
+    others.check(loaded, len(found))
     jobs = plan_all(loaded, others.methods or _default_methods(loaded, layer), layer, own)
     size = 1 if others.rows else min(batch_size, len(found))
     task = Task(loaded, jobs, target=target, batch_size=size, others=others, **settings)

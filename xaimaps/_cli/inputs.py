@@ -34,17 +34,13 @@ class OtherInputs:
         cls,
         each: Sequence[str],
         explained: Sequence[str],
-        count: int,
         methods: Sequence[str],
         options: Mapping[str, Any],
     ) -> OtherInputs:
-        """Parse the options for a number of pictures."""
-        from xaimaps._each import require_as_many, rows_of
+        """Parse the options."""
+        from xaimaps._each import rows_of
 
-        rows = rows_of(parse_pairs(each)) if each else []
-        if rows:
-            require_as_many(rows, count)
-        return cls(rows, explained, methods, options)
+        return cls(rows_of(parse_pairs(each)) if each else (), explained, methods, options)
 
     def loading(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of `load`, with the values of the first picture."""
@@ -52,11 +48,19 @@ class OtherInputs:
             return dict(given)
         return {**given, "inputs": {**given.get("inputs", {}), **self.rows[0]}}
 
-    def check(self, model: Backend) -> None:
-        """Refuse names of inputs that have no value."""
+    def check(self, model: Backend, count: int) -> None:
+        """Refuse names of inputs that have no value, and values that are not one for each picture.
+
+        Args:
+            model: the model.
+            count: the number of pictures.
+        """
+        from xaimaps._each import require_as_many
         from xaimaps._swapped import require_given
 
         require_given(model, self.explained)
+        if self.rows:
+            require_as_many(self.rows, count)
 
     def model(self, model: Backend, index: int) -> Backend:
         """Return the model with the values of one picture."""

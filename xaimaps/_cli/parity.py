@@ -80,12 +80,13 @@ def parity(
     from xaimaps._results.atomic import prepare_folder
     from xaimaps.parity import compare
 
-    found = find_pictures(pictures, follow_symlinks=False)
     files = {"html": html, "junit": junit, "markdown": markdown}
     for file in filter(None, files.values()):
         prepare_folder(file.parent)
     allowed, names = _tolerances(tolerances), parse_methods(methods)
     models = _models(model, others, backends, loading)
+    rank = len(next(iter(models.values())).input_shape) - 1
+    found = find_pictures(pictures, rank=rank)
     with progress_bar() as progress:
         task = progress.add_task("comparing", total=None)
         report = compare(

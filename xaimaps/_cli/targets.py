@@ -36,11 +36,10 @@ def targets(
 ) -> None:
     """List what can be asked of MODEL on PICTURE: the texts that -t takes."""
     from xaimaps import _choices
-    from xaimaps._prepare import prepare, require_pictures
+    from xaimaps._prepare import prepare
     from xaimaps.targets import Scene
 
     loaded = load_model(model, backend, loading)
-    require_pictures(loaded)
     batch = prepare(loaded, picture)
     scene = Scene(loaded, batch.images)
     found: dict[str, Any] = {

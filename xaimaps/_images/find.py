@@ -8,14 +8,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xaimaps._images.decode import problem
+from xaimaps._images.series import is_series
 from xaimaps.errors import InputImageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
 """The suffixes of pictures in a folder, in lower or upper case."""
 
+VOLUME_SUFFIXES = (*SUFFIXES, ".nii", ".nii.gz", ".npy")
+"""Those of volumes and clips."""
+
 
 def find_pictures(
-    paths: Iterable[Path], *, follow_symlinks: bool = False, output: Path | None = None
+    paths: Iterable[Path],
+    *,
+    follow_symlinks: bool = False,
+    output: Path | None = None,
+    rank: int = 2,
 ) -> list[Path]:
     """Replace each folder by the pictures in it and its subfolders, and each pattern by files.
 
@@ -24,6 +32,7 @@ def find_pictures(
             such as "scans/*.png", in which "**" stands for any folders.
         follow_symlinks: accept links to files outside of their folder.
         output: a folder that is written to, and not read where it is a subfolder.
+        rank: the number of spatial axes: 3 for volumes, of which a folder of DICOM slices is one.
 
     Returns:
         The pictures, each once, in the order given; those of a folder or pattern by name.
@@ -32,7 +41,7 @@ def find_pictures(
         InputImageError: if a folder has no picture, cannot be read or has a link to outside, or if
             nothing matches a pattern.
     """
-    found = (one for path in paths for one in _pictures_at(path, follow_symlinks, output))
+    found = (one for path in paths for one in _pictures_at(path, follow_symlinks, output, rank))
     return list(dict.fromkeys(found))
 
 
@@ -44,23 +53,23 @@ def is_several(path: object) -> bool:
     return Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name))
 
 
-def _pictures_at(path: Path, follow_symlinks: bool, output: Path | None) -> list[Path]:
+def _pictures_at(path: Path, follow_symlinks: bool, output: Path | None, rank: int) -> list[Path]:
     if not is_several(path):
         return [path]
     if not path.is_dir():
         return _matching(str(path))
-    pictures = list(walk(path, output))
+    pictures = list(walk(path, output, rank))
     if not pictures:
         raise InputImageError(
-            f"no pictures in {str(path)!r} or its subfolders ({' '.join(SUFFIXES)}); name the "
-            "files, or the folder that contains them"
+            f"no pictures in {str(path)!r} or its subfolders ({' '.join(_suffixes(rank))}); name "
+            "the files, or the folder that contains them"
         )
     for link in [] if follow_symlinks else pictures:
         refuse_leaving(link, path)
     return pictures
 
 
-def walk(folder: Path, output: Path | None = None) -> Iterator[Path]:
+def walk(folder: Path, output: Path | None = None, rank: int = 2) -> Iterator[Path]:
     """Yield the pictures in a folder and its subfolders by name, those of the folder first.
 
     Hidden files and folders are left out, and links to folders are not followed.
@@ -68,6 +77,7 @@ def walk(folder: Path, output: Path | None = None) -> Iterator[Path]:
     Args:
         folder: where to look.
         output: a subfolder to leave out, into which overlays of the pictures are written.
+        rank: the number of spatial axes; for 3, a folder of DICOM slices is yielded itself.
 
     Raises:
         InputImageError: a folder cannot be read.
@@ -77,16 +87,23 @@ def walk(folder: Path, output: Path | None = None) -> Iterator[Path]:
         folders[:] = sorted(
             n for n in folders if not n.startswith(".") and not _is(here / n, output)
         )
-        yield from (here / name for name in sorted(names) if has_picture_name(name))
+        if rank == 3 and is_series(here):
+            yield here
+        else:
+            yield from (here / name for name in sorted(names) if has_picture_name(name, rank))
 
 
 def _is(folder: Path, output: Path | None) -> bool:
     return output is not None and os.path.realpath(folder) == os.path.realpath(output)
 
 
-def has_picture_name(name: str) -> bool:
-    """Whether a file of a folder has the suffix of a picture, and is not hidden."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+def has_picture_name(name: str, rank: int = 2) -> bool:
+    """Whether a file of a folder has the suffix of a picture or volume, and is not hidden."""
+    return name.lower().endswith(_suffixes(rank)) and not name.startswith(".")
+
+
+def _suffixes(rank: int) -> tuple[str, ...]:
+    return VOLUME_SUFFIXES if rank == 3 else SUFFIXES
 
 
 def refuse_leaving(path: Path, folder: Path) -> None:

@@ -25,6 +25,7 @@ from xaimaps._images.decode import (
 )
 from xaimaps._images.dicom import is_dicom, read_dicom
 from xaimaps._images.picture import Array, Picture, range_of
+from xaimaps._images.series import is_series, read_series
 from xaimaps._images.tiff import needs_tifffile, read_tiff
 from xaimaps._images.volume import is_nifti, read_frames, read_volume
 from xaimaps.errors import ArrayInputError, InputImageError
@@ -59,9 +60,9 @@ def open_picture(
     """Read a picture from a path, bytes, an open file, a Pillow image or an array.
 
     Args:
-        source: the path of a regular file; its bytes; an open file; a Pillow image; a PyTorch
-            tensor, `(C, H, W)` or `(H, W, C)`; or an array `(H, W)` or `(H, W, C)` of real
-            numbers, of which the fourth of four channels is alpha.
+        source: the path of a regular file, or for volumes of a folder of DICOM slices; its bytes;
+            an open file; a Pillow image; a PyTorch tensor, `(C, H, W)` or `(H, W, C)`; or an array
+            `(H, W)` or `(H, W, C)` of real numbers, of which the fourth of four channels is alpha.
         max_pixels: the largest number of pixels (width times height) of a file or image.
         rank: the number of spatial axes: 2, or 3 for volumes and clips, from files of slices or
             frames and from arrays `(D, H, W)` or `(D, H, W, C)`.
@@ -75,6 +76,8 @@ def open_picture(
         ArrayInputError: if the array has another shape or type.
     """
     if isinstance(source, (str, os.PathLike)):
+        if rank == 3 and Path(source).is_dir():
+            return _from_folder(os.fspath(source), max_pixels)
         return _from_file(os.fspath(source), max_pixels, rank)
     if isinstance(source, BytesLike):
         return _from_bytes("<bytes>", bytes(source), max_pixels, rank)
@@ -97,6 +100,15 @@ def _from_file(source: str, max_pixels: int, rank: int) -> Picture:
     data = _read(source, max(MAX_BYTES, 16 * max_pixels))
     picture = _from_bytes(source, data, max_pixels, rank)
     return replace(picture, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _from_folder(folder: str, max_pixels: int) -> Picture:
+    if not is_series(Path(folder)):
+        raise problem(
+            folder, "a folder without a series of DICOM slices", "give the path of a file"
+        )
+    with decoder_errors(folder):
+        return read_series(folder, max_pixels)
 
 
 def _from_open_file(file: Any, max_pixels: int, rank: int) -> Picture:
