@@ -6,7 +6,7 @@ import ast
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -58,6 +58,23 @@ def _complete_target(context: Any, parameter: Any, incomplete: str) -> list[str]
     except ModelLoadError:
         return []
     return [name for name in names if name.lower().startswith(incomplete.lower())]
+
+
+def _complete_layer(context: Any, parameter: Any, incomplete: str) -> list[str]:
+    """Complete the spatial layers of an ONNX file, which ONNX Runtime reads in a second or two.
+
+    They have the same names in JAX, which takes longer to import, as TensorFlow does.
+    """
+    from xaimaps._load import load
+    from xaimaps.errors import XaimapsError
+
+    model = context.params.get("model") or "default"
+    with suppress(XaimapsError):
+        given = parse_pairs(context.params.get("inputs") or ())
+        loaded = load(model, backend="onnxruntime", inputs=given or None)
+        names = [layer.name for layer in loaded.layers() if layer.is_spatial]
+        return [name for name in names if name.startswith(incomplete)]
+    return []
 
 
 def complete_files(table: str) -> Callable[..., list[CompletionItem]]:
@@ -167,7 +184,7 @@ target_option = click.option(
     "[default: top-1]",
 )  # fmt: skip
 layer_option = click.option(
-    "-l", "--layer", "layers", multiple=True,
+    "-l", "--layer", "layers", multiple=True, shell_complete=_complete_layer,
     help="The layer of the CAM methods by name, or from the end as -1; the maps of several layers "
     "are fused.  "
     "[default: the last spatial layer]",
