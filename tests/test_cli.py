@@ -1,7 +1,10 @@
 """The command line: what it prints, what it writes, and how it ends."""
 
+import contextlib
+import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from PIL import Image
 from xaimaps import _cli as cli
 from xaimaps import _registry as plugins
 from xaimaps import zoo
+from xaimaps._cli import listing
 from xaimaps._images.open import open_picture
 from xaimaps.methods import METHODS
 
@@ -444,13 +448,75 @@ def test_layers_in_json(xaimaps, folder):
     assert rows[0]["shape"] == [None, 10, 10, 8]
 
 
+def scrollback(text):
+    """Return the lines that a terminal shows in the end."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\r":
+            column = 0
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b"):
+            line = lines[row].ljust(column)
+            lines[row] = line[:column] + part + line[column + len(part) :]
+            column += len(part)
+    return lines
+
+
+def test_no_bar_stays_in_a_terminal(folder, monkeypatch):
+    pty = pytest.importorskip("pty")
+    monkeypatch.chdir(folder)
+    shutil.copy("good.png", "other.png")
+    words = ["explain", "good.png", "other.png", *SMALL, "-M", "saliency", "--batch-size", "1"]
+    code = "from xaimaps._cli import main; main()"
+    here, there = pty.openpty()
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there) as running:
+        os.close(there)
+        said = b""
+        with contextlib.suppress(OSError):  # at its end
+            while part := os.read(here, 65536):
+                said += part
+        os.close(here)
+    assert running.returncode == 0
+    assert "━" in said.decode(), "there were bars"
+    assert "loading small.onnx" in said.decode()
+    shown = scrollback(said.decode())
+    assert "━" not in "".join(shown)
+    assert "loading" not in "".join(shown)
+    assert [line.strip() for line in shown if line.strip() in ("good.png", "other.png")] == [
+        "good.png",
+        "other.png",
+    ]
+
+
 def test_methods(xaimaps):
     rows = json.loads(xaimaps("methods", "--json").out)
     assert [row["name"] for row in rows] == list(METHODS)
     assert rows[0]["options"]["reduce"] == METHODS[rows[0]["name"]].options["reduce"]
     lines = xaimaps("methods").out.splitlines()
     shown = {line.split()[0]: line for line in lines if line.strip()}
-    assert all(row["paper"] in shown[row["name"]] for row in rows)
+    assert all(row["summary"] in shown[row["name"]] for row in rows)
+    assert max(map(len, lines)) < 160, "for `xaimaps methods | less`"
+    about = xaimaps("methods", "Grad-CAM").out
+    assert METHODS["grad_cam"].paper in about
+    assert METHODS["grad_cam"].cost in about
+
+
+def test_a_list_of_methods_in_a_narrow_terminal(monkeypatch, capsys):
+    """No name is folded."""
+    rich = pytest.importorskip("rich.console")
+    narrow = functools.partial(rich.Console, width=60, force_terminal=False)
+    monkeypatch.setattr(rich, "Console", lambda **others: narrow(file=sys.stdout))
+    listing.print_rows(list(METHODS.values()), "methods", ("name", "summary"), "cost", False)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[1:])) <= 60
+    assert {line.split()[0] for line in lines if line.strip()} >= set(METHODS)
 
 
 def test_backends(xaimaps, monkeypatch):
@@ -483,6 +549,12 @@ def test_completion_scripts(xaimaps, shell):
         ("xaimaps explain -t egyptian", "Egyptian cat"),
         ("xaimaps explain -m other.onnx --labels imagenet-1k -t tenc", "tench"),
         ("xaimaps explain -m small.onnx -l co", "conv"),
+        ("xaimaps explain --colormap inf", "inferno"),
+        ("xaimaps methods grad_cam_", "grad_cam_plusplus"),
+        ("xaimaps metrics dele", "deletion"),
+        ("xaimaps parity def", "default"),
+        ("xaimaps targets def", "default"),
+        ("xaimaps convert def", "default"),
         ("xaimaps batch -m cut.onnx -l co", None),
     ],
 )

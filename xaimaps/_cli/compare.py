@@ -21,6 +21,7 @@ from xaimaps._cli.options import (
     colormap_option,
     json_option,
     layer_option,
+    max_pixels_option,
     method_option,
     model_options,
     options_option,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
               "[default: xaimaps-output/NAME-TARGET-compare.png]")  # fmt: skip
 @colormap_option
 @alpha_option
+@max_pixels_option
 @json_option
 def compare(
     picture: Path,
@@ -63,6 +65,7 @@ def compare(
     output: Path | None,
     colormap: str | None,
     alpha: float,
+    max_pixels: int,
     as_json: bool,
 ) -> None:
     """Draw several methods' maps of PICTURE in one figure."""
@@ -77,7 +80,7 @@ def compare(
     target, settings = parse_targets(targets), parse_options(options)
     loaded = load_model(model, backend, loading)
     jobs = plan_all(loaded, parse_methods(methods) or ["all"], parse_layer(layers), settings)
-    batch = prepare(loaded, picture)
+    batch = prepare(loaded, picture, max_pixels=max_pixels)
     folder = prepare_folder(Path("xaimaps-output") if output is None else output.parent)
     found = _explain_all(loaded, batch, jobs, target)
     (stem,) = output_stems([str(picture)], 1)

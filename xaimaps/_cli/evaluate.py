@@ -149,7 +149,7 @@ def _report(found: Evaluation, files: list[Path], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete_metric)
 @json_option
 def metrics(name: str | None, as_json: bool) -> None:
     """List the metrics of `evaluate`, or the options of the metric NAME."""
@@ -157,6 +157,8 @@ def metrics(name: str | None, as_json: bool) -> None:
     from xaimaps.metrics._registry import get_metric
 
     if name is None:
-        print_rows(list(METRICS.values()), "metrics", "better", as_json)
+        more = "metrics; `xaimaps metrics NAME` has the paper and the options of one"
+        columns = ("name", "family", "better", "summary")
+        print_rows(list(METRICS.values()), more, columns, "better", as_json)
     else:
         print_row(get_metric(name), "better", as_json)

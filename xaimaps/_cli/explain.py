@@ -15,6 +15,7 @@ import click
 from xaimaps._cli.console import (
     load_model,
     names_of,
+    paused,
     print_boxes,
     print_json,
     print_table,
@@ -170,13 +171,14 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
     named = list(zip(paths, output_stems(list(map(str, paths)), 0), strict=True))
     records: list[dict[str, Any]] = []
     with progress_bar() as progress, steps_shown(progress, task.model):
-        bar = progress.add_task("explaining", total=len(paths))
+        bar = progress.add_task("compiling", total=len(paths) if len(paths) > 1 else None)
         for start in range(0, len(named), task.batch_size):
             part = named[start : start + task.batch_size]
             for record in _explain_some(task, part, start, is_one=len(paths) == 1):
                 records.append(record)
-                _report(record, as_json)
-                progress.advance(bar)
+                with paused(progress):
+                    _report(record, as_json)
+                progress.update(bar, advance=1, description="explaining")
     if as_json:
         print_json({"model": task.model.info.name, "backend": task.model.name, "results": records})
     if any(record["status"] == "failed" for record in records):

@@ -37,10 +37,16 @@ def _complete_backend(context: Any, parameter: Any, incomplete: str) -> list[str
     return [name for name in installed() if name.startswith(incomplete)]
 
 
-def _complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]:
+def complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]:
     from xaimaps.methods import METHODS
 
     return [name for name in METHODS if name.startswith(incomplete)]
+
+
+def _complete_colormap(context: Any, parameter: Any, incomplete: str) -> list[str]:
+    from matplotlib import colormaps
+
+    return [name for name in colormaps if name.startswith(incomplete)]
 
 
 def _complete_target(context: Any, parameter: Any, incomplete: str) -> list[str]:
@@ -170,7 +176,7 @@ _load_option = click.option(
 def method_option(default: str) -> Callable[[Command], Command]:
     """Make the option for the methods, with a command's own default."""
     return click.option(
-        "-M", "--method", "methods", multiple=True, shell_complete=_complete_method,
+        "-M", "--method", "methods", multiple=True, shell_complete=complete_method,
         help="A method, a comma-separated list, or all; may be given several times.  "
         f"[default: {default}]",
     )  # fmt: skip
@@ -203,6 +209,7 @@ format_option = click.option(
 )  # fmt: skip
 colormap_option = click.option(
     "--colormap",
+    shell_complete=_complete_colormap,
     help="A matplotlib colour map, such as hot.  [default: inferno, or RdBu_r for signed maps]",
 )
 

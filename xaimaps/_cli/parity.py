@@ -15,6 +15,7 @@ from xaimaps._cli.console import print_json, print_table, printable, progress_ba
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
     backends_option,
+    complete_files,
     json_option,
     layer_option,
     load_options,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_files("MODELS"))
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--with", "others", multiple=True, metavar="MODEL",
               help="Another file of the same network to compare with MODEL; disables "
