@@ -318,8 +318,15 @@ def _print(record: dict[str, Any]) -> None:
     print_vectors(record["methods"])
     for note in record["notes"]:
         click.echo(printable(f"note: {note}"))
-    for path in record["files"]:
-        click.echo(printable(path))
+    _print_files([Path(file) for file in record["files"]])
+
+
+def _print_files(files: Sequence[Path]) -> None:
+    """Print the pictures to look at, which are the figure or the overlays, and how many files."""
+    figures = [file for file in files if file.stem.endswith("-figure")]
+    for file in figures or [file for file in files if file.stem.endswith("-overlay")]:
+        click.echo(printable(str(file)))
+    click.echo(printable(f"{files[0].parent}: {len(files)} files"))
 
 
 def _print_classes(top: Sequence[dict[str, Any]]) -> None:
