@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from xaimaps._images.open import open_picture
-from xaimaps._images.preprocess import Preprocess
+from xaimaps._images.preprocess import Preprocess, seen_notes
 from xaimaps.errors import ArrayInputError, InputImageError
 
 Array = np.ndarray[Any, Any]
@@ -26,11 +26,13 @@ class InputPicture:
         file: its path.
         preprocess: the preprocessing of the model; None until it is known, for zeros.
         size: the spatial size for an input of any size; None if it is unknown.
+        notes: what to know about how the picture was read and cropped, once it is.
     """
 
     file: str
     preprocess: Preprocess | None = None
     size: tuple[int, ...] | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def array(self, name: str, shape: Sequence[int | None]) -> Array:
         """Return the picture as one value of an input.
@@ -51,6 +53,9 @@ class InputPicture:
         else:
             picture = _opened(name, self.file, len(size)).with_channels(channels)
             values = self.preprocess.of_picture(picture.windowed(self.preprocess.window), size)
+            view = self.preprocess.view(picture.pixels, size)
+            said = (*picture.notes, *seen_notes(picture.size, view, size))
+            self.notes[:] = (f"the input {name!r}: {note}" for note in said)
         return np.moveaxis(values, -1, 0) if is_first else values
 
     def _size(self, name: str, declared: Sequence[int | None]) -> tuple[int, ...]:

@@ -128,6 +128,8 @@ def _loaded(
     if any(isinstance(value, InputPicture) for value in values.values()):
         values = prepared(values, loaded.info.preprocess, loaded.info.name)
         loaded = _with_values(place, backend, options, said, values)
+    for value in values.values():
+        loaded.info.notes += value.notes if isinstance(value, InputPicture) else ()
     if loaded.info.is_vector:
         loaded.info.preprocess = None  # it is for pictures
     loaded.info.inputs = recorded_inputs(inputs)
