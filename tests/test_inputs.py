@@ -219,9 +219,8 @@ def test_the_picture_of_an_input_is_prepared_as_the_models_own(folder, route):
 def test_a_crop_of_another_picture_has_a_note(folder):
     Image.open("right/0.png").resize((30, 24)).save("wide.png")
     loaded = xaimaps.load(PAIR, preprocess="unit", inputs={"right": "wide.png"})
-    notes = xaimaps.explain(loaded, "left/0.png", "saliency", target=TARGET).notes()
-    wanted = "the input 'right': the model saw the middle 24 x 24 of 24 x 30 pixels"
-    assert [note for note in notes if note.startswith(wanted)] == notes
+    (note,) = xaimaps.explain(loaded, "left/0.png", "saliency", target=TARGET).notes()
+    assert note.startswith("the input 'right': the model saw the middle 24 x 24 of 24 x 30 pixels")
 
 
 def test_each_picture_has_its_own_values(folder):
