@@ -658,7 +658,7 @@ def names(paths):
     return [path.name for path in paths]
 
 
-def test_a_folder_stands_for_its_pictures_and_those_of_its_subfolders(tmp_path):
+def test_a_folder_is_read_with_its_subfolders(tmp_path):
     for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.png", "c.webp"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "sub.png").mkdir()

@@ -325,7 +325,13 @@ def test_a_vector_has_a_table_of_numbers(folder):
         near(one["vector"]["attributions"], expected)
         assert one["vector"]["values"] == [0.5, -1, 2]
     manifest = Path("xaimaps-output/0-patient-input_x_gradient-class 1-manifest.json")
-    assert json.loads(manifest.read_text())["vector"] == patient["methods"][1]["vector"]
+    told = json.loads(manifest.read_text())
+    assert told["vector"] == patient["methods"][1]["vector"]
+    assert xaimaps.reproduce(manifest).agrees
+    for wrong in ({}, {"values": "x"}, {"values": 3}, {"values": [[1]]}, []):
+        manifest.write_text(json.dumps({**told, "vector": wrong}))
+        with pytest.raises(XaimapsError):
+            xaimaps.reproduce(manifest)
     shown = CliRunner().invoke(cli, list(map(str, words))).output
     row = [f"{v['vector']['attributions'][0][1]:.4g}" for v in patient["methods"]]
     assert ["1", "-1", *row] in [line.split() for line in shown.splitlines()]

@@ -130,8 +130,6 @@ def _loaded(
         loaded = _with_values(place, backend, options, said, values)
     for value in values.values():
         loaded.info.notes += value.notes if isinstance(value, InputPicture) else ()
-    if loaded.info.is_vector:
-        loaded.info.preprocess = None  # it is for pictures
     loaded.info.inputs = recorded_inputs(inputs)
     return loaded
 

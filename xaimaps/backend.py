@@ -180,7 +180,7 @@ class ModelInfo:
         sha256: the digest of that file.
         labels: the name of each class, if known.
         labels_name: the name of an embedded list of labels, if the file or the user names one.
-        preprocess: the conversion of a picture to an input, if known.
+        preprocess: the conversion of a picture to an input, if known; see also `pixels`.
         input_size: the height and width to use if the model takes any.
         layer: the name of the default layer, if the user has described the model.
         ending: the final activation that is bypassed, which converts scores to probabilities;
@@ -207,6 +207,11 @@ class ModelInfo:
     is_vector: bool = False
     inputs: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def pixels(self) -> Preprocess | None:
+        """The preprocessing of the explained input, if it is known and the input is no vector."""
+        return None if self.is_vector else self.preprocess
 
     @classmethod
     def of_file(cls, path: str | os.PathLike[str]) -> ModelInfo:

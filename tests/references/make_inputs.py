@@ -106,7 +106,7 @@ def pair(model, left, right):
     return model.rest(model.encoder(left), model.encoder(right))
 
 
-def drawn(model, seed):
+def randomised(model, seed):
     torch.manual_seed(seed)
     for name, value in model.state_dict().items():
         if value.dtype.is_floating_point:
@@ -147,7 +147,11 @@ def of_vector(fn, vector):
 
 def found():
     draw = np.random.default_rng(15).normal
-    models = {"volume": drawn(Volume(), 1), "table": drawn(Table(), 2), "pair": drawn(Pair(), 3)}
+    models = {
+        "volume": randomised(Volume(), 1),
+        "table": randomised(Table(), 2),
+        "pair": randomised(Pair(), 3),
+    }
     inputs = {
         "volume": draw(size=(2, 1, 6, 8, 10)),
         "image": draw(size=(2, 3, 12, 12)),

@@ -171,7 +171,8 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
     named = list(zip(paths, output_stems(list(map(str, paths)), 0), strict=True))
     records: list[dict[str, Any]] = []
     with progress_bar() as progress, steps_shown(progress, task.model):
-        bar = progress.add_task("compiling", total=len(paths) if len(paths) > 1 else None)
+        count = len(paths) * (1 + len(task.others.explained))
+        bar = progress.add_task("compiling", total=count if count > 1 else None)
         for start in range(0, len(named), task.batch_size):
             part = named[start : start + task.batch_size]
             for record in _explain_some(task, part, start, is_one=len(paths) == 1):

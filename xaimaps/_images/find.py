@@ -1,4 +1,4 @@
-"""Find the picture files that folders and patterns of paths stand for."""
+"""Find picture files in folders, and by patterns of paths."""
 
 from __future__ import annotations
 

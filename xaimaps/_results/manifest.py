@@ -107,9 +107,9 @@ def _model_source(model: ModelInfo) -> str:
 def _not_recorded(found: Attribution, index: int) -> Iterator[str]:
     """Describe everything that the maps depend on and the manifest does not hold."""
     yield from found.target.for_image(index).unrecorded
-    if not found.pictures:
+    if not found.pictures and found.vectors is None:
         yield "an array was explained, not a picture"
-    elif not found.pictures[index].sha256:
+    elif found.pictures and not found.pictures[index].sha256:
         yield "the picture did not come from a file"
     if not found.model.source:
         yield "the model did not come from a file"
