@@ -1,7 +1,10 @@
 """The command line: what it prints, what it writes, and how it ends."""
 
+import contextlib
+import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from PIL import Image
 from xaimaps import _cli as cli
 from xaimaps import _registry as plugins
 from xaimaps import zoo
+from xaimaps._cli import listing
 from xaimaps._images.open import open_picture
 from xaimaps.methods import METHODS
 
@@ -112,13 +116,14 @@ def test_a_pattern_on_the_command_line(xaimaps, folder):
 
 def test_alpha_is_the_weight_of_the_map(xaimaps, folder):
     for alpha in (0, 1):
-        words = ("good.png", *SMALL, "-M", "saliency", "--alpha", alpha)
+        words = ("good.png", *SMALL, "-M", "saliency", "-t", "4", "--alpha", alpha)
         assert xaimaps("explain", *words, "-o", f"out-{alpha}").status == 0
         assert xaimaps("compare", *words, "-o", f"figure-{alpha}.png").status == 0
-    overlay = open_picture("out-0/good-saliency-overlay.png").pixels
+    overlay = open_picture("out-0/good-saliency-hammerhead-overlay.png").pixels
     np.testing.assert_array_equal(overlay, PIXELS[:, 5:35])
-    heatmap = open_picture("out-1/good-saliency-heatmap.png").pixels
-    np.testing.assert_array_equal(open_picture("out-1/good-saliency-overlay.png").pixels, heatmap)
+    heatmap = open_picture("out-1/good-saliency-hammerhead-heatmap.png").pixels
+    whole = open_picture("out-1/good-saliency-hammerhead-overlay.png").pixels
+    np.testing.assert_array_equal(whole, heatmap)
     figures = [open_picture(f"figure-{alpha}.png").pixels for alpha in (0, 1)]
     assert (figures[0] != figures[1]).any()
 
@@ -164,21 +169,24 @@ def test_the_demo_tells_the_classes_the_layer_and_the_time(demo):
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["285", "Egyptian", "cat", "9.014", "0.386"] in rows
     assert len([row for row in rows if row and row[0].isdecimal()]) == 5
-    layers = {row[0]: row[1] for row in rows if row and row[0] in METHODS}
+    told = [row for row in rows if row and row[0] in METHODS]
+    assert all(row[1:3] == ["Egyptian", "cat"] for row in told)
+    layers = {row[0]: row[3] for row in told}
     assert layers == {"saliency": "(input)", "cam": "head/relu6", "grad_cam": "head/relu6"}
-    times = [row[2:] for row in rows if row and row[0] in METHODS]
-    assert all((ms, s) == ("ms", "s") for _, ms, _, s in times)
+    assert all((ms, s) == ("ms", "s") for *_, ms, _, s in told)
 
 
 def test_the_demo_writes_what_it_lists(demo):
     done, folder = demo
     written = {str(path.relative_to(folder)) for path in (folder / "xaimaps-output").iterdir()}
-    listed = {line for line in done.stdout.splitlines() if line.startswith("xaimaps-output")}
-    assert written == listed
+    listed = [line for line in done.stdout.splitlines() if "xaimaps-output" in line]
+    figure = "xaimaps-output/chelsea-Egyptian cat-figure.png"
+    assert listed == [figure, f"xaimaps-output: {len(written)} files"]
     kinds = ("overlay.png", "heatmap.png", "maps.npz", "manifest.json")
-    names = {f"chelsea-{m}-{kind}" for m in ("saliency", "cam", "grad_cam") for kind in kinds}
-    assert {Path(name).name for name in written} == {*names, "chelsea-figure.png"}
-    with Image.open(folder / "xaimaps-output" / "chelsea-cam-overlay.png") as overlay:
+    stems = [f"chelsea-{method}-Egyptian cat" for method in ("saliency", "cam", "grad_cam")]
+    names = {f"{stem}-{kind}" for stem in stems for kind in kinds}
+    assert {Path(name).name for name in written} == {*names, "chelsea-Egyptian cat-figure.png"}
+    with Image.open(folder / "xaimaps-output" / "chelsea-cam-Egyptian cat-overlay.png") as overlay:
         assert overlay.size == (300, 300)
 
 
@@ -188,7 +196,7 @@ def test_the_demo_runs_on_the_backend_that_is_installed(xaimaps, monkeypatch):
     monkeypatch.setattr(plugins, "installed", lambda: found)
     ended = xaimaps("demo")
     assert ended.status == 0, ended.err
-    assert {path.name for path in Path("xaimaps-output").iterdir()} > {"chelsea-cam-overlay.png"}
+    assert Path("xaimaps-output/chelsea-cam-Egyptian cat-overlay.png").exists()
 
 
 def test_the_demo_keeps_what_it_compiled(demo):
@@ -198,16 +206,62 @@ def test_the_demo_keeps_what_it_compiled(demo):
 # Explaining
 
 
+def test_a_run_for_another_class_overwrites_nothing(xaimaps, folder):
+    def run(*words):
+        assert xaimaps("explain", "good.png", *SMALL, "-o", "out", *words).status == 0
+        assert xaimaps("compare", "good.png", *SMALL, *words).status == 0
+        files = [*Path("out").iterdir(), *Path("xaimaps-output").iterdir()]
+        return {file.name: file.read_bytes() for file in files}
+
+    methods = ("-M", "grad_cam,eigen_cam")
+    first = run(*methods, "-t", "goldfish")
+    second = run(*methods, "-t", "hammerhead")
+    both = run(*methods, "-t", "goldfish", "-t", "hammerhead")
+    kinds = ("overlay.png", "heatmap.png", "maps.npz", "manifest.json")
+    targeted = {f"good-grad_cam-goldfish-{kind}" for kind in kinds}
+    figures = {"good-goldfish-figure.png", "good-goldfish-compare.png"}
+    assert set(first) == targeted | figures | {f"good-eigen_cam-{kind}" for kind in kinds}
+    assert all(first[name] == both[name] for name in targeted | figures if name[-4:] != "json")
+    assert len(second) == len(first) + len(targeted) + len(figures)
+    assert "good-goldfish+hammerhead-compare.png" in both
+
+
+def test_classes_of_one_name_have_files_of_their_own(xaimaps, folder):
+    Path("labels.txt").write_text("crane\nb\ncrane\nd\ne\n")
+    for target in ("0", "2"):
+        words = ("-M", "grad_cam", "-t", target, "-o", "out")
+        assert xaimaps("explain", "good.png", *SMALL, *words).status == 0
+    overlays = sorted(path.name for path in Path("out").glob("*overlay.png"))
+    assert overlays == [f"good-grad_cam-crane {i}-overlay.png" for i in (0, 2)]
+
+
+def test_a_folder_is_read_with_its_subfolders_and_without_its_output(xaimaps, folder):
+    for name in ("a/x.png", "b/x.png", "b/y.png", ".hidden/z.png"):
+        path = folder / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("good.png", path)
+    words = ("explain", "in", *SMALL, "-M", "eigen_cam", "-o", "in/maps", "--json")
+    for _ in range(2):
+        done = xaimaps(*words)
+        assert done.status == 0, done.err
+        told = json.loads(done.out)["results"]
+        assert [one["picture"] for one in told] == ["in/a/x.png", "in/b/x.png", "in/b/y.png"]
+    overlays = sorted(path.name for path in Path("in/maps").glob("*overlay.png"))
+    assert overlays == [f"{name}-eigen_cam-overlay.png" for name in ("a-x", "b-x", "y")]
+
+
 def test_explain_small_model_by_label_at_a_layer(xaimaps, folder):
     ended = xaimaps(
         "explain", "good.png", *SMALL, "-M", "grad_cam", "-t", "Goldfish", "-t", "4", "-l", "conv",
         "-O", "relu=false", "-o", "out", "--json",
     )  # fmt: skip
     assert (ended.status, ended.err) == (0, "")
-    manifest = json.loads((folder / "out" / "good-grad_cam-manifest.json").read_text())
+    manifest = json.loads(
+        (folder / "out" / "good-grad_cam-goldfish+hammerhead-manifest.json").read_text()
+    )
     assert [one["label"] for one in manifest["targets"]] == ["goldfish", "hammerhead"]
     assert (manifest["layer"], manifest["options"]["relu"]) == ("conv", False)
-    with np.load(folder / "out" / "good-grad_cam-maps.npz") as arrays:
+    with np.load(folder / "out" / "good-grad_cam-goldfish+hammerhead-maps.npz") as arrays:
         assert arrays["maps"].shape == (2, 10, 10)
         assert (arrays["maps"] < 0).any()
 
@@ -395,13 +449,75 @@ def test_layers_in_json(xaimaps, folder):
     assert rows[0]["shape"] == [None, 10, 10, 8]
 
 
+def scrollback(text):
+    """Return the lines that a terminal shows in the end."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\r":
+            column = 0
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b"):
+            line = lines[row].ljust(column)
+            lines[row] = line[:column] + part + line[column + len(part) :]
+            column += len(part)
+    return lines
+
+
+def test_no_bar_stays_in_a_terminal(folder, monkeypatch):
+    pty = pytest.importorskip("pty")
+    monkeypatch.chdir(folder)
+    shutil.copy("good.png", "other.png")
+    words = ["explain", "good.png", "other.png", *SMALL, "-M", "saliency", "--batch-size", "1"]
+    code = "from xaimaps._cli import main; main()"
+    here, there = pty.openpty()
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there) as running:
+        os.close(there)
+        said = b""
+        with contextlib.suppress(OSError):  # at its end
+            while part := os.read(here, 65536):
+                said += part
+        os.close(here)
+    assert running.returncode == 0
+    assert "━" in said.decode(), "there were bars"
+    assert "loading small.onnx" in said.decode()
+    shown = scrollback(said.decode())
+    assert "━" not in "".join(shown)
+    assert "loading" not in "".join(shown)
+    assert [line.strip() for line in shown if line.strip() in ("good.png", "other.png")] == [
+        "good.png",
+        "other.png",
+    ]
+
+
 def test_methods(xaimaps):
     rows = json.loads(xaimaps("methods", "--json").out)
     assert [row["name"] for row in rows] == list(METHODS)
     assert rows[0]["options"]["reduce"] == METHODS[rows[0]["name"]].options["reduce"]
     lines = xaimaps("methods").out.splitlines()
     shown = {line.split()[0]: line for line in lines if line.strip()}
-    assert all(row["paper"] in shown[row["name"]] for row in rows)
+    assert all(row["summary"] in shown[row["name"]] for row in rows)
+    assert max(map(len, lines)) < 160, "for `xaimaps methods | less`"
+    about = xaimaps("methods", "Grad-CAM").out
+    assert METHODS["grad_cam"].paper in about
+    assert METHODS["grad_cam"].cost in about
+
+
+def test_a_list_of_methods_in_a_narrow_terminal(monkeypatch, capsys):
+    """No name is folded."""
+    rich = pytest.importorskip("rich.console")
+    narrow = functools.partial(rich.Console, width=60, force_terminal=False)
+    monkeypatch.setattr(rich, "Console", lambda **others: narrow(file=sys.stdout))
+    listing.print_rows(list(METHODS.values()), "methods", ("name", "summary"), "cost", False)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[1:])) <= 60
+    assert {line.split()[0] for line in lines if line.strip()} >= set(METHODS)
 
 
 def test_backends(xaimaps, monkeypatch):
@@ -433,13 +549,22 @@ def test_completion_scripts(xaimaps, shell):
         ("xaimaps layers def", "default"),
         ("xaimaps explain -t egyptian", "Egyptian cat"),
         ("xaimaps explain -m other.onnx --labels imagenet-1k -t tenc", "tench"),
+        ("xaimaps explain -m small.onnx -l co", "conv"),
+        ("xaimaps explain --colormap inf", "inferno"),
+        ("xaimaps methods grad_cam_", "grad_cam_plusplus"),
+        ("xaimaps metrics dele", "deletion"),
+        ("xaimaps parity def", "default"),
+        ("xaimaps targets def", "default"),
+        ("xaimaps convert def", "default"),
+        ("xaimaps batch -m cut.onnx -l co", None),
     ],
 )
-def test_completion_offers(xaimaps, monkeypatch, words, offered):
+def test_completion_offers(xaimaps, folder, monkeypatch, words, offered):
     monkeypatch.setenv("_XAIMAPS_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-    assert f"plain,{offered}" in xaimaps().out.splitlines()
+    lines = xaimaps().out.splitlines()
+    assert f"plain,{offered}" in lines if offered else not any(lines)
 
 
 @pytest.mark.parametrize("option", ["-m", "--labels"])

@@ -155,7 +155,7 @@ def test_attribute_draws_on_pictures(pooled, images):
 def test_attribute_on_pictures_is_saved_as_of_an_array(pooled, images, tmp_path):
     result = xaimaps.attribute(pooled, images[:1], pictures=np.zeros((5, 5, 3), np.uint8))
     overlay, _, _, manifest = result.save(tmp_path)
-    assert overlay.name == "image-0-grad_cam-overlay.png"
+    assert overlay.name == "image-0-grad_cam-goldfish-overlay.png"
     told = json.loads(manifest.read_text())
     assert told["not_recorded"][0] == "an array was explained, not a picture"
 

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from xaimaps._images.open import Picture, find_pictures, open_picture
+from xaimaps._images.find import find_pictures
+from xaimaps._images.open import Picture, open_picture
 from xaimaps.errors import ArrayInputError, InputImageError
 
 RAMP = np.stack(np.meshgrid(np.arange(40), np.arange(30), np.arange(3)), -1)[:, :, 0].astype("u1")
@@ -657,13 +658,18 @@ def names(paths):
     return [path.name for path in paths]
 
 
-def test_folder_expands_sorted_and_flat(tmp_path):
+def test_a_folder_is_read_with_its_subfolders(tmp_path):
     for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.png", "c.webp"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "sub.png").mkdir()
     (tmp_path / "sub.png" / "deep.png").write_bytes(b"")
-    assert names(find_pictures([tmp_path])) == ["a.jpg", "b.PNG", "c.webp"]
-    assert names(find_pictures([tmp_path / "c.webp", tmp_path])) == ["c.webp", "a.jpg", "b.PNG"]
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "e.png").write_bytes(b"")
+    assert names(find_pictures([tmp_path])) == ["a.jpg", "b.PNG", "c.webp", "deep.png"]
+    first = [tmp_path / "c.webp", tmp_path]
+    assert names(find_pictures(first)) == ["c.webp", "a.jpg", "b.PNG", "deep.png"]
+    without = find_pictures([tmp_path], output=tmp_path / "x" / ".." / "sub.png")
+    assert names(without) == ["a.jpg", "b.PNG", "c.webp"]
     missing = tmp_path / "missing.txt"
     assert find_pictures([missing]) == [missing]
 

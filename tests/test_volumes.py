@@ -15,6 +15,7 @@ from xaimaps._images.open import open_picture
 from xaimaps._images.preprocess import PRESETS, Preprocess
 from xaimaps._images.volume import as_nifti
 from xaimaps._prepare import prepare
+from xaimaps._view.session import Session
 from xaimaps.errors import ArrayInputError, InputImageError
 from xaimaps.testing import ReferenceBackend
 from xaimaps.testing.networks import Conv, Dense, GlobalAveragePool, Network, ReLU
@@ -170,7 +171,7 @@ def linear(values, size):
 def test_the_map_of_a_nifti_file_is_one_of_the_same_grid(deep, scan, tmp_path):
     result = xaimaps.explain(deep, scan, "saliency", target=1)
     files = {path.name: path for path in result.save(tmp_path / "out")}
-    stored = nibabel.load(files["scan.nii-saliency-map.nii.gz"])
+    stored = nibabel.load(files["scan.nii-saliency-class 1-map.nii.gz"])
     np.testing.assert_array_equal(stored.affine, AFFINE)
     np.testing.assert_allclose(
         stored.get_fdata(), linear(result.maps[0], (10, 6, 8)), atol=1e-6 * result.maps.max()
@@ -203,15 +204,15 @@ def test_a_montage_and_an_animation_show_every_slice(deep, tmp_path):
     result = xaimaps.explain(deep, path, "grad_cam", target=1)
     files = {file.name: file for file in result.save(tmp_path / "out", alpha=0)}
     frames = open_picture(path).values.shape[:2]
-    montage = np.asarray(Image.open(files["a-grad_cam-montage.png"]))
+    montage = np.asarray(Image.open(files["a-grad_cam-class 1-montage.png"]))
     assert montage.shape == (2 * frames[0], 4 * frames[1], 3)
     np.testing.assert_array_equal(montage[5:10, :7], result.views[0][4])
     assert not montage[5:, 14:].any()
-    with Image.open(files["a-grad_cam-overlay.gif"]) as moving:
+    with Image.open(files["a-grad_cam-class 1-overlay.gif"]) as moving:
         assert (moving.n_frames, moving.info["duration"]) == (6, 80)
-    listed = json.loads(files["a-grad_cam-manifest.json"].read_text())["files"]
-    assert {"a-grad_cam-montage.png", "a-grad_cam-overlay.gif"} <= set(listed)
-    again = xaimaps.read(files["a-grad_cam-manifest.json"])[0]
+    listed = json.loads(files["a-grad_cam-class 1-manifest.json"].read_text())["files"]
+    assert {"a-grad_cam-class 1-montage.png", "a-grad_cam-class 1-overlay.gif"} <= set(listed)
+    again = xaimaps.read(files["a-grad_cam-class 1-manifest.json"])[0]
     assert again.overlay() == result.overlay()
 
 
@@ -283,12 +284,8 @@ def test_what_volumes_cannot_have_is_refused(deep, scan, tmp_path):
         prepare(deep, np.zeros((3, 5, 5, 5), "u1"))
     with pytest.raises(InputImageError, match="of 3 channels"):
         prepare(deep, np.zeros((5, 5, 5, 2), "u1"))
-    for refused in (
-        lambda: xaimaps.metrics.evaluate(deep, scan, ["saliency"], ["sparseness"]),
-        lambda: xaimaps.batch.run(deep, scan, tmp_path / "store"),
-    ):
-        with pytest.raises(ArrayInputError, match="pictures are for models of images"):
-            refused()
+    with pytest.raises(ArrayInputError, match="pictures are for models of images"):
+        Session(deep, [scan], 1000)
 
 
 def test_without_nibabel_its_name_is_in_the_error(deep, scan, monkeypatch):
@@ -342,15 +339,34 @@ def command(monkeypatch, capsys):
 
 def test_the_commands_explain_compare_and_reproduce(command, onnx_file, scan, tmp_path):
     loading = ("-m", onnx_file, "-p", "unit")
-    ran = command("explain", scan, *loading, "-M", "saliency,grad_cam", "-o", tmp_path / "out")
+    ran = command(
+        "explain", scan, *loading, "-M", "saliency,grad_cam", "-t", "1", "-o", tmp_path / "out"
+    )
     assert ran[0] == 0, ran
     written = {path.name.partition("-")[2] for path in (tmp_path / "out").iterdir()}
-    assert {"figure.png", "saliency-montage.png", "grad_cam-map.nii.gz"} <= written
+    assert {
+        "class 1-figure.png",
+        "saliency-class 1-montage.png",
+        "grad_cam-class 1-map.nii.gz",
+    } <= written
     figure = command("compare", scan, *loading, "-M", "saliency", "-o", tmp_path / "f.png")
     assert figure[0] == 0, figure
-    again = command("reproduce", tmp_path / "out" / "scan.nii-saliency-manifest.json")
+    again = command("reproduce", tmp_path / "out" / "scan.nii-saliency-class 1-manifest.json")
     assert again[0] == 0, again
     status, said = command("explain", xaimaps.zoo.PICTURES["chelsea"], *loading)
     assert (status, "must be a volume or a clip" in said) == (2, True)
     status, said = command("targets", onnx_file, scan, "-p", "unit")
-    assert (status, "pictures are for models of images" in said) == (2, True)
+    assert (status, "class 1" in said) == (0, True), said
+
+
+def test_the_commands_on_data_sets(command, onnx_file, scan, tmp_path):
+    loading, place = ("-m", onnx_file, "-p", "unit"), tmp_path / "run"
+    status, said = command("batch", scan.parent, *loading, "-M", "saliency", "-o", place)
+    assert (status, "1 pictures, 0 failed" in said) == (0, True), said
+    status, said = command("evaluate", scan.parent, *loading, "-M", "saliency", "-e", "sparseness")
+    assert (status, "1 picture;" in said) == (0, True), said
+    masks = ("-e", "pointing_game", "--regions", tmp_path)
+    status, said = command("evaluate", scan, *loading, "-M", "saliency", *masks)
+    assert (status, "`regions` are for pictures" in said) == (2, True), said
+    status, said = command("evaluate", scan, *loading, "-M", "saliency", "-e", "road")
+    assert (status, "needs images of two spatial axes" in said) == (2, True), said

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
 
-from xaimaps._arrays import as_batch
+from xaimaps._arrays import Floats, as_batch
+from xaimaps._each import each, rows_of
 from xaimaps._images.open import MAX_PIXELS
 from xaimaps._load import load
 from xaimaps._prepare import Batch, drawn_on, every_picture, prepare
@@ -100,7 +101,7 @@ def attribute(
     settings = {**options, "augment": augment, "low_pass": low_pass}
     backend.require_values(images, target, settings)
     jobs = [plan(backend, one, layer, settings) for one in _as_methods(method)]
-    batch = drawn_on(as_batch(images, backend.input_shape), pictures)
+    batch = drawn_on(_as_images(backend, images), pictures)
     found = run_jobs(backend, jobs, batch, target, batch_size, progress=progress)
     return found if isinstance(method, list) else found[0]
 
@@ -122,6 +123,7 @@ def explain(
     *,
     target: Any = None,
     layer: Layers = None,
+    inputs: Mapping[str, Any] | None = None,
     input_size: tuple[int, ...] | None = None,
     max_pixels: int = MAX_PIXELS,
     batch_size: int = 16,
@@ -139,6 +141,9 @@ def explain(
         method: see `attribute`.
         target: see `attribute`.
         layer: see `attribute`.
+        inputs: the values of the model's other inputs that differ from picture to picture, by name:
+            a list or an array with one for each picture, or a folder of files; `load(inputs=)` has
+            those that all pictures share.
         input_size: height and width, or those of a volume, for a model that takes images of any
             size.
         max_pixels: the largest number of pixels of a picture.
@@ -160,6 +165,9 @@ def explain(
         'Egyptian cat'
     """
     sized: dict[str, Any] = {} if input_size is None else {"input_size": input_size}
+    if inputs is not None:
+        settings = {"layer": layer, "max_pixels": max_pixels, "progress": progress, **options}
+        return _explain_each(model, pictures, method, target, rows_of(inputs), sized, settings)
     backend = model if isinstance(model, Backend) else load(model, **sized)
     backend.require_values(pictures, target, options)
     jobs = [plan(backend, one, layer, options) for one in _as_methods(method)]
@@ -167,6 +175,32 @@ def explain(
     batch = prepare(backend, every_picture(pictures, rank), input_size, max_pixels)
     found = run_jobs(backend, jobs, batch, target, batch_size, progress=progress)
     return found if isinstance(method, list) else found[0]
+
+
+def _explain_each(
+    model: Any,
+    pictures: Any,
+    method: MethodLike | list[Any],
+    target: Any,
+    rows: list[dict[str, Any]],
+    sized: dict[str, Any],
+    settings: dict[str, Any],
+) -> Attribution | list[Attribution]:
+    """Explain pictures one by one, each with its own values of the model's other inputs."""
+    backend = model if isinstance(model, Backend) else load(model, inputs=rows[0], **sized)
+    every = every_picture(pictures, len(backend.input_shape) - 1)
+
+    def run(backend: Backend, index: int, target: TargetSpec) -> Any:
+        return explain(backend, every[index], method, target=target, **sized, **settings)
+
+    return each(backend, rows, len(every), target, run)
+
+
+def _as_images(backend: Backend, images: Any) -> Floats:
+    if backend.info.is_vector:
+        vectors: Floats = as_batch(images, backend.input_shape[:-1])[..., None]
+        return vectors
+    return as_batch(images, backend.input_shape)
 
 
 def _as_methods(method: MethodLike | list[Any]) -> Sequence[MethodLike]:
@@ -271,6 +305,7 @@ def _result(
         seconds=seconds,
         is_several=goal.is_several,
         input_size=batch.size,
+        vectors=batch.images[..., 0] if backend.info.is_vector else None,
         pictures=batch.pictures,
         views=batch.views,
     )

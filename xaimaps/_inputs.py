@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xaimaps._input_pictures import InputPicture, shape_text
 from xaimaps.errors import ArrayInputError, UnsupportedModelError, nearest
 
 Array = np.ndarray[Any, Any]
@@ -15,8 +17,14 @@ Declared = tuple[str, Sequence[int | None], Any]
 """The name, shape and type of an input."""
 
 
-def read_inputs(given: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the values of inputs as arrays, those of `.npy` files included.
+def read_inputs(
+    given: Mapping[str, Any], size: tuple[int, ...] | None = None
+) -> dict[str, Array | InputPicture]:
+    """Return the values of inputs as arrays, those of `.npy` files included, or pictures.
+
+    Args:
+        given: the values; the path of another file than `.npy` is that of a picture.
+        size: the spatial size of pictures, for inputs of any size.
 
     Raises:
         ArrayInputError: a value is not an array of numbers, or its file cannot be read.
@@ -25,7 +33,23 @@ def read_inputs(given: Mapping[str, Any]) -> dict[str, Array]:
         raise ArrayInputError(
             f"`inputs` must be a dictionary of values by the names of inputs, got {given!r:.200}"
         )
-    return {name: _numbers(name, _opened(name, value)) for name, value in given.items()}
+    return {name: _read(name, value, size) for name, value in given.items()}
+
+
+def _read(name: str, value: Any, size: tuple[int, ...] | None) -> Array | InputPicture:
+    if _is_file(value) and not os.fspath(value).lower().endswith(".npy"):
+        return _picture(name, value, size)
+    return _numbers(name, _opened(name, value))
+
+
+def _picture(name: str, value: Any, size: tuple[int, ...] | None) -> InputPicture:
+    file = os.fspath(value)
+    if not Path(file).is_file():
+        raise ArrayInputError(
+            f"the input {name!r} must be numbers, a .npy file or a picture, got {file!r}, which is "
+            "no file; check the path"
+        )
+    return InputPicture(file, size=size)
 
 
 def _is_file(value: Any) -> bool:
@@ -88,7 +112,7 @@ def require_single(left: Sequence[Declared]) -> None:
     """
     if len(left) == 1:
         return
-    listed = " and ".join(f"{name!r} {_shape(shape)} {dtype}" for name, shape, dtype in left)
+    listed = " and ".join(f"{name!r} {shape_text(shape)} {dtype}" for name, shape, dtype in left)
     remedy = "give the values of the others by inputs={NAME: VALUE}, or --input NAME=VALUE"
     raise UnsupportedModelError(
         "an image model must have one input without a value, the images to explain, got "
@@ -96,34 +120,37 @@ def require_single(left: Sequence[Declared]) -> None:
     )
 
 
-def as_row(name: str, value: Array, shape: Sequence[int | None], dtype: Any) -> Array:
+def as_row(
+    name: str, value: Array | InputPicture, shape: Sequence[int | None], dtype: Any
+) -> Array:
     """Return a user's value of an input in the declared shape and type.
 
     Axes of size 1 at the front may be left out or added.
 
     Args:
         name: the input's name.
-        value: the value.
+        value: the value, or the picture that is prepared for the shape.
         shape: the declared shape, without the axis of the images; None for any size.
         dtype: the declared type.
 
     Raises:
         ArrayInputError: the value has another shape, or the type cannot hold it.
     """
-    fitted = _with_rank(value, len(shape))
+    numbers = value.array(name, shape) if isinstance(value, InputPicture) else value
+    fitted = _with_rank(numbers, len(shape))
     fits = fitted.ndim == len(shape) and all(
         wanted in (None, size) for wanted, size in zip(shape, fitted.shape, strict=True)
     )
     if not fits:
         raise ArrayInputError(
-            f"the input {name!r} must have the shape {_shape(shape)}, got {value.shape}; give the "
-            "value for one image"
+            f"the input {name!r} must have the shape {shape_text(shape)}, got {numbers.shape}; "
+            "give the value for one image"
         )
     typed = fitted.astype(dtype)
     if typed.dtype.kind in "biu" and not np.array_equal(typed, fitted):
         raise ArrayInputError(
             f"the input {name!r} must be numbers that {typed.dtype} can hold, got "
-            f"{value.ravel()[:5].tolist()}; round them first"
+            f"{numbers.ravel()[:5].tolist()}; round them first"
         )
     return typed
 
@@ -133,8 +160,3 @@ def _with_rank(value: Array, rank: int) -> Array:
     front = value.ndim - rank
     is_longer = front > 0 and set(value.shape[:front]) == {1}
     return value.reshape(value.shape[front:] if is_longer else (1,) * -front + value.shape)
-
-
-def _shape(shape: Sequence[int | None]) -> str:
-    sizes = ", ".join("any" if size is None else str(size) for size in shape)
-    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ from xaimaps import _registry, zoo
 from xaimaps._configs import read_beside
 from xaimaps._digest import digest
 from xaimaps._images.preprocess import Fit, Preprocess, get_preprocess
+from xaimaps._input_pictures import InputPicture, prepared
 from xaimaps._inputs import read_inputs, recorded_inputs
 from xaimaps._labels import Labels, embedded_name, read_labels
 from xaimaps._references import is_reference, make
@@ -73,8 +75,9 @@ def load(
             that of the preprocessing.
         window: the values of a picture that are black and white for the model, such as Hounsfield
             units from -160 to 240; None for those that each picture says.
-        inputs: the values of a model's other inputs than the images to explain, by name: a number,
-            a list, an array or a `.npy` file with the value for one image, which all images get.
+        inputs: the values of a model's other inputs than the explained one, by name: a number, a
+            list, an array or a `.npy` file with the value for one image, which all images get; or
+            the path of a picture, which is prepared as the model's preprocessing says.
         precision: "float32" on every device; "tf32", in which a GPU rounds the inputs of products;
             or "bfloat16", in which values are stored and multiplied in bfloat16, and summed in
             float32. The JAX backend has all three, the others have float32.
@@ -104,18 +107,45 @@ def load(
         raise BackendError(f"`precision` must be one of {allowed}, got {precision!r}")
     place = located(model)
     given = {"labels": labels, "preprocess": preprocess, "fit": fit, "window": window}
+    again = {**given, "backend": backend, "precision": precision, **options}
     said = read_sidecar(place).with_arguments(**given)
     if said.input_size is not None:
         options.setdefault("input_size", said.input_size)
     if params is not None:
         options["params"] = params
-    known = options if inputs is None else {**options, "inputs": read_inputs(inputs)}
+    loaded = _loaded(place, backend, options, said, {} if inputs is None else inputs)
+    loaded = loaded.with_precision(precision)
+    loaded.reload = functools.partial(load, model, params, **again)
+    return loaded
+
+
+def _loaded(
+    place: Any, backend: str | None, options: dict[str, Any], said: Sidecar, inputs: Any
+) -> Backend:
+    """Load and describe a model; twice if inputs have pictures, as it says how to prepare them."""
+    values = read_inputs(inputs, options.get("input_size"))
+    loaded = _with_values(place, backend, options, said, values)
+    if any(isinstance(value, InputPicture) for value in values.values()):
+        values = prepared(values, loaded.info.preprocess, loaded.info.name)
+        loaded = _with_values(place, backend, options, said, values)
+    for value in values.values():
+        loaded.info.notes += value.notes if isinstance(value, InputPicture) else ()
+    loaded.info.inputs = recorded_inputs(inputs)
+    return loaded
+
+
+def _with_values(
+    place: Any,
+    backend: str | None,
+    options: dict[str, Any],
+    said: Sidecar,
+    values: Mapping[str, Any],
+) -> Backend:
     loader = _load_reference if is_reference(place) else _load_with
-    loaded = loader(place, backend, known)
+    loaded = loader(place, backend, {**options, "inputs": values} if values else options)
     loaded.info.loading = _arguments(place, said.labels, options)
-    loaded.info.inputs = recorded_inputs(inputs or {})
     _describe(loaded, said, place)
-    return loaded.with_precision(precision)
+    return loaded
 
 
 def _load_with(model: Any, backend: str | None, options: dict[str, Any]) -> Backend:

@@ -8,7 +8,7 @@ from typing import Any
 from xaimaps._attribute import Layers, plan
 from xaimaps._run import Job
 from xaimaps.backend import Backend
-from xaimaps.errors import XaimapsError
+from xaimaps.errors import MethodError, XaimapsError
 from xaimaps.methods import METHODS, get_method
 
 
@@ -40,6 +40,21 @@ def plan_all(
         )
         for row in rows
     ]
+
+
+def default_methods(model: Backend, names: Iterable[str]) -> list[str]:
+    """Return the methods among `names` that the model and backend support, at least one.
+
+    Raises:
+        MethodError: they support none.
+    """
+    found = able_methods(model, names)
+    if not found:
+        raise MethodError(
+            f"none of the default methods can run on {model.info.name!r} in {model.name}; name "
+            "others (-M), such as occlusion, or choose another backend"
+        )
+    return found
 
 
 def able_methods(model: Backend, names: Iterable[str]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
-from xaimaps._images.open import MAX_PIXELS, BytesLike, find_pictures, is_several, open_picture
+from xaimaps._images.find import find_pictures, is_several
+from xaimaps._images.open import MAX_PIXELS, BytesLike, open_picture
 from xaimaps._images.picture import Picture
 from xaimaps._images.preprocess import PRESETS, Preprocess
 from xaimaps.backend import Backend
@@ -75,8 +76,17 @@ def prepare(
     return Batch(as_batch(images, backend.input_shape), opened, views)
 
 
-def require_pictures(backend: Backend, input_size: tuple[int, int] | None = None) -> None:
-    """Refuse a model that does not take pictures, or whose preprocessing or size is unknown.
+def require_files(backend: Backend, input_size: tuple[int, ...] | None = None) -> None:
+    """Refuse a model of neither images nor volumes, or whose preprocessing or size is unknown.
+
+    Raises:
+        ArrayInputError: the model takes no files.
+    """
+    _file_input(backend, input_size)
+
+
+def require_pictures(backend: Backend) -> None:
+    """Refuse a model of other arrays than images, or whose preprocessing or size is unknown.
 
     Raises:
         ArrayInputError: the model is none of pictures.
@@ -87,7 +97,7 @@ def require_pictures(backend: Backend, input_size: tuple[int, int] | None = None
             f"{backend.input_shape} of another number of axes; give its files to `explain`, or "
             "arrays to `attribute`"
         )
-    _file_input(backend, input_size)
+    require_files(backend)
 
 
 def _file_input(
@@ -144,7 +154,7 @@ def every_picture(pictures: Any, rank: int = 2) -> list[Any]:
     return [
         picture
         for one in (pictures if is_batch else _as_list(pictures))
-        for picture in (find_pictures([Path(one)]) if is_several(one) else [one])
+        for picture in (find_pictures([Path(one)], rank=rank) if is_several(one) else [one])
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xaimaps._arrays import as_batch
 from xaimaps._attribute import plan, run_jobs
 from xaimaps._images.open import MAX_PIXELS
 from xaimaps._load import load
@@ -88,9 +89,10 @@ def reproduce(
     told = read_manifest(path)
     _require_recorded(path, told, is_model_given=model is not None)
     stored = read_arrays(path, told)["maps"]
-    picture, target = _picture(told), _target(told)
+    picture = None if told["picture"] is None else _picture(told)
+    target = _target(told)
     backend = _model(told, model, allow_unsafe)
-    batch = _prepared(backend, picture, told)
+    batch = _of_vector(backend, told) if picture is None else _prepared(backend, picture, told)
     layer, options = tuples(told["layer"]), {n: tuples(v) for n, v in told["options"].items()}
     job = plan(backend, told["method"], layer, options)
     (result,) = run_jobs(backend, [job], batch, target)
@@ -166,6 +168,14 @@ def _prepared(backend: Backend, picture: str, told: dict[str, Any]) -> Batch:
     pixels = math.prod(told["picture"]["size"])
     size: Any = tuples(told["input_size"])
     return prepare(backend, picture, size, max(MAX_PIXELS, pixels))
+
+
+def _of_vector(backend: Backend, told: dict[str, Any]) -> Batch:
+    try:
+        values = np.asarray(told["vector"]["values"])
+        return Batch(as_batch(values[:, None], backend.input_shape))
+    except (KeyError, IndexError, TypeError) as error:
+        raise ManifestError(f"the manifest's `vector` cannot be used ({error})") from None
 
 
 def _differences(result: Attribution, stored: Array) -> dict[str, float]:

@@ -180,12 +180,15 @@ class ModelInfo:
         sha256: the digest of that file.
         labels: the name of each class, if known.
         labels_name: the name of an embedded list of labels, if the file or the user names one.
-        preprocess: the conversion of a picture to an input, if known.
+        preprocess: the conversion of a picture to an input, if known; see also `pixels`.
         input_size: the height and width to use if the model takes any.
         layer: the name of the default layer, if the user has described the model.
         ending: the final activation that is bypassed, which converts scores to probabilities;
             None if the model has none.
         loading: the arguments of `load`, for manifests.
+        input: the name of the explained input, if inputs have names.
+        is_vector: whether that input is a vector `(N, F)`, which is taken as a signal of one
+            channel `(N, F, 1)`.
         inputs: the values of the model's other inputs than the images, for manifests.
         notes: sentences about how the model is run, for users.
     """
@@ -200,8 +203,15 @@ class ModelInfo:
     layer: str | None = None
     ending: Literal["softmax", "sigmoid"] | None = None
     loading: dict[str, Any] = field(default_factory=dict)
+    input: str = ""
+    is_vector: bool = False
     inputs: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def pixels(self) -> Preprocess | None:
+        """The preprocessing of the explained input, if it is known and the input is no vector."""
+        return None if self.is_vector else self.preprocess
 
     @classmethod
     def of_file(cls, path: str | os.PathLike[str]) -> ModelInfo:
@@ -278,6 +288,8 @@ class Backend(ABC):
         self.network = network
         self.info = info
         self.watch = Watch()
+        self.reload: Callable[..., Backend] | None = None
+        """Load the model again, with other arguments of `load`; None without `load`."""
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from xaimaps._cli.console import print_table, printable, progress_bar
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
     backends_option,
+    complete_files,
     load_options,
     method_option,
     parse_methods,
@@ -30,7 +31,9 @@ COLUMNS = (
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument(
+    "models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_files("MODELS")
+)
 @backends_option
 @functools.partial(load_options, precision_option=precisions_option)
 @method_option(", ".join(DEFAULT_METHODS))

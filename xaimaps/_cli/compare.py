@@ -9,6 +9,7 @@ import click
 
 from xaimaps._cli.console import (
     load_model,
+    names_of,
     print_json,
     print_table,
     printable,
@@ -20,6 +21,7 @@ from xaimaps._cli.options import (
     colormap_option,
     json_option,
     layer_option,
+    max_pixels_option,
     method_option,
     model_options,
     options_option,
@@ -46,9 +48,10 @@ if TYPE_CHECKING:
 @options_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
               help="The figure's file: .png, .jpg, .webp or .pdf.  "
-              "[default: xaimaps-output/NAME-compare.png]")  # fmt: skip
+              "[default: xaimaps-output/NAME-TARGET-compare.png]")  # fmt: skip
 @colormap_option
 @alpha_option
+@max_pixels_option
 @json_option
 def compare(
     picture: Path,
@@ -62,6 +65,7 @@ def compare(
     output: Path | None,
     colormap: str | None,
     alpha: float,
+    max_pixels: int,
     as_json: bool,
 ) -> None:
     """Draw several methods' maps of PICTURE in one figure."""
@@ -69,17 +73,18 @@ def compare(
     from xaimaps._prepare import prepare
     from xaimaps._results.atomic import prepare_folder
     from xaimaps._results.formats import format_of
-    from xaimaps._results.save import draw, output_stems, save_figure
+    from xaimaps._results.save import draw, figure_stem, output_stems, save_figure
 
-    (stem,) = output_stems([str(picture)], 1)
-    path = output or Path("xaimaps-output") / f"{stem}-compare.png"
-    format_of(path)
+    if output is not None:
+        format_of(output)
     target, settings = parse_targets(targets), parse_options(options)
     loaded = load_model(model, backend, loading)
     jobs = plan_all(loaded, parse_methods(methods) or ["all"], parse_layer(layers), settings)
-    batch = prepare(loaded, picture)
-    prepare_folder(path.parent)
+    batch = prepare(loaded, picture, max_pixels=max_pixels)
+    folder = prepare_folder(Path("xaimaps-output") if output is None else output.parent)
     found = _explain_all(loaded, batch, jobs, target)
+    (stem,) = output_stems([str(picture)], 1)
+    path = output or folder / f"{figure_stem(stem, found, 0)}-compare.png"
     drawings = [one for each in found for one in draw(each, colormap=colormap, alpha=alpha)]
     save_figure(batch.views[0], drawings, path)
     _report(found, path, as_json)
@@ -115,10 +120,11 @@ def _report(found: list[Attribution], path: Path, as_json: bool) -> None:
         return
     print_table(
         str(path),
-        ("method", "layer", "time", "compilation"),
+        ("method", "target", "layer", "time", "compilation"),
         [
             (
                 one.method,
+                names_of(targets_of(one, 0)),
                 str(one.layer or "(input)"),
                 f"{one.seconds.run * 1e3:.0f} ms",
                 f"{one.seconds.compile:.1f} s",

@@ -32,7 +32,20 @@ def load_model(model: str, backend: str | None, loading: dict[str, Any]) -> Back
     """Load the model that `model_options` describe."""
     from xaimaps._load import load
 
-    return load(model, backend=backend, **loading)
+    with _stated(f"loading {model}"):
+        return load(model, backend=backend, **loading)
+
+
+@contextmanager
+def _stated(what: str) -> Iterator[None]:
+    """Show on a terminal's stderr what is done."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(printable(what)):
+        yield
 
 
 def printable(text: str) -> str:
@@ -45,8 +58,17 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table as wide as the terminal, or without a limit in a pipe; nothing is cut."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = ""
+) -> None:
+    """Print a table as wide as the terminal, or without a limit in a pipe; nothing is cut.
+
+    Args:
+        title: the line above.
+        columns: the names of the columns.
+        rows: the cells.
+        whole: the column whose cells are short, and never folded.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -56,10 +78,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         click.echo(printable(title))
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == whole)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDEST).print(table)
+
+
+def names_of(targets: Sequence[dict[str, Any]]) -> str:
+    """Return the targets of a method in one cell of a table."""
+    return ", ".join(one["target"] for one in targets)
 
 
 def print_boxes(boxes: Sequence[dict[str, Any]]) -> None:
@@ -88,6 +115,17 @@ def progress_bar() -> Progress:
 
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def paused(progress: Progress) -> Iterator[None]:
+    """Take the bars from the terminal while something else is printed."""
+    if progress.disable:
+        yield
+        return
+    progress.stop()
+    yield
+    progress.start()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import click
 from xaimaps._cli.console import print_json, printable
 from xaimaps._cli.options import (
     WORDS,
+    complete_files,
     in_words,
     json_option,
     preprocess_option,
@@ -29,7 +30,7 @@ OPTIONS = {"`output`": "--output", "`layers`": "--layer"}
 
 
 @click.command()
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", shell_complete=complete_files("MODELS"))
 @click.argument("file", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("-l", "--layer", "layers", multiple=True,
               help="A layer to keep in the file; may be given several times.  [default: all that "

@@ -88,17 +88,21 @@ def evaluate(
     They are files, folders, patterns, lists of paths (.txt), tables (.csv, .parquet) with a column
     path and, if there is one, target, tar files, or - for a list of paths on stdin.
     """
+    from xaimaps._prepare import require_files
     from xaimaps._results.atomic import prepare_folder
     from xaimaps.batch._sources import Source
     from xaimaps.metrics import evaluate
 
-    settings, items = parse_options(options), list(Source(pictures))
+    settings, loaded = parse_options(options), load_model(model, backend, loading)
+    require_files(loaded)
+    rank = len(loaded.input_shape) - 1
+    items = list(Source(pictures, output=output, rank=rank))
     target = parse_targets(targets) or _own_targets(items, by_folder)
     if output is not None:
         prepare_folder(output)
     found = evaluate(
-        load_model(model, backend, loading),
-        [item.open(max_pixels) for item in items],
+        loaded,
+        [item.open(max_pixels, rank) for item in items],
         parse_methods(methods) or ["grad_cam", "saliency"],
         parse_methods(metrics),
         target=target,
@@ -145,7 +149,7 @@ def _report(found: Evaluation, files: list[Path], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete_metric)
 @json_option
 def metrics(name: str | None, as_json: bool) -> None:
     """List the metrics of `evaluate`, or the options of the metric NAME."""
@@ -153,6 +157,8 @@ def metrics(name: str | None, as_json: bool) -> None:
     from xaimaps.metrics._registry import get_metric
 
     if name is None:
-        print_rows(list(METRICS.values()), "metrics", "better", as_json)
+        more = "metrics; `xaimaps metrics NAME` has the paper and the options of one"
+        columns = ("name", "family", "better", "summary")
+        print_rows(list(METRICS.values()), more, columns, "better", as_json)
     else:
         print_row(get_metric(name), "better", as_json)

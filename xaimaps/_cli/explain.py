@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ import click
 
 from xaimaps._cli.console import (
     load_model,
+    names_of,
+    paused,
     print_boxes,
     print_json,
     print_table,
@@ -21,12 +23,15 @@ from xaimaps._cli.console import (
     progress_bar,
     steps_shown,
 )
+from xaimaps._cli.inputs import OtherInputs, print_vectors
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
     MAX_PIXELS,
     alpha_option,
     batch_size_option,
     colormap_option,
+    each_option,
+    explained_option,
     folder_option,
     format_option,
     json_option,
@@ -65,6 +70,11 @@ class Task:
     format: str = "png"
     colormap: str | None = None
     alpha: float = 0.5
+    others: OtherInputs = field(default_factory=OtherInputs)
+
+    def of_picture(self, index: int) -> Task:
+        """Return the task for one picture, whose model has the picture's own values of inputs."""
+        return replace(self, model=self.others.model(self.model, index))
 
     def open(self, path: Path) -> Batch:
         """Read and preprocess one picture."""
@@ -87,6 +97,8 @@ class Task:
 @target_option
 @layer_option
 @options_option
+@each_option
+@explained_option
 @folder_option
 @format_option
 @colormap_option
@@ -104,6 +116,8 @@ def explain(
     targets: tuple[str, ...],
     layers: tuple[str, ...],
     options: tuple[str, ...],
+    each: tuple[str, ...],
+    explained: tuple[str, ...],
     batch_size: int,
     follow_symlinks: bool,
     as_json: bool,
@@ -113,16 +127,19 @@ def explain(
 
     Writes an overlay, a heat map, the raw maps and a manifest for each picture and method.
     """
-    from xaimaps._images.open import find_pictures
+    from xaimaps._images.find import find_pictures
     from xaimaps._plan import plan_all
 
-    found = find_pictures(pictures, follow_symlinks=follow_symlinks)
     layer, target, own = parse_layer(layers), parse_targets(targets), parse_options(options)
-    loaded = load_model(model, backend, loading)
-    names = parse_methods(methods) or _default_methods(loaded, layer)
-    jobs = plan_all(loaded, names, layer, own)
-    size = min(batch_size, len(found))
-    run(Task(loaded, jobs, target=target, batch_size=size, **settings), found, as_json)
+    others = OtherInputs.parsed(each, explained, parse_methods(methods), own)
+    loaded = load_model(model, backend, others.loading(loading))
+    where = {"follow_symlinks": follow_symlinks, "output": settings["output"]}
+    found = find_pictures(pictures, rank=len(loaded.input_shape) - 1, **where)
+    others.check(loaded, len(found))
+    jobs = plan_all(loaded, others.methods or _default_methods(loaded, layer), layer, own)
+    size = 1 if others.rows else min(batch_size, len(found))
+    task = Task(loaded, jobs, target=target, batch_size=size, others=others, **settings)
+    run(task, found, as_json)
 
 
 @click.command()
@@ -140,9 +157,9 @@ def demo(output: Path, as_json: bool) -> None:
 
 def _default_methods(model: Backend, layer: Layers) -> list[str]:
     """Return the default methods that the model supports; only Grad-CAM if a layer is given."""
-    from xaimaps._plan import able_methods
+    from xaimaps._plan import default_methods
 
-    return ["grad_cam"] if layer is not None else able_methods(model, DEFAULT_METHODS)
+    return ["grad_cam"] if layer is not None else default_methods(model, DEFAULT_METHODS)
 
 
 def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
@@ -154,13 +171,15 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
     named = list(zip(paths, output_stems(list(map(str, paths)), 0), strict=True))
     records: list[dict[str, Any]] = []
     with progress_bar() as progress, steps_shown(progress, task.model):
-        bar = progress.add_task("explaining", total=len(paths))
+        count = len(paths) * (1 + len(task.others.explained))
+        bar = progress.add_task("compiling", total=count if count > 1 else None)
         for start in range(0, len(named), task.batch_size):
             part = named[start : start + task.batch_size]
-            for record in _explain_some(task, part, is_one=len(paths) == 1):
+            for record in _explain_some(task, part, start, is_one=len(paths) == 1):
                 records.append(record)
-                _report(record, as_json)
-                progress.advance(bar)
+                with paused(progress):
+                    _report(record, as_json)
+                progress.update(bar, advance=1, description="explaining")
     if as_json:
         print_json({"model": task.model.info.name, "backend": task.model.name, "results": records})
     if any(record["status"] == "failed" for record in records):
@@ -168,7 +187,7 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
 
 
 def _explain_some(
-    task: Task, named: Sequence[tuple[Path, str]], is_one: bool
+    task: Task, named: Sequence[tuple[Path, str]], start: int, is_one: bool
 ) -> Iterator[dict[str, Any]]:
     """Explain one batch; a picture that cannot be read is reported, and the others continue."""
     from xaimaps._prepare import joined
@@ -178,6 +197,7 @@ def _explain_some(
     failed: dict[Path, str] = {}
     for path, _ in named:
         try:
+            task = task.of_picture(start)
             opened[path] = task.open(path)
         except InputImageError as error:
             if is_one:
@@ -190,29 +210,43 @@ def _explain_some(
             yield {"picture": os.fspath(path), "status": "failed", "reason": failed[path]}
         else:
             yield _written(task, found, next(index), stem)
+            yield from _explain_others(task, path, stem)
+
+
+def _explain_others(task: Task, path: Path, stem: str) -> Iterator[dict[str, Any]]:
+    """Explain the other inputs of one picture that the user names."""
+    from xaimaps._swapped import plan_swapped, swapped
+
+    for name in task.others.explained:
+        model, batch = swapped(task.model, name, path, task.max_pixels)
+        jobs = plan_swapped(model, task.others.methods, task.others.options, DEFAULT_METHODS)
+        own = replace(task, model=model, jobs=jobs, batch_size=1)
+        record = _written(own, own.explain(batch), 0, f"{stem}-{name}")
+        yield {**record, "picture": os.fspath(path)}
 
 
 def _written(task: Task, found: Sequence[Attribution], index: int, stem: str) -> dict[str, Any]:
     """Draw and write the maps of one picture, and return its record."""
-    from xaimaps._results.save import draw, save_figure, save_one
+    from xaimaps._results.save import draw, figure_stem, save_figure, save_one
 
     drawings = [draw(one, index, colormap=task.colormap, alpha=task.alpha) for one in found]
     files = []
     for one, drawn in zip(found, drawings, strict=True):
         files += save_one(one, index, task.output / stem, drawn, task.format)
-    if len(found) > 1:
-        path = task.output / f"{stem}-figure.{task.format}"
+    if len(found) > 1 and found[0].views:
+        path = task.output / f"{figure_stem(stem, found, index)}-figure.{task.format}"
         every = list(itertools.chain.from_iterable(drawings))
         files.append(save_figure(found[0].views[index], every, path))
     return _record(found, index, files)
 
 
 def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> dict[str, Any]:
-    from xaimaps._results.manifest import targets_of
+    from xaimaps._results.manifest import targets_of, vector_of
 
-    picture = found[0].pictures[index]
+    pictures, model = found[0].pictures, found[0].model
     return {
-        "picture": picture.source,
+        "picture": pictures[index].source if pictures else "",
+        "input": model.input if model.inputs else "",
         "status": "ok",
         "notes": list(dict.fromkeys(note for one in found for note in one.notes(index))),
         "top": [asdict(prediction) for prediction in _top(found[0], index)],
@@ -223,6 +257,7 @@ def _record(found: Sequence[Attribution], index: int, files: Sequence[Path]) -> 
                 "layer": one.layer,
                 "target": str(one.target.for_image(index)),
                 "targets": targets_of(one, index),
+                "vector": vector_of(one, index),
                 "seconds": one.seconds._asdict(),
             }
             for one in found
@@ -261,17 +296,19 @@ def _probability(value: float | None) -> str:
 
 
 def _print(record: dict[str, Any]) -> None:
-    click.echo(printable(record["picture"]))
+    named = f"{record['input']} of " if record["input"] else ""
+    click.echo(printable(f"{named}{record['picture']}"))
     if record["top"]:
         _print_classes(record["top"])
     if record["boxes"]:
         print_boxes(record["boxes"])
     print_table(
         "",
-        ("method", "layer", "time", "compilation"),
+        ("method", "target", "layer", "time", "compilation"),
         [
             (
                 m["method"],
+                names_of(m["targets"]),
                 m["layer"] or "(input)",
                 f"{m['seconds']['run'] * 1e3:.0f} ms",
                 f"{m['seconds']['compile']:.1f} s",
@@ -279,10 +316,18 @@ def _print(record: dict[str, Any]) -> None:
             for m in record["methods"]
         ],
     )
+    print_vectors(record["methods"])
     for note in record["notes"]:
         click.echo(printable(f"note: {note}"))
-    for path in record["files"]:
-        click.echo(printable(path))
+    _print_files([Path(file) for file in record["files"]])
+
+
+def _print_files(files: Sequence[Path]) -> None:
+    """Print the pictures to look at, which are the figure or the overlays, and how many files."""
+    figures = [file for file in files if file.stem.endswith("-figure")]
+    for file in figures or [file for file in files if file.stem.endswith("-overlay")]:
+        click.echo(printable(str(file)))
+    click.echo(printable(f"{files[0].parent}: {len(files)} files"))
 
 
 def _print_classes(top: Sequence[dict[str, Any]]) -> None:

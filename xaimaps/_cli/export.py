@@ -9,6 +9,7 @@ import click
 
 from xaimaps._cli.console import print_json, printable
 from xaimaps._cli.options import (
+    complete_files,
     in_words,
     json_option,
     layer_option,
@@ -23,7 +24,7 @@ OPTIONS = {"`form`": "--map", "`output_name`": "--output-name", "`target`": "--t
 
 
 @click.command()
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", shell_complete=complete_files("MODELS"))
 @click.argument("file", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("-M", "--method", default="grad_cam", show_default=True,
               help="The method; see `xaimaps methods`.")  # fmt: skip

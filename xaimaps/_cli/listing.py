@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from xaimaps._cli.console import load_model, print_json, print_table
-from xaimaps._cli.options import complete_files, json_option, model_options
+from xaimaps._cli.options import complete_files, complete_method, json_option, model_options
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
@@ -82,28 +82,30 @@ def _shape(shape: tuple[int | None, ...]) -> str:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_method)
 @json_option
 def methods(name: str | None, as_json: bool) -> None:
     """List the attribution methods, or the options of the method NAME."""
     from xaimaps.methods import METHODS, get_method
 
-    passes = "F, B: forward and backward passes; b: backward pass to the layer"
     if name is None:
-        print_rows(list(METHODS.values()), f"methods; {passes}", "cost", as_json)
+        more = "methods; `xaimaps methods NAME` has the cost, the paper and the options of one"
+        columns = ("name", "family", "summary")
+        print_rows(list(METHODS.values()), more, columns, "cost", as_json)
     else:
         print_row(get_method(name), "cost", as_json)
 
 
-def print_rows(rows: Sequence[Row], title: str, fact: str, as_json: bool) -> None:
+def print_rows(
+    rows: Sequence[Row], title: str, columns: Sequence[str], fact: str, as_json: bool
+) -> None:
     """Print a table of methods or metrics; `fact` is what only one of the two has."""
     told = [_told(row, fact) for row in rows]
     if as_json:
         print_json(told)
         return
-    columns = ("name", "family", "summary", fact, "paper")
     cells = [[str(row[column]) for column in columns] for row in told]
-    print_table(f"{len(rows)} {title}", columns, cells)
+    print_table(f"{len(rows)} {title}", columns, cells, whole="name")
 
 
 def print_row(row: Row, fact: str, as_json: bool) -> None:

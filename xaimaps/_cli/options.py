@@ -6,7 +6,7 @@ import ast
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -37,10 +37,16 @@ def _complete_backend(context: Any, parameter: Any, incomplete: str) -> list[str
     return [name for name in installed() if name.startswith(incomplete)]
 
 
-def _complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]:
+def complete_method(context: Any, parameter: Any, incomplete: str) -> list[str]:
     from xaimaps.methods import METHODS
 
     return [name for name in METHODS if name.startswith(incomplete)]
+
+
+def _complete_colormap(context: Any, parameter: Any, incomplete: str) -> list[str]:
+    from matplotlib import colormaps
+
+    return [name for name in colormaps if name.startswith(incomplete)]
 
 
 def _complete_target(context: Any, parameter: Any, incomplete: str) -> list[str]:
@@ -58,6 +64,23 @@ def _complete_target(context: Any, parameter: Any, incomplete: str) -> list[str]
     except ModelLoadError:
         return []
     return [name for name in names if name.lower().startswith(incomplete.lower())]
+
+
+def _complete_layer(context: Any, parameter: Any, incomplete: str) -> list[str]:
+    """Complete the spatial layers of an ONNX file, which ONNX Runtime reads in a second or two.
+
+    They have the same names in JAX, which takes longer to import, as TensorFlow does.
+    """
+    from xaimaps._load import load
+    from xaimaps.errors import XaimapsError
+
+    model = context.params.get("model") or "default"
+    with suppress(XaimapsError):
+        given = parse_pairs(context.params.get("inputs") or ())
+        loaded = load(model, backend="onnxruntime", inputs=given or None)
+        names = [layer.name for layer in loaded.layers() if layer.is_spatial]
+        return [name for name in names if name.startswith(incomplete)]
+    return []
 
 
 def complete_files(table: str) -> Callable[..., list[CompletionItem]]:
@@ -131,8 +154,18 @@ precisions_option = click.option(
 )  # fmt: skip
 _input_option = click.option(
     "--input", "inputs", multiple=True, metavar="NAME=VALUE",
-    help="The value of another input of the model than the images: numbers, or a .npy file; may "
-    "be given several times.",
+    help="The value of another input of the model than the images: numbers, a .npy file or "
+    "a picture; may be given several times.",
+)  # fmt: skip
+each_option = click.option(
+    "--each", "each", multiple=True, metavar="NAME=FILES",
+    help="The values of another input that differ from picture to picture: a folder or pattern of "
+    "files, or a .npy file with one for each; may be given several times.",
+)  # fmt: skip
+explained_option = click.option(
+    "--explained", multiple=True, metavar="NAME",
+    help="Explain this input of --input or --each, too: a picture by a map, a vector by numbers; "
+    "may be given several times.",
 )  # fmt: skip
 _load_option = click.option(
     "--load", multiple=True, metavar="NAME=VALUE",
@@ -143,7 +176,7 @@ _load_option = click.option(
 def method_option(default: str) -> Callable[[Command], Command]:
     """Make the option for the methods, with a command's own default."""
     return click.option(
-        "-M", "--method", "methods", multiple=True, shell_complete=_complete_method,
+        "-M", "--method", "methods", multiple=True, shell_complete=complete_method,
         help="A method, a comma-separated list, or all; may be given several times.  "
         f"[default: {default}]",
     )  # fmt: skip
@@ -157,7 +190,7 @@ target_option = click.option(
     "[default: top-1]",
 )  # fmt: skip
 layer_option = click.option(
-    "-l", "--layer", "layers", multiple=True,
+    "-l", "--layer", "layers", multiple=True, shell_complete=_complete_layer,
     help="The layer of the CAM methods by name, or from the end as -1; the maps of several layers "
     "are fused.  "
     "[default: the last spatial layer]",
@@ -176,6 +209,7 @@ format_option = click.option(
 )  # fmt: skip
 colormap_option = click.option(
     "--colormap",
+    shell_complete=_complete_colormap,
     help="A matplotlib colour map, such as hot.  [default: inferno, or RdBu_r for signed maps]",
 )
 

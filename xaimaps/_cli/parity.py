@@ -15,6 +15,7 @@ from xaimaps._cli.console import print_json, print_table, printable, progress_ba
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
     backends_option,
+    complete_files,
     json_option,
     layer_option,
     load_options,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_files("MODELS"))
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--with", "others", multiple=True, metavar="MODEL",
               help="Another file of the same network to compare with MODEL; disables "
@@ -76,16 +77,17 @@ def parity(
     A Keras model runs in TensorFlow and, converted to ONNX, in ONNX Runtime and JAX. An ONNX file
     runs in ONNX Runtime and JAX. Exit status 1 means that a difference exceeds its tolerance.
     """
-    from xaimaps._images.open import find_pictures
+    from xaimaps._images.find import find_pictures
     from xaimaps._results.atomic import prepare_folder
     from xaimaps.parity import compare
 
-    found = find_pictures(pictures, follow_symlinks=False)
     files = {"html": html, "junit": junit, "markdown": markdown}
     for file in filter(None, files.values()):
         prepare_folder(file.parent)
     allowed, names = _tolerances(tolerances), parse_methods(methods)
     models = _models(model, others, backends, loading)
+    rank = len(next(iter(models.values())).input_shape) - 1
+    found = find_pictures(pictures, rank=rank)
     with progress_bar() as progress:
         task = progress.add_task("comparing", total=None)
         report = compare(

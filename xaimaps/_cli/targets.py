@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps._cli.console import load_model, print_boxes, print_json, print_table, printable
-from xaimaps._cli.options import backend_option, json_option, load_options
+from xaimaps._cli.options import backend_option, complete_files, json_option, load_options
 
 if TYPE_CHECKING:
     from xaimaps._prepare import Batch
@@ -19,7 +19,7 @@ MOST_ROWS = 10
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_files("MODELS"))
 @click.argument("picture", type=click.Path(path_type=Path))
 @backend_option
 @load_options
@@ -36,11 +36,10 @@ def targets(
 ) -> None:
     """List what can be asked of MODEL on PICTURE: the texts that -t takes."""
     from xaimaps import _choices
-    from xaimaps._prepare import prepare, require_pictures
+    from xaimaps._prepare import prepare
     from xaimaps.targets import Scene
 
     loaded = load_model(model, backend, loading)
-    require_pictures(loaded)
     batch = prepare(loaded, picture)
     scene = Scene(loaded, batch.images)
     found: dict[str, Any] = {

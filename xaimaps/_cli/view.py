@@ -44,7 +44,7 @@ def view(
 
     The page takes other pictures too. Ctrl-C ends it.
     """
-    from xaimaps._images.open import find_pictures, has_picture_name
+    from xaimaps._images.find import find_pictures, has_picture_name
     from xaimaps._registry import import_extra
     from xaimaps._view.session import Session
 

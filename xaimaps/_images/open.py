@@ -6,12 +6,10 @@ Only regular files are opened, and each is read once.
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,15 +25,13 @@ from xaimaps._images.decode import (
 )
 from xaimaps._images.dicom import is_dicom, read_dicom
 from xaimaps._images.picture import Array, Picture, range_of
+from xaimaps._images.series import is_series, read_series
 from xaimaps._images.tiff import needs_tifffile, read_tiff
 from xaimaps._images.volume import is_nifti, read_frames, read_volume
 from xaimaps.errors import ArrayInputError, InputImageError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
-"""The suffixes of pictures in a folder, in lower or upper case."""
 
 MAX_PIXELS = 64_000_000
 """The largest number of pixels of a picture, unless the user gives another."""
@@ -64,9 +60,9 @@ def open_picture(
     """Read a picture from a path, bytes, an open file, a Pillow image or an array.
 
     Args:
-        source: the path of a regular file; its bytes; an open file; a Pillow image; a PyTorch
-            tensor, `(C, H, W)` or `(H, W, C)`; or an array `(H, W)` or `(H, W, C)` of real
-            numbers, of which the fourth of four channels is alpha.
+        source: the path of a regular file, or for volumes of a folder of DICOM slices; its bytes;
+            an open file; a Pillow image; a PyTorch tensor, `(C, H, W)` or `(H, W, C)`; or an array
+            `(H, W)` or `(H, W, C)` of real numbers, of which the fourth of four channels is alpha.
         max_pixels: the largest number of pixels (width times height) of a file or image.
         rank: the number of spatial axes: 2, or 3 for volumes and clips, from files of slices or
             frames and from arrays `(D, H, W)` or `(D, H, W, C)`.
@@ -80,6 +76,8 @@ def open_picture(
         ArrayInputError: if the array has another shape or type.
     """
     if isinstance(source, (str, os.PathLike)):
+        if rank == 3 and Path(source).is_dir():
+            return _from_folder(os.fspath(source), max_pixels)
         return _from_file(os.fspath(source), max_pixels, rank)
     if isinstance(source, BytesLike):
         return _from_bytes("<bytes>", bytes(source), max_pixels, rank)
@@ -98,84 +96,19 @@ def _channels_last(tensor: Any, rank: int) -> Array:
     return np.moveaxis(array, 0, -1) if _is_channels_first(array.shape, rank) else array
 
 
-def find_pictures(paths: Iterable[Path], *, follow_symlinks: bool = False) -> list[Path]:
-    """Replace each folder by the pictures in it, without its subfolders, and each pattern by files.
-
-    Args:
-        paths: files, which are returned unchanged even if they do not exist, folders, and patterns
-            such as "scans/*.png", in which "**" stands for any folders.
-        follow_symlinks: accept links to files outside of their folder.
-
-    Returns:
-        The pictures, each once, in the order given; those of a folder or pattern by name.
-
-    Raises:
-        InputImageError: if a folder has no picture, cannot be read or has a link to outside, or if
-            nothing matches a pattern.
-    """
-    found = (picture for path in paths for picture in _pictures_at(path, follow_symlinks))
-    return list(dict.fromkeys(found))
-
-
-def is_several(path: object) -> bool:
-    """Whether an argument is the path of a folder, or a pattern of paths that is no file."""
-    if not isinstance(path, str | os.PathLike):
-        return False
-    name = os.fspath(path)
-    return Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name))
-
-
-def _pictures_at(path: Path, follow_symlinks: bool) -> list[Path]:
-    if not is_several(path):
-        return [path]
-    return _in_folder(path, follow_symlinks) if path.is_dir() else _matching(str(path))
-
-
-def _matching(pattern: str) -> list[Path]:
-    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - of any folder
-    if not found:
-        raise InputImageError(f"no pictures match {pattern!r}; check the pattern")
-    return [Path(one) for one in found]
-
-
-def _in_folder(folder: Path, follow_symlinks: bool) -> list[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputImageError(
-            f"cannot read the folder {str(folder)!r} ({error.strerror}); change its permissions"
-        ) from error
-    pictures = [e for e in entries if has_picture_name(e.name) and not e.is_dir()]
-    if not pictures:
-        raise InputImageError(
-            f"no pictures in {str(folder)!r} ({' '.join(SUFFIXES)}); name the files, or the folder "
-            "that directly contains them, or a pattern such as 'FOLDER/**/*.png'"
-        )
-    for link in [] if follow_symlinks else pictures:
-        refuse_leaving(link, folder)
-    return pictures
-
-
-def has_picture_name(name: str) -> bool:
-    """Whether a file of a folder has the suffix of a picture, and is not hidden."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
-def refuse_leaving(path: Path, folder: Path) -> None:
-    """Raise an InputImageError for a link to a file outside of the folder."""
-    if not path.is_symlink():
-        return
-    target = Path(os.path.realpath(path))
-    if not target.is_relative_to(os.path.realpath(folder)):
-        raise problem(
-            str(path), f"a link out of its folder to {str(target)!r}", "pass --follow-symlinks"
-        )
-
-
 def _from_file(source: str, max_pixels: int, rank: int) -> Picture:
     data = _read(source, max(MAX_BYTES, 16 * max_pixels))
     picture = _from_bytes(source, data, max_pixels, rank)
     return replace(picture, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _from_folder(folder: str, max_pixels: int) -> Picture:
+    if not is_series(Path(folder)):
+        raise problem(
+            folder, "a folder without a series of DICOM slices", "give the path of a file"
+        )
+    with decoder_errors(folder):
+        return read_series(folder, max_pixels)
 
 
 def _from_open_file(file: Any, max_pixels: int, rank: int) -> Picture:

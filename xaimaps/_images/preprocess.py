@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from types import MappingProxyType
@@ -185,6 +185,28 @@ class Preprocess:
                 f"last axis, got {got}; give a `Preprocess` with a mean and a deviation for each, "
                 "or one for all"
             )
+
+
+def seen_notes(whole: tuple[int, ...], view: Array, size: tuple[int, ...]) -> Iterator[str]:
+    """Say that a model does not see a whole picture, or a volume of another size.
+
+    Args:
+        whole: the spatial size of the picture or volume.
+        view: the part of it that the model sees.
+        size: the model's own.
+    """
+    seen = size if len(size) == 3 else view.shape[:2]
+    if len(size) == 3 and whole != seen:
+        yield f"the volume of {_sizes(whole)} was resized to {_sizes(seen)}, axis by axis"
+    elif len(size) == 2 and (seen[0] < whole[0] or seen[1] < whole[1]):
+        yield (
+            f"the model saw the middle {_sizes(seen)} of {_sizes(whole)} pixels; `fit` pad or "
+            "stretch (--fit) shows it the whole picture"
+        )
+
+
+def _sizes(size: tuple[int, ...]) -> str:
+    return " x ".join(map(str, size))
 
 
 def crop_box(

@@ -75,7 +75,7 @@ def safe_stem(name: str, taken: set[str]) -> str:
         The output name without suffix; at most 189 bytes, plus a number for equal names.
     """
     stem = _UNSAFE.sub(_percent, name) or "_"
-    tag = hashlib.sha256(_bytes(name)).hexdigest()[:8]
+    tag = _tag(name)
     if len(stem.encode()) > _STEM_BYTES:
         stem = f"{_cut(stem)}-{tag}"
     for candidate in _candidates(stem, tag):
@@ -84,6 +84,16 @@ def safe_stem(name: str, taken: set[str]) -> str:
             taken.add(key)
             return candidate
     raise AssertionError("unreachable: there are infinitely many candidates")
+
+
+def joined_stem(*stems: str) -> str:
+    """Join the parts of a name that `safe_stem` has made; a long one is cut and ends in a hash."""
+    stem = "-".join(filter(None, stems))
+    return stem if len(stem.encode()) <= _STEM_BYTES else f"{_cut(stem)}-{_tag(stem)}"
+
+
+def _tag(name: str) -> str:
+    return hashlib.sha256(_bytes(name)).hexdigest()[:8]
 
 
 def _candidates(stem: str, tag: str) -> Iterator[str]:

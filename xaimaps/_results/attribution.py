@@ -93,6 +93,8 @@ class Attribution:
         pictures: the pictures, if pictures were explained.
         views: the part of each picture that the model saw, `(H, W, 3)` uint8; `(D, H, W, 3)` for
             volumes, of which overlays show the slices through the voxel with the largest magnitude.
+        inputs: the values of the model's other inputs for each image, if they differ.
+        vectors: the explained values `(N, F)`, if a vector is explained and no image.
         remarks: sentences on how the maps were computed, which are notes of every image.
     """
 
@@ -119,6 +121,8 @@ class Attribution:
     input_size: tuple[int, ...] = (0, 0)
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()
+    inputs: tuple[dict[str, Any], ...] = ()
+    vectors: Array | None = None
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -144,6 +148,8 @@ class Attribution:
             explained_boxes=self.explained_boxes[cut],
             pictures=self.pictures[cut],
             views=self.views[cut],
+            inputs=self.inputs[cut],
+            vectors=None if self.vectors is None else self.vectors[cut],
         )
 
     def __iter__(self) -> Iterator[Attribution]:
@@ -190,7 +196,7 @@ class Attribution:
             corners = ",".join(f"{corner:.0f}" for corner in box.corners)
             return f"{self.label(box.category)} {box.score:.2f} at {corners}"
         if self.classes is not None:
-            return self.label(int(np.atleast_1d(self.classes[index])[k]))
+            return self._distinct_label(int(np.atleast_1d(self.classes[index])[k]))
         return str(self.target.for_image(index).members[k])
 
     def notes(self, index: int = 0) -> list[str]:
@@ -211,6 +217,11 @@ class Attribution:
         """Return the name of a class, or its number if the labels are unknown."""
         labels = self.model.labels
         return labels[index] if labels is not None else f"class {index}"
+
+    def _distinct_label(self, index: int) -> str:
+        """Return the name of a class, with its number if other classes have the same name."""
+        label, labels = self.label(index), self.model.labels or ()
+        return f"{label} {index}" if labels.count(label) > 1 else label
 
     def top(self, count: int = 5, *, index: int = 0) -> Predictions:
         """Return the classes with the highest scores of one image, best first, as a list.

@@ -33,6 +33,7 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         files: the files that were written, which the manifest lists by name.
     """
     model, target = found.model, found.target.for_image(index)
+    inputs = found.inputs[index] if found.inputs else model.inputs
     return {
         "xaimaps": version("xaimaps"),
         "method": found.method,
@@ -46,11 +47,13 @@ def manifest(found: Attribution, index: int, files: list[Path]) -> dict[str, Any
         "precision": found.precision,
         "versions": found.versions,
         "model": model_record(model),
-        "inputs": model.inputs,
-        "input_files": {v: file_digest(v) for v in model.inputs.values() if isinstance(v, str)},
+        "explained": model.input,
+        "inputs": inputs,
+        "input_files": {v: file_digest(v) for v in inputs.values() if isinstance(v, str)},
         "preprocess": asdict(model.preprocess) if model.preprocess else None,
         "input_size": list(found.input_size),
         "picture": _picture(found, index),
+        "vector": vector_of(found, index),
         "display": found.display[index]._asdict(),
         "maps": {
             "shape": list(found.maps.shape[1:]),
@@ -104,9 +107,9 @@ def _model_source(model: ModelInfo) -> str:
 def _not_recorded(found: Attribution, index: int) -> Iterator[str]:
     """Describe everything that the maps depend on and the manifest does not hold."""
     yield from found.target.for_image(index).unrecorded
-    if not found.pictures:
+    if not found.pictures and found.vectors is None:
         yield "an array was explained, not a picture"
-    elif not found.pictures[index].sha256:
+    elif found.pictures and not found.pictures[index].sha256:
         yield "the picture did not come from a file"
     if not found.model.source:
         yield "the model did not come from a file"
@@ -166,6 +169,14 @@ def _picture(found: Attribution, index: int) -> dict[str, Any] | None:
         "range": picture.range,
         "notes": list(picture.notes),
     }
+
+
+def vector_of(found: Attribution, index: int) -> dict[str, Any] | None:
+    """Return the numbers of an explained vector, and their attributions for each target."""
+    if found.vectors is None:
+        return None
+    attributions = found.maps[index].reshape(found.count, -1)
+    return {"values": found.vectors[index].tolist(), "attributions": attributions.tolist()}
 
 
 def targets_of(found: Attribution, index: int) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xaimaps._images.preprocess import seen_notes
+
 if TYPE_CHECKING:
     from xaimaps._results.attribution import Array, Attribution
 
@@ -40,21 +42,8 @@ def _range(found: Attribution, index: int) -> Iterator[str]:
 
 def _crop(found: Attribution, index: int) -> Iterator[str]:
     """Say that the model did not see a whole picture, or a volume of another size."""
-    if found.pictures and len(found.input_size) == 3:
-        whole, seen = found.pictures[index].size, found.input_size
-        if whole != seen:
-            yield f"the volume of {_sizes(whole)} was resized to {_sizes(seen)}, axis by axis"
-    elif found.pictures:
-        whole, seen = found.pictures[index].size, found.views[index].shape[:2]
-        if seen[0] < whole[0] or seen[1] < whole[1]:
-            yield (
-                f"the model saw the middle {_sizes(seen)} of {_sizes(whole)} pixels; `fit` pad or "
-                "stretch (--fit) shows it the whole picture"
-            )
-
-
-def _sizes(size: tuple[int, ...]) -> str:
-    return " x ".join(map(str, size))
+    if found.pictures:
+        yield from seen_notes(found.pictures[index].size, found.views[index], found.input_size)
 
 
 def _outputs(found: Attribution, index: int) -> Iterator[str]:

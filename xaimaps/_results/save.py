@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from xaimaps._results import render
-from xaimaps._results.atomic import prepare_folder, safe_stem, write_atomic
+from xaimaps._results.atomic import joined_stem, prepare_folder, safe_stem, write_atomic
 from xaimaps._results.formats import (
     DEFAULT_FORMAT,
     checked_format,
@@ -32,7 +33,7 @@ class Drawing:
     """One map as pictures.
 
     Attributes:
-        name: the target in file names; empty for a single target.
+        name: the target in file names; empty for a method without one.
         title: the method and the target.
         heatmap: the map alone.
         overlay: the map over the picture, if there is one.
@@ -58,7 +59,7 @@ def draw(
     drawings = []
     for k in range(found.count):
         target = found.target_name(index, k)
-        name = safe_stem(target, taken) if found.is_several else ""
+        name = safe_stem(target, taken) if found.row.uses_target else ""
         heatmap, overlay = found.drawn(index, target=k, alpha=alpha, colormap=colormap)
         slices = draw_slices(found, index, k, colormap=colormap, alpha=alpha)
         drawings.append(Drawing(name, f"{found.method}: {target}", heatmap, overlay, slices))
@@ -75,10 +76,10 @@ def save(
 ) -> list[Path]:
     """Write every image's maps into `folder`, each file atomically.
 
-    For each image: NAME-METHOD-overlay.png and -heatmap.png (with the target in the name if there
-    are several, and the overlay only if there is a picture), for volumes from files -montage.png,
-    and -overlay.gif or -map.nii.gz by the kind of file, -maps.npz with the raw `maps`, `scores` and
-    `classes`, and -manifest.json.
+    For each image: NAME-METHOD-TARGET-overlay.png and -heatmap.png (without TARGET for methods that
+    use none, and the overlay only if there is a picture), for volumes from files -montage.png, and
+    -overlay.gif or -map.nii.gz by the kind of file, -maps.npz with the raw `maps`, `scores` and
+    `classes`, and -manifest.json. Several targets share the last two, which name all of them.
 
     Args:
         found: the attribution.
@@ -105,10 +106,34 @@ def save(
 
 
 def output_stems(sources: Sequence[str], count: int) -> list[str]:
-    """Return a distinct file name without suffix for each source, or each of `count` arrays."""
+    """Return a distinct file name without suffix for each source, or each of `count` arrays.
+
+    Files of the same name in several folders also have the name of their folder.
+    """
     taken: set[str] = set()
-    names = [Path(source).stem for source in sources] or [f"image-{i}" for i in range(count)]
-    return [safe_stem(name, taken) for name in names]
+    paths = [Path(source) for source in sources] or [Path(f"image-{i}") for i in range(count)]
+    folders = defaultdict(set)
+    for path in paths:
+        folders[path.stem.casefold()].add(path.parent)
+    several = {stem for stem, found in folders.items() if len(found) > 1}
+    return [safe_stem(_with_folder(path, several), taken) for path in paths]
+
+
+def _with_folder(path: Path, several: set[str]) -> str:
+    folder = path.parent.name if path.stem.casefold() in several else ""
+    return "-".join(filter(None, (folder, path.stem)))
+
+
+def targets_stem(found: Attribution, index: int) -> str:
+    """Return all targets of an image in file names; empty for a method without one."""
+    if not found.row.uses_target:
+        return ""
+    return safe_stem("+".join(found.target_name(index, k) for k in range(found.count)), set())
+
+
+def figure_stem(stem: str, found: Sequence[Attribution], index: int) -> str:
+    """Return the name of a figure of several methods, with their targets."""
+    return joined_stem(stem, *dict.fromkeys(targets_stem(one, index) for one in found))
 
 
 def save_one(
@@ -123,15 +148,16 @@ def save_one(
     Args:
         found: the attribution.
         index: which image.
-        stem: the folder and the first part of each name, before the method.
+        stem: the folder and the first part of each name, before the method and the target.
         drawings: the result of `draw` for the image.
         format: of the pictures.
     """
-    stem = stem.with_name(f"{stem.name}-{safe_stem(found.method, set())}")
+    method = safe_stem(found.method, set())
     written = []
     for one in drawings:
-        own = stem.with_name(f"{stem.name}-{one.name}") if one.name else stem
+        own = stem.with_name(joined_stem(stem.name, method, one.name))
         written += _write_drawing(one, own, format)
+    stem = stem.with_name(joined_stem(stem.name, method, targets_stem(found, index)))
     written.append(stem.with_name(f"{stem.name}-maps.npz"))
     write_atomic(written[-1], lambda file: _write_arrays(file, found, index))
     text = json.dumps(manifest(found, index, written), indent=1, ensure_ascii=False) + "\n"

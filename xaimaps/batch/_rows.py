@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from xaimaps._results.atomic import prepare_folder, safe_stem
+from xaimaps._results.atomic import joined_stem, prepare_folder, safe_stem
 from xaimaps._results.attribution import Attribution
 from xaimaps._results.formats import write_picture
 from xaimaps._results.manifest import targets_of
@@ -74,7 +74,8 @@ def write_overlays(folder: Path, item: Item, found: Sequence[Attribution]) -> No
     place = prepare_folder(folder.joinpath(*parts[:-1]))
     for one in found:
         for drawing in draw(one):
-            told = [one.method, drawing.name, item.target]
-            end = safe_stem("-".join(text for text in told if text), set())
             if drawing.overlay is not None:
-                write_picture(place / f"{parts[-1]}-{end}.png", drawing.overlay)
+                # A run has one target, unless it has several, or a list says that of each picture.
+                target = drawing.name if one.is_several else item.target or ""
+                end = safe_stem("-".join(filter(None, (one.method, target))), set())
+                write_picture(place / f"{joined_stem(parts[-1], end)}.png", drawing.overlay)

@@ -17,7 +17,7 @@ from xaimaps.backend import Backend
 from xaimaps.batch._chunks import Chunk, chunks
 from xaimaps.batch._settings import Settings
 from xaimaps.batch._sources import Source
-from xaimaps.batch._store import Store, opened
+from xaimaps.batch._store import Row, Store, opened
 from xaimaps.batch._work import Done, Order, explained
 from xaimaps.errors import InputImageError
 
@@ -126,21 +126,28 @@ def started(
 ) -> Iterator[Run]:
     """Check all arguments, lock the folder, and yield the run; see `run`."""
     settings = order.settings
-    source = Source(tuple(pictures), settings.column, settings.follow_symlinks)
     if ray is not None:
         from xaimaps.batch._ray import connected
 
         with connected(ray, model, order, folder) as cluster:
             record, notes = cluster.described()
+            source = _source(pictures, folder, settings, record)
             with opened(folder, record, settings.shard) as store:
                 yield Run(
                     source, store, settings, functools.partial(cluster.explained, notes), notes
                 )
         return
     task = order.task(model if isinstance(model, Backend) else load(model), folder)
-    with opened(folder, order.record(task), settings.shard) as store:
+    record = order.record(task)
+    source = _source(pictures, folder, settings, record)
+    with opened(folder, record, settings.shard) as store:
         work = functools.partial(explained, task, store, settings)
         yield Run(source, store, settings, work, task.notes)
+
+
+def _source(pictures: Sequence[str], folder: Path, settings: Settings, record: Row) -> Source:
+    rank: int = record["spatial_axes"]
+    return Source(tuple(pictures), settings.column, settings.follow_symlinks, folder, rank)
 
 
 def run(

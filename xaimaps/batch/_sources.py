@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import hashlib
 import io
@@ -14,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from xaimaps._images.open import MAX_BYTES, has_picture_name, open_picture, refuse_leaving
+from xaimaps._images.find import has_picture_name, refuse_leaving, walk
+from xaimaps._images.open import MAX_BYTES, open_picture
 from xaimaps._images.picture import Picture
 from xaimaps.batch._extra import extra_module
 from xaimaps.errors import InputImageError
@@ -43,8 +45,8 @@ class Item:
     label: str | None = None
     target: str | None = None
 
-    def open(self, max_pixels: int) -> Picture:
-        """Read the picture.
+    def open(self, max_pixels: int, rank: int = 2) -> Picture:
+        """Read the picture, or a volume for three spatial axes.
 
         Raises:
             InputImageError: it cannot be read, or is a link out of its folder.
@@ -52,10 +54,10 @@ class Item:
         if self.folder is not None:
             refuse_leaving(self.file, self.folder)
         if self.part is None:
-            return open_picture(self.file, max_pixels=max_pixels)
+            return open_picture(self.file, max_pixels=max_pixels, rank=rank)
         file = io.BytesIO(_member(self.name, self.file, *self.part))
         file.name = self.name
-        picture = open_picture(file, max_pixels=max_pixels)
+        picture = open_picture(file, max_pixels=max_pixels, rank=rank)
         return replace(picture, sha256=hashlib.sha256(file.getvalue()).hexdigest())
 
 
@@ -68,11 +70,15 @@ class Source:
             tables (`.csv`, `.parquet`), tar files (`.tar`), or "-" for a list of paths on stdin.
         column: the column of the paths in a table.
         follow_symlinks: accept links to files outside of their folder.
+        output: a folder that is written to, and not read where it is a subfolder.
+        rank: the number of spatial axes: 2 for pictures, 3 for volumes and clips.
     """
 
     inputs: tuple[str, ...]
     column: str = "path"
     follow_symlinks: bool = False
+    output: Path | None = None
+    rank: int = 2
 
     def __iter__(self) -> Iterator[Item]:
         return (item for one in self.inputs for item in self._not_empty(one))
@@ -104,15 +110,14 @@ class Source:
             ".txt": _of_list,
             ".csv": self._of_csv,
             ".parquet": self._of_parquet,
-            ".tar": _of_tar,
+            ".tar": functools.partial(_of_tar, rank=self.rank),
         }
 
     def _of_folder(self, folder: Path) -> Iterator[Item]:
         bound = None if self.follow_symlinks else folder
-        for place, folders, names in os.walk(folder, onerror=_refuse):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in filter(has_picture_name, sorted(names)):
-                yield replace(_item(os.path.join(place, name)), folder=bound)  # noqa: PTH118
+        return (
+            Item(str(file), file, folder=bound) for file in walk(folder, self.output, self.rank)
+        )
 
     def _of_csv(self, path: Path) -> Iterator[Item]:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -170,12 +175,6 @@ def _regular(path: Path) -> Path:
     return path
 
 
-def _refuse(error: OSError) -> None:
-    raise InputImageError(
-        f"cannot read the folder {str(error.filename)!r} ({error.strerror}); change its permissions"
-    ) from error
-
-
 def _of_pattern(pattern: str) -> Iterator[Item]:
     found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - of any folder
     return (_item(name) for name in found if not Path(name).is_dir())
@@ -191,7 +190,7 @@ def _of_lines(file: BinaryIO) -> Iterator[Item]:
     return (_item(name) for name in names if name.strip())
 
 
-def _of_tar(path: Path) -> Iterator[Item]:
+def _of_tar(path: Path, rank: int) -> Iterator[Item]:
     """Yield the pictures of a tar file; a file `KEY.cls` right after `KEY.jpg` is its label."""
     waiting: Item | None = None
     for name, part in _members(path):
@@ -199,7 +198,7 @@ def _of_tar(path: Path) -> Iterator[Item]:
         if waiting is not None and suffix == "cls" and waiting.name.startswith(f"{path}/{stem}."):
             label = _member(name, path, *part).decode(errors="replace").strip()
             waiting = replace(waiting, label=label)
-        elif has_picture_name(name.rpartition("/")[2]):
+        elif has_picture_name(name.rpartition("/")[2], rank):
             if waiting is not None:
                 yield waiting
             waiting = Item(f"{path}/{name}", path, part)

@@ -101,6 +101,7 @@ class Task:
             ],
             "target": str(self.target),
             "target_files": {file: file_digest(file) for file in self.target.files},
+            "spatial_axes": len(model.input_shape) - 1,
             "inputs": model.info.inputs,
             "preprocess": asdict(model.info.preprocess) if model.info.preprocess else None,
             "max_pixels": self.max_pixels,
@@ -112,7 +113,8 @@ class Task:
         begin, batch, target, reason = time.perf_counter(), None, None, ""
         try:
             target = None if item.target is None else self._class(item.target)
-            batch = prepare(self.model, item.open(self.max_pixels))
+            rank = len(self.model.input_shape) - 1
+            batch = prepare(self.model, item.open(self.max_pixels, rank))
         except (InputImageError, TargetError) as error:
             reason = str(error)
         except MemoryError:

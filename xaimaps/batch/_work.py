@@ -12,7 +12,7 @@ from typing import Any
 
 from xaimaps._attribute import Layers
 from xaimaps._plan import plan_all
-from xaimaps._prepare import require_pictures
+from xaimaps._prepare import require_files
 from xaimaps.backend import Backend
 from xaimaps.batch._ahead import ahead
 from xaimaps.batch._chunks import Chunk
@@ -43,7 +43,7 @@ class Order:
 
     def task(self, model: Backend, folder: Path) -> Task:
         """Check the order for a model, and return what is done with each picture."""
-        require_pictures(model)
+        require_files(model)
         model = model.on_devices(self.settings.devices)
         jobs = plan_all(model, self.methods, self.layer, self.options)
         target, given = _one_target(self.target), self.settings

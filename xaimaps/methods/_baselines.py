@@ -35,7 +35,7 @@ def default_baseline(backend: Backend) -> str:
 
 def knows_colours(backend: Backend) -> bool:
     """Whether the model's preprocessing is known, and is one of pixels from black to white."""
-    return backend.info.preprocess is not None and not backend.info.preprocess.native
+    return backend.info.pixels is not None and not backend.info.pixels.native
 
 
 def baselines(
@@ -136,7 +136,7 @@ def _uniform(backend: Backend, images: Array, noise: Array | None) -> Array:
 
 def _colour(backend: Backend, images: Array, value: float, name: str) -> Array:
     """Preprocess a grey pixel, `(C,)`."""
-    prepare = backend.info.preprocess
+    prepare = backend.info.pixels
     if prepare is None or prepare.native:
         raise MethodError(
             f"the baseline {name!r} needs the model's preprocessing of pixels, which is unknown; "

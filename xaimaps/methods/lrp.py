@@ -89,7 +89,7 @@ COMPOSITES: Mapping[Composite, Callable[[Numbers], dict[str, Any]]] = {
 
 def _bounds(backend: Backend) -> dict[str, object]:
     """Return the least and greatest value that the model's preprocessing makes of a pixel."""
-    preprocess = backend.info.preprocess
+    preprocess = backend.info.pixels
     if preprocess is None or preprocess.native:
         return {}
     channels = backend.input_shape[-1] or 3

@@ -9,7 +9,7 @@ from xaimaps._arrays import as_batch
 from xaimaps._attribute import Layers
 from xaimaps._load import load
 from xaimaps._plan import plan_all
-from xaimaps._prepare import Batch, every_picture, prepare, require_pictures
+from xaimaps._prepare import Batch, every_picture, prepare, require_files
 from xaimaps._progress import shown
 from xaimaps._run import Job, run_all
 from xaimaps.backend import Backend
@@ -42,7 +42,7 @@ def evaluate(
     target: Any = None,
     layer: Layers = None,
     regions: Any = None,
-    input_size: tuple[int, int] | None = None,
+    input_size: tuple[int, ...] | None = None,
     metric_options: Mapping[str, Any] | None = None,
     progress: bool = False,
     **options: Any,
@@ -62,7 +62,7 @@ def evaluate(
         regions: where the object is in each picture, for the metrics of localisation: a folder of
             masks with the pictures' names, a file of boxes in COCO's JSON, or a list of masks
             `(H, W)` of the pictures' sizes.
-        input_size: height and width, for a model that takes images of any size.
+        input_size: the spatial size, for a model that takes images of any size.
         metric_options: options of the metrics; each metric gets those that it has.
         progress: see `attribute`.
         options: options of the methods; each method gets those that it has.
@@ -83,8 +83,8 @@ def evaluate(
     backend = model if isinstance(model, Backend) else load(model)
     jobs = plan_all(backend, list(methods), layer, options)
     rows = plan_metrics(metrics, metric_options or {}, has_regions=regions is not None)
-    require_pictures(backend, input_size)
-    batch = prepare(backend, every_picture(pictures), input_size)
+    require_files(backend, input_size)
+    batch = prepare(backend, every_picture(pictures, len(backend.input_shape) - 1), input_size)
     places = None if regions is None else regions_of(regions, batch, backend)
     goal, names = resolved(backend, batch, target)
     require_class(rows, goal)

@@ -28,8 +28,14 @@ def regions_of(regions: Any, batch: Batch, backend: Backend) -> Array:
 
     Raises:
         InputImageError: a picture has no region in the files, or a file cannot be read.
-        ArrayInputError: a mask has another size than its picture, or is empty in the input.
+        ArrayInputError: the pictures are volumes; or a mask has another size than its picture, or
+            is empty in the input.
     """
+    if len(batch.size) != 2:
+        raise ArrayInputError(
+            f"`regions` are for pictures, got volumes of {batch.size}; give masks of the model's "
+            "input to `measure`"
+        )
     preset = backend.info.preprocess
     assert preset is not None, "pictures are refused without it"
     masks = _masks(regions, batch.pictures)

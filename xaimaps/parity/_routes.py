@@ -100,8 +100,11 @@ def _loaded_from(
     with tempfile.TemporaryDirectory(prefix="xaimaps-") as folder:
         file = Path(folder) / f"model{exporter.suffix}"
         exporter.export_loaded(model, native, file, options)
-        given = options.get("inputs")
-        return {n: _like(load(file, backend=n, inputs=given), native) for n in takers}
+        told: dict[str, Any] = {
+            "inputs": options.get("inputs"),
+            "preprocess": native.info.preprocess,
+        }
+        return {n: _like(load(file, backend=n, **told), native) for n in takers}
 
 
 def _like(backend: Backend, native: Backend) -> Backend:

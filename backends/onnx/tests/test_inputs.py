@@ -167,7 +167,7 @@ WRONG = [
     ({"tabel": ROW}, "are 'table', 'image', got 'tabel'; nearest: 'table'"),
     ({"table": [1, 2, 3]}, r"'table' must have the shape \(2,\), got \(3,\)"),
     ({"table": np.ones((3, 2))}, r"the shape \(2,\), got \(3, 2\); give the value for one image"),
-    ({"table": "table.txt"}, "'table' must be numbers or a .npy file, got 'table.txt'"),
+    ({"table": "table.txt"}, "'table' must be numbers, a .npy file or a picture, got 'table.txt'"),
     ({"table": [[1], [2, 3]]}, "'table' must be an array of numbers"),
     ([ROW], "`inputs` must be a dictionary"),
     ({"table": None}, "'table' must be an array of numbers"),

@@ -21,13 +21,13 @@ from onnxjax.errors import UnsupportedModelError
 from onnxjax.precision import Precision
 from onnxjax.read import Source, read_model
 from xaimaps_onnx._detections import with_detections
-from xaimaps_onnx._inputs import with_inputs
-from xaimaps_onnx._single import with_batch
+from xaimaps_onnx._single import with_images
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
 
 from xaimaps._digest import digest
+from xaimaps._input_pictures import require_numbers
 from xaimaps.backend import (
     INPUT,
     Array,
@@ -159,9 +159,7 @@ class JaxBackend(Backend):
             source = read_model(model)
             source = with_detections(source) if output is None else source
             outputs = source.outputs if output is None else (output,)
-            source, layout = with_batch(
-                with_inputs(source.until(output, alone=False), inputs), layout
-            )
+            source, layout = with_images(source.until(output, alone=False), inputs, layout)
             loaded = _built(source, output)
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
         network = OnnxNetwork(loaded, traced, layout, input_size)
@@ -189,7 +187,7 @@ class JaxBackend(Backend):
         """
         stored = Given(params, weights=_path(weights)).parameters()
         name = getattr(fn, "__name__", "function")
-        model = Model(name, fn, stored, LAYOUTS, inputs=inputs or {})
+        model = Model(name, fn, stored, LAYOUTS, inputs=require_numbers(inputs or {}))
         return cls._of(model, (input_shape, input_size, layout, output), weights)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The values of a file's other inputs than the images, which become constants of its graph."""
+"""The inputs of a file: one is explained, and the values of the others become constants."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from onnxjax.read import Source
 from xaimaps._inputs import as_row, require_known, require_single
 
 Array = np.ndarray[Any, Any]
+
+COLUMN = "/column"
+"""The end of the name of a vector that is taken as a signal of one channel."""
 
 
 def with_inputs(source: Source, given: Mapping[str, Any] | None) -> Source:
@@ -40,6 +43,26 @@ def with_inputs(source: Source, given: Mapping[str, Any] | None) -> Source:
         else:
             _add(graph, name, as_row(name, value, sizes, dtype))
     return source
+
+
+def with_vector(source: Source, layout: str | None) -> tuple[Source, str | None]:
+    """Take an explained vector `(N, F)` as a signal `(N, F, 1)`, in place.
+
+    Returns:
+        The model, and the layout of such a signal if there is one, otherwise `layout`.
+    """
+    graph = source.proto.graph
+    (images,) = own_inputs(graph).values()
+    sizes, dtype = sizes_of(images), _dtype(images)
+    if len(sizes) != 2 or sizes[1] is None or dtype.kind != "f":
+        return source, layout
+    column, shape = f"{images.name}{COLUMN}", f"{images.name}/sizes"
+    kind, batch = images.type.tensor_type.elem_type, sizes[0] or "N"
+    graph.input.remove(images)
+    graph.input.insert(0, helper.make_tensor_value_info(column, kind, [batch, sizes[1], 1]))
+    _add(graph, shape, np.array([0, -1]))
+    graph.node.insert(0, helper.make_node("Reshape", [column, shape], [images.name]))
+    return source, "NLC"
 
 
 def own_inputs(graph: onnx.GraphProto) -> dict[str, onnx.ValueInfoProto]:

@@ -1,17 +1,38 @@
-"""Files of one image without a batch axis, which get one."""
+"""Files of several inputs, or of one image, as files of one batch of images."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnxjax.read import Source
 
-from xaimaps_onnx._inputs import own_inputs, sizes_of
+from xaimaps_onnx._inputs import own_inputs, sizes_of, with_inputs, with_vector
 
 COLOURS = 3
+BATCH = "/batch"
+"""The end of the name of an input that has got a batch axis."""
+
 WITHOUT_BATCH = ("CHW", "HWC")
 """The layouts of one image."""
+
+
+def with_images(
+    source: Source, inputs: Mapping[str, Any] | None, layout: str | None
+) -> tuple[Source, str | None]:
+    """Return a model, in place, with the explained input alone, as a batch, and its layout.
+
+    Args:
+        source: the model.
+        inputs: the values of its other inputs. Only a model that has some is explained by a
+            vector; a flat input alone is one of pixels.
+        layout: the user's choice.
+    """
+    single = with_inputs(source, inputs)
+    return with_batch(*(with_vector(single, layout) if inputs else (single, layout)))
 
 
 def with_batch(source: Source, layout: str | None) -> tuple[Source, str | None]:
@@ -52,7 +73,7 @@ def _add_axis(
 ) -> None:
     """Add an input of a batch of one, and a node that takes its image."""
     name, kind = images.name, images.type.tensor_type.elem_type
-    batch, first = f"{name}/batch", f"{name}/first"
+    batch, first = f"{name}{BATCH}", f"{name}/first"
     graph.input.remove(images)
     graph.input.insert(0, helper.make_tensor_value_info(batch, kind, [1, *sizes]))
     graph.initializer.append(numpy_helper.from_array(np.array(0), first))

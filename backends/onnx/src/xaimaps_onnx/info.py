@@ -12,6 +12,8 @@ import onnx
 
 from xaimaps._images.preprocess import Fit, get_preprocess
 from xaimaps.backend import ModelInfo
+from xaimaps_onnx._inputs import COLUMN
+from xaimaps_onnx._single import BATCH
 from xaimaps_onnx.analysis import OnnxNetwork
 
 EXPORTED = "xaimaps.method"
@@ -31,11 +33,13 @@ def model_info(
     info = (
         ModelInfo("onnx model") if isinstance(model, onnx.ModelProto) else ModelInfo.of_file(model)
     )
+    info.input = network.input.name.removesuffix(COLUMN).removesuffix(BATCH)
     _read_metadata(info, network.model.metadata)
     if network.model.metadata.get("author") == "Ultralytics":
         _read_ultralytics(info, network.model.metadata)
     if "character" in network.model.metadata:
         _read_paddle(info, network)
+    info.is_vector = network.input.name.endswith(COLUMN)
     info.note_output(outputs)
     if network.first_float != network.input.name:
         info.notes.append(

@@ -114,8 +114,10 @@ class TensorFlowBackend(Backend):
         from xaimaps_tensorflow._inputs import image_input
         from xaimaps_tensorflow._program import KerasProgram
 
-        program = KerasProgram(model, image_input(model, input_shape, input_size, inputs), output)
+        images = image_input(model, input_shape, input_size, inputs)
+        program = KerasProgram(model, images, output)
         info = info or ModelInfo(model.name)
+        info.input, info.is_vector = images.name, images.is_vector
         if output is None:
             info.note_output(program.usual.trace.names)
         if (ending := program.network.ending) is not None:

@@ -30,6 +30,8 @@ class ImageInput:
         dtype: the declared type; None if there is none, or if it is an integer.
         casting: the model, if it would cast the batch to integers.
         rows: the value of each of the model's inputs for one image, None for the images.
+        name: the name of the input, if it has one.
+        is_vector: whether the input is a vector, whose batch has a last axis of one channel.
     """
 
     shape: Shape
@@ -37,6 +39,8 @@ class ImageInput:
     dtype: Any = None
     casting: Any = None
     rows: Sequence[Array | None] = (None,)
+    name: str = ""
+    is_vector: bool = False
 
     def packed(self, images: Any) -> Any:
         """Return a batch in the structure and type of the model's inputs."""
@@ -45,6 +49,8 @@ class ImageInput:
 
     def joined(self, images: Any, others: Iterable[Any]) -> Any:
         """Return a batch, and the values of the other inputs, as `packed` does."""
+        if self.is_vector:
+            images = tf.squeeze(images, -1)
         if self.dtype is not None:
             images = tf.cast(images, self.dtype)
         left = map(tf.convert_to_tensor, others)
@@ -94,16 +100,18 @@ def image_input(
     if declared:
         require_single([(one.name, one.shape, one.dtype) for one in inputs])
     whole = (None, *shape) if shape is not None else _shape(model, inputs)
+    is_vector = bool(given) and len(whole) == 2 and tf.as_dtype(inputs[0].dtype).is_floating
+    whole = (*whole, 1) if is_vector else whole
     _require_images(model, whole)
-    _require_own(model, inputs, whole)
+    _require_own(model, inputs, whole[:-1] if is_vector else whole)
     own = with_size(whole[1:], size)
     if not inputs:
         return ImageInput(own)
     structure = getattr(model, "_inputs_struct", declared if len(declared) > 1 else None)
     dtype = tf.as_dtype(inputs[0].dtype)
     if dtype.is_floating:
-        return ImageInput(own, structure, dtype, rows=rows)
-    return ImageInput(own, structure, None, model, rows)
+        return ImageInput(own, structure, dtype, None, rows, inputs[0].name, is_vector)
+    return ImageInput(own, structure, None, model, rows, inputs[0].name, is_vector)
 
 
 def first_images(model: Any, shape: Sequence[int | None] | None = None) -> ImageInput:
@@ -112,6 +120,8 @@ def first_images(model: Any, shape: Sequence[int | None] | None = None) -> Image
     Its rows only tell the images from the others.
     """
     ranked = sorted(declared_inputs(model), key=lambda one: -len(one.shape))
+    if ranked:
+        _require_images(model, tuple(ranked[0].shape))
     zeros = {one.name: np.zeros([size or 1 for size in one.shape[1:]]) for one in ranked[1:]}
     return image_input(model, shape, given=zeros)
 

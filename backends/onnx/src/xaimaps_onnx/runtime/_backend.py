@@ -20,8 +20,7 @@ from xaimaps.backend import Array, Backend, ModelInfo
 from xaimaps.graph import Layout, as_scores, require_rows, with_rows
 from xaimaps.propagation import Rules
 from xaimaps_onnx._detections import with_detections
-from xaimaps_onnx._inputs import with_inputs
-from xaimaps_onnx._single import with_batch
+from xaimaps_onnx._single import with_images
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.info import model_info
@@ -97,9 +96,7 @@ class OnnxRuntimeBackend(Backend):
             source = read_model(model)
             source = with_detections(source) if output is None else source
             outputs = source.outputs if output is None else (output,)
-            source, layout = with_batch(
-                with_inputs(source.until(output, alone=False), inputs), layout
-            )
+            source, layout = with_images(source.until(output, alone=False), inputs, layout)
             loaded = resolve(source)
             require_short_loops(source.proto, {**loaded.graph.constants, **loaded.params})
         sessions = Sessions(source.proto, take_weights(source, loaded), providers)
