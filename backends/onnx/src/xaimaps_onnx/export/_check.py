@@ -9,12 +9,12 @@ import numpy as np
 import onnxruntime
 
 from xaimaps._attribute import attribute
+from xaimaps._form import Form, formed
 from xaimaps._run import Job
 from xaimaps.backend import Backend
 from xaimaps.errors import UnsupportedModelError
 from xaimaps.parity._measures import LOGITS, measure, tolerance_of
 from xaimaps.targets import several
-from xaimaps_onnx.export._form import Form, formed
 from xaimaps_onnx.export._target import TARGET, Wanted
 from xaimaps_onnx.runtime import OnnxRuntimeBackend
 from xaimaps_onnx.runtime._sessions import ERRORS_ONLY, _one_sentence

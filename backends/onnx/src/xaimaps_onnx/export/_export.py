@@ -14,6 +14,7 @@ import onnx
 
 from xaimaps import zoo
 from xaimaps._attribute import Layers, MethodLike, plan
+from xaimaps._form import Form, formed
 from xaimaps._load import load, located
 from xaimaps._prepare import every_picture, prepare
 from xaimaps._results.atomic import write_atomic
@@ -21,8 +22,8 @@ from xaimaps._run import Job
 from xaimaps.backend import Backend
 from xaimaps.errors import MethodError, ModelLoadError, OutputError
 from xaimaps_onnx.export._check import Check
+from xaimaps_onnx.export._colours import coloured
 from xaimaps_onnx.export._file import join, opset_of, serialised, whole
-from xaimaps_onnx.export._form import Form, coloured, formed
 from xaimaps_onnx.export._network import TracedBackend
 from xaimaps_onnx.export._target import Wanted, wanted_target
 from xaimaps_onnx.export._traced import Recorder, Traced

@@ -1,0 +1,219 @@
+"""`export`: a method as a StableHLO program that runs without xaimaps."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from xaimaps._arrays import Floats, as_batch
+from xaimaps._attribute import MethodLike, attribute, plan
+from xaimaps._form import Form, formed
+from xaimaps._results.atomic import write_atomic
+from xaimaps._run import Job
+from xaimaps.errors import (
+    ArrayInputError,
+    MethodError,
+    OutputError,
+    UnsupportedModelError,
+    XaimapsError,
+    first_line,
+)
+from xaimaps.parity._measures import measure, tolerance_of
+from xaimaps.targets import ClassSpec, as_spec, class_index
+from xaimaps_jax._backend import JaxBackend
+from xaimaps_jax._function import function
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+MOST_IMAGES = 1024
+"""The bound of a free batch, by which JAX knows that sizes stay below two billion elements."""
+
+BY_INPUT = "input"
+
+Classes = np.ndarray[Any, np.dtype[np.int32]]
+
+
+class Exported(NamedTuple):
+    """A program that was written.
+
+    Attributes:
+        file: its path.
+        method: the method.
+        layer: the layer that is explained.
+        target: the target.
+        bytes: the size of the file.
+        platforms: where it runs.
+        arguments: the names of its arguments, in their order.
+        map_difference: the largest relative difference from the maps of the model.
+    """
+
+    file: str
+    method: str
+    layer: str
+    target: str
+    bytes: int
+    platforms: tuple[str, ...]
+    arguments: tuple[str, ...]
+    map_difference: float
+
+
+def export(
+    model: JaxBackend,
+    file: str | os.PathLike[str],
+    method: MethodLike = "grad_cam",
+    *,
+    target: Any = None,
+    layer: str | Sequence[str] | None = None,
+    images: Any = None,
+    form: Form = "raw",
+    weights: Literal["inside", "argument"] = "inside",
+    batch: int | None = None,
+    platforms: Sequence[str] = PLATFORMS,
+    **options: Any,
+) -> Exported:
+    """Write a method as a StableHLO program, by `jax.export`.
+
+    `jax.export.deserialize(Path(file).read_bytes()).call(images)` runs it without xaimaps, and
+    returns `{"map": ..., "outputs": ...}`, of one forward pass. It is written only if its maps are
+    those of the model.
+
+    Args:
+        model: a model from `xaimaps.load`.
+        file: the path to write to.
+        method: see `attribute`.
+        target: None for the top class of each image; a class or a label; "input" for a further
+            argument, int32 `(N,)`. With a `batch`, any target that needs no file.
+        layer: see `attribute`.
+        images: the images to compare on, `(N, *spatial, C)`, of which the program takes the size;
+            None for random ones.
+        form: "raw"; "input" for the size of the input; or "normalised" for that, with the positive
+            part divided by its maximum.
+        weights: "inside" the file, or the first "argument", of the form of `model.params`.
+        batch: the number of images; None for any number up to 1024, where JAX can export that.
+        platforms: of "cpu", "cuda", "rocm" and "tpu"; that of this machine must be one of them.
+        options: `augment`, `low_pass`, and the method's own options.
+
+    Raises:
+        XaimapsError: an argument is invalid, JAX cannot export the program, or its maps differ.
+
+    Example:
+        >>> import pathlib, tempfile, jax.export, jax.numpy as jnp, xaimaps, xaimaps_jax
+        >>> scores = lambda params, images: jnp.tanh(images @ params).mean((1, 2))
+        >>> model = xaimaps.load(scores, params=jnp.eye(3), input_shape=(8, 8, 3))
+        >>> file = pathlib.Path(tempfile.mkdtemp(), "saliency.jax")
+        >>> written = xaimaps_jax.export(model, file, "saliency")
+        >>> program = jax.export.deserialize(bytearray(file.read_bytes()))
+        >>> program.call(jnp.ones((2, 8, 8, 3)))["map"].shape
+        (2, 8, 8)
+    """
+    _require_choices(form, weights, platforms)
+    job, sample = plan(model, method, layer, options), _sample(model, images, batch)
+    explain = function(model, method, layer=layer, **options)
+    by_input, goal = target == BY_INPUT if isinstance(target, str) else False, target
+    if not by_input and isinstance(spec := as_spec(target), ClassSpec):
+        goal = jnp.asarray(class_index(spec.name, model.info.labels))  # for any number of images
+
+    def program(*arguments: Any) -> dict[str, Any]:
+        params, *rest = arguments if weights == "argument" else (model.params, *arguments)
+        found = explain(params, rest[0], rest[1] if by_input else goal)
+        maps = formed(model, found.maps, form, sample.shape[1:-1])
+        is_several = found.maps.ndim == sample.ndim
+        return {"map": jnp.moveaxis(maps, 0, 1) if is_several else maps, "outputs": found.outputs}
+
+    bounds = ["N >= 1", f"N <= {MOST_IMAGES}"]
+    count = jax.export.symbolic_shape("N", constraints=bounds)[0] if batch is None else batch
+    given = [model.params] if weights == "argument" else []
+    shapes = [jax.ShapeDtypeStruct((count, *sample.shape[1:]), np.float32)]
+    shapes += [jax.ShapeDtypeStruct((count,), np.int32)] * by_input
+    data = _serialised(program, [*given, *shapes], platforms, job)
+    call = functools.partial(jax.export.deserialize(data).call, *given, sample)
+    classes = [_top(call(np.zeros(len(sample), np.int32))["outputs"])] if by_input else []
+    maps = np.asarray(call(*classes)["map"])
+    goals = classes[0].tolist() if by_input else target
+    settings = {"target": goals, "layer": layer, **options}
+    difference = _difference(model, job, maps, sample, form, settings)
+    write_atomic(Path(file), lambda part: part.write(data))
+    names = ["params"] * len(given) + ["images"] + ["target"] * by_input
+    return Exported(
+        str(file), job.row.name, ", ".join(job.layers), BY_INPUT if by_input else str(spec),
+        len(data), tuple(platforms), tuple(names), difference,
+    )  # fmt: skip
+
+
+def _require_choices(form: str, weights: str, platforms: Sequence[str]) -> None:
+    if form not in get_args(Form):
+        raise MethodError(f"`form` must be one of {', '.join(get_args(Form))}, got {form!r}")
+    if weights not in ("inside", "argument"):
+        raise MethodError(f"`weights` must be 'inside' or 'argument', got {weights!r}")
+    here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    if isinstance(platforms, str) or not {here} <= {*platforms} <= {*PLATFORMS, "rocm"}:
+        raise OutputError(
+            f"`platforms` must be a list of cpu, cuda, rocm and tpu with {here!r}, where the "
+            f"program is compared with the model, got {platforms!r}"
+        )
+
+
+def _sample(model: JaxBackend, images: Any, batch: int | None) -> Floats:
+    """Return the images to compare on, as many as a fixed batch has."""
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise ArrayInputError(f"`batch` must be a whole number from 1, or None, got {batch!r}")
+    shape = model.input_shape
+    known = [side for side in shape if side is not None]
+    if images is None and len(known) < len(shape):
+        raise ArrayInputError(
+            f"`images` must be given, as the model takes images of any size {shape}; the program "
+            "takes their size"
+        )
+    if images is None:
+        images = np.random.default_rng(0).normal(size=(3, *known))
+    found = as_batch(images, shape)
+    return found if batch is None else np.resize(found, (batch, *found.shape[1:]))
+
+
+def _serialised(
+    program: Callable[..., Any], shapes: Sequence[Any], platforms: Sequence[str], job: Job
+) -> bytearray:
+    try:
+        exported = jax.export.export(jax.jit(program), platforms=tuple(platforms))(*shapes)
+        return exported.serialize()
+    except XaimapsError:
+        raise
+    except Exception as error:  # an export fails with many classes of error
+        raise UnsupportedModelError(
+            f"the method {job.row.name!r} must be a program that JAX exports for "
+            f"{', '.join(platforms)}, got {type(error).__name__} ({first_line(error)}); give a "
+            "fixed `batch`, or fewer `platforms`"
+        ) from error
+
+
+def _top(outputs: Any) -> Classes:
+    found: Classes = np.asarray(outputs).reshape(len(outputs), -1).argmax(axis=-1).astype(np.int32)
+    return found
+
+
+def _difference(
+    model: JaxBackend,
+    job: Job,
+    maps: Floats,
+    sample: Floats,
+    form: Form,
+    settings: dict[str, Any],
+) -> float:
+    """Return the relative difference from the maps of the model, or refuse it."""
+    expected = attribute(model, sample, job.row, **settings).maps
+    shown = formed(model, model.asarray(expected), form, sample.shape[1:-1])
+    measures, tolerance = measure(maps, np.asarray(shown), rank=False), tolerance_of(job.row)
+    if not tolerance.allows(measures):
+        raise UnsupportedModelError(
+            f"the map of the exported program differs from {job.row.name} of the model by "
+            f"{measures.relative:.1e} of its largest value, more than {tolerance} allows, so that "
+            "nothing was written; use the model itself"
+        )
+    return measures.relative
