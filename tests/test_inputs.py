@@ -244,6 +244,10 @@ def test_each_picture_has_its_own_values(folder):
         ({"right": ["right/0.png"]}, "1 of 'right' for 2 pictures"),
         ({"right": "right/0.png"}, "'right' must have a value for each picture"),
         ({"right": []}, "'right' must have a value for each picture"),
+        ({"right": ""}, "'right' must be numbers, a .npy file or a picture, got ''"),
+        (3, "`inputs` must be a dictionary"),
+        ({}, "as many values as there are pictures, got none"),
+        ({"right": np.full((2, 3, 12, 12), np.nan)}, "'right' must be finite"),
         ({"right": ["right/0.png", 3]}, r"'right' must have the shape \(3, 12, 12\), got \(\)"),
     ],
 )
