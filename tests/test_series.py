@@ -84,7 +84,7 @@ def test_the_widest_window_is_black_and_white(folder):
         (lambda a: slice_file(a / "1.dcm", 2, ImagePositionPatient=None), "1.dcm'.* its position"),
         (lambda a: (a / "1.dcm").write_bytes(b"no DICOM"), "'1.dcm', which is no DICOM"),
         (lambda a: (a / "0.dcm").write_bytes(b"no DICOM"), "'0.dcm', which is no DICOM"),
-        (lambda a: (a / "9.dcm").symlink_to("/etc/hostname"), "with the link '9.dcm'"),
+        (lambda a: (a / "9.dcm").symlink_to("/etc/hostname"), "got the link '9.dcm'"),
     ],
 )
 def test_what_is_no_whole_series_is_refused_in_one_sentence(folder, change, message):

@@ -31,6 +31,10 @@ def rows_of(inputs: Mapping[str, Any]) -> list[Row]:
     Raises:
         ArrayInputError: an input has no list of values, or the lists have other lengths.
     """
+    if not isinstance(inputs, Mapping):
+        raise ArrayInputError(
+            f"`inputs` must be a dictionary of values by the names of inputs, got {inputs!r:.200}"
+        )
     lists = {name: _values(name, given) for name, given in inputs.items()}
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) != 1:

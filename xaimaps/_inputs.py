@@ -78,6 +78,10 @@ def _numbers(name: str, value: Any) -> Array:
             f"the input {name!r} must be an array of numbers, got {value!r:.200}; give a number, a "
             "list or an array"
         )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ArrayInputError(
+            f"the input {name!r} must be finite, got NaN or infinity; replace these values"
+        )
     return array
 
 

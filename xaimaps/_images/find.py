@@ -47,9 +47,9 @@ def find_pictures(
 
 def is_several(path: object) -> bool:
     """Whether an argument is the path of a folder, or a pattern of paths that is no file."""
-    if not isinstance(path, str | os.PathLike):
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    if not name:  # an empty path would be the current folder
         return False
-    name = os.fspath(path)
     return Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xaimaps._digest import digest
-from xaimaps._images.decode import check_size, decoder_errors, problem
+from xaimaps._images.decode import check_size, decoder_errors
 from xaimaps._images.dicom import is_dicom, read_dicom
 from xaimaps._images.extra import extra_module
 from xaimaps._images.picture import Array, Picture
@@ -83,16 +83,16 @@ def read_series(folder: str, max_pixels: int) -> Picture:
 
 def _slice(folder: str, file: Path) -> _Slice:
     if file.is_symlink():
-        raise problem(folder, f"a folder with the link {file.name!r}", "copy its file there")
+        raise _problem(folder, f"the link {file.name!r}", "copy its file there")
     data = file.read_bytes()
     if not is_dicom(data):
-        raise problem(folder, f"a folder with {file.name!r}, which is no DICOM", "take it out")
+        raise _problem(folder, f"{file.name!r}, which is no DICOM", "take it out")
     with decoder_errors(str(file)):
         dataset = _header(str(file), data)
     if not all(dataset.get(tag) for tag in _PLACE):
-        raise problem(
+        raise _problem(
             folder,
-            f"a folder with {file.name!r}, which does not say its position",
+            f"{file.name!r}, which does not say its position",
             "join the slices to one file, such as NIfTI",
         )
     return _Slice(file, data, dataset)
@@ -109,12 +109,16 @@ def _require_one_series(folder: str, slices: list[_Slice]) -> None:
         values = [str(one.dataset.get(tag)) for one in slices]
         other = next((i for i, value in enumerate(values) if value != values[0]), None)
         if other is not None:
-            raise problem(
+            raise _problem(
                 folder,
-                f"a folder whose slices differ in {tag}: {values[0]} in {slices[0].name!r} and "
+                f"slices that differ in {tag}: {values[0]} in {slices[0].name!r} and "
                 f"{values[other]} in {slices[other].name!r}",
                 "keep one series in a folder",
             )
+
+
+def _problem(folder: str, got: str, remedy: str) -> InputImageError:
+    return InputImageError(f"{folder!r} must be the slices of one series, got {got}; {remedy}")
 
 
 def _directions(dataset: Any) -> tuple[Array, Array]:
@@ -130,9 +134,9 @@ def _step(folder: str, slices: list[_Slice], normal: Array) -> float:
     wrong = np.flatnonzero(np.abs(steps - usual) > TOLERANCE * abs(usual))
     if usual <= 0 or wrong.size:
         at = int(wrong[0]) if wrong.size else 0
-        raise problem(
+        raise _problem(
             folder,
-            f"a series whose slices {slices[at].name!r} and {slices[at + 1].name!r} are "
+            f"{slices[at].name!r} and {slices[at + 1].name!r}, which are "
             f"{steps[at]:g} mm apart where others are {usual:g} mm",
             "add the missing slices, or take out those that are there twice",
         )
