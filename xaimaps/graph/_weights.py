@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from xaimaps.graph._layer_groups import WEIGHING
 from xaimaps.graph._operation import Operation, Value
 
 
 def layer_weights(
-    operations: Sequence[Operation], data: Collection[Value]
+    operations: Sequence[Operation], data: AbstractSet[Value]
 ) -> dict[Value, tuple[Value, ...]]:
     """Return the weights of each layer, by the layer's value in the order of computation.
 

@@ -19,7 +19,8 @@ class Measured(NamedTuple):
 
     Attributes:
         value: NaN if it is not defined, as the correlation with a constant map.
-        curve: `(points, 2)`, the fraction of the image and the score, for metrics with a curve.
+        curve: `(points, 2)`, for metrics with a curve: the fraction of the image, or of the
+            layers, and the score.
     """
 
     value: float

@@ -149,6 +149,7 @@ def replica_for(rows: Plan, backend: Backend) -> Replica | None:
     names = [row.name for row, _ in rows if "weights" in row.needs]
     if not names:
         return None
+    backend.require(frozenset({"weights"}), f"the metric {names[0]!r}")
     replica = backend.replica()
     if not any(replica.layers.values()):
         raise UnsupportedModelError(

@@ -123,7 +123,8 @@ class ReferenceBackend(Backend):
         def assign(weights: Mapping[str, Array]) -> None:
             for name, array in weights.items():
                 layer, _, part = name.rpartition(".")
-                copied.chain.layers[layer] = replace(copied.chain.layers[layer], **{part: array})
+                before: Any = copied.chain.layers[layer]
+                copied.chain.layers[layer] = replace(before, **{part: array})
 
         return Replica(copied, {name: own for name, own in layers.items() if own}, assign)
 

@@ -57,7 +57,7 @@ def shadowed(
         for name, array in weights.items():
             by_name[name].assign(array)
 
-    values = {
+    values: dict[str, Weights] = {
         layer: {name: variable.numpy() for name, variable in each.items()}
         for layer, each in layers.items()
     }

@@ -66,7 +66,7 @@ class Sessions:
         copied._weights, copied._sessions = {**self._weights}, {}
         return copied
 
-    def assign(self, weights: Values) -> None:
+    def assign(self, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Replace some weights, for all later runs."""
         big = weights.keys() & self._weights.keys()
         self._weights.update((name, _shared(weights[name])) for name in big)
