@@ -187,7 +187,7 @@ def _entry(one: Scores) -> dict[str, Any]:
 
 
 def _numbers(values: Array) -> Any:
-    return np.where(np.isfinite(values), values.round(6), None).tolist()
+    return np.where(np.isfinite(values), values.round(6).astype(object), None).tolist()
 
 
 def _number(value: float) -> float | None:

@@ -25,7 +25,7 @@ from xaimaps.errors import BackendError, LayerError
 from xaimaps.methods import METHODS
 from xaimaps.metrics import METRICS, evaluate, measure
 from xaimaps.targets import as_target, several
-from xaimaps.testing.networks import Network, one_conv_network, pooled_network
+from xaimaps.testing.networks import Dense, Network, one_conv_network, pooled_network
 from xaimaps.testing.reference import REFERENCE_METHODS, ReferenceBackend
 
 Array = np.ndarray[Any, Any]
@@ -314,8 +314,9 @@ class BackendConformance:
         assert counts == [27 * 8 + 8, 72 * 8 + 8, 8 * 5 + 5]
         last = list(replica.layers.values())[-1]
         replica.assign({name: 0 * array for name, array in last.items() if array.size == 40})
-        bias = reference.chain.layers["fc"].bias
-        close(outputs(replica.backend), np.broadcast_to(bias, before.shape))
+        dense = reference.chain.layers["fc"]
+        assert isinstance(dense, Dense)
+        close(outputs(replica.backend), np.broadcast_to(dense.bias, before.shape))
         close(outputs(backend), before)
 
     @pytest.mark.parametrize("name", METRICS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -117,7 +118,9 @@ class ReferenceBackend(Backend):
         return self.grad(images, target), terms
 
     def replica(self) -> Replica:
-        copied = ReferenceBackend(Network({**self.chain.layers}, self.chain.input_shape))
+        copied = copy.copy(self)
+        copied.chain = Network({**self.chain.layers}, self.chain.input_shape)
+        copied._compiled = {}
         layers = {name: _weights(name, layer) for name, layer in self.chain.layers.items()}
 
         def assign(weights: Mapping[str, Array]) -> None:
