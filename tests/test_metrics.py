@@ -22,7 +22,7 @@ from xaimaps.errors import (
     UnsupportedModelError,
     XaimapsError,
 )
-from xaimaps.methods import METHODS, Maps, method
+from xaimaps.methods import Maps, _registry, method
 from xaimaps.metrics import METRICS, Evaluation, Scores, evaluate, measure
 from xaimaps.metrics._case import Case
 from xaimaps.metrics._imputation import imputed
@@ -581,11 +581,9 @@ def edges(monkeypatch):
         grey = xp.sum(images, axis=-1)
         return Maps(xp.abs(grey - xp.roll(grey, 1, axis=1)), backend.forward(images))
 
-    monkeypatch.setitem(METHODS, "edge_detector", None)
-    del METHODS["edge_detector"]
-    method(family="gradient", needs={"forward"}, paper="none", cost="1 F")(edge_detector)
-    yield "edge_detector"
-    METHODS.pop("edge_detector")
+    monkeypatch.setattr(_registry, "ROWS", dict(_registry.ROWS))
+    method(family="custom", needs={"forward"}, paper="none", cost="1 F")(edge_detector)
+    return "edge_detector"
 
 
 def test_an_edge_detector_fails_mprt_and_gradients_pass(edges):
@@ -619,7 +617,6 @@ def test_a_model_without_weights_has_no_mprt():
 
 
 def test_a_backend_without_other_weights_is_refused(ready, monkeypatch):
-    model, pictures = ready[:2]
-    monkeypatch.setattr(type(model), "capabilities", frozenset({"forward", "activations"}))
+    monkeypatch.setattr(ReferenceBackend, "capabilities", frozenset({"forward", "activations"}))
     with pytest.raises(BackendError, match="the metric 'mprt' needs a backend that can do weights"):
-        evaluate(model, pictures, ["occlusion"], ["mprt"], window=3, stride=3)
+        evaluate(ready, picture(0), ["occlusion"], ["mprt"], window=3, stride=3)

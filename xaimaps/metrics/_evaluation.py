@@ -187,7 +187,7 @@ def _entry(one: Scores) -> dict[str, Any]:
 
 
 def _numbers(values: Array) -> Any:
-    return np.where(np.isfinite(values), values.round(6).astype(object), None).tolist()
+    return [_numbers(one) if one.ndim else _number(one) for one in values.round(6)]
 
 
 def _number(value: float) -> float | None:

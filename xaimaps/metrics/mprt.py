@@ -31,7 +31,8 @@ def mprt(case: Case, *, steps: int = 10, seed: int = 0) -> Measured:
 
     A layer is a convolution or a matrix product, with the biases and normalisations behind it. Each
     of its arrays of weights gets its own values in a random order, so that their distribution is
-    kept, and with it variances above 0. Each array has an order of its own.
+    kept, and with it variances above 0. Each array has an order of its own. Arrays of few values in
+    an ONNX file are constants, and stay.
 
     Args:
         case: the image and its map; the target stays that of the original model.

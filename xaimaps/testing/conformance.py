@@ -310,8 +310,8 @@ class BackendConformance:
 
         before = outputs(backend)
         close(outputs(replica.backend), before)
-        counts = [sum(array.size for array in own.values()) for own in replica.layers.values()]
-        assert counts == [27 * 8 + 8, 72 * 8 + 8, 8 * 5 + 5]
+        largest = [max(one.size for one in own.values()) for own in replica.layers.values()]
+        assert largest == [27 * 8, 72 * 8, 8 * 5]
         last = list(replica.layers.values())[-1]
         replica.assign({name: 0 * array for name, array in last.items() if array.size == 40})
         dense = reference.chain.layers["fc"]
