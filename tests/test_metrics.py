@@ -589,7 +589,7 @@ def edges(monkeypatch):
 def test_an_edge_detector_fails_mprt_and_gradients_pass(edges, ready):
     found = evaluate(ready, picture(0), [edges, "saliency"], ["mprt"])
     assert found[edges, "mprt"].mean == pytest.approx(1)
-    assert found["saliency", "mprt"].mean < 0.5
+    assert found["saliency", "mprt"].mean < 0.7
     assert ("random 9x9", "mprt") not in {(one.method, one.metric) for one in found.scores}
 
 
