@@ -13,16 +13,26 @@ from xaimaps import metrics
 from xaimaps._cli import cli
 from xaimaps._images.preprocess import PRESETS
 from xaimaps._plan import plan_all
-from xaimaps.errors import ArrayInputError, InputImageError, MethodError, TargetError, XaimapsError
-from xaimaps.metrics import METRICS, evaluate, measure
+from xaimaps.errors import (
+    ArrayInputError,
+    BackendError,
+    InputImageError,
+    MethodError,
+    TargetError,
+    UnsupportedModelError,
+    XaimapsError,
+)
+from xaimaps.methods import Maps, _registry, method
+from xaimaps.metrics import METRICS, Evaluation, Scores, evaluate, measure
 from xaimaps.metrics._case import Case
 from xaimaps.metrics._imputation import imputed
 from xaimaps.metrics._order import spearman
 from xaimaps.metrics.correlation import _sums_and_losses, squared_difference
+from xaimaps.metrics.mprt import _similarity
 from xaimaps.metrics.stability import largest_change, median_ratio
 from xaimaps.targets import as_target, several
 from xaimaps.testing import ReferenceBackend, pooled_network
-from xaimaps.testing.networks import Dense, Flatten, Network
+from xaimaps.testing.networks import Dense, Flatten, GlobalAveragePool, Network
 
 GIVEN = np.load(Path(__file__).parent / "references" / "metrics.npz")
 """Made by other libraries, and in PyTorch; see make_metrics.py."""
@@ -510,3 +520,102 @@ def test_the_classes_of_pictures_by_folder_and_by_table(small, tmp_path):
     done = run("evaluate", table)
     assert isinstance(done.exception, TargetError)
     assert "target for every picture or none" in str(done.exception)
+
+
+# Randomised weights
+
+
+@pytest.fixture
+def products():
+    """Two matrix products, whose saliency is the magnitude of their product."""
+    draw = np.random.default_rng(4).normal
+    layers = {
+        "flatten": Flatten(),
+        "first": Dense(draw(size=(16, 6)), draw(size=6)),
+        "second": Dense(draw(size=(6, 3)), draw(size=3)),
+    }
+    made = ReferenceBackend(Network(layers, (4, 4, 1)))
+    made.info.preprocess = PRESETS["unit"]
+    return made
+
+
+def saliency_by_hand(first, second):
+    return np.abs(first @ second[:, 1])
+
+
+def shuffled(values, number):
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence((5, number))))
+    return random.permuted(values)
+
+
+GREY = np.random.default_rng(2).integers(0, 255, (4, 4), dtype=np.uint8)
+
+
+def test_mprt_of_two_products_by_hand(products):
+    stats = pytest.importorskip("scipy.stats")
+    first, second = (products.chain.layers[name].weights for name in ("first", "second"))
+    own = saliency_by_hand(first, second)
+    top = saliency_by_hand(first, shuffled(second, 0))
+    both = saliency_by_hand(shuffled(first, 1), shuffled(second, 0))
+    found = evaluate(
+        products, GREY, ["saliency"], ["mprt", "smooth_mprt", "efficient_mprt"], target=1,
+        metric_options={"seed": 5},
+    )  # fmt: skip
+    expected = [(0, 1), *((s, stats.spearmanr(own, one)[0]) for s, one in [(0.5, top), (1, both)])]
+    # the gradient of a linear model is the same for noisy images
+    for name in ("mprt", "smooth_mprt"):
+        np.testing.assert_allclose(found["saliency", name].curves[0], expected, atol=1e-6)
+        assert found["saliency", name].mean == pytest.approx(np.mean(expected[1:], axis=0)[1])
+    before, after = (stats.entropy(np.histogram(one, 100)[0]) for one in (own, both))
+    assert found["saliency", "efficient_mprt"].mean == pytest.approx((after - before) / before)
+    np.testing.assert_array_equal(saliency_by_hand(first, second), own)  # the model is unchanged
+
+
+@pytest.fixture
+def edges(monkeypatch):
+    """A method that looks for edges and never at the model."""
+
+    def edge_detector(backend, images, target=None):
+        """The difference of each pixel from the one above it."""
+        xp = backend.xp
+        grey = xp.sum(images, axis=-1)
+        return Maps(xp.abs(grey - xp.roll(grey, 1, axis=1)), backend.forward(images))
+
+    monkeypatch.setattr(_registry, "ROWS", dict(_registry.ROWS))
+    method(family="custom", needs={"forward"}, paper="none", cost="1 F")(edge_detector)
+    return "edge_detector"
+
+
+def test_an_edge_detector_fails_mprt_and_gradients_pass(edges, ready):
+    found = evaluate(ready, picture(0), [edges, "saliency"], ["mprt"])
+    assert found[edges, "mprt"].mean == pytest.approx(1)
+    assert found["saliency", "mprt"].mean < 0.7
+    assert ("random 9x9", "mprt") not in {(one.method, one.metric) for one in found.scores}
+
+
+def test_weights_that_overflow_are_undefined_and_told(products, tmp_path):
+    products.chain.layers["second"] = Dense(np.full((6, 3), 1e300), np.zeros(3))
+    products.chain.layers["first"] = Dense(np.diag(np.arange(16.0))[:, :6] * 1e300, np.zeros(6))
+    with np.errstate(all="ignore"), pytest.raises(ArrayInputError, match="must be finite"):
+        evaluate(products, GREY, ["saliency"], ["mprt"], target=1)
+    own = np.arange(4.0)
+    value, curve = _similarity(own, iter([(0.5, own), (1.0, own * np.nan)]))
+    assert np.isnan(value)
+    scores = Scores("saliency", "mprt", np.array([value]), curve[None])
+    found = Evaluation((scores,), ("a.png",), ("tabby",))
+    path, figure = found.save(tmp_path)
+    assert json.loads(path.read_text())["scores"][0]["curves"] == [[[0, 1], [0.5, 1], [1, None]]]
+    assert figure.stat().st_size
+
+
+def test_a_model_without_weights_has_no_mprt():
+    made = ReferenceBackend(Network({"pool": GlobalAveragePool()}, (4, 4, 3)))
+    made.info.preprocess = PRESETS["unit"]
+    with pytest.raises(UnsupportedModelError, match="'mprt' needs layers with weights of floats"):
+        evaluate(made, GREY[..., None].repeat(3, -1), ["saliency"], ["mprt"], target=1)
+
+
+def test_a_backend_without_other_weights_is_refused(ready, monkeypatch):
+    monkeypatch.setattr(ReferenceBackend, "capabilities", frozenset({"forward", "activations"}))
+    with pytest.raises(BackendError, match="the metric 'mprt' needs a backend that can do weights"):
+        evaluate(ready, picture(0), ["occlusion"], ["mprt"], window=3, stride=3)

@@ -39,6 +39,7 @@ __all__ = [
     "Layer",
     "ModelInfo",
     "Precision",
+    "Replica",
 ]
 
 Array = Any
@@ -48,7 +49,15 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 """The precision of a model's values and products."""
 
 Capability = Literal[
-    "forward", "activations", "grad", "classifier", "split", "rules", "biases", "attention"
+    "forward",
+    "activations",
+    "grad",
+    "classifier",
+    "split",
+    "rules",
+    "biases",
+    "attention",
+    "weights",
 ]
 
 CACHE_SIZE = 64
@@ -170,6 +179,22 @@ class Blocks:
     resume: Callable[[Array], Array]
 
 
+@dataclass(frozen=True)
+class Replica:
+    """A copy of a model with weights of its own; `Backend.replica` makes it.
+
+    Attributes:
+        backend: the copy, which keeps its compiled programs when its weights change.
+        layers: the weights of each layer by name, by layers in the order of computation; in numpy,
+            in the shapes that the framework stores.
+        assign: sets weights of the copy, by name.
+    """
+
+    backend: Backend
+    layers: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]
+    assign: Callable[[Mapping[str, np.ndarray[Any, Any]]], None]
+
+
 @dataclass
 class ModelInfo:
     """Information about a model apart from its network and weights.
@@ -259,7 +284,7 @@ class Backend(ABC):
     A subclass sets `name` and `capabilities`, passes a `Description` of its network to `__init__`,
     and implements the abstract methods and those that its capabilities name: `split` for "split",
     `differentiate` for "grad", `weight` for "classifier", `biases` for "biases", `blocks` for
-    "attention". The base class
+    "attention", `replica` for "weights". The base class
     derives everything else from these. Every method that computes must be traceable by `compile`.
     The defaults suit a framework whose arrays are numpy's and that compiles nothing.
 
@@ -581,6 +606,15 @@ class Backend(ABC):
             UnsupportedModelError: the model has no attention between the tokens of one grid.
         """
         raise self._lacking("attention")
+
+    def replica(self) -> Replica:
+        """Return a copy of this model whose weights can be set; this model is not changed.
+
+        Raises:
+            BackendError: the backend lacks the capability "weights".
+            UnsupportedModelError: the weights of the model cannot be set.
+        """
+        raise self._lacking("weights")
 
     # Derived operations
 

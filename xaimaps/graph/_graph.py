@@ -20,6 +20,7 @@ from xaimaps.graph._head import Ending, Head, HeadFinder, find_ending
 from xaimaps.graph._layer_groups import Group, layer_groups
 from xaimaps.graph._layout import Layout, layout_of
 from xaimaps.graph._operation import Operation, Value
+from xaimaps.graph._weights import layer_weights
 
 UNLISTED = frozenset({"view", "transpose", "pad", "slice", "quantize"})
 """Kinds whose results have the values of their input, so that no list shows them."""
@@ -168,6 +169,11 @@ class Graph:
             if one.kind != "size" and found.intersection(one.needs):
                 found.update(one.makes)
         return frozenset(found)
+
+    @functools.cached_property
+    def layer_weights(self) -> Mapping[Value, tuple[Value, ...]]:
+        """The constants that each layer reads: its weights, and also shapes and the like."""
+        return layer_weights(self.operations, self.data)
 
     @functools.cached_property
     def demands(self) -> Demands:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:  # lists the metrics for type checkers and editors; a test com
     from xaimaps.metrics.localisation import pointing_game as pointing_game
     from xaimaps.metrics.localisation import rank_accuracy as rank_accuracy
     from xaimaps.metrics.localisation import region_auc as region_auc
+    from xaimaps.metrics.mprt import efficient_mprt as efficient_mprt
+    from xaimaps.metrics.mprt import mprt as mprt
+    from xaimaps.metrics.mprt import smooth_mprt as smooth_mprt
     from xaimaps.metrics.random_logit import random_logit as random_logit
     from xaimaps.metrics.road import road as road
     from xaimaps.metrics.stability import max_sensitivity as max_sensitivity

@@ -12,7 +12,7 @@ from xaimaps._plan import plan_all
 from xaimaps._prepare import Batch, every_picture, prepare, require_files
 from xaimaps._progress import shown
 from xaimaps._run import Job, run_all
-from xaimaps.backend import Backend
+from xaimaps.backend import Backend, Replica
 from xaimaps.methods._noise import uniform
 from xaimaps.metrics._case import Array
 from xaimaps.metrics._evaluation import Evaluation, Scores
@@ -25,6 +25,7 @@ from xaimaps.metrics._judging import (
     gathered,
     judged,
     plan_metrics,
+    replica_for,
     require_class,
     require_no_explanation,
     resolved,
@@ -88,8 +89,9 @@ def evaluate(
     places = None if regions is None else regions_of(regions, batch, backend)
     goal, names = resolved(backend, batch, target)
     require_class(rows, goal)
+    replica = replica_for(rows, backend)
     maps = _all_maps(backend, jobs, batch.images, goal)
-    steps = _steps(backend, jobs, maps, batch.images, goal, rows, places)
+    steps = _steps(backend, jobs, maps, batch.images, goal, rows, places, replica)
     count = len(maps) * len(batch.images) * len(rows)
     found = list(shown(steps, count, backend.watch) if progress else steps)
     return _collected(found, batch, names, _settings(backend, jobs, rows))
@@ -163,17 +165,21 @@ def _steps(
     goal: Target,
     rows: Plan,
     regions: Array | None,
+    replica: Replica | None,
 ) -> Iterator[Step]:
     explains = {job.row.name: _explaining(backend, job) for job in jobs}
     for name, own in maps.items():
-        yield from judged(name, explains.get(name), own, backend, images, goal, rows, regions)
+        explain = explains.get(name)
+        yield from judged(name, explain, own, backend, images, goal, rows, regions, replica)
 
 
 def _explaining(backend: Backend, job: Job) -> Explain:
-    def explain(images: Array, target: Target) -> Array:
+    def explain(model: Backend, images: Array, target: Target) -> Array:
         size = min(16, len(images))
-        ((_, found, _),) = run_all(backend, [job], images, target, size)
-        return enlarged(checked(found.maps, len(images)), images.shape[1:-1])
+        ((_, found, _),) = run_all(model, [job], images, target, size)
+        # other weights may overflow, which is a result and no mistake of the user
+        maps = checked(found.maps, len(images)) if model is backend else found.maps
+        return enlarged(maps, images.shape[1:-1])
 
     return explain
 

@@ -26,7 +26,7 @@ class Scores:
         method: the method, or "random 7x7" and the like for random maps of that size.
         metric: the metric.
         values: `(N,)`, one for each picture; NaN where the metric is not defined.
-        curves: `(N, points, 2)`, fractions and scores, for metrics with a curve.
+        curves: `(N, points, 2)`, fractions and scores, for metrics with a curve; NaN as in values.
     """
 
     method: str
@@ -149,10 +149,11 @@ class Evaluation:
             ax = pyplot.gca()
         for one in self.scores:
             if one.metric == metric and one.curves is not None:
-                fractions, scores = one.curves.mean(axis=0).T
+                fractions, scores = np.ma.masked_invalid(one.curves).mean(axis=0).T
                 style = "--" if one.method.startswith("random") else "-"
                 ax.plot(fractions, scores, style, label=f"{one.method}: {one.mean:.3g}")
-        ax.set(title=metric, xlabel="fraction of the image", ylabel="score")
+        whole = "layers" if "weights" in METRICS[metric].needs else "image"
+        ax.set(title=metric, xlabel=f"fraction of the {whole}", ylabel="score")
         ax.legend()
         return ax
 
@@ -181,8 +182,12 @@ def _entry(one: Scores) -> dict[str, Any]:
         "mean": _number(one.mean),
         "interval": [_number(end) for end in one.interval],
         "values": [_number(value) for value in one.values],
-        "curves": None if one.curves is None else one.curves.round(6).tolist(),
+        "curves": None if one.curves is None else _numbers(one.curves),
     }
+
+
+def _numbers(values: Array) -> Any:
+    return [_numbers(one) if one.ndim else _number(one) for one in values.round(6)]
 
 
 def _number(value: float) -> float | None:

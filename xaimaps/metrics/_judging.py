@@ -9,8 +9,8 @@ import numpy as np
 
 from xaimaps._prepare import Batch
 from xaimaps._resampling import linear_weights
-from xaimaps.backend import Backend
-from xaimaps.errors import ArrayInputError, MethodError, TargetError
+from xaimaps.backend import Backend, Replica
+from xaimaps.errors import ArrayInputError, MethodError, TargetError, UnsupportedModelError
 from xaimaps.metrics._case import Array, Case, Measured
 from xaimaps.metrics._evaluation import Scores
 from xaimaps.metrics._registry import Metric, get_metric
@@ -22,7 +22,7 @@ DEFAULT = ("deletion", "insertion", "average_drop", "mu_fidelity", "max_sensitiv
 LOCAL = ("pointing_game", "energy_pointing_game")
 """The further ones if the regions of the objects are known."""
 
-Explain = Callable[[Array, Target], Array]
+Explain = Callable[[Backend, Array, Target], Array]
 
 Step = tuple[str, str, Measured | None]
 """A method, a metric, and what was measured for one image."""
@@ -80,13 +80,14 @@ def judged(
     goal: Target,
     rows: Plan,
     regions: Array | None,
+    replica: Replica | None = None,
 ) -> Iterator[Step]:
     """Yield method, metric and what was measured, picture by picture; None without a method."""
     for row, options in rows:
         for index, (image, one) in enumerate(zip(images, maps, strict=True)):
             own = goal.with_arrays(tuple(a[..., index : index + 1] for a in goal.arrays))
             region = None if regions is None else regions[index]
-            case = Case(backend, image, one, own, explain, region)
+            case = Case(backend, image, one, own, explain, region, replica)
             able = explain is not None or "explanation" not in row.needs
             yield name, row.name, _measured(row, case, options) if able else None
 
@@ -136,6 +137,26 @@ def require_class(rows: Plan, goal: Target) -> None:
     for row, _ in rows:
         if "class" in row.needs and not isinstance(goal, Classes):
             raise TargetError(f"the metric {row.name!r} needs a class as the target, got another")
+
+
+def replica_for(rows: Plan, backend: Backend) -> Replica | None:
+    """Return a copy of the model whose weights can be set, if a metric needs it.
+
+    Raises:
+        BackendError: the backend has none.
+        UnsupportedModelError: no layer has weights of floats.
+    """
+    names = [row.name for row, _ in rows if "weights" in row.needs]
+    if not names:
+        return None
+    backend.require(frozenset({"weights"}), f"the metric {names[0]!r}")
+    replica = backend.replica()
+    if not any(replica.layers.values()):
+        raise UnsupportedModelError(
+            f"the metric {names[0]!r} needs layers with weights of floats, got a model without, as "
+            "a quantised one; evaluate the model before it was quantised, or leave the metric out"
+        )
+    return replica
 
 
 def require_no_explanation(rows: Plan) -> None:

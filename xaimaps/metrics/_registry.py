@@ -12,7 +12,7 @@ from xaimaps.metrics._case import Measured
 
 Family = Literal["faithfulness", "localisation", "robustness", "complexity", "randomisation"]
 
-Need = Literal["explanation", "region", "class"]
+Need = Literal["explanation", "region", "class", "weights"]
 
 Function = TypeVar("Function", bound=Callable[..., Measured])
 
@@ -26,7 +26,8 @@ class Metric(Row):
         family: what the metric is about.
         better: whether a higher or a lower value is better.
         needs: "explanation" if the method has to run again, "region" if the positions of the object
-            have to be known, "class" if the target has to be a class.
+            have to be known, "class" if the target has to be a class, "weights" if the model runs
+            with other weights.
         paper: the reference.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from xaimaps.backend import (
     Gradients,
     Layer,
     ModelInfo,
+    Replica,
 )
 from xaimaps.graph import Dense as DenseHead
 from xaimaps.graph import Graph, Head, Kind, Operation, no_head
@@ -47,7 +49,7 @@ class ReferenceBackend(Backend):
 
     name = "reference"
     capabilities = frozenset(
-        {"forward", "activations", "grad", "classifier", "split", "rules", "biases"}
+        {"forward", "activations", "grad", "classifier", "split", "rules", "biases", "weights"}
     )
 
     def __init__(self, network: Network) -> None:
@@ -114,6 +116,20 @@ class ReferenceBackend(Backend):
             if isinstance(layer, Conv | Dense)
         )
         return self.grad(images, target), terms
+
+    def replica(self) -> Replica:
+        copied = copy.copy(self)
+        copied.chain = Network({**self.chain.layers}, self.chain.input_shape)
+        copied._compiled = {}
+        layers = {name: _weights(name, layer) for name, layer in self.chain.layers.items()}
+
+        def assign(weights: Mapping[str, Array]) -> None:
+            for name, array in weights.items():
+                layer, _, part = name.rpartition(".")
+                before: Any = copied.chain.layers[layer]
+                copied.chain.layers[layer] = replace(before, **{part: array})
+
+        return Replica(copied, {name: own for name, own in layers.items() if own}, assign)
 
 
 REFERENCE_METHODS = tuple(
@@ -232,6 +248,11 @@ def _local(
 def _parts(layer: Any) -> tuple[str, ...]:
     """Return the names of a layer's weights and bias."""
     return tuple(field.name for field in fields(layer)) if is_dataclass(layer) else ()
+
+
+def _weights(name: str, layer: Any) -> dict[str, Array]:
+    """Return the weights and bias of a layer by name."""
+    return {f"{name}.{part}": getattr(layer, part) for part in _parts(layer)}
 
 
 def chain_graph(chain: Network) -> Graph:

@@ -36,6 +36,7 @@ from xaimaps.backend import (
     Device,
     Gradients,
     ModelInfo,
+    Replica,
 )
 from xaimaps.errors import BackendError
 from xaimaps.propagation import Rules
@@ -86,7 +87,10 @@ class JaxBackend(Backend):
 
     name = "jax"
     capabilities = frozenset(
-        {"forward", "activations", "grad", "classifier", "split", "rules", "biases", "attention"}
+        {
+            *("forward", "activations", "grad", "classifier", "split"),
+            *("rules", "biases", "attention", "weights"),
+        }
     )
     takes = (
         "ONNX files, JAX functions and models of Flax, Equinox, Haiku and, with KERAS_BACKEND=jax, "
@@ -303,6 +307,21 @@ class JaxBackend(Backend):
     def blocks(self, images: Array) -> Blocks:
         return blocks(self._program, self.params, images)
 
+    def replica(self) -> Replica:
+        view = self.viewed(self.params)
+        view._compiled = {}
+        layers = {
+            layer: {name: np.asarray(weights) for name, weights in own.items()}
+            for layer, own in self._program.layers(self.params).items()
+        }
+
+        def assign(weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+            params = self._program.source.with_named(view.params, dict(weights))
+            with within_memory():
+                view.params = jax.tree.map(_placed, params, view.params)
+
+        return Replica(view, layers, assign)
+
     @property
     def device(self) -> Device:
         first = jax.local_devices()[0]
@@ -413,6 +432,11 @@ def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple
         return pull(jnp.ones_like(scores))
     seeds = jnp.eye(scores.shape[0], dtype=scores.dtype)[:, :, None] * jnp.ones_like(scores)
     return jax.vmap(pull)(seeds)
+
+
+def _placed(array: Any, other: Array) -> Array:
+    """Return an array on the devices of another, in its type."""
+    return jax.device_put(jnp.asarray(array, other.dtype), other.sharding)
 
 
 def _among(mesh: jax.sharding.Mesh, *axes: str) -> jax.sharding.NamedSharding:

@@ -209,8 +209,16 @@ class FunctionSource:
 
     def values(self, params: Params, images: Array) -> Values:
         """Return the parameters and images by name."""
-        leaves = jax.tree.leaves(params)
-        return {**{_leaf(i): leaf for i, leaf in enumerate(leaves)}, IMAGES: images}
+        return {**self.named(params), IMAGES: images}
+
+    def named(self, params: Params) -> Values:
+        """Return the parameters by the names that the equations read."""
+        return {_leaf(i): leaf for i, leaf in enumerate(jax.tree.leaves(params))}
+
+    def with_named(self, params: Params, weights: Values) -> Params:
+        """Return the parameters, with some replaced by others, by name."""
+        leaves = {**self.named(params), **weights}
+        return jax.tree.unflatten(jax.tree.structure(params), leaves.values())
 
     def outputs(self, known: Values, graph: Graph) -> Array:
         """Return the function's result."""

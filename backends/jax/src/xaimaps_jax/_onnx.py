@@ -75,6 +75,16 @@ class OnnxSource:
         """Return the output to explain."""
         return as_scores(jnp, known[graph.outputs[0]], self._network.usual.batch_axis)
 
+    def named(self, params: Params) -> Values:
+        """Return the parameters by name, kernels in ONNX's order."""
+        return {name: self.array(value) for name, value in params.items()}
+
+    def with_named(self, params: Params, weights: Values) -> Params:
+        """Return the parameters, with some replaced by others in ONNX's order, by name."""
+        kernels = {n for n in weights if isinstance(params[n], Kernel)}
+        own = {n: Kernel.of(w) if n in kernels else w for n, w in weights.items()}
+        return {**params, **own}
+
     def operation(self, node: Node) -> Operation:
         """Return the operation of a node."""
         return self._reader.operation(node)

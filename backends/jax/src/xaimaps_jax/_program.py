@@ -66,6 +66,12 @@ class Source(Protocol):
     def rounded(self, params: Params) -> Params:
         """Return the parameters, with the factors of products in bfloat16."""
 
+    def named(self, params: Params) -> Values:
+        """Return the parameters by the names that the nodes read."""
+
+    def with_named(self, params: Params, weights: Values) -> Params:
+        """Return the parameters, with some replaced by others, by name."""
+
 
 class Program:
     """A network over batches of images.
@@ -88,6 +94,13 @@ class Program:
     def rounded(self, params: Params) -> Params:
         """Return the parameters, with the factors of products in bfloat16."""
         return self.source.rounded(params)
+
+    def layers(self, params: Params) -> dict[str, dict[str, Array]]:
+        """Return the weights of floats of each layer by name."""
+        known = self.source.named(params)
+        floats = {name for name, one in known.items() if jnp.issubdtype(one.dtype, jnp.floating)}
+        layers = self.network.usual.layer_weights.items()
+        return {layer: {n: known[n] for n in names if n in floats} for layer, names in layers}
 
     def weight(self, params: Params, name: str) -> Array:
         """Return a weight, or a value that the model computes from weights, as a matrix."""

@@ -164,6 +164,14 @@ class OnnxNetwork(Network):
     def input_shape(self) -> tuple[int | None, ...]:
         return _image_shape(self.input, self.input_layout)
 
+    @property
+    def layer_weights(self) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+        """The weights of floats of each layer by name, in ONNX's order."""
+        params = self.model.params
+        floats = {name for name, array in params.items() if array.dtype.kind == "f"}
+        layers = self.usual.layer_weights.items()
+        return {layer: {n: params[n] for n in names if n in floats} for layer, names in layers}
+
     def to_graph(self, images: Any) -> Any:
         """Return images `(N, H, W, C)` in the graph's own layout."""
         last = layouts(len(self.input_layout))[1]

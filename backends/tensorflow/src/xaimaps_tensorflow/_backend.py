@@ -20,6 +20,7 @@ from xaimaps.backend import (
     Blocks,
     Gradients,
     ModelInfo,
+    Replica,
 )
 from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.propagation import Rules
@@ -48,7 +49,10 @@ class TensorFlowBackend(Backend):
     schemes = ("keras",)
     authority = 2  # the framework of the original Keras models
     capabilities = frozenset(
-        {"forward", "activations", "grad", "classifier", "split", "rules", "biases", "attention"}
+        {
+            *("forward", "activations", "grad", "classifier", "split"),
+            *("rules", "biases", "attention", "weights"),
+        }
     )
 
     def __init__(self, program: KerasProgram, info: ModelInfo, *, xla: bool = False) -> None:
@@ -267,6 +271,12 @@ class TensorFlowBackend(Backend):
 
     def weight(self, name: str) -> Array:
         return self._program.weight(name)
+
+    def replica(self) -> Replica:
+        from xaimaps_tensorflow._shadows import shadowed
+
+        program, layers, assign = shadowed(self._program)
+        return Replica(TensorFlowBackend(program, self.info, xla=self._xla), layers, assign)
 
     def _scan(
         self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any

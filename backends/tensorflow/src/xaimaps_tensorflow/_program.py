@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -32,6 +32,7 @@ from xaimaps_tensorflow._network import KerasNetwork
 from xaimaps_tensorflow._outputs import chosen_output, named_outputs
 from xaimaps_tensorflow._partial import Cut, tiled
 from xaimaps_tensorflow._rules import obey
+from xaimaps_tensorflow._shadows import shadowing
 from xaimaps_tensorflow._trace import Call, Tracer, operations_in
 
 
@@ -42,14 +43,26 @@ class KerasProgram:
         model: the model, which is not changed.
         images: its image input.
         output: the name or index of the output to explain; None for the first.
+        shadows: variables that take the place of the model's own, pair by pair.
     """
 
-    def __init__(self, model: Any, images: ImageInput, output: str | int | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        images: ImageInput,
+        output: str | int | None,
+        shadows: Sequence[tuple[Any, Any]] = (),
+    ) -> None:
         self.input = images
         self.model = model
+        self.shadows = shadows
         self._output = output
         self._operations = operations_in(model)
         self._readings: dict[Shape, Reading] = {}
+
+    def with_shadows(self, shadows: Sequence[tuple[Any, Any]]) -> KerasProgram:
+        """Return the same model with other variables in the place of its own."""
+        return KerasProgram(self.model, self.input, self._output, shadows)
 
     def reading(self, *size: int) -> Reading:
         """Return the analysis of the model at an image size, from a trace that computes nothing."""
@@ -196,8 +209,8 @@ class KerasProgram:
         start: Tensor | None = None,
     ) -> Trace:
         tracer = Tracer(self._operations, known or {}, earlier or {})
-        with tracer.watching() as calls, self.input.in_floats():
-            value = call(self.model, self.input.packed(images), tuple(images.shape[1:]))
+        with tracer.watching() as calls:
+            value = self._called(images)
         outputs = named_outputs(self.model, value)
         name, output = chosen_output(outputs, self._output)
         if rules is not None:
@@ -206,9 +219,12 @@ class KerasProgram:
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Return all outputs by name, as the model returns them."""
-        with self.input.in_floats():
-            value = call(self.model, self.input.packed(images), tuple(images.shape[1:]))
-        return named_outputs(self.model, value)
+        return named_outputs(self.model, self._called(images))
+
+    def _called(self, images: Tensor) -> Any:
+        """Return what the model returns for the images."""
+        with self.input.in_floats(), shadowing(self.shadows):
+            return call(self.model, self.input.packed(images), tuple(images.shape[1:]))
 
 
 def _local(images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from onnxjax._model import resolve
 from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.read._file import read_model
 
-from xaimaps.backend import Array, Backend, ModelInfo
+from xaimaps.backend import Array, Backend, ModelInfo, Replica
 from xaimaps.graph import Layout, as_scores, require_rows, with_rows
 from xaimaps.propagation import Rules
 from xaimaps_onnx._detections import with_detections
@@ -47,7 +48,7 @@ class OnnxRuntimeBackend(Backend):
     """
 
     name = "onnxruntime"
-    capabilities = frozenset({"forward", "activations", "classifier", "split"})
+    capabilities = frozenset({"forward", "activations", "classifier", "split", "weights"})
     takes = "ONNX files"
     suffixes = (".onnx",)
     authority = 1  # deployed models run here
@@ -136,6 +137,11 @@ class OnnxRuntimeBackend(Backend):
         known = {**model.graph.constants, **model.params}
         weights = known[name] if name in known else self._sessions.run({}, [name])[name]
         return weights.reshape(weights.shape[:2])  # those of a 1x1 convolution have two more axes
+
+    def replica(self) -> Replica:
+        copied = copy.copy(self)
+        copied._compiled, copied._sessions = {}, self._sessions.copied()
+        return Replica(copied, self.onnx.layer_weights, copied._sessions.assign)
 
     def split(
         self, images: Array, layer: str, rules: Rules | None = None

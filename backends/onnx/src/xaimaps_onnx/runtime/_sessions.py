@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import numpy_helper
 
 from xaimaps.errors import BackendError, OutOfMemoryError, UnsupportedModelError
 from xaimaps_onnx.runtime._subgraph import (
@@ -55,6 +57,23 @@ class Sessions:
         self._weights = {name: _shared(array) for name, array in weights.items()}
         self._providers = _available(providers)
         self._sessions: dict[tuple[tuple[str, ...], ...], onnxruntime.InferenceSession] = {}
+
+    def copied(self) -> Sessions:
+        """Return the same model with weights of its own."""
+        copied = copy.copy(self)
+        copied._model = onnx.ModelProto()
+        copied._model.CopyFrom(self._model)
+        copied._weights, copied._sessions = {**self._weights}, {}
+        return copied
+
+    def assign(self, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Replace some weights, for all later runs."""
+        big = weights.keys() & self._weights.keys()
+        self._weights.update((name, _shared(weights[name])) for name in big)
+        for tensor in self._model.graph.initializer:
+            if tensor.name in weights.keys() - big:
+                tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+        self._sessions.clear()
 
     def inline_if(self, conditions: Mapping[str, bool]) -> None:
         """Inline the branch of each If with a known condition, for all later runs."""
