@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# On a busy machine, generating an example may be slow although the strategy is not.
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # The subset lists whole modules, so that a new test in one of them needs no mark of its own. They
 # cover the core, every method on the numpy reference, and one real network.

@@ -376,7 +376,14 @@ from xaimaps.testing import ReferenceBackend, pooled_network
 model = ReferenceBackend(pooled_network())
 model.info.preprocess = PRESETS["unit"]
 _load.load = lambda *source, **options: model
-Session._explain = lambda self, question: time.sleep(60)
+
+
+def explain(self, question):
+    print("computing", flush=True)
+    time.sleep(60)
+
+
+Session._explain = explain
 sys.argv = ["xaimaps", "view", "any", "--no-browser"]
 main()
 """
@@ -392,7 +399,7 @@ def test_ctrl_c_ends_it_while_it_computes():
         asked = f"POST /api/maps HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(f"{asked}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-            time.sleep(0.5)
+            assert process.stdout.readline() == "computing\n"
             begin = time.perf_counter()
             process.send_signal(signal.SIGINT)
             assert connection.recv(100).startswith(b"HTTP/1.1 503")
