@@ -217,6 +217,45 @@ def test_two_methods_are_saved_in_one_file(opened, browser, model, files, tmp_pa
     page.close()
 
 
+def parts(found, size):
+    """The values at the size of the picture, by their largest magnitude."""
+    values = found.maps[0] / np.abs(found.maps[0]).max()
+    rows, columns = (
+        ((np.arange(n) + 0.5) / n * k).astype(int) for n, k in zip(size, values.shape, strict=True)
+    )
+    return values[rows][:, columns]
+
+
+def test_the_difference_of_two_methods(opened, model, files):
+    assert opened.get_by_label("Difference", exact=True).is_hidden()
+    opened.get_by_label("Two methods").check()
+    done(opened)
+    opened.get_by_label("Difference", exact=True).check()
+    slide(opened, 100)
+    size = PICTURES.shape[1:3]
+    first, second = (
+        parts(xaimaps.explain(model, files[0], m), size) for m in ("grad_cam", "saliency")
+    )
+    apart = first - second
+    colours = np.where(apart[..., None] > 0, (178, 24, 43), (33, 102, 172))
+    expected = 255 + np.minimum(np.abs(apart), 1)[..., None] * (colours - 255)
+    assert same(opened, expected, 2)
+    opened.locator("canvas").nth(2).scroll_into_view_if_needed()
+    box = opened.locator("canvas").nth(2).bounding_box()
+    opened.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.7)
+    shown = opened.locator("output").nth(2)
+    row, column = int(0.7 * size[0]), int(0.3 * size[1])
+    playwright.expect(shown).to_contain_text(f"minus {second[row, column]:.3f}")
+    assert float(shown.inner_text().partition(":")[0]) == pytest.approx(
+        apart[row, column], abs=2e-3
+    )
+    opened.locator("article select").nth(1).select_option("grad_cam")
+    done(opened)
+    assert same(opened, np.full((*size, 3), 255), 2)
+    opened.get_by_label("Two methods").uncheck()
+    assert opened.locator("canvas").count() == 1
+
+
 def test_everything_is_reached_by_keyboard_and_fits_a_phone(opened):
     opened.set_viewport_size({"width": 360, "height": 700})
     assert opened.evaluate("document.scrollingElement.scrollWidth") <= 360

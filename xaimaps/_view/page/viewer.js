@@ -5,8 +5,11 @@ const saved = JSON.parse(byId("shown")?.textContent ?? "null");
 const token = location.hash.slice(1);
 const MOST_ROWS = 50;
 
+const RED = [178, 24, 43];
+const BLUE = [33, 102, 172];
+
 const panels = [];
-let about, picture, number, target, layer;
+let about, picture, number, target, layer, difference;
 
 // Every text comes from a file or a model: it is set as text, never as markup.
 function element(name, text = "", attributes = {}) {
@@ -50,19 +53,69 @@ async function loaded(address) {
   return image;
 }
 
-class Panel {
-  constructor(method) {
-    this.root = byId("panel").content.cloneNode(true).firstElementChild;
-    [this.select, this.canvas, this.output] = ["select", "canvas", "output"].map((name) => this.root.querySelector(name));
-    [this.summary, this.caption, this.notes] = [".summary", ".about", ".notes"].map((name) => this.root.querySelector(name));
-    this.turn = 0;
-    this.select.append(...about.methods.map(({ name }) => new Option(name, name, false, name === method)));
-    this.select.addEventListener("change", () => refresh([this]));
+// A canvas over the picture, whose cells the pointer and the arrow keys choose.
+class View {
+  constructor(root) {
+    this.root = root;
+    [this.canvas, this.output] = ["canvas", "output"].map((name) => root.querySelector(name));
     this.canvas.addEventListener("pointermove", (event) => pointAll(this.cellAt(event)));
     this.canvas.addEventListener("pointerleave", () => pointAll(null));
     this.canvas.addEventListener("focus", () => pointAll(this.cell ?? [0.5, 0.5]));
     this.canvas.addEventListener("blur", () => pointAll(null));
     this.canvas.addEventListener("keydown", (event) => this.move(event));
+  }
+
+  point(cell) {
+    this.cell = cell;
+    this.output.textContent = "";
+    this.paint();
+  }
+
+  paint() {
+    if (!picture) return;
+    const [width, height] = [picture.width, picture.height];
+    Object.assign(this.canvas, { width, height });
+    const pen = this.canvas.getContext("2d");
+    pen.drawImage(picture.image, 0, 0);
+    if (!this.heat) return;
+    pen.globalAlpha = byId("alpha").value / 100;
+    pen.drawImage(this.heat, 0, 0, width, height);
+    pen.globalAlpha = 1;
+    this.finish(pen);
+  }
+
+  // The picture may be narrower than its canvas, whose height is limited.
+  cellAt(event) {
+    if (!picture) return null;
+    const box = this.canvas.getBoundingClientRect();
+    const scale = Math.min(box.width / picture.width, box.height / picture.height);
+    const cell = [(event.clientX - box.left) / scale / picture.width, (event.clientY - box.top) / scale / picture.height];
+    return cell.every((part) => part >= 0 && part < 1) ? cell : null;
+  }
+
+  move(event) {
+    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    if (!(event.key in steps) || !this.heat) return;
+    event.preventDefault();
+    const sizes = this.sizes;
+    const old = this.cell ?? [0.5, 0.5];
+    const moved = sizes.map((size, axis) => Math.floor(old[axis] * size) + steps[event.key][axis]);
+    pointAll(moved.map((place, axis) => (Math.min(Math.max(place, 0), sizes[axis] - 1) + 0.5) / sizes[axis]));
+  }
+}
+
+class Panel extends View {
+  constructor(method) {
+    super(byId("panel").content.cloneNode(true).firstElementChild);
+    this.select = this.root.querySelector("select");
+    [this.summary, this.caption, this.notes] = [".summary", ".about", ".notes"].map((name) => this.root.querySelector(name));
+    this.turn = 0;
+    this.select.append(...about.methods.map(({ name }) => new Option(name, name, false, name === method)));
+    this.select.addEventListener("change", () => refresh([this]));
+  }
+
+  get sizes() {
+    return [this.map.columns, this.map.rows];
   }
 
   get method() {
@@ -99,58 +152,83 @@ class Panel {
     this.notes.replaceChildren(...(map?.notes ?? []).map((note) => element("li", note)));
     this.canvas.setAttribute("aria-label", map ? `${map.method} over ${picture.name}` : picture.name);
     this.paint();
+    difference.refresh();
   }
 
-  paint() {
-    if (!picture) return;
+  finish(pen) {
     const [width, height] = [picture.width, picture.height];
-    Object.assign(this.canvas, { width, height });
-    const pen = this.canvas.getContext("2d");
-    pen.drawImage(picture.image, 0, 0);
-    if (!this.map) return;
-    pen.globalAlpha = byId("alpha").value / 100;
-    pen.drawImage(this.heat, 0, 0, width, height);
-    pen.globalAlpha = 1;
     if (this.map.box) {
       const [left, top, right, bottom] = this.map.box;
       outline(pen, [left * width, top * height, (right - left) * width, (bottom - top) * height]);
     }
-    if (this.cell) this.tellValue(pen);
-  }
-
-  tellValue(pen) {
+    if (!this.cell) return;
     const { rows, columns } = this.map;
-    const [row, column] = [Math.floor(this.cell[1] * rows), Math.floor(this.cell[0] * columns)];
-    const [width, height] = [picture.width / columns, picture.height / rows];
-    if (width >= 4) outline(pen, [column * width, row * height, width, height]);
-    const value = this.values[row * columns + column];
-    this.output.textContent = `${value.toPrecision(4)} in row ${row + 1} of ${rows}, column ${column + 1} of ${columns}`;
+    const [row, column] = this.place(this.cell);
+    const [wide, high] = [width / columns, height / rows];
+    if (wide >= 4) outline(pen, [column * wide, row * high, wide, high]);
+    this.output.textContent = `${this.value(this.cell).toPrecision(4)} in row ${row + 1} of ${rows}, column ${column + 1} of ${columns}`;
   }
 
-  point(cell) {
-    this.cell = cell;
-    this.output.textContent = "";
+  place([x, y]) {
+    return [Math.floor(y * this.map.rows), Math.floor(x * this.map.columns)];
+  }
+
+  value(cell) {
+    const [row, column] = this.place(cell);
+    return this.values[row * this.map.columns + column];
+  }
+
+  // The value as a part of the largest magnitude of the map.
+  part(cell) {
+    return this.value(cell) / (Math.max(...this.map.range.map(Math.abs)) || 1);
+  }
+}
+
+// The first map minus the second, each divided by its largest magnitude.
+class Difference extends View {
+  constructor() {
+    super(byId("difference").content.cloneNode(true).firstElementChild);
+  }
+
+  get sizes() {
+    return [picture.width, picture.height];
+  }
+
+  refresh() {
+    byId("apart").hidden = panels.length < 2;
+    const isShown = panels.length === 2 && byId("subtract").checked;
+    if (isShown) byId("panels").append(this.root);
+    else this.root.remove();
+    this.heat = isShown && panels.every(({ map }) => map) ? this.drawn() : null;
     this.paint();
   }
 
-  // The picture may be narrower than its canvas, whose height is limited.
-  cellAt(event) {
-    if (!picture) return null;
-    const box = this.canvas.getBoundingClientRect();
-    const scale = Math.min(box.width / picture.width, box.height / picture.height);
-    const cell = [(event.clientX - box.left) / scale / picture.width, (event.clientY - box.top) / scale / picture.height];
-    return cell.every((part) => part >= 0 && part < 1) ? cell : null;
+  value(cell) {
+    return panels[0].part(cell) - panels[1].part(cell);
   }
 
-  move(event) {
-    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    if (!(event.key in steps) || !this.map) return;
-    event.preventDefault();
-    const sizes = [this.map.columns, this.map.rows];
-    const old = this.cell ?? [0.5, 0.5];
-    const moved = sizes.map((size, axis) => Math.floor(old[axis] * size) + steps[event.key][axis]);
-    pointAll(moved.map((place, axis) => (Math.min(Math.max(place, 0), sizes[axis] - 1) + 0.5) / sizes[axis]));
+  drawn() {
+    const heat = Object.assign(document.createElement("canvas"), { width: picture.width, height: picture.height });
+    const pixels = new ImageData(picture.width, picture.height);
+    for (let index = 0; index < picture.width * picture.height; index++) {
+      const [x, y] = [index % picture.width, Math.floor(index / picture.width)];
+      pixels.data.set(diverging(this.value([(x + 0.5) / picture.width, (y + 0.5) / picture.height])), 4 * index);
+    }
+    heat.getContext("2d").putImageData(pixels, 0, 0);
+    return heat;
   }
+
+  finish() {
+    if (!this.cell) return;
+    const [first, second] = panels.map((panel) => panel.part(this.cell).toFixed(3));
+    this.output.textContent = `${this.value(this.cell).toFixed(3)}: ${first} minus ${second}`;
+  }
+}
+
+// White at 0, red from there to 1, blue to -1; differences go on to 2, in the same colours.
+function diverging(value) {
+  const share = Math.min(Math.abs(value), 1);
+  return [...(value > 0 ? RED : BLUE).map((part) => 255 + share * (part - 255)), 255];
 }
 
 function outline(pen, box) {
@@ -172,7 +250,7 @@ function told(map) {
 }
 
 function pointAll(cell) {
-  panels.forEach((panel) => panel.point(cell));
+  [...panels, difference].forEach((view) => view.point(cell));
 }
 
 function refresh(changed = panels) {
@@ -193,6 +271,7 @@ function resize(count) {
   }
   panels.length = count;
   byId("panels").replaceChildren(...panels.map(({ root }) => root));
+  difference.refresh();
 }
 
 async function choose(wanted) {
@@ -296,7 +375,9 @@ function reveal() {
 function present() {
   byId("model").textContent = `${about.model} in ${about.backend}`;
   document.title = `${about.model} - xaimaps`;
-  byId("alpha").addEventListener("input", () => panels.forEach((panel) => panel.paint()));
+  difference = new Difference();
+  byId("alpha").addEventListener("input", () => [...panels, difference].forEach((view) => view.paint()));
+  byId("subtract").addEventListener("change", () => difference.refresh());
 }
 
 async function showSaved() {
