@@ -2,7 +2,7 @@
 
     uv run python benchmarks/method_metrics.py
 
-writes `benchmarks/results/method_metrics.md`.
+writes `benchmarks/results/method-metrics.md`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     rows = [found.columns, ["---"] * len(found.columns), *found.rows()]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     notes = "".join(f"\n- {note}" for note in found.notes)
-    path = Path(__file__).parent / "results" / "method_metrics.md"
+    path = Path(__file__).parent / "results" / "method-metrics.md"
     path.write_text(HEAD.format(count=len(found.pictures)) + table + notes + "\n")
 
 
