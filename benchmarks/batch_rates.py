@@ -89,8 +89,8 @@ def measured(method: str, count: int, rounds: int) -> dict[str, float]:
     decoded = list[Decoded]()
 
     def decode() -> None:
-        stream = ahead(lambda i: task.decode(i, items[i]), range(count), settings.workers)
-        decoded[:] = stream
+        work = partial(one, task, items)
+        decoded[:] = ahead(work, range(count), settings.workers, 2 * task.size)
 
     def compute() -> None:
         for start in range(0, count, task.size):
@@ -113,6 +113,11 @@ def measured(method: str, count: int, rounds: int) -> dict[str, float]:
         "all": rate,
         "all, % of the slowest stage": 100 * rate / min(decoding, computing),
     }
+
+
+def one(task: Task, items: list[Item], i: int) -> Decoded:
+    """Decode one picture."""
+    return task.decode(i, items[i])
 
 
 def whole(task: Task, items: list[Item], order: Order, folder: Path) -> None:

@@ -544,7 +544,7 @@ def test_a_device_without_memory_for_one_picture_is_one_sentence(folder, with_me
 
 def test_pictures_are_decoded_no_further_ahead_than_needed(folder):
     begun = []
-    found = batch._ahead.ahead(lambda i: begun.append(i) or i, range(1000), 2)
+    found = batch._ahead.ahead(lambda i: begun.append(i) or i, range(1000), 2, 6)
     for expected, got in zip(range(10), found, strict=False):
         assert got == expected
         assert len(begun) <= expected + 1 + 3 * 2 + 1

@@ -82,7 +82,8 @@ def explained(
 ) -> Iterator[Done]:
     """Explain and store chunks, with the pictures of the next ones decoded ahead."""
     places = ((chunk, place) for chunk in some for place in range(len(chunk.items)))
-    stream = ahead(functools.partial(_decode, task), places, settings.workers)
+    most = max(3 * settings.workers, 2 * task.size)  # a batch waits while another is computed
+    stream = ahead(functools.partial(_decode, task), places, settings.workers, most)
     for chunk, decoded in itertools.groupby(stream, key=lambda pair: pair[0]):
         done = _complete(task, store, chunk, (one for _, one in decoded))
         store.log(asdict(done))
