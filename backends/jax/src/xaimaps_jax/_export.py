@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.export
@@ -15,9 +15,10 @@ import numpy as np
 
 from xaimaps._arrays import Floats, as_batch
 from xaimaps._attribute import MethodLike, attribute, plan
-from xaimaps._form import Form, formed
+from xaimaps._form import Form, formed, require_form, require_same
 from xaimaps._results.atomic import write_atomic
 from xaimaps._run import Job
+from xaimaps.backend import Array
 from xaimaps.errors import (
     ArrayInputError,
     MethodError,
@@ -26,9 +27,9 @@ from xaimaps.errors import (
     XaimapsError,
     first_line,
 )
-from xaimaps.parity._measures import measure, tolerance_of
-from xaimaps.targets import ClassSpec, as_spec, class_index
-from xaimaps_jax._backend import JaxBackend
+from xaimaps.methods import Maps
+from xaimaps.targets import ClassSpec, TargetSpec, as_spec, class_index
+from xaimaps_jax._backend import JaxBackend, Params
 from xaimaps_jax._function import function
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -114,31 +115,21 @@ def export(
         (2, 8, 8)
     """
     _require_choices(form, weights, platforms)
+    by_input = isinstance(target, str) and target == BY_INPUT
+    spec = None if by_input else as_spec(target)
     job, sample = plan(model, method, layer, options), _sample(model, images, batch)
     explain = function(model, method, layer=layer, **options)
-    by_input, goal = target == BY_INPUT if isinstance(target, str) else False, target
-    if not by_input and isinstance(spec := as_spec(target), ClassSpec):
-        goal = jnp.asarray(class_index(spec.name, model.info.labels))  # for any number of images
-
-    def program(*arguments: Any) -> dict[str, Any]:
-        params, *rest = arguments if weights == "argument" else (model.params, *arguments)
-        found = explain(params, rest[0], rest[1] if by_input else goal)
-        maps = formed(model, found.maps, form, sample.shape[1:-1])
-        is_several = found.maps.ndim == sample.ndim
-        return {"map": jnp.moveaxis(maps, 0, 1) if is_several else maps, "outputs": found.outputs}
-
-    bounds = ["N >= 1", f"N <= {MOST_IMAGES}"]
-    count = jax.export.symbolic_shape("N", constraints=bounds)[0] if batch is None else batch
+    program = _program(model, explain, _any_number(model, spec), form, sample)
     given = [model.params] if weights == "argument" else []
-    shapes = [jax.ShapeDtypeStruct((count, *sample.shape[1:]), np.float32)]
-    shapes += [jax.ShapeDtypeStruct((count,), np.int32)] * by_input
-    data = _serialised(program, [*given, *shapes], platforms, job)
+    called = program if given else functools.partial(program, model.params)
+    data = _serialised(called, [*given, *_shapes(sample, batch, by_input)], platforms, job)
     call = functools.partial(jax.export.deserialize(data).call, *given, sample)
     classes = [_top(call(np.zeros(len(sample), np.int32))["outputs"])] if by_input else []
-    maps = np.asarray(call(*classes)["map"])
-    goals = classes[0].tolist() if by_input else target
-    settings = {"target": goals, "layer": layer, **options}
-    difference = _difference(model, job, maps, sample, form, settings)
+    wanted = classes[0].tolist() if by_input else target
+    maps = attribute(model, sample, job.row, target=wanted, layer=layer, **options).maps
+    expected = formed(model, model.asarray(maps), form, sample.shape[1:-1])
+    found = np.asarray(call(*classes)["map"])
+    difference = require_same(found, np.asarray(expected), job.row, model)
     write_atomic(Path(file), lambda part: part.write(data))
     names = ["params"] * len(given) + ["images"] + ["target"] * by_input
     return Exported(
@@ -147,9 +138,37 @@ def export(
     )  # fmt: skip
 
 
+def _any_number(model: JaxBackend, spec: TargetSpec | None) -> Any:
+    """Return a target for any number of images, if it can be; None if it is an argument."""
+    if isinstance(spec, ClassSpec):
+        return jnp.asarray(class_index(spec.name, model.info.labels))
+    return spec
+
+
+def _program(
+    model: JaxBackend, explain: Callable[..., Maps], goal: Any, form: Form, sample: Floats
+) -> Callable[..., dict[str, Array]]:
+    """Return the program of parameters, images and, without a goal, the target."""
+
+    def program(params: Params, images: Array, target: Any = goal) -> dict[str, Array]:
+        found = explain(params, images, target)
+        maps = formed(model, found.maps, form, sample.shape[1:-1])
+        is_several = found.maps.ndim == sample.ndim
+        return {"map": jnp.moveaxis(maps, 0, 1) if is_several else maps, "outputs": found.outputs}
+
+    return program
+
+
+def _shapes(sample: Floats, batch: int | None, by_input: bool) -> list[jax.ShapeDtypeStruct]:
+    """Return the shapes of the images and, if it is an argument, of the target."""
+    bounds = ["N >= 1", f"N <= {MOST_IMAGES}"]
+    count = jax.export.symbolic_shape("N", constraints=bounds)[0] if batch is None else batch
+    images = jax.ShapeDtypeStruct((count, *sample.shape[1:]), np.float32)
+    return [images, jax.ShapeDtypeStruct((count,), np.int32)] if by_input else [images]
+
+
 def _require_choices(form: str, weights: str, platforms: Sequence[str]) -> None:
-    if form not in get_args(Form):
-        raise MethodError(f"`form` must be one of {', '.join(get_args(Form))}, got {form!r}")
+    require_form(form)
     if weights not in ("inside", "argument"):
         raise MethodError(f"`weights` must be 'inside' or 'argument', got {weights!r}")
     here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
@@ -196,24 +215,3 @@ def _serialised(
 def _top(outputs: Any) -> Classes:
     found: Classes = np.asarray(outputs).reshape(len(outputs), -1).argmax(axis=-1).astype(np.int32)
     return found
-
-
-def _difference(
-    model: JaxBackend,
-    job: Job,
-    maps: Floats,
-    sample: Floats,
-    form: Form,
-    settings: dict[str, Any],
-) -> float:
-    """Return the relative difference from the maps of the model, or refuse it."""
-    expected = attribute(model, sample, job.row, **settings).maps
-    shown = formed(model, model.asarray(expected), form, sample.shape[1:-1])
-    measures, tolerance = measure(maps, np.asarray(shown), rank=False), tolerance_of(job.row)
-    if not tolerance.allows(measures):
-        raise UnsupportedModelError(
-            f"the map of the exported program differs from {job.row.name} of the model by "
-            f"{measures.relative:.1e} of its largest value, more than {tolerance} allows, so that "
-            "nothing was written; use the model itself"
-        )
-    return measures.relative

@@ -9,11 +9,11 @@ import numpy as np
 import onnxruntime
 
 from xaimaps._attribute import attribute
-from xaimaps._form import Form, formed
+from xaimaps._form import Form, formed, require_same
 from xaimaps._run import Job
 from xaimaps.backend import Backend
 from xaimaps.errors import UnsupportedModelError
-from xaimaps.parity._measures import LOGITS, measure, tolerance_of
+from xaimaps.parity._measures import LOGITS, measure
 from xaimaps.targets import several
 from xaimaps_onnx.export._target import TARGET, Wanted
 from xaimaps_onnx.runtime import OnnxRuntimeBackend
@@ -99,15 +99,7 @@ class Check:
         result = attribute(self.reference, images, job.row, target=target, layer=layer, **settings)
         expected = formed(self.source, np.asarray(result.maps), self.form, images.shape[1:-1])
         found = found[:, classes] if self.wanted.is_all else found
-        measures, tolerance = measure(found, expected, rank=False), tolerance_of(job.row)
-        if not tolerance.allows(measures):
-            raise UnsupportedModelError(
-                f"the map of the exported file differs from {job.row.name} on "
-                f"{self.reference.name!r} by {measures.relative:.1e} of its largest value, more "
-                f"than {tolerance} allows, so that nothing was written; explain the model with "
-                f"that backend instead"
-            )
-        return measures.relative
+        return require_same(found, expected, job.row, self.reference)
 
     def _target(self, images: Array, classes: Array) -> Any:
         if self.wanted.is_all:

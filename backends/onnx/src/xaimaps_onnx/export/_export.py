@@ -14,13 +14,13 @@ import onnx
 
 from xaimaps import zoo
 from xaimaps._attribute import Layers, MethodLike, plan
-from xaimaps._form import Form, formed
+from xaimaps._form import Form, formed, require_form
 from xaimaps._load import load, located
 from xaimaps._prepare import every_picture, prepare
 from xaimaps._results.atomic import write_atomic
 from xaimaps._run import Job
 from xaimaps.backend import Backend
-from xaimaps.errors import MethodError, ModelLoadError, OutputError
+from xaimaps.errors import ModelLoadError, OutputError
 from xaimaps_onnx.export._check import Check
 from xaimaps_onnx.export._colours import coloured
 from xaimaps_onnx.export._file import join, opset_of, serialised, whole
@@ -130,8 +130,7 @@ def _file_of(model: str | os.PathLike[str]) -> Path:
 def _require_choices(file: str | os.PathLike[str], form: str, output_name: str) -> None:
     if Path(file).suffix.lower() != ".onnx":
         raise OutputError(f"the file to write must end in .onnx, got {os.fspath(file)!r}")
-    if form not in ("raw", "input", "normalised"):
-        raise MethodError(f"`form` must be 'raw', 'input' or 'normalised', got {form!r}")
+    require_form(form)
     if not isinstance(output_name, str) or not output_name or output_name == HEAT_MAP:
         raise OutputError(
             f"`output_name` must be a name other than {HEAT_MAP!r}, got {output_name!r}"
