@@ -69,7 +69,7 @@ def page(address):
         pytest.skip(f"no browser is installed, of {', '.join(BROWSERS)}")
     with playwright.sync_playwright() as player:
         started = player.chromium.launch(executable_path=program, args=["--no-sandbox", *CAMERA])
-        page = started.new_page()
+        page = started.new_page(permissions=["camera"])
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(address)

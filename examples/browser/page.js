@@ -68,7 +68,10 @@ async function watch() {
   }
   await element.play();
   video = element;
-  while (video === element) await show(prepared(model, element));
+  while (video === element) {
+    await show(prepared(model, element));
+    await new Promise(requestAnimationFrame); // lets the page draw, and react to a click
+  }
 }
 
 file.onchange = () => file.files.length && open(file.files[0]);
