@@ -11,6 +11,9 @@ from xaimaps.backend import Backend
 from xaimaps.errors import MethodError, XaimapsError
 from xaimaps.methods import METHODS, get_method
 
+BOXES_RANK = 3
+"""The number of axes of a detector's outputs; whether they are boxes, only an image can show."""
+
 
 def plan_all(
     model: Backend,
@@ -63,7 +66,11 @@ def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
     missing = {need for need, part in _parts(model).items() if not _has(part)}
     has_layer = _has(model.default_layer)
     return [
-        row.name for row in able if not row.needs & missing and (has_layer or not row.takes_layer)
+        row.name
+        for row in able
+        if not row.needs & missing
+        and (has_layer or not row.takes_layer)
+        and (not row.needs_box or model.network.output_rank == BOXES_RANK)
     ]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.blur_ig import blur_ig as blur_ig
     from xaimaps.methods.cam import cam as cam
     from xaimaps.methods.chefer import chefer as chefer
+    from xaimaps.methods.d_rise import d_rise as d_rise
     from xaimaps.methods.deep_lift import deep_lift as deep_lift
     from xaimaps.methods.eigen_cam import eigen_cam as eigen_cam
     from xaimaps.methods.eigen_cam import eigen_grad_cam as eigen_grad_cam

@@ -33,6 +33,7 @@ class Method(Row):
             they are arguments of the compiled program, and the same on every backend.
         defaults: returns values for options whose default, None, depends on the model.
         uses_target: whether a map depends on the target; if not, none is needed.
+        needs_box: whether it only explains boxes of detectors.
         is_relative: whether a map is only defined up to a constant, so that zero has no meaning.
         is_sensitive: whether rounding decides the path of the method, so that the tolerance has to
             be measured; see `xaimaps.parity`.
@@ -47,6 +48,7 @@ class Method(Row):
     draws: Callable[..., dict[str, Any]] | None = None
     defaults: Callable[[Backend], dict[str, object]] | None = None
     uses_target: bool = True
+    needs_box: bool = False
     is_relative: bool = False
     is_sensitive: bool = False
     tolerance: float | None = None

@@ -27,7 +27,15 @@ from xaimaps.graph import Graph, Head, Kind, Operation, no_head
 from xaimaps.methods import METHODS
 from xaimaps.propagation import Change, Local, Rules
 from xaimaps.targets import Contrast, Several, Target, one_hot
-from xaimaps.testing.networks import Conv, Dense, Flatten, GlobalAveragePool, Network, ReLU
+from xaimaps.testing.networks import (
+    Cells,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Network,
+    ReLU,
+)
 
 STEP = 1e-4
 """The step of central differences; a smaller one loses the digits of second derivatives."""
@@ -133,9 +141,11 @@ class ReferenceBackend(Backend):
 
 
 REFERENCE_METHODS = tuple(
-    name for name, row in METHODS.items() if row.needs <= ReferenceBackend.capabilities
+    name
+    for name, row in METHODS.items()
+    if row.needs <= ReferenceBackend.capabilities and not row.needs_box
 )
-"""The methods that explain the networks of the reference backend, which have no attention."""
+"""The methods that explain a classifier of the reference backend, which has no attention."""
 
 
 class ChainDescription(Description):
@@ -279,6 +289,7 @@ KINDS: dict[type, Kind] = {
     ReLU: "relu",
     GlobalAveragePool: "pool",
     Flatten: "view",
+    Cells: "view",
 }
 """The kinds of the layers of a chain."""
 
