@@ -11,9 +11,6 @@ from xaimaps.backend import Backend
 from xaimaps.errors import MethodError, XaimapsError
 from xaimaps.methods import METHODS, get_method
 
-BOXES_RANK = 3
-"""The number of axes of a detector's outputs; whether they are boxes, only an image can show."""
-
 
 def plan_all(
     model: Backend,
@@ -62,15 +59,11 @@ def default_methods(model: Backend, names: Iterable[str]) -> list[str]:
 
 def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
     """Return the methods among `names` that the model and backend support."""
-    able = [METHODS[name] for name in names if METHODS[name].needs <= model.capabilities]
+    able = [METHODS[name] for name in names if METHODS[name].fits(model)]
     missing = {need for need, part in _parts(model).items() if not _has(part)}
     has_layer = _has(model.default_layer)
     return [
-        row.name
-        for row in able
-        if not row.needs & missing
-        and (has_layer or not row.takes_layer)
-        and (not row.needs_box or model.network.output_rank == BOXES_RANK)
+        row.name for row in able if not row.needs & missing and (has_layer or not row.takes_layer)
     ]
 
 

@@ -29,7 +29,7 @@ N_MASKS, GRID = 5000, 16
     cost="1 F + 5000 F",
     draws=functools.partial(draw_masks, n_masks=N_MASKS, grid=GRID),
     is_relative=True,
-    needs_box=True,
+    suits=lambda backend: backend.network.output_rank == 3,  # an image shows whether it has boxes
 )
 def d_rise(
     backend: Backend,

@@ -35,6 +35,7 @@ from xaimaps.testing.networks import (
     GlobalAveragePool,
     Network,
     ReLU,
+    pooled_network,
 )
 
 STEP = 1e-4
@@ -138,14 +139,6 @@ class ReferenceBackend(Backend):
                 copied.chain.layers[layer] = replace(before, **{part: array})
 
         return Replica(copied, {name: own for name, own in layers.items() if own}, assign)
-
-
-REFERENCE_METHODS = tuple(
-    name
-    for name, row in METHODS.items()
-    if row.needs <= ReferenceBackend.capabilities and not row.needs_box
-)
-"""The methods that explain a classifier of the reference backend, which has no attention."""
 
 
 class ChainDescription(Description):
@@ -327,3 +320,9 @@ def _differences(fn: Callable[[Array], Array], point: Array, step: float) -> Arr
         columns.append((fn(point + move) - fn(point - move)) / (2 * step))
     found = np.stack(columns, axis=-1)
     return found.reshape(*found.shape[:-1], *point.shape[1:])
+
+
+REFERENCE_METHODS = tuple(
+    name for name, row in METHODS.items() if row.fits(ReferenceBackend(pooled_network()))
+)
+"""The methods that explain a classifier of convolutions on the reference backend."""
