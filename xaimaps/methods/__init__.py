@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.sobol import sobol as sobol
     from xaimaps.methods.ss_cam import ss_cam as ss_cam
     from xaimaps.methods.xgrad_cam import xgrad_cam as xgrad_cam
+    from xaimaps.methods.xrai import xrai as xrai
 
 __all__ = ["METHODS", "Maps", "Method", "fuse_maps", "get_method", "method", "register_method"]
 
