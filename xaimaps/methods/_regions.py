@@ -44,10 +44,10 @@ def regions_of(size: tuple[int, ...], segments: Segments, images: Any = None) ->
         MethodError: see `labels_of`.
     """
     if isinstance(segments, str) and segments == "felzenszwalb":
-        found = [_parts(_superpixels(image, size)) for image in _pictures(images)]
+        found = [parts_of(_superpixels(image, size)) for image in _pictures(images)]
     else:
         labels = labels_of(size, segments, images)
-        found = [_parts(labels.reshape(-1) == np.arange(labels.max() + 1)[:, None])]
+        found = [parts_of(labels.reshape(-1) == np.arange(labels.max() + 1)[:, None])]
     return {
         "labels": np.stack([one[0] for one in found]).reshape(-1, *size),
         "pixels": _stacked([one[1] for one in found], math.prod(size)),
@@ -82,7 +82,7 @@ def _superpixels(image: Array, size: tuple[int, ...]) -> Array:
     return np.stack(large).reshape(len(large), -1)
 
 
-def _parts(masks: Array) -> tuple[Array, Array, Array]:
+def parts_of(masks: Array) -> tuple[Array, Array, Array]:
     """Divide pixels into parts by the masks `(S, pixels)` in which they lie.
 
     Returns:

@@ -25,6 +25,16 @@ _LEAST_AREA = 50 / SIDE**2
 """The least part of the image that a region must add."""
 
 
+_LEAST_SIDE = 64
+"""The least side of images whose superpixels are more than interpolated pixels."""
+
+
+def _has_superpixels(backend: Backend) -> bool:
+    *size, _ = backend.input_shape
+    is_large = all(side is None or side >= _LEAST_SIDE for side in size)
+    return len(size) == 2 and is_large and importlib.util.find_spec("skimage") is not None
+
+
 def draw_regions(
     shape: tuple[int, ...], *, segments: Segments = "felzenszwalb", images: Any = None, **_: Any
 ) -> dict[str, Any]:
@@ -36,11 +46,9 @@ def draw_regions(
     family="gradient",
     needs={"forward", "grad"},
     paper="Kapishnikov et al. 2019, arXiv:1906.02825",
-    cost="105 F + 100 B, or those of base",
+    cost="104 F + 100 B, or those of base",
     draws=draw_regions,
-    suits=lambda backend: (
-        len(backend.input_shape) == 3 and importlib.util.find_spec("skimage") is not None
-    ),
+    suits=_has_superpixels,
     is_relative=True,
     is_sensitive=True,
 )

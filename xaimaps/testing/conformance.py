@@ -312,6 +312,15 @@ class BackendConformance:
         )
         close(found.maps, expected.maps, 1e-4)
 
+    def test_regions(self, backend: Backend, reference: ReferenceBackend, images: Array) -> None:
+        options: dict[str, Any] = {"target": several(4, TARGETS), "segments": 3}
+        if self.lacks(backend, "grad", lambda: xaimaps.attribute(backend, images, "xrai")):
+            return
+        found, expected = (
+            xaimaps.attribute(one, images, "xrai", **options) for one in (backend, reference)
+        )
+        close(found.maps, expected.maps, 1e-4)
+
     def test_other_weights(
         self, backend: Backend, reference: ReferenceBackend, images: Array
     ) -> None:
