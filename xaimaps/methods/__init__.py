@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.chefer import chefer as chefer
     from xaimaps.methods.d_rise import d_rise as d_rise
     from xaimaps.methods.deep_lift import deep_lift as deep_lift
+    from xaimaps.methods.dff import dff as dff
     from xaimaps.methods.eigen_cam import eigen_cam as eigen_cam
     from xaimaps.methods.eigen_cam import eigen_grad_cam as eigen_grad_cam
     from xaimaps.methods.fem import fem as fem

@@ -57,6 +57,7 @@ FEW: dict[str, dict[str, Any]] = {
     "ss_cam": {"n_samples": 3},
     "is_cam": {"n_steps": 3, "memory": 0.1},
     "opti_cam": {"n_steps": 5},
+    "dff": {"n_steps": 20},
     "score_cam": {"channels": 4, "memory": 0.01},
     "ablation_cam": {"layer": "relu1", "memory": 0.01},
 }
