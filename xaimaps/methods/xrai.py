@@ -35,6 +35,11 @@ def _has_superpixels(backend: Backend) -> bool:
     return len(size) == 2 and is_large and importlib.util.find_spec("skimage") is not None
 
 
+def _suits(backend: Backend) -> bool:
+    """Whether the method can run with its default options."""
+    return "grad" in backend.capabilities and _has_superpixels(backend)
+
+
 def draw_regions(
     shape: tuple[int, ...], *, segments: Segments = "felzenszwalb", images: Any = None, **_: Any
 ) -> dict[str, Any]:
@@ -44,11 +49,11 @@ def draw_regions(
 
 @method(
     family="gradient",
-    needs={"forward", "grad"},
+    needs={"forward"},
     paper="Kapishnikov et al. 2019, arXiv:1906.02825",
     cost="104 F + 100 B, or those of base",
     draws=draw_regions,
-    suits=_has_superpixels,
+    suits=_suits,
     is_relative=True,
     is_sensitive=True,
 )
@@ -74,13 +79,15 @@ def xrai(
 
     for the pixels that $s^*$ adds; then $C$ becomes $C \cup s^*$. Regions that would add less than
     a thousandth of the image (50 pixels of 224 x 224) are left out, and the pixels that remain have
-    their own mean. The total of A is preserved.
+    their own mean. The total of A is preserved. Of the largest channel only the order of regions
+    has a meaning, not the zero.
 
     Args:
         backend: the model.
         images: `(N, H, W, C)`, preprocessed for the model.
         target: the score to explain; see `xaimaps.targets.as_target`.
-        base: the method that makes A; a map of a layer is enlarged. Without options,
+        base: the method that makes A, such as "occlusion" for a backend without gradients; a map of
+            a layer is enlarged. Without options,
             "integrated_gradients" is that of the authors: the mean over a black and a white
             baseline (zeros if the model's preprocessing is unknown), and the largest channel.
         base_options: options of `base`, as pairs.
@@ -95,6 +102,7 @@ def xrai(
         Maps of shape `(N, H, W)`, in units of A.
 
     Raises:
+        BackendError: the backend cannot run the base.
         MethodError: there is no such base, variant or segmentation, or scikit-image is missing.
 
     References:
@@ -128,10 +136,10 @@ def _base_maps(backend: Backend, images: Array, target: Any, base: str, options:
     row, given = get_method(base), dict(options)
     if not row.uses_target:
         raise MethodError(f"`base` must be a method of a target, got {base!r}, which uses none")
+    row.check_options(given)
+    backend.require(row.needs, f"the base {row.name!r}")
     if row.name == "integrated_gradients" and not given:
         return _authors_maps(backend, images, target)
-    row.check_options(given)
-    backend.require(row.needs, f"the method {row.name!r}")
     found = row.fn(backend, images, target, **given)
     maps = found.maps if given.get("reduce", "") is not None else _largest(backend, found.maps)
     size = tuple(images.shape[1:-1])
