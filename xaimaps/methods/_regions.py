@@ -37,8 +37,8 @@ def regions_of(size: tuple[int, ...], segments: Segments, images: Any = None) ->
     Returns:
         `labels` `(N, *size)`, the part of each pixel; `pixels` `(N, P, 16)`, the pixels of each
         part in the order of their labels, or the number of all pixels where a part has fewer;
-        `members` `(N, P, S)`, the regions of each part. P and S are powers of two, so that most
-        pictures share a compiled program; regions and parts that are missing have no pixels.
+        `members` `(N, P, S)`, the regions of each part. P and S are rounded up, so that similar
+        pictures share a compiled program; the regions and parts that are added have no pixels.
 
     Raises:
         MethodError: see `labels_of`.
@@ -101,9 +101,14 @@ def parts_of(masks: Array) -> tuple[Array, Array, Array]:
 
 
 def _stacked(arrays: Sequence[Array], filling: int) -> Array:
-    """Stack arrays `(n, m)` of different sizes, padded to powers of two."""
-    size = [1 << (max(one.shape[axis] for one in arrays) - 1).bit_length() for axis in (0, 1)]
+    """Stack arrays `(n, m)` of different sizes, padded to sizes of three significant bits."""
+    size = [_rounded_up(max(one.shape[axis] for one in arrays)) for axis in (0, 1)]
     padded = np.full((len(arrays), *size), filling, arrays[0].dtype)
     for row, one in zip(padded, arrays, strict=True):
         row[: one.shape[0], : one.shape[1]] = one
     return padded
+
+
+def _rounded_up(count: int) -> int:
+    step = 1 << max(0, (count - 1).bit_length() - 3)
+    return -(-count // step) * step
