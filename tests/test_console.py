@@ -1,9 +1,14 @@
 """What the commands make of the words that they are given."""
 
-import pytest
+import re
 
+import pytest
+from click.testing import CliRunner
+
+from xaimaps._cli import COMMANDS, LISTS, cli
 from xaimaps._cli.console import print_table, printable
-from xaimaps._cli.options import in_words, parse_methods, parse_options, parse_targets
+from xaimaps._cli.headings import HEADINGS
+from xaimaps._cli.parsing import in_words, parse_methods, parse_options, parse_targets
 from xaimaps.errors import MethodError, ModelLoadError
 from xaimaps.targets import as_spec, contrast, several
 
@@ -68,3 +73,14 @@ def test_errors_call_options_as_the_command_line_does():
         in_words({"trust=True": "--trust", "`size`": "--size"}),
     ):
         raise ModelLoadError("pass trust=True or `size` 3")
+
+
+@pytest.mark.parametrize("name", [one.name for one in (*COMMANDS, *LISTS)])
+def test_the_help_lists_each_option_once_under_its_heading(name):
+    command = cli.commands[name]
+    shown = CliRunner().invoke(command, ["--help"], terminal_width=200).output
+    headings = re.findall(r"^(\w[\w ]*):$", shown, re.MULTILINE)
+    assert headings == [heading for heading in HEADINGS if heading in headings]
+    listed = re.findall(r"^  (?:-\w, )?(--[a-z-]+)", shown, re.MULTILINE)
+    longest = [max(option.opts, key=len) for option in command.params if option.opts[0][0] == "-"]
+    assert sorted(listed) == sorted([*longest, "--help"])

@@ -40,6 +40,7 @@ def commands(page: Path) -> list[str]:
 NEEDS = {
     "from-a-tutorial": ("tensorflow",),
     "conversion": ("tensorflow", "tf2onnx"),
+    "export": ("tensorflow",),
     "jax": ("equinox", "flax", "haiku", "optax"),
 }
 """What a page's snippets need beyond what is always there."""

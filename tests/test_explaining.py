@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import xaimaps
-from xaimaps._cli.options import parse_layer
+from xaimaps._cli.parsing import parse_layer
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.errors import (
     ArrayInputError,

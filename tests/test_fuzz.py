@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import xaimaps
-from xaimaps._cli.options import parse_options
+from xaimaps._cli.parsing import parse_options
 from xaimaps._images.open import open_picture
 from xaimaps._images.preprocess import PRESETS
 from xaimaps._labels import read_labels

@@ -9,7 +9,7 @@ import pytest
 
 import xaimaps
 from xaimaps._cli import main
-from xaimaps._cli.options import import_class
+from xaimaps._cli.parsing import import_class
 from xaimaps.errors import BackendError, ModelLoadError
 
 MODULE = """

@@ -1,4 +1,4 @@
-"""The forms of the maps of exported files, and their comparison with those of a backend."""
+"""What all exports share: the forms of maps, example images, and the comparison with a backend."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from xaimaps._arithmetic import divided
+from xaimaps._arrays import Floats, as_batch
 from xaimaps.backend import Array, Backend
-from xaimaps.errors import MethodError, UnsupportedModelError
-from xaimaps.methods import Method
+from xaimaps.errors import ArrayInputError, MethodError, UnsupportedModelError
+from xaimaps.methods import Maps, Method
 from xaimaps.methods._resize import resized
 from xaimaps.parity._measures import measure, tolerance_of
 
@@ -42,6 +43,42 @@ def formed(backend: Backend, maps: Array, form: Form, size: tuple[int, ...]) -> 
         return maps
     positive, axes = xp.maximum(maps, xp.zeros_like(maps)), tuple(range(-len(size), 0))
     return divided(xp, positive, xp.max(positive, axis=axes, keepdims=True))
+
+
+def named(backend: Backend, found: Maps, form: Form, size: tuple[int, ...]) -> dict[str, Array]:
+    """Return the maps of a method in a form, images first, and the outputs, by name."""
+    maps = formed(backend, found.maps, form, size)
+    is_several = found.maps.ndim == len(size) + 2
+    return {
+        "map": backend.xp.moveaxis(maps, 0, 1) if is_several else maps,
+        "outputs": found.outputs,
+    }
+
+
+def example_images(model: Backend, images: Any, count: int | None) -> Floats:
+    """Return the images to compare on, by default random ones.
+
+    Args:
+        model: the model.
+        images: `(N, *spatial, C)`, or None.
+        count: how many the program takes; None for any number.
+
+    Raises:
+        ArrayInputError: the images do not fit the model, or it takes images of any size.
+    """
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ArrayInputError(f"`batch` must be a whole number from 1, got {count!r}")
+    shape = model.input_shape
+    known = [side for side in shape if side is not None]
+    if images is None and len(known) < len(shape):
+        raise ArrayInputError(
+            f"`images` must be given, as the model takes images of any size {shape}; the program "
+            "takes their size"
+        )
+    if images is None:
+        images = np.random.default_rng(0).normal(size=(3, *known))
+    found = as_batch(images, shape)
+    return found if count is None else np.resize(found, (count, *found.shape[1:]))
 
 
 def require_same(

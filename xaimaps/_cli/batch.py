@@ -14,22 +14,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps._cli.console import load_model, print_json, printable, progress_bar
+from xaimaps._cli.headings import Command, option
 from xaimaps._cli.options import (
     batch_size_option,
-    in_words,
     json_option,
     layer_option,
     max_pixels_option,
     method_option,
     model_options,
     options_option,
-    parse_layer,
-    parse_methods,
-    parse_options,
-    parse_targets,
     symlinks_option,
     target_option,
 )
+from xaimaps._cli.parsing import in_words, parse_layer, parse_methods, parse_options, parse_targets
 
 if TYPE_CHECKING:
     from xaimaps.batch import Shard, Summary
@@ -76,16 +73,18 @@ def _shard(context: Any, parameter: Any, text: str) -> Shard:
     return Shard(int(index), int(count))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("pictures", nargs=-1, required=True)
 @model_options
 @method_option("grad_cam")
 @target_option
 @layer_option
 @options_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True,
-              help="The folder of the run, which the same command completes.")  # fmt: skip
-@click.option("--overlays", is_flag=True, help="Write overlays, too, in the folders of the input.")
+@option("Output", "-o", "--output", type=click.Path(path_type=Path), required=True,
+        help="The folder of the run, which the same command completes.")  # fmt: skip
+@option(
+    "Output", "--overlays", is_flag=True, help="Write overlays, too, in the folders of the input."
+)
 @click.option("--column", default="path", show_default=True,
               help="The column of the paths in a .csv or .parquet file.")  # fmt: skip
 @click.option("--shard", default="0/1", metavar="I/N", callback=_shard,

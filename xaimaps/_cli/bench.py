@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xaimaps._cli.completions import complete_files
 from xaimaps._cli.console import print_table, printable, progress_bar
+from xaimaps._cli.headings import Command, option
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
     backends_option,
-    complete_files,
     load_options,
     method_option,
-    parse_methods,
     precisions_option,
 )
+from xaimaps._cli.parsing import parse_methods
 
 if TYPE_CHECKING:
     from xaimaps.bench import Report, Row
@@ -30,7 +31,7 @@ COLUMNS = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_files("MODELS")
 )
@@ -42,9 +43,9 @@ COLUMNS = (
               "times.")  # fmt: skip
 @click.option("--rounds", default=10, show_default=True, type=click.IntRange(1),
               help="The number of measured runs of each program.")  # fmt: skip
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
+@option("Output", "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Write the measurements and the environment as JSON.")  # fmt: skip
-@click.option("--figure", "figure_file", type=click.Path(path_type=Path, dir_okay=False),
+@option("Output", "--figure", "figure_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Write a figure, such as rates.png.")  # fmt: skip
 def bench(
     models: tuple[str, ...],

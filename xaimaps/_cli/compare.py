@@ -16,6 +16,7 @@ from xaimaps._cli.console import (
     progress_bar,
     steps_shown,
 )
+from xaimaps._cli.headings import Command, option
 from xaimaps._cli.options import (
     alpha_option,
     colormap_option,
@@ -25,12 +26,9 @@ from xaimaps._cli.options import (
     method_option,
     model_options,
     options_option,
-    parse_layer,
-    parse_methods,
-    parse_options,
-    parse_targets,
     target_option,
 )
+from xaimaps._cli.parsing import parse_layer, parse_methods, parse_options, parse_targets
 
 if TYPE_CHECKING:
     from xaimaps._prepare import Batch
@@ -39,14 +37,14 @@ if TYPE_CHECKING:
     from xaimaps.backend import Backend
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("picture", type=click.Path(path_type=Path))
 @model_options
 @method_option("all that the model supports")
 @target_option
 @layer_option
 @options_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
+@option("Output", "-o", "--output", type=click.Path(path_type=Path), default=None,
               help="The figure's file: .png, .jpg, .webp or .pdf.  "
               "[default: xaimaps-output/NAME-TARGET-compare.png]")  # fmt: skip
 @colormap_option

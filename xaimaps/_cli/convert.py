@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xaimaps._cli.completions import complete_files
 from xaimaps._cli.console import print_json, printable
+from xaimaps._cli.headings import Command
 from xaimaps._cli.options import (
     WORDS,
-    complete_files,
-    in_words,
     json_option,
     preprocess_option,
     unsafe_option,
     weights_option,
 )
+from xaimaps._cli.parsing import in_words
 
 if TYPE_CHECKING:
     from xaimaps._exporters import Exported, Exporter
@@ -29,7 +30,7 @@ OPTIONS = {"`output`": "--output", "`layers`": "--layer"}
 """The command line's names of options that errors call by their Python names."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="IN", shell_complete=complete_files("MODELS"))
 @click.argument("file", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("-l", "--layer", "layers", multiple=True,

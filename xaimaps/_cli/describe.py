@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps._cli.console import load_model, printable
+from xaimaps._cli.headings import Command
 from xaimaps._cli.options import backend_option, load_options
 
 if TYPE_CHECKING:
     from xaimaps._sidecar import Sidecar
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @backend_option
 @load_options

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaimaps._cli.console import load_model, print_json, print_table, printable
+from xaimaps._cli.headings import Command, option
 from xaimaps._cli.listing import print_row, print_rows
 from xaimaps._cli.options import (
     json_option,
@@ -17,12 +18,14 @@ from xaimaps._cli.options import (
     method_option,
     model_options,
     options_option,
+    target_option,
+)
+from xaimaps._cli.parsing import (
     parse_layer,
     parse_methods,
     parse_options,
     parse_pairs,
     parse_targets,
-    target_option,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def _complete_metric(context: Any, parameter: Any, incomplete: str) -> list[str]
     return [name for name in METRICS if name.startswith(incomplete)]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("pictures", nargs=-1, required=True)
 @model_options
 @method_option("grad_cam, saliency")
@@ -61,8 +64,7 @@ def _complete_metric(context: Any, parameter: Any, incomplete: str) -> list[str]
 @layer_option
 @options_option
 @max_pixels_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path),
+@option("Output", "-o", "--output", type=click.Path(path_type=Path),
     help="A folder for evaluation.json and curves.png.",
 )  # fmt: skip
 @json_option
@@ -148,7 +150,7 @@ def _report(found: Evaluation, files: list[Path], as_json: bool) -> None:
         click.echo(printable(text))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=_complete_metric)
 @json_option
 def metrics(name: str | None, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from xaimaps._cli.console import (
     progress_bar,
     steps_shown,
 )
+from xaimaps._cli.headings import Command
 from xaimaps._cli.inputs import OtherInputs, print_vectors
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
@@ -40,13 +41,10 @@ from xaimaps._cli.options import (
     method_option,
     model_options,
     options_option,
-    parse_layer,
-    parse_methods,
-    parse_options,
-    parse_targets,
     symlinks_option,
     target_option,
 )
+from xaimaps._cli.parsing import parse_layer, parse_methods, parse_options, parse_targets
 
 if TYPE_CHECKING:
     from xaimaps._attribute import Layers
@@ -90,7 +88,7 @@ class Task:
         return [found[i] for i in range(len(self.jobs))]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_options
 @method_option(f"{', '.join(DEFAULT_METHODS)}; grad_cam with --layer")
@@ -142,7 +140,7 @@ def explain(
     run(task, found, as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @folder_option
 @json_option
 def demo(output: Path, as_json: bool) -> None:

@@ -7,23 +7,17 @@ from typing import Any
 
 import click
 
+from xaimaps._cli.completions import complete_files
 from xaimaps._cli.console import print_json, printable
-from xaimaps._cli.options import (
-    complete_files,
-    in_words,
-    json_option,
-    layer_option,
-    load_options,
-    options_option,
-    parse_layer,
-    parse_options,
-)
+from xaimaps._cli.headings import Command
+from xaimaps._cli.options import json_option, layer_option, load_options, options_option
+from xaimaps._cli.parsing import in_words, parse_layer, parse_options
 
 OPTIONS = {"`form`": "--map", "`output_name`": "--output-name", "`target`": "--target"}
 """The command line's names of options that errors call by their Python names."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="IN", shell_complete=complete_files("MODELS"))
 @click.argument("file", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("-M", "--method", default="grad_cam", show_default=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from xaimaps._cli.console import print_table
-from xaimaps._cli.options import parse_pairs
+from xaimaps._cli.parsing import parse_pairs
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend

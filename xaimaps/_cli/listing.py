@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from xaimaps._cli.completions import complete_files, complete_method
 from xaimaps._cli.console import load_model, print_json, print_table
-from xaimaps._cli.options import complete_files, complete_method, json_option, model_options
+from xaimaps._cli.headings import Command
+from xaimaps._cli.options import json_option, model_options
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
@@ -25,7 +27,7 @@ def _default(model: Backend) -> str | None:
         return None
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", required=False, metavar="[MODEL]", shell_complete=complete_files("MODELS"))
 @model_options
 @click.option("--all", "unlisted", is_flag=True, help="Add views, sums and other operations.")
@@ -81,7 +83,7 @@ def _shape(shape: tuple[int | None, ...]) -> str:
     return " x ".join("?" if size is None else str(size) for size in shape[1:])
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=complete_method)
 @json_option
 def methods(name: str | None, as_json: bool) -> None:
@@ -126,7 +128,7 @@ def _told(row: Row, fact: str) -> dict[str, Any]:
     return {**told, "needs": sorted(row.needs), "options": row.options, "paper": row.paper}
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def backends(as_json: bool) -> None:
     """List the installed backends and their capabilities."""
@@ -161,7 +163,7 @@ def _backend_row(name: str) -> dict[str, Any]:
     return row
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:

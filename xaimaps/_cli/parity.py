@@ -11,29 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xaimaps._cli.completions import complete_files
 from xaimaps._cli.console import print_json, print_table, printable, progress_bar
+from xaimaps._cli.headings import Command
 from xaimaps._cli.options import (
     DEFAULT_METHODS,
     backends_option,
-    complete_files,
     json_option,
     layer_option,
     load_options,
     method_option,
     options_option,
-    parse_methods,
-    parse_options,
-    parse_pairs,
-    parse_targets,
     target_option,
 )
+from xaimaps._cli.parsing import parse_methods, parse_options, parse_pairs, parse_targets
 
 if TYPE_CHECKING:
     from xaimaps.backend import Backend
     from xaimaps.parity import Report, Row, Tolerance
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", shell_complete=complete_files("MODELS"))
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--with", "others", multiple=True, metavar="MODEL",

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from xaimaps._cli.console import print_json, print_table, printable
-from xaimaps._cli.options import WORDS, in_words, json_option, unsafe_option
+from xaimaps._cli.headings import Command
+from xaimaps._cli.options import WORDS, json_option, unsafe_option
+from xaimaps._cli.parsing import in_words
 
 if TYPE_CHECKING:
     from xaimaps._reproduce import Reproduction
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("-m", "--model", default=None, help="The model's file, if it has moved.")
 @unsafe_option

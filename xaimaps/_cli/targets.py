@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xaimaps._cli.completions import complete_files
 from xaimaps._cli.console import load_model, print_boxes, print_json, print_table, printable
-from xaimaps._cli.options import backend_option, complete_files, json_option, load_options
+from xaimaps._cli.headings import Command
+from xaimaps._cli.options import backend_option, json_option, load_options
 
 if TYPE_CHECKING:
     from xaimaps._prepare import Batch
@@ -18,7 +20,7 @@ MOST_ROWS = 10
 """The number of classes in the text; JSON has all of them."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", shell_complete=complete_files("MODELS"))
 @click.argument("picture", type=click.Path(path_type=Path))
 @backend_option

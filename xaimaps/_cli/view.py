@@ -9,17 +9,13 @@ from typing import Any
 
 import click
 
+from xaimaps._cli.completions import complete_files
 from xaimaps._cli.console import load_model
-from xaimaps._cli.options import (
-    backend_option,
-    complete_files,
-    load_options,
-    max_pixels_option,
-    symlinks_option,
-)
+from xaimaps._cli.headings import Command
+from xaimaps._cli.options import backend_option, load_options, max_pixels_option, symlinks_option
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", default="default", shell_complete=complete_files("MODELS"))
 @click.argument("pictures", nargs=-1, type=click.Path(path_type=Path))
 @backend_option

@@ -47,3 +47,23 @@ def test_what_xla_says_on_any_device(message, said):
 def test_other_errors_of_xla_pass():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), within_memory():
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+
+@pytest.fixture
+def no_cache_on_disk():
+    """Programs that are not cached on disk may have several blocks of intermediate values."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.usefixtures("no_cache_on_disk")
+def test_xla_does_not_warn_of_values_larger_than_a_block(capfd):
+    def network(params, images):
+        wide = jax.lax.cumsum(jnp.tile(images, (1, 1, 1, 40)), axis=3)
+        return jax.lax.cumsum(wide, axis=1).max((1, 2))
+
+    model = xaimaps.load(network, params={}, input_shape=(512, 512, 1))
+    xaimaps.attribute(model, np.ones((2, 512, 512, 1), np.float32), method="saliency", target=0)
+    assert capfd.readouterr().err == ""

@@ -13,14 +13,13 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from xaimaps._arrays import Floats, as_batch
+from xaimaps._arrays import Floats
 from xaimaps._attribute import MethodLike, attribute, plan
-from xaimaps._form import Form, formed, require_form, require_same
+from xaimaps._form import Form, example_images, formed, named, require_form, require_same
 from xaimaps._results.atomic import write_atomic
 from xaimaps._run import Job
 from xaimaps.backend import Array
 from xaimaps.errors import (
-    ArrayInputError,
     MethodError,
     OutputError,
     UnsupportedModelError,
@@ -117,7 +116,7 @@ def export(
     _require_choices(form, weights, platforms)
     by_input = isinstance(target, str) and target == BY_INPUT
     spec = None if by_input else as_spec(target)
-    job, sample = plan(model, method, layer, options), _sample(model, images, batch)
+    job, sample = plan(model, method, layer, options), example_images(model, images, batch)
     explain = function(model, method, layer=layer, **options)
     program = _program(model, explain, _any_number(model, spec), form, sample)
     given = [model.params] if weights == "argument" else []
@@ -151,10 +150,7 @@ def _program(
     """Return the program of parameters, images and, without a goal, the target."""
 
     def program(params: Params, images: Array, target: Any = goal) -> dict[str, Array]:
-        found = explain(params, images, target)
-        maps = formed(model, found.maps, form, sample.shape[1:-1])
-        is_several = found.maps.ndim == sample.ndim
-        return {"map": jnp.moveaxis(maps, 0, 1) if is_several else maps, "outputs": found.outputs}
+        return named(model, explain(params, images, target), form, sample.shape[1:-1])
 
     return program
 
@@ -177,23 +173,6 @@ def _require_choices(form: str, weights: str, platforms: Sequence[str]) -> None:
             f"`platforms` must be a list of cpu, cuda, rocm and tpu with {here!r}, where the "
             f"program is compared with the model, got {platforms!r}"
         )
-
-
-def _sample(model: JaxBackend, images: Any, batch: int | None) -> Floats:
-    """Return the images to compare on, as many as a fixed batch has."""
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
-        raise ArrayInputError(f"`batch` must be a whole number from 1, or None, got {batch!r}")
-    shape = model.input_shape
-    known = [side for side in shape if side is not None]
-    if images is None and len(known) < len(shape):
-        raise ArrayInputError(
-            f"`images` must be given, as the model takes images of any size {shape}; the program "
-            "takes their size"
-        )
-    if images is None:
-        images = np.random.default_rng(0).normal(size=(3, *known))
-    found = as_batch(images, shape)
-    return found if batch is None else np.resize(found, (batch, *found.shape[1:]))
 
 
 def _serialised(

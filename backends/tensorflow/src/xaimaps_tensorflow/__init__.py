@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xaimaps_tensorflow._backend import TensorFlowBackend
+from xaimaps_tensorflow._export import export
 
 if TYPE_CHECKING:
     from xaimaps_tensorflow.to_onnx._convert import convert
 
-__all__ = ["TensorFlowBackend", "convert", "keras_model"]
+__all__ = ["TensorFlowBackend", "convert", "export", "keras_model"]
 
 
 def keras_model() -> Any:
