@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import xaimaps
+from xaimaps._plan import able_methods
 from xaimaps.methods import METHODS
 
 FOLDER = Path(__file__).parent / "images" / "gallery"
@@ -41,7 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     model = xaimaps.load("default")
-    for name in sys.argv[1:] or METHODS:
+    for name in sys.argv[1:] or able_methods(model, METHODS):
         begin = time.perf_counter()
         draw(model, name).save(FOLDER / f"{name}.jpg", quality=88)
         print(f"{name}: {time.perf_counter() - begin:.1f} s", flush=True)

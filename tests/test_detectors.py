@@ -13,7 +13,8 @@ from xaimaps.errors import TargetError
 from xaimaps.parity import compare
 from xaimaps.targets import as_spec, parse_target
 from xaimaps.targets._boxes import BoxAt, RankedBox
-from xaimaps.targets._detect import candidates, overlaps, suppressed
+from xaimaps.targets._detect import candidates, suppressed
+from xaimaps.targets._heads import overlaps
 from xaimaps.testing import Network, ReferenceBackend
 
 SIZE = (32, 48)
@@ -124,6 +125,17 @@ def test_boxes_worked_out_by_hand(name):
         np.testing.assert_allclose(box.corners, BOXES[candidate], atol=1e-4)
         limit = 0.75 if name == "YOLOv5" else 1
         assert box.score == pytest.approx(min(SCORES[candidate, category], limit), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name.startswith("YOLO")])
+def test_a_head_finds_the_box_of_a_target(name):
+    table = HEADS[name][0]
+    found = candidates(table, dict, SIZE, NAMES)
+    for box in found.found():
+        place = np.asarray(box.row or box.places)[:, None]
+        corners, classes = found.head.own(np, table[None], place)
+        np.testing.assert_allclose(corners, [box.corners], rtol=1e-6)
+        assert classes[0].argmax() == box.category
 
 
 def test_yolox_boxes_are_relative_to_their_cells():
@@ -258,7 +270,7 @@ def test_suppression_is_that_of_onnx(seed):
 
 
 def test_overlaps_by_hand():
-    found = overlaps(BOXES[0], np.float64([[4, 4, 20, 20], [12, 4, 28, 20], [20, 4, 30, 9]]))
+    found = overlaps(np, BOXES[0], np.float64([[4, 4, 20, 20], [12, 4, 28, 20], [20, 4, 30, 9]]))
     np.testing.assert_allclose(found, [1, 1 / 3, 0])
 
 

@@ -59,7 +59,7 @@ def default_methods(model: Backend, names: Iterable[str]) -> list[str]:
 
 def able_methods(model: Backend, names: Iterable[str]) -> list[str]:
     """Return the methods among `names` that the model and backend support."""
-    able = [METHODS[name] for name in names if METHODS[name].needs <= model.capabilities]
+    able = [METHODS[name] for name in names if METHODS[name].fits(model)]
     missing = {need for need, part in _parts(model).items() if not _has(part)}
     has_layer = _has(model.default_layer)
     return [

@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.blur_ig import blur_ig as blur_ig
     from xaimaps.methods.cam import cam as cam
     from xaimaps.methods.chefer import chefer as chefer
+    from xaimaps.methods.d_rise import d_rise as d_rise
     from xaimaps.methods.deep_lift import deep_lift as deep_lift
+    from xaimaps.methods.dff import dff as dff
     from xaimaps.methods.eigen_cam import eigen_cam as eigen_cam
     from xaimaps.methods.eigen_cam import eigen_grad_cam as eigen_grad_cam
     from xaimaps.methods.fem import fem as fem
@@ -74,6 +76,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.sobol import sobol as sobol
     from xaimaps.methods.ss_cam import ss_cam as ss_cam
     from xaimaps.methods.xgrad_cam import xgrad_cam as xgrad_cam
+    from xaimaps.methods.xrai import xrai as xrai
 
 __all__ = ["METHODS", "Maps", "Method", "fuse_maps", "get_method", "method", "register_method"]
 

@@ -33,6 +33,8 @@ class Method(Row):
             they are arguments of the compiled program, and the same on every backend.
         defaults: returns values for options whose default, None, depends on the model.
         uses_target: whether a map depends on the target; if not, none is needed.
+        suits: tells whether a model may have what the method explains, if not every model has; the
+            method itself refuses the others.
         is_relative: whether a map is only defined up to a constant, so that zero has no meaning.
         is_sensitive: whether rounding decides the path of the method, so that the tolerance has to
             be measured; see `xaimaps.parity`.
@@ -47,6 +49,7 @@ class Method(Row):
     draws: Callable[..., dict[str, Any]] | None = None
     defaults: Callable[[Backend], dict[str, object]] | None = None
     uses_target: bool = True
+    suits: Callable[[Backend], bool] | None = None
     is_relative: bool = False
     is_sensitive: bool = False
     tolerance: float | None = None
@@ -61,6 +64,10 @@ class Method(Row):
     def takes_layer(self) -> bool:
         """Whether the user can choose the layer."""
         return "layer" in super().options
+
+    def fits(self, backend: Backend) -> bool:
+        """Whether the backend has all capabilities, and the model may suit the method."""
+        return self.needs <= backend.capabilities and (self.suits is None or self.suits(backend))
 
     def completed(self, options: Mapping[str, object], backend: Backend) -> dict[str, object]:
         """Replace None by the default for this model, so that results record it."""

@@ -12,6 +12,9 @@ import numpy as np
 
 from xaimaps.errors import MethodError
 
+Pairs = tuple[tuple[str, Any], ...]
+"""The options of a method that another method calls."""
+
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "bool": ("True or False", lambda value: isinstance(value, bool | np.bool_)),
     "int": ("an integer", lambda value: _is_a(Integral, value)),

@@ -17,11 +17,9 @@ from xaimaps.methods._batching import (
 )
 from xaimaps.methods._maps import Maps, Reduce, named, native, reduce_channels
 from xaimaps.methods._noise import Floats, normal
-from xaimaps.methods._options import check_count
+from xaimaps.methods._options import Pairs, check_count
 from xaimaps.methods._registry import method
 from xaimaps.targets import Target
-
-Pairs = tuple[tuple[str, Any], ...]
 
 
 def draw_noise(

@@ -11,6 +11,7 @@ import numpy as np
 from xaimaps.errors import ImageTargetError, TargetError
 from xaimaps.targets._base import Array, Labels, Target, TargetSpec
 from xaimaps.targets._detect import LEAST_SCORE, Detection
+from xaimaps.targets._heads import Head
 from xaimaps.targets._scores import OutputsAt, SameBox
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ class FoundBoxes(TargetSpec):
         found: for each image, its K boxes.
         is_several: whether the scores have an axis of K targets.
         is_logits: see `OutputsAt`.
+        head: see `OutputsAt`.
     """
 
     spec: TargetSpec
     found: tuple[tuple[Detection, ...], ...]
     is_several: bool
     is_logits: bool
+    head: Head | None
 
     def __str__(self) -> str:
         return str(self.spec)
@@ -45,9 +48,9 @@ class FoundBoxes(TargetSpec):
     def resolve(self, batch: int, labels: Labels) -> OutputsAt | SameBox:
         rows = self._by_target([[box.row for box in boxes] for boxes in self.found], np.float32)
         if rows.size:
-            return SameBox(rows)
+            return SameBox(rows, head=self.head)
         places = [[box.places for box in boxes] for boxes in self.found]
-        return OutputsAt(self._by_target(places, np.int32), self.is_logits)
+        return OutputsAt(self._by_target(places, np.int32), self.is_logits, head=self.head)
 
     def _by_target(self, values: Sequence[Sequence[Any]], dtype: type) -> Array:
         """Return values `(N, K, P)` as `(K, P, N)`, or as `(P, N)` for a single target."""
@@ -84,7 +87,9 @@ def _settled(
     is_several: bool = False,
 ) -> FoundBoxes:
     is_logits = any(one.is_logits for one in scene.detector)
-    return FoundBoxes(spec, tuple(found), is_several, is_logits)
+    heads = {one.head for one in scene.detector}
+    head = heads.pop() if len(heads) == 1 else None
+    return FoundBoxes(spec, tuple(found), is_several, is_logits, head)
 
 
 def _ranked(scene: Scene, index: int, rank: int) -> tuple[Detection, ...]:

@@ -11,17 +11,15 @@ The heads are told by their shapes, for one image of A candidates and C classes:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xaimaps.targets._base import Labels
+from xaimaps.targets._heads import Head, RowsHead, Size, TableHead, grid_of, overlaps
 
 Array = np.ndarray[Any, Any]
-Size = tuple[int, int]
-"""The height and width of the images."""
-
 LEAST_SCORE = 0.25
 """The least score of a box in the list of boxes."""
 
@@ -39,8 +37,6 @@ FOUND = 6
 
 BOX_VALUES = range(4, 25, 2)
 """The numbers of values of a box relative to an anchor: four, and two for each of its points."""
-
-STRIDES = (4, 8, 16, 32, 64)
 
 
 class Detection(NamedTuple):
@@ -76,6 +72,7 @@ class Candidates:
         places: `(A, C, P)`, the positions in the flattened outputs that make each score: the
             class alone, or the class and the objectness, whose product is the score.
         is_logits: whether the outputs are the logits of these scores.
+        head: reads other outputs in the same way; None if the boxes are in another output.
         rows: `(A, 6)`, corners, score and class, if the rows are in order of the score; a box then
             has another position in a changed image.
     """
@@ -84,6 +81,7 @@ class Candidates:
     scores: Array
     places: Array
     is_logits: bool
+    head: Head | None = None
     rows: Array | None = None
 
     def detection(self, candidate: int, category: int) -> Detection:
@@ -125,20 +123,8 @@ def suppressed(corners: Array, scores: Array, most_overlap: float) -> Array:
     while order.size:
         best, rest = order[0], order[1:]
         kept.append(best)
-        order = rest[overlaps(corners[best], corners[rest]) <= most_overlap]
+        order = rest[overlaps(np, corners[best], corners[rest]) <= most_overlap]
     return np.asarray(kept, int)
-
-
-def overlaps(box: Array, others: Array) -> Array:
-    """Return the intersection over union of a box `(4,)` with others `(A, 4)`."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=1)
-    areas = _area(others) + _area(box[None]) - shared
-    return np.asarray(shared / np.where(areas > 0, areas, 1))
-
-
-def _area(corners: Array) -> Array:
-    return np.asarray(np.maximum(corners[:, 2:] - corners[:, :2], 0).prod(axis=1))
 
 
 def candidates(
@@ -181,32 +167,21 @@ def _in_order(outputs: Array, size: Size, labels: Labels) -> Candidates | None:
     are_boxes = (corners[:, 2:] >= corners[:, :2]).all()
     if not (in_order and are_classes and are_boxes and classes.max() < most):
         return None
-    table = np.where(classes[:, None] == np.arange(most), scores[:, None], 0)
+    head = RowsHead(most)
+    table = head.boxes(np, rows).classes * scores[:, None]
     places = np.arange(count)[:, None, None] * fields + np.full((1, most, 1), 4)
-    return Candidates(_in_pixels(corners, size), table, places, is_logits=False, rows=rows)
+    return Candidates(_in_pixels(corners, size), table, places, False, head, rows)
 
 
 # One table of centres, sizes and scores
 
 
-class _Table(NamedTuple):
-    """The values `(A, fields)` of a head, their positions in the outputs, and the classes."""
-
-    values: Array
-    places: Array
-    classes: slice
-
-    @property
-    def has_objectness(self) -> bool:
-        return bool(self.classes.start == 5)
-
-
 def _one_table(outputs: Array, size: Size, labels: Labels) -> Candidates | None:
     for table in _tables(outputs, size, labels):
-        corners = _corners(table, size)
-        scored = _scored(table, corners) if _are_boxes(corners) else None
-        if scored is not None:
-            return scored
+        head = _with_units(table, outputs)
+        is_found = _are_boxes(head.corners(np, outputs)) and not _is_attention(head, outputs)
+        if is_found:
+            return _scored(head, outputs)
     return None
 
 
@@ -215,67 +190,57 @@ def _are_boxes(corners: Array) -> bool:
     return bool((extent >= 0).all() and (extent > 0).mean() > 0.9)
 
 
-def _tables(outputs: Array, size: Size, labels: Labels) -> Iterator[_Table]:
+def _tables(outputs: Array, size: Size, labels: Labels) -> Iterator[TableHead]:
     """Yield the readings of the outputs as a table that agree with the class names."""
-    places = np.arange(outputs.size).reshape(outputs.shape)
-    options = [(outputs.T, places.T, 4), (outputs, places, 5)]
+    options = [(True, 4), (False, 5)]
     if labels is not None:
-        options += [(outputs, places, 4), (outputs.T, places.T, 5)]
-    for values, own, first in options:
-        count, fields = len(values), values.shape[1]
+        options += [(False, 4), (True, 5)]
+    for is_transposed, first in options:
+        count, fields = outputs.shape[::-1] if is_transposed else outputs.shape
         last = fields if labels is None else first + len(labels)
         is_exact = last == fields and (labels is not None or count > fields)
-        has_more = first == 4 and fields - last in EXTRAS and _grid(count, size) is not None
+        has_more = first == 4 and fields - last in EXTRAS and grid_of(count, size) is not None
         if last > first and (is_exact or has_more):
-            yield _Table(values, own, slice(first, last))
+            yield TableHead(is_transposed, first, last, size)
 
 
-def _corners(table: _Table, size: Size) -> Array:
-    """Return the corners of all candidates in pixels."""
-    centre, extent = table.values[:, :2], table.values[:, 2:4]
-    grid = _grid(len(centre), size) if table.has_objectness else None
-    if grid is not None and _is_relative(centre, grid):
-        origins, strides = grid
-        centre, extent = origins + centre * strides, np.exp(extent) * strides
-    return _in_pixels(np.concatenate([centre - extent / 2, centre + extent / 2], axis=1), size)
+def _with_units(head: TableHead, outputs: Array) -> TableHead:
+    """Tell the units of the coordinates and of the scores."""
+    values = head.values(np, outputs)
+    used = values[:, 4 : head.last]
+    head = replace(
+        head,
+        is_relative=head.has_objectness and _is_relative(values[:, :2], head.size),
+        is_logits=bool((used < 0).any() or (used > 1).any()),
+    )
+    return replace(head, is_normalised=_is_normalised(head.corners(np, outputs)))
 
 
-def _is_relative(centre: Array, grid: tuple[Array, Array]) -> bool:
+def _is_relative(centre: Array, size: Size) -> bool:
     """Whether centres are relative to their cells, as in YOLOX, and not in the image."""
+    grid = grid_of(len(centre), size)
+    if grid is None:
+        return False
     origins, strides = grid
     return bool(abs(centre).mean() < abs(centre - origins - strides / 2).mean())
 
 
-def _grid(count: int, size: Size) -> tuple[Array, Array] | None:
-    """Return the origin `(A, 2)` and the stride `(A, 1)` of the cell of each candidate.
-
-    None if no two or more strides in a row have as many cells; one alone may be a grid of tokens.
-    """
-    for first in range(len(STRIDES)):
-        for last in range(first + 2, len(STRIDES) + 1):
-            strides = STRIDES[first:last]
-            shapes = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
-            if sum(rows * columns for rows, columns in shapes) == count:
-                cells = [np.indices(shape)[::-1].reshape(2, -1).T for shape in shapes]
-                steps = np.repeat(strides, [len(one) for one in cells])[:, None]
-                return np.concatenate(cells) * steps, steps
-    return None
+def _is_attention(head: TableHead, outputs: Array) -> bool:
+    """Whether the scores of each class are a distribution over positions."""
+    used = head.values(np, outputs)[:, 4 : head.last]
+    return not head.is_logits and bool((abs(used.sum(axis=0) - 1) < 1e-3).all())
 
 
-def _scored(table: _Table, corners: Array) -> Candidates | None:
-    values, places = table.values[:, table.classes], table.places[:, table.classes, None]
-    if table.has_objectness:
-        objectness = np.broadcast_to(table.places[:, 4, None, None], places.shape)
+def _scored(head: TableHead, outputs: Array) -> Candidates:
+    own = head.values(np, np.arange(outputs.size).reshape(outputs.shape))
+    places = own[:, head.first : head.last, None]
+    boxes = head.boxes(np, outputs)
+    scores = boxes.classes
+    if head.has_objectness:
+        objectness = np.broadcast_to(own[:, 4, None, None], places.shape)
         places = np.concatenate([places, objectness], axis=-1)
-    used = table.values[:, 4 : table.classes.stop]
-    is_logits = bool((used < 0).any() or (used > 1).any())
-    if not is_logits and (abs(used.sum(axis=0) - 1) < 1e-3).all():
-        return None  # a distribution over positions, such as of attention
-    scores = _sigmoid(values) if is_logits else values
-    if table.has_objectness:
-        given = table.values[:, 4:5]
-        scores = scores * (_sigmoid(given) if is_logits else given)
-    return Candidates(corners, scores, places, is_logits)
+        scores = scores * boxes.objectness[:, None]
+    return Candidates(boxes.corners, scores, places, head.is_logits, head)
 
 
 def _sigmoid(logits: Array) -> Array:
@@ -285,7 +250,12 @@ def _sigmoid(logits: Array) -> Array:
 def _in_pixels(corners: Array, size: Size) -> Array:
     """Return corners in pixels, from pixels or from units of the image's size."""
     scale = np.asarray([*size[::-1], *size[::-1]], corners.dtype)
-    return corners * scale if abs(corners).max(initial=0) <= NORMALISED else corners
+    return corners * scale if _is_normalised(corners) else corners
+
+
+def _is_normalised(corners: Array) -> bool:
+    """Whether corners are in units of the image's size."""
+    return bool(abs(corners).max(initial=0) <= NORMALISED)
 
 
 # Scores and boxes in two outputs

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from xaimaps.errors import TargetError
 from xaimaps.targets._base import Array, Labels, Scoring, Target, TargetSpec, split_arrays
+from xaimaps.targets._heads import Head, overlaps
 
 _LEAST_SQUARE = 1e-24  # a vector whose squared norm is below it has no direction
 
@@ -117,9 +118,11 @@ class _Located(_NoClass):
 
     Attributes:
         array: `(P, N)`, or `(K, P, N)`.
+        head: of the detector, if it is a box whose corners and classes are in the same output.
     """
 
     array: Array
+    head: Head | None = field(default=None, kw_only=True)
 
     @property
     def has_place(self) -> bool:
@@ -158,7 +161,7 @@ class OutputsAt(_Located):
 
     @property
     def key(self) -> Hashable:
-        return ("outputs at", self.is_several, self.is_logits)
+        return ("outputs at", self.is_several, self.is_logits, self.head)
 
     def scores(self, xp: Any, outputs: Array) -> Array:
         flat = xp.reshape(outputs, (outputs.shape[0], -1))
@@ -181,17 +184,13 @@ class SameBox(_Located):
 
     @property
     def key(self) -> Hashable:
-        return ("same box", self.is_several)
+        return ("same box", self.is_several, self.head)
 
     def scores(self, xp: Any, outputs: Array) -> Array:
-        left, top, right, bottom, scores, classes = (outputs[..., i] for i in range(6))  # (N, A)
-        own = [self.array[..., i, :, None] for i in range(6)]  # (..., N, 1)
-        width = xp.minimum(right, own[2]) - xp.maximum(left, own[0])
-        height = xp.minimum(bottom, own[3]) - xp.maximum(top, own[1])
-        zero = xp.zeros_like(width)
-        shared = xp.maximum(width, zero) * xp.maximum(height, zero)
-        areas = (right - left) * (bottom - top) + (own[2] - own[0]) * (own[3] - own[1])
-        is_same = (shared >= SAME_BOX * (areas - shared)) & (xp.abs(classes - own[5]) < 0.5)
+        own = xp.matrix_transpose(self.array)[..., None, :]  # (..., N, 1, 6)
+        overlap = overlaps(xp, outputs[..., :4], own[..., :4])
+        scores, zero = outputs[..., 4], xp.zeros_like(overlap)
+        is_same = (overlap >= SAME_BOX) & (xp.abs(outputs[..., 5] - own[..., 5]) < 0.5)
         return xp.max(xp.where(is_same, scores + zero, zero), axis=-1)
 
 

@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from xaimaps.testing.networks import (
+    Cells,
     Conv,
     Dense,
     Flatten,
     GlobalAveragePool,
     Network,
     ReLU,
+    detector_network,
     one_conv_network,
     pooled_network,
 )
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REFERENCE_METHODS",
     "BackendConformance",
+    "Cells",
     "Conv",
     "Dense",
     "Flatten",
@@ -27,6 +30,7 @@ __all__ = [
     "Network",
     "ReLU",
     "ReferenceBackend",
+    "detector_network",
     "one_conv_network",
     "pooled_network",
 ]

@@ -25,7 +25,13 @@ from xaimaps.errors import BackendError, LayerError
 from xaimaps.methods import METHODS
 from xaimaps.metrics import METRICS, evaluate, measure
 from xaimaps.targets import as_target, several
-from xaimaps.testing.networks import Dense, Network, one_conv_network, pooled_network
+from xaimaps.testing.networks import (
+    Dense,
+    Network,
+    detector_network,
+    one_conv_network,
+    pooled_network,
+)
 from xaimaps.testing.reference import REFERENCE_METHODS, ReferenceBackend
 
 Array = np.ndarray[Any, Any]
@@ -51,6 +57,7 @@ FEW: dict[str, dict[str, Any]] = {
     "ss_cam": {"n_samples": 3},
     "is_cam": {"n_steps": 3, "memory": 0.1},
     "opti_cam": {"n_steps": 5},
+    "dff": {"n_steps": 20},
     "score_cam": {"channels": 4, "memory": 0.01},
     "ablation_cam": {"layer": "relu1", "memory": 0.01},
 }
@@ -295,6 +302,27 @@ class BackendConformance:
             np.testing.assert_allclose(value, expected.details[key], atol=2e-3)
         assert found.layer == expected.layer
         assert found.maps.dtype == np.float32
+
+    def test_a_box_of_a_detector(self) -> None:
+        network = detector_network()
+        backend, reference = self.make(network), ReferenceBackend(network)
+        image = np.random.default_rng(2).normal(size=(1, 9, 9, 3)).astype(np.float32)
+        options: dict[str, Any] = {"target": "box:1", "n_masks": 40, "memory": 0.01}
+        found, expected = (
+            xaimaps.attribute(one, image, "d_rise", **options) for one in (backend, reference)
+        )
+        close(found.maps, expected.maps, 1e-4)
+
+    def test_regions(self, backend: Backend, reference: ReferenceBackend, images: Array) -> None:
+        options: dict[str, Any] = {"target": several(4, TARGETS), "segments": 3}
+        if self.lacks(
+            backend, "grad", lambda: xaimaps.attribute(backend, images, "xrai", **options)
+        ):
+            options["base"] = "occlusion"
+        found, expected = (
+            xaimaps.attribute(one, images, "xrai", **options) for one in (backend, reference)
+        )
+        close(found.maps, expected.maps, 1e-4)
 
     def test_other_weights(
         self, backend: Backend, reference: ReferenceBackend, images: Array

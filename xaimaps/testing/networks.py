@@ -81,6 +81,19 @@ class Flatten:
         return np.moveaxis(g.reshape(n, c, h, w), 1, -1)
 
 
+class Cells:
+    """(N, H, W, C) to a row for each spatial position, (N, H * W, C), as of a detector."""
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+    def __call__(self, x: Array) -> Array:
+        return x.reshape(len(x), -1, self.channels)
+
+    def pull(self, x: Array, g: Array) -> Array:
+        return g.reshape(x.shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Dense:
     """x @ weights + bias; `weights` is (in, out)."""
@@ -165,3 +178,21 @@ def pooled_network(
         },
         (*(size,) * rank, 3),
     )
+
+
+def detector_network(seed: int = 0, *, size: int = 9, classes: int = 2) -> Network:
+    """Return a detector as YOLOv5: a box, an objectness and classes, as logits, at each position.
+
+    Args:
+        seed: of the weights.
+        size: the size of the images on each spatial axis.
+        classes: the number of classes.
+    """
+    draw = np.random.default_rng(seed).normal
+    kernel = draw(size=(3, 3, 3, 5 + classes), scale=0.2)
+    bias = np.array([size / 2, size / 2, size / 2, size / 2, *[0.0] * (1 + classes)])
+    layers: dict[str, Operation] = {
+        "boxes": Conv(kernel.astype(np.float32), bias.astype(np.float32)),
+        "rows": Cells(5 + classes),
+    }
+    return Network(layers, (size, size, 3))

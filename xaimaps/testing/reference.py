@@ -27,7 +27,16 @@ from xaimaps.graph import Graph, Head, Kind, Operation, no_head
 from xaimaps.methods import METHODS
 from xaimaps.propagation import Change, Local, Rules
 from xaimaps.targets import Contrast, Several, Target, one_hot
-from xaimaps.testing.networks import Conv, Dense, Flatten, GlobalAveragePool, Network, ReLU
+from xaimaps.testing.networks import (
+    Cells,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Network,
+    ReLU,
+    pooled_network,
+)
 
 STEP = 1e-4
 """The step of central differences; a smaller one loses the digits of second derivatives."""
@@ -130,12 +139,6 @@ class ReferenceBackend(Backend):
                 copied.chain.layers[layer] = replace(before, **{part: array})
 
         return Replica(copied, {name: own for name, own in layers.items() if own}, assign)
-
-
-REFERENCE_METHODS = tuple(
-    name for name, row in METHODS.items() if row.needs <= ReferenceBackend.capabilities
-)
-"""The methods that explain the networks of the reference backend, which have no attention."""
 
 
 class ChainDescription(Description):
@@ -279,6 +282,7 @@ KINDS: dict[type, Kind] = {
     ReLU: "relu",
     GlobalAveragePool: "pool",
     Flatten: "view",
+    Cells: "view",
 }
 """The kinds of the layers of a chain."""
 
@@ -316,3 +320,9 @@ def _differences(fn: Callable[[Array], Array], point: Array, step: float) -> Arr
         columns.append((fn(point + move) - fn(point - move)) / (2 * step))
     found = np.stack(columns, axis=-1)
     return found.reshape(*found.shape[:-1], *point.shape[1:])
+
+
+REFERENCE_METHODS = tuple(
+    name for name, row in METHODS.items() if row.fits(ReferenceBackend(pooled_network()))
+)
+"""The methods that explain a classifier of convolutions on the reference backend."""

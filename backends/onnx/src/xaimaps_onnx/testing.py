@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from xaimaps.testing.networks import (
+    Cells,
     Conv,
     Dense,
     Flatten,
@@ -45,7 +46,8 @@ def as_onnx(
         graph.add(end, "answer")
     *size, channels = network.input_shape
     shape = (*size, channels) if channels_last else (channels, *size)
-    return graph.model(batch, shape)
+    is_detector = any(isinstance(layer, Cells) for layer in network.layers.values())
+    return graph.model(batch, shape, 3 if is_detector else 2)
 
 
 def _channels_first(kernel: Weight) -> Weight:
@@ -88,6 +90,9 @@ class Graph:
                 self.add("Flatten", f"{name}/flat")
             case Flatten():
                 self.add("Flatten", name)
+            case Cells():
+                self.add("Transpose", f"{name}/last", perm=[0, 2, 3, 1])
+                self.add("Reshape", name, np.array([0, -1, layer.channels]))
             case Dense():
                 self.add("Gemm", name, layer.weights.T, layer.bias, transB=1)
 
@@ -107,14 +112,18 @@ class Graph:
             case Flatten():
                 self.add("Transpose", f"{name}/planar", perm=[0, 3, 1, 2])
                 self.add("Reshape", name, np.array([0, -1]))
+            case Cells():
+                self.add("Reshape", name, np.array([0, -1, layer.channels]))
             case Dense():
                 self.add("MatMul", f"{name}/product", layer.weights)
                 self.add("Add", name, layer.bias)
 
-    def model(self, batch: str | int, shape: tuple[int, ...]) -> onnx.ModelProto:
-        """Return the whole model, checked."""
+    def model(self, batch: str | int, shape: tuple[int, ...], rank: int) -> onnx.ModelProto:
+        """Return the whole model, checked, whose outputs have `rank` axes."""
         images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, *shape])
-        output = helper.make_tensor_value_info(self.value, TensorProto.FLOAT, [batch, None])
+        output = helper.make_tensor_value_info(
+            self.value, TensorProto.FLOAT, [batch, *[None] * (rank - 1)]
+        )
         graph = helper.make_graph(self.nodes, "network", [images], [output], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
         model.ir_version = 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xaimaps.testing.networks import (
+    Cells,
     Conv,
     Dense,
     Flatten,
@@ -51,6 +52,8 @@ def _copies(name: str, layer: Operation) -> list[Any]:
             return [layers.GlobalAveragePooling2D(name=name)]
         case Flatten():
             return [layers.Permute((3, 1, 2), name=f"{name}_planar"), layers.Flatten(name=name)]
+        case Cells():
+            return [layers.Reshape((-1, layer.channels), name=name)]
         case Dense():
             return [layers.Dense(layer.weights.shape[1], name=name)]
     raise TypeError(f"a network has no layer of type {type(layer).__name__}")
