@@ -26,7 +26,7 @@ from xaimaps_onnx.export._colours import coloured
 from xaimaps_onnx.export._file import join, opset_of, serialised, whole
 from xaimaps_onnx.export._network import TracedBackend
 from xaimaps_onnx.export._target import Wanted, wanted_target
-from xaimaps_onnx.export._traced import Recorder, Traced
+from xaimaps_onnx.export._traced import Traced
 from xaimaps_onnx.info import EXPORTED
 from xaimaps_onnx.runtime import OnnxRuntimeBackend
 
@@ -93,13 +93,13 @@ def export(
     assert isinstance(source, OnnxRuntimeBackend)
     reference = load(path, **loading)
     job = plan(reference, method, layer, options)
-    recorder = Recorder(opset_of(original))
-    writer = TracedBackend(source, recorder, _values(original, source))
-    wanted, outputs = _written(writer, recorder, job, target, form, heat_map, output_name)
+    _require_batch(original, source)
+    writer = TracedBackend(source, original, opset_of(original))
+    wanted, outputs = _written(writer, job, target, form, heat_map, output_name)
     exported = onnx.ModelProto()
     exported.CopyFrom(original)
     inputs = [one for one in wanted.goal.arrays if isinstance(one, Traced)]
-    join(exported, recorder, source.onnx, outputs, inputs)
+    join(exported, writer.recorder, source.onnx, outputs, inputs)
     _describe(exported, job, wanted, form, source)
     data, before = serialised(exported), serialised(original)
     images, shown = _images(reference, pictures, source)
@@ -137,20 +137,17 @@ def _require_choices(file: str | os.PathLike[str], form: str, output_name: str) 
         )
 
 
-def _values(original: onnx.ModelProto, source: OnnxRuntimeBackend) -> set[str]:
-    """Return the values of the main graph, or refuse a file that is rewritten to be explained."""
-    graph = original.graph
-    if source.onnx.input.name not in {one.name for one in graph.input}:
+def _require_batch(original: onnx.ModelProto, source: OnnxRuntimeBackend) -> None:
+    """Refuse a file that is rewritten to be explained."""
+    if source.onnx.input.name not in {one.name for one in original.graph.input}:
         raise ModelLoadError(
             "the model must take a batch of images (N, C, H, W) or (N, H, W, C) to be exported, "
             "but takes one image without a batch axis; export it with a batch"
         )
-    return {name for node in graph.node for name in node.output}
 
 
 def _written(
     writer: TracedBackend,
-    recorder: Recorder,
     job: Job,
     target: Any,
     form: Form,
@@ -160,7 +157,7 @@ def _written(
     """Record the method, and return its target and the further outputs."""
     writer.require(job.row.needs, f"the method {job.row.name!r}")
     scores, size = writer.forward(writer.images), writer.images.shape[1:-1]
-    wanted = wanted_target(job.row, target, scores, writer.info.labels, recorder)
+    wanted = wanted_target(job.row, target, scores, writer.info.labels, writer.recorder)
     maps = job.run(writer, writer.images, wanted.goal, job.arrays(writer.images)).maps
     maps = writer.xp.moveaxis(maps, 0, 1) if wanted.is_all else maps
     outputs = {output_name: formed(writer, maps, form, size)}
