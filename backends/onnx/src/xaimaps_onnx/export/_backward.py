@@ -21,7 +21,7 @@ from xaimaps.errors import UnsupportedModelError
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.export._namespace import RULES
-from xaimaps_onnx.export._primitives import NoRowError, written
+from xaimaps_onnx.export._primitives import NoRowError, whole, written
 from xaimaps_onnx.export._traced import Traced
 
 Lookup = Callable[[str], Traced]
@@ -103,11 +103,14 @@ class Backward:
         used = [True] * len(closed.jaxpr.outvars)
         jaxpr, is_read = partial_eval.dce_jaxpr(closed.jaxpr, used)
         forward = [self._as_known(n, value(n)) if is_read[i] else None for i, n in enumerate([*through, *others])]
+        for one in arrived.values():
+            one.is_gradient = True
         read = [*forward, *arrived.values()]
         inputs = [one for one, wanted in zip(read, is_read, strict=True) if wanted]
         recorder = next(iter(arrived.values())).recorder
         try:
-            return written(recorder, jaxpr, list(map(np.asarray, closed.consts)), inputs)  # type: ignore[no-any-return]
+            made = written(recorder, jaxpr, list(map(np.asarray, closed.consts)), inputs)
+            return [recorder.constant(whole(recorder, one)) for one in made]
         except NoRowError as error:
             raise UnsupportedModelError(
                 f"the derivative of the {node.operator} node {node.name!r} cannot be written in "

@@ -44,6 +44,7 @@ class Recorder:
         self.nodes: list[onnx.NodeProto] = []
         if outer is None:
             self._constants: dict[Any, onnx.TensorProto] = {}
+            self._sizes: dict[tuple[int, ...], Traced] = {}
             self._names = itertools.count()
 
     @property
@@ -121,6 +122,12 @@ class Recorder:
         """Return a shape as an input of a node; the batch is read from the images."""
         if self.batch is None or not any(map(self.is_batch, shape)):
             return ints(*shape)
+        known = self.outermost._sizes
+        if tuple(shape) not in known:
+            known[tuple(shape)] = self._read_sizes(shape)
+        return known[tuple(shape)]
+
+    def _read_sizes(self, shape: Sequence[int]) -> Traced:
         of_images = self.emit("Shape", [Traced(self.outermost, self.images, (1,), np.float32)])
         batch = self.emit("Gather", [of_images, ints(0)])
         parts = [
@@ -143,6 +150,7 @@ class Traced:
         shape: its shape, for the batch of the recorder.
         dtype: its type.
         known: its value for the batch of the recorder, if it is a shape or an index.
+        is_gradient: whether it is a gradient that arrives at a node, so that it is finite.
     """
 
     __array_ufunc__ = None  # numpy's operators leave the work to those below
@@ -152,6 +160,7 @@ class Traced:
     ) -> None:
         self.recorder, self.name, self.known = recorder, name, known
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.is_gradient = False
 
     def __str__(self) -> str:
         return self.name

@@ -8,7 +8,7 @@ from xaimaps_onnx.export._primitives import (  # noqa: F401  (registers the rows
     reductions,
     shapes,
 )
-from xaimaps_onnx.export._primitives.equations import written
+from xaimaps_onnx.export._primitives.equations import whole, written
 from xaimaps_onnx.export._primitives.rows import NoRowError, primitives
 
-__all__ = ["NoRowError", "primitives", "written"]
+__all__ = ["NoRowError", "primitives", "whole", "written"]

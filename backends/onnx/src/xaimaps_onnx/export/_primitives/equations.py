@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,18 @@ from xaimaps_onnx.export._traced import Recorder, traced_in
 
 MOST_FOLDED = 2**16
 """The largest number of elements of a constant that is computed now instead of in the file."""
+
+
+class Spread(NamedTuple):
+    """A value that is to be repeated to a shape; elementwise operators do that themselves.
+
+    Attributes:
+        value: a value of the same rank with axes of size 1, or one number.
+        shape: the shape.
+    """
+
+    value: Any
+    shape: tuple[int, ...]
 
 
 def written(write: Recorder, jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Any]) -> Any:
@@ -36,23 +49,63 @@ def written(write: Recorder, jaxpr: Any, constants: Sequence[Any], inputs: Seque
 
     for equation in jaxpr.eqns:
         made = _made(write, equation, list(map(value, equation.invars)))
-        results = made if isinstance(made, tuple) else (made,)
+        results = made if isinstance(made, tuple) and not isinstance(made, Spread) else (made,)
         known.update(zip(equation.outvars, results, strict=True))
     return [value(variable) for variable in jaxpr.outvars]
 
 
+def whole(write: Recorder, one: Any) -> Any:
+    """Return a value in its full shape."""
+    if not isinstance(one, Spread):
+        return one
+    return write.emit("Expand", [one.value, write.sizes(one.shape)])
+
+
 def _made(write: Recorder, equation: Any, inputs: list[Any]) -> Any:
+    """Return the results of an equation: arrays if nothing is traced and they are small."""
     if next(traced_in(inputs), None) is None and _is_small(write, equation):
-        results = equation.primitive.bind(*inputs, **equation.params)
-        several = equation.primitive.multiple_results
-        return tuple(map(np.asarray, results)) if several else np.asarray(results)
-    if any(map(write.is_batch, (n for one in inputs if isinstance(one, np.ndarray) for n in one.shape))):
-        raise NoRowError("it reads a constant that depends on the batch size")
-    return find_row(equation.primitive.name)(write, equation, *inputs)
+        return _computed(equation, [_broadcast(one) for one in inputs])
+    row, kind = find_row(equation.primitive.name)
+    if kind == "call":
+        return row(write, equation, *inputs)
+    if kind == "elementwise":
+        return _elementwise(write, equation, row, [_narrow(one) for one in inputs])
+    return row(write, equation, *(_checked(write, whole(write, one)) for one in inputs))
+
+
+def _elementwise(write: Recorder, equation: Any, row: Any, inputs: list[Any]) -> Any:
+    if next(traced_in(inputs), None) is None:
+        made = _computed(equation, np.broadcast_arrays(*inputs))
+    else:
+        made = row(write, equation, *(_checked(write, one) for one in inputs))
+    shape = equation.outvars[0].aval.shape
+    return made if made.shape == shape else Spread(made, shape)
+
+
+def _narrow(one: Any) -> Any:
+    return one.value if isinstance(one, Spread) else one
+
+
+def _broadcast(one: Any) -> Any:
+    return np.broadcast_to(one.value, one.shape) if isinstance(one, Spread) else one
 
 
 def _is_small(write: Recorder, equation: Any) -> bool:
     shapes = [variable.aval.shape for variable in equation.outvars]
     return all(
-        np.prod(shape) <= MOST_FOLDED and not any(map(write.is_batch, shape)) for shape in shapes
+        math.prod(shape) <= MOST_FOLDED and not any(map(write.is_batch, shape)) for shape in shapes
     )
+
+
+def _computed(equation: Any, inputs: Sequence[Any]) -> Any:
+    """Return the results for arrays, computed now."""
+    results = equation.primitive.bind(*inputs, **equation.params)
+    several = equation.primitive.multiple_results
+    return tuple(map(np.asarray, results)) if several else np.asarray(results)
+
+
+def _checked(write: Recorder, one: Any) -> Any:
+    """Refuse a constant with the shape of the batch, which may have another size in the file."""
+    if isinstance(one, np.ndarray) and any(map(write.is_batch, one.shape)):
+        raise NoRowError("it reads a constant that depends on the batch size")
+    return one

@@ -8,29 +8,36 @@ returns a traced value or an array, or a tuple of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-Row = Callable[..., Any]
+Function = Callable[..., Any]
+Kind = Literal["elementwise", "call", "other"]
 
-_ROWS: dict[str, Row] = {}
+_ROWS: dict[str, tuple[Function, Kind]] = {}
 
 
 class NoRowError(Exception):
     """No row writes a primitive, or the row does not support its parameters."""
 
 
-def primitive(*names: str) -> Callable[[Row], Row]:
-    """Register the decorated function as the row of primitives, by their names in JAX."""
+def primitive(*names: str, kind: Kind = "other") -> Callable[[Function], Function]:
+    """Register the decorated function as the row of primitives.
 
-    def register(row: Row) -> Row:
-        _ROWS.update(dict.fromkeys(names, row))
+    Args:
+        names: their names in JAX.
+        kind: "elementwise" if the row broadcasts its inputs, as ONNX does; "call" if it writes the
+            equations of another function.
+    """
+
+    def register(row: Function) -> Function:
+        _ROWS.update(dict.fromkeys(names, (row, kind)))
         return row
 
     return register
 
 
-def find_row(name: str) -> Row:
-    """Return the row of a primitive.
+def find_row(name: str) -> tuple[Function, Kind]:
+    """Return the row of a primitive, and its kind.
 
     Raises:
         NoRowError: there is none.
