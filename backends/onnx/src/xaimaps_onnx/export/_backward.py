@@ -6,7 +6,7 @@ written as ONNX nodes, which read the values that the file computes anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,10 +15,9 @@ import numpy as np
 from jax.interpreters import partial_eval
 from onnxjax._arrays import is_static
 from onnxjax._ops.channels import channels_first
-from onnxjax.graph import Node
+from onnxjax.graph import Graph, Node
 
 from xaimaps.errors import UnsupportedModelError
-from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
 from xaimaps_onnx.export._namespace import RULES
 from xaimaps_onnx.export._primitives import NoRowError, whole, written
@@ -31,27 +30,25 @@ class Backward:
     """The backward pass.
 
     Args:
-        network: the analysis of the file.
-        images: the images as the file takes them.
-        logits: the name of the scores.
+        graph: the nodes of the file.
+        given: the shapes and types of its inputs and parameters, or arrays of their shape.
+        end: the name of the value to differentiate.
 
     Raises:
         UnsupportedModelError: an operator has no rule in JAX.
     """
 
-    def __init__(self, network: OnnxNetwork, images: Traced, logits: str) -> None:
-        self._graph, self._logits = network.model.graph, logits
-        given = jax.ShapeDtypeStruct(images.shape, network.input.dtype)
-        known = {name: _struct(one) for name, one in network.model.params.items()}
+    def __init__(self, graph: Graph, given: Mapping[str, Any], end: str) -> None:
+        self._graph, self._end = graph, end
         with onnxjax_errors(), channels_first():
-            self._known = self._traced({**known, network.input.name: given})
+            self._known = self._traced({name: _struct(one) for name, one in given.items()})
 
     def _traced(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return every value: those that are fixed, and the shapes and types of others."""
         seen: dict[str, Any] = {}
 
         def run(given: dict[str, Any]) -> None:
-            seen.update(self._graph.run(given, [self._logits]))
+            seen.update(self._graph.run(given, [self._end]))
 
         jax.eval_shape(run, given)
         return {name: one if is_static(one) else _struct(one) for name, one in seen.items()}
@@ -60,7 +57,7 @@ class Backward:
         """Return the gradient at a value.
 
         Args:
-            seed: the gradient at the scores, in the shape that they have in the file.
+            seed: the gradient at the end.
             wrt: the name of the value.
             value: returns a value of the forward pass by name.
 
@@ -68,8 +65,8 @@ class Backward:
             UnsupportedModelError: a derivative cannot be written in ONNX; the message names it.
         """
         dependent = self._graph.depending_on(wrt)
-        found = {self._logits: self._as_known(self._logits, seed)}
-        for node in reversed(self._graph.needed_for([self._logits], given=(wrt,))):
+        found = {self._end: self._as_known(self._end, seed)}
+        for node in reversed(self._graph.needed_for([self._end], given=(wrt,))):
             arrived = {name: found.pop(name) for name in node.outputs if name in found}
             through = [n for n in dict.fromkeys(node.reads) if n in dependent and self._is_float(n)]
             if not arrived or not through:

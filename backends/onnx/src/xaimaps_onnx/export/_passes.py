@@ -59,7 +59,10 @@ class FileNetwork:
     def backward(self) -> Any:
         """The backward pass, which needs JAX."""
         module = import_extra("xaimaps_onnx.export._backward", "jax", "a gradient in an ONNX file")
-        return module.Backward(self.network, self.value(self.network.input.name), self.logits)
+        model, images = self.network.model, self.network.input
+        shape = self.value(images.name).shape
+        given = np.broadcast_to(np.zeros((), images.dtype), shape)
+        return module.Backward(model.graph, {**model.params, images.name: given}, self.logits)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def free_batch(network: OnnxNetwork) -> int | None:
     if network.fixed_batch is not None:
         return None
     sizes = {size for shape in network.usual.shapes.values() for size in shape}
-    return next(one for one in BATCHES if all(size % one for size in sizes))
+    return next(one for one in BATCHES if all(size % one for size in sizes if size))
 
 
 def shapes_of(network: OnnxNetwork, batch: int | None) -> Mapping[str, Shape]:

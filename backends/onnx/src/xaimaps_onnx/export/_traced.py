@@ -159,7 +159,7 @@ class Traced:
         self, recorder: Recorder, name: str, shape: Shape, dtype: Any, known: Array | None = None
     ) -> None:
         self.recorder, self.name, self.known = recorder, name, known
-        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.shape, self.dtype = tuple(map(int, shape)), np.dtype(dtype)
         self.is_gradient = False
 
     def __str__(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from xaimaps_onnx.export._namespace import RULES
 from xaimaps_onnx.export._primitives.rows import NoRowError, primitive
-from xaimaps_onnx.export._primitives.shapes import reshaped, transposed
+from xaimaps_onnx.export._primitives.shapes import counted, reshaped, transposed
 from xaimaps_onnx.export._traced import Recorder
 
 SCATTER_ADD = 16
@@ -38,13 +40,11 @@ def gather(write: Recorder, equation: Any, x: Any, indices: Any) -> Any:
 def scatter_add(write: Recorder, equation: Any, x: Any, indices: Any, updates: Any) -> Any:
     """Add to the elements, or whole axes, at indices; those out of range are dropped."""
     p, axes = equation.params, equation.params["dimension_numbers"]
-    if write.opset < SCATTER_ADD:
-        raise NoRowError(f"a sum at indices needs opset {SCATTER_ADD}; convert the model")
-    if axes.operand_batching_dims:
-        raise NoRowError("sums at indices of stacks are not written")
-    taken = list(axes.scatter_dims_to_operand_dims)
+    stacks, taken = axes.operand_batching_dims, list(axes.scatter_dims_to_operand_dims)
     if sorted(taken) != list(axes.inserted_window_dims):
         raise NoRowError("sums over ranges at indices are not written")
+    indices = _with_stacks(write, indices, axes.scatter_indices_batching_dims)
+    taken = [*stacks, *taken]
     rest = [axis for axis in range(len(x.shape)) if axis not in taken]
     order = (*taken, *rest)
     x = transposed(write, x, order)
@@ -52,8 +52,39 @@ def scatter_add(write: Recorder, equation: Any, x: Any, indices: Any, updates: A
     inside, is_inside = _inside(write, indices, x.shape[: len(taken)], p["mode"].name)
     if is_inside is not None:
         updates = _masked(write, updates, is_inside, 0)
+    if write.opset < SCATTER_ADD:
+        return transposed(write, _added(write, x, inside, updates), np.argsort(order).tolist())
     found = write.emit("ScatterND", [x, inside, updates], reduction="add")
     return transposed(write, found, np.argsort(order).tolist())
+
+
+def _added(write: Recorder, x: Any, indices: Any, updates: Any) -> Any:
+    """Add updates at indices of the first axis, by a product with a matrix of 0 and 1."""
+    if indices.shape[-1] != 1:
+        raise NoRowError(f"a sum at indices of several axes needs opset {SCATTER_ADD}")
+    count, inner = math.prod(indices.shape), x.shape[1:]
+    places = reshaped(write, indices, (1, count))
+    rows = np.arange(x.shape[0], dtype=places.dtype)[:, None]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(x.dtype))
+    chosen = write.emit("Cast", [write.emit("Equal", [rows, places])], to=kind)
+    flat = reshaped(write, updates, (count, math.prod(inner)))
+    added = write.emit("MatMul", [chosen, flat])
+    return write.emit("Add", [x, reshaped(write, added, x.shape)])
+
+
+def _with_stacks(write: Recorder, indices: Any, stacks: Any) -> Any:
+    """Return indices that also name the place in each stack, as ONNX has no stacks here."""
+    shape = (*indices.shape[:-1], 1)
+    places = [write.emit("Expand", [_counted(write, shape, axis), write.sizes(shape)]) for axis in stacks]
+    if not places:
+        return indices
+    return write.emit("Concat", [*(RULES["astype"](one, indices.dtype) for one in places), indices], axis=-1)
+
+
+def _counted(write: Recorder, shape: Any, axis: int) -> Any:
+    """Return 0, 1, 2 ... along one axis of a shape."""
+    numbers = counted(write, shape[axis])
+    return reshaped(write, numbers, [n if i == axis else 1 for i, n in enumerate(shape)])
 
 
 def _require_whole(shape: Any, sizes: Any, starts: Any, collapsed: Any) -> list[int]:

@@ -164,10 +164,21 @@ def iota(write: Recorder, equation: Any) -> Any:
     """Count along an axis, which may be the batch."""
     dtype, shape = np.dtype(equation.params["dtype"]), equation.params["shape"]
     axis = equation.params["dimension"]
-    count = write.sizes(shape[axis : axis + 1])
-    stop = write.emit("Squeeze", [count, ints(0)])
+    numbers = _namespace.RULES["astype"](counted(write, shape[axis]), dtype)
+    spread = reshaped(write, numbers, [n if i == axis else 1 for i, n in enumerate(shape)])
+    return Spread(spread, shape)
+
+
+def counted(write: Recorder, count: int) -> Traced:
+    """Return 0, 1, 2 ..., as many as an axis has elements."""
+    stop = write.emit("Squeeze", [write.sizes((count,)), ints(0)])
     numbers = write.emit("Range", [np.int64(0), stop, np.int64(1)])
-    numbers = Traced(numbers.recorder, numbers.name, (shape[axis],), numbers.dtype)
-    typed = _namespace.RULES["astype"](numbers, dtype)
-    spread = reshaped(write, typed, [n if i == axis else 1 for i, n in enumerate(shape)])
-    return write.emit("Expand", [spread, write.sizes(shape)])
+    return Traced(numbers.recorder, numbers.name, (count,), numbers.dtype)
+
+
+@primitive("stack")
+def stack(write: Recorder, equation: Any, *parts: Any) -> Any:
+    """Join along a new axis."""
+    axis = equation.params["axis"]
+    apart = [reshaped(write, one, (*one.shape[:axis], 1, *one.shape[axis:])) for one in parts]
+    return write.emit("Concat", apart, axis=axis)
