@@ -22,7 +22,7 @@ from xaimaps._run import Job
 from xaimaps.backend import Backend
 from xaimaps.errors import ModelLoadError, OutputError
 from xaimaps_onnx.export._check import Check
-from xaimaps_onnx.export._colours import coloured
+from xaimaps_onnx.export._colours import coloured, overlaid
 from xaimaps_onnx.export._file import join, opset_of, serialised, whole
 from xaimaps_onnx.export._network import TracedBackend
 from xaimaps_onnx.export._target import Wanted, wanted_target
@@ -32,6 +32,8 @@ from xaimaps_onnx.runtime import OnnxRuntimeBackend
 
 HEAT_MAP = "heat_map"
 """The name of the output with colours."""
+OVERLAY = "overlay"
+"""The name of the output with colours over the picture."""
 
 
 class Exported(NamedTuple):
@@ -76,6 +78,7 @@ def export(
     pictures: Any = None,
     form: Form = "raw",
     heat_map: bool = False,
+    overlay: bool = False,
     output_name: str = "map",
     loading: Mapping[str, Any] | None = None,
     **options: Any,
@@ -95,7 +98,8 @@ def export(
     job = plan(reference, method, layer, options)
     _require_batch(original, source)
     writer = TracedBackend(source, original, opset_of(original))
-    wanted, outputs = _written(writer, job, target, form, heat_map, output_name)
+    colours = (HEAT_MAP,) * heat_map + (OVERLAY,) * overlay
+    wanted, outputs = _written(writer, job, target, form, colours, output_name)
     exported = onnx.ModelProto()
     exported.CopyFrom(original)
     inputs = [one for one in wanted.goal.arrays if isinstance(one, Traced)]
@@ -131,9 +135,10 @@ def _require_choices(file: str | os.PathLike[str], form: str, output_name: str) 
     if Path(file).suffix.lower() != ".onnx":
         raise OutputError(f"the file to write must end in .onnx, got {os.fspath(file)!r}")
     require_form(form)
-    if not isinstance(output_name, str) or not output_name or output_name == HEAT_MAP:
+    if not isinstance(output_name, str) or output_name in ("", HEAT_MAP, OVERLAY):
         raise OutputError(
-            f"`output_name` must be a name other than {HEAT_MAP!r}, got {output_name!r}"
+            f"`output_name` must be a name other than {HEAT_MAP!r} and {OVERLAY!r}, got "
+            f"{output_name!r}"
         )
 
 
@@ -151,7 +156,7 @@ def _written(
     job: Job,
     target: Any,
     form: Form,
-    heat_map: bool,
+    colours: tuple[str, ...],
     output_name: str,
 ) -> tuple[Wanted, dict[str, Traced]]:
     """Record the method, and return its target and the further outputs."""
@@ -161,8 +166,12 @@ def _written(
     maps = job.run(writer, writer.images, wanted.goal, job.arrays(writer.images)).maps
     maps = writer.xp.moveaxis(maps, 0, 1) if wanted.is_all else maps
     outputs = {output_name: formed(writer, maps, form, size)}
-    if heat_map:
-        outputs[HEAT_MAP] = coloured(writer.xp, formed(writer, maps, "normalised", size))
+    if colours:
+        drawn = coloured(writer.xp, formed(writer, maps, "normalised", size))
+        pictures = {HEAT_MAP: drawn}
+        if OVERLAY in colours:
+            pictures[OVERLAY] = overlaid(writer.xp, drawn, writer.images, writer.info.pixels)
+        outputs.update((name, pictures[name]) for name in colours)
     return wanted, outputs
 
 

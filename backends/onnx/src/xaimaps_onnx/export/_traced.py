@@ -199,6 +199,9 @@ class Traced:
     def __eq__(self, other: Any) -> Traced:  # type: ignore[override]
         return self._with("Equal", other)
 
+    def __ne__(self, other: Any) -> Traced:  # type: ignore[override]
+        return self.recorder.emit("Not", [self == other])
+
     __hash__ = object.__hash__
 
     __radd__, __rmul__ = __add__, __mul__

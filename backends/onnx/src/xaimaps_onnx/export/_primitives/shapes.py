@@ -182,3 +182,9 @@ def stack(write: Recorder, equation: Any, *parts: Any) -> Any:
     axis = equation.params["axis"]
     apart = [reshaped(write, one, (*one.shape[:axis], 1, *one.shape[axis:])) for one in parts]
     return write.emit("Concat", apart, axis=axis)
+
+
+@primitive("tile")
+def tile(write: Recorder, equation: Any, x: Any) -> Any:
+    """Repeat along axes."""
+    return write.emit("Tile", [x, ints(*equation.params["reps"])])
