@@ -19,8 +19,12 @@ from xaimaps._cli.options import (
     parse_options,
 )
 
-OPTIONS = {"`form`": "--map", "`output_name`": "--output-name", "`target`": "--target",
-           "`overlay`": "--overlay"}
+OPTIONS = {
+    "`form`": "--map",
+    "`output_name`": "--output-name",
+    "`target`": "--target",
+    "`overlay`": "--overlay",
+}
 """The command line's names of options that errors call by their Python names."""
 
 

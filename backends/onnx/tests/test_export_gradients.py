@@ -79,7 +79,11 @@ def test_opsets_and_batches(tmp_path, opset, batch):
     file = saved(tmp_path / "model.onnx", opset=opset, batch=batch)
     out = xaimaps.export(file, tmp_path / "out.onnx", "integrated_gradients", n_steps=3, target=1)
     for images in (IMAGES[:2], IMAGES[2:]):
-        close(run(out.file, images)["map"], expected("integrated_gradients", {"n_steps": 3}, 1, images), 1e-4)
+        close(
+            run(out.file, images)["map"],
+            expected("integrated_gradients", {"n_steps": 3}, 1, images),
+            1e-4,
+        )
 
 
 def test_the_class_is_that_of_the_image_itself(tmp_path):
@@ -102,7 +106,8 @@ def test_weights_are_in_the_file_once(tmp_path):
     (body,) = (attribute.g for attribute in loop.attribute)
     convolutions = [node for node in body.node if node.op_type == "Conv"]
     weights = {tensor.name for tensor in before.initializer}
-    assert convolutions and all(node.input[1] in weights for node in convolutions)
+    assert convolutions
+    assert all(node.input[1] in weights for node in convolutions)
     assert not body.initializer
     assert list(after.node)[: len(before.node)] == list(before.node)
 
@@ -110,9 +115,11 @@ def test_weights_are_in_the_file_once(tmp_path):
 def test_a_model_without_a_head(tmp_path):
     file = saved(tmp_path / "model.onnx", one_conv_network())
     out = xaimaps.export(file, tmp_path / "out.onnx", "grad_cam", target=0)
-    images = np.random.default_rng(0).normal(
-        size=(3, *one_conv_network().input_shape)
-    ).astype(np.float32)
+    images = (
+        np.random.default_rng(0)
+        .normal(size=(3, *one_conv_network().input_shape))
+        .astype(np.float32)
+    )
     backend = ReferenceBackend(one_conv_network())
     wanted = xaimaps.attribute(backend, images, "grad_cam", target=0).maps
     close(run(out.file, images)["map"], wanted)
@@ -142,7 +149,7 @@ def test_an_operator_whose_derivative_is_not_written(tmp_path):
     model.graph.initializer.append(helper.make_tensor("k", 7, [1], [3]))
     model.graph.node.insert(at, helper.make_node("TopK", ["relu1", "k"], ["sorted", "at"], "top"))
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(UnsupportedModelError, match="TopK node 'top' cannot be written.*'sort'"):
+    with pytest.raises(UnsupportedModelError, match=r"TopK node 'top' cannot be written.*'sort'"):
         xaimaps.export(tmp_path / "model.onnx", tmp_path / "out.onnx", "saliency")
 
 

@@ -129,7 +129,10 @@ def products(draw):
     x, y = draw(st.permutations(x)), draw(st.permutations(y))
     places = [[one.index(axis) for axis in sizes] for one in (x, y)]
     shapes = [[sizes.get(axis, 3) for axis in one] for one in (x, y)]
-    numbers = tuple(tuple(one[stacks:]) for one in places), tuple(tuple(one[:stacks]) for one in places)
+    numbers = (
+        tuple(tuple(one[stacks:]) for one in places),
+        tuple(tuple(one[:stacks]) for one in places),
+    )
     return *(drawn(*shape) for shape in shapes), numbers
 
 
@@ -168,14 +171,22 @@ def test_indices(mode, axis):
     check(take, drawn(4, 3, 4), at)
     g = drawn(*jax.eval_shape(take, drawn(4, 3, 4), at).shape)
     for opset in (13, 18):
-        check(lambda x, at, g: jax.vjp(lambda x: take(x, at), x)[1](g)[0], drawn(4, 3, 4), at, g, opset=opset)
+        check(
+            lambda x, at, g: jax.vjp(lambda x: take(x, at), x)[1](g)[0],
+            drawn(4, 3, 4),
+            at,
+            g,
+            opset=opset,
+        )
 
 
 def test_indices_of_stacks():
     at = np.random.default_rng(0).integers(0, 4, (5, 3, 2)).astype(np.int32)
     take = lambda x, at: jnp.take_along_axis(x, at, axis=-1)  # noqa: E731
     check(take, X, at, batch=5)
-    check(lambda x, at, g: jax.vjp(lambda x: take(x, at), x)[1](g)[0], X, at, drawn(5, 3, 2), batch=5)
+    check(
+        lambda x, at, g: jax.vjp(lambda x: take(x, at), x)[1](g)[0], X, at, drawn(5, 3, 2), batch=5
+    )
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ class Backward:
             through = [n for n in dict.fromkeys(node.reads) if n in dependent and self._is_float(n)]
             if not arrived or not through:
                 continue
-            for name, part in zip(through, self._through(node, through, arrived, value), strict=True):
+            for name, part in zip(
+                through, self._through(node, through, arrived, value), strict=True
+            ):
                 found[name] = found[name] + part if name in found else part
         if wrt not in found:
             raise UnsupportedModelError(f"no gradient reaches {wrt!r}; choose another layer")
@@ -87,7 +89,10 @@ class Backward:
 
         def pulled(inputs: list[Any], others_: list[Any], arrived_: list[Any]) -> Any:
             def forward(inputs: list[Any]) -> list[Any]:
-                values = {**fixed, **dict(zip([*through, *others], [*inputs, *others_], strict=True))}
+                values = {
+                    **fixed,
+                    **dict(zip([*through, *others], [*inputs, *others_], strict=True)),
+                }
                 node(values)
                 return [values[name] for name in arrived]
 
@@ -99,7 +104,10 @@ class Backward:
             closed = jax.make_jaxpr(pulled)(*structs)
         used = [True] * len(closed.jaxpr.outvars)
         jaxpr, is_read = partial_eval.dce_jaxpr(closed.jaxpr, used)
-        forward = [self._as_known(n, value(n)) if is_read[i] else None for i, n in enumerate([*through, *others])]
+        forward = [
+            self._as_known(n, value(n)) if is_read[i] else None
+            for i, n in enumerate([*through, *others])
+        ]
         for one in arrived.values():
             one.is_gradient = True
         read = [*forward, *arrived.values()]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from onnx.shape_inference import InferenceError
 
 from xaimaps import zoo
 from xaimaps._attribute import Layers, MethodLike, plan
@@ -20,10 +21,11 @@ from xaimaps._prepare import every_picture, prepare
 from xaimaps._results.atomic import write_atomic
 from xaimaps._run import Job
 from xaimaps.backend import Backend
-from xaimaps.errors import ModelLoadError, OutputError
+from xaimaps.errors import MethodError, ModelLoadError, OutputError
 from xaimaps_onnx.export._check import Check
 from xaimaps_onnx.export._colours import coloured, overlaid
 from xaimaps_onnx.export._file import join, opset_of, serialised, whole
+from xaimaps_onnx.export._namespace import EXPORTABLE
 from xaimaps_onnx.export._network import TracedBackend
 from xaimaps_onnx.export._target import Wanted, wanted_target
 from xaimaps_onnx.export._traced import Traced
@@ -163,7 +165,7 @@ def _written(
     writer.require(job.row.needs, f"the method {job.row.name!r}")
     scores, size = writer.forward(writer.images), writer.images.shape[1:-1]
     wanted = wanted_target(job.row, target, scores, writer.info.labels, writer.recorder)
-    maps = job.run(writer, writer.images, wanted.goal, job.arrays(writer.images)).maps
+    maps = _maps(writer, job, wanted)
     maps = writer.xp.moveaxis(maps, 0, 1) if wanted.is_all else maps
     outputs = {output_name: formed(writer, maps, form, size)}
     if colours:
@@ -173,6 +175,19 @@ def _written(
             pictures[OVERLAY] = overlaid(writer.xp, drawn, writer.images, writer.info.pixels)
         outputs.update((name, pictures[name]) for name in colours)
     return wanted, outputs
+
+
+def _maps(writer: TracedBackend, job: Job, wanted: Wanted) -> Traced:
+    """Record the method, which may use what traced values lack."""
+    try:
+        arrays = job.arrays(writer.images)
+        return job.run(writer, writer.images, wanted.goal, arrays).maps  # type: ignore[no-any-return]
+    except (AttributeError, IndexError, TypeError, ValueError, InferenceError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise MethodError(
+            f"the method {job.row.name!r} cannot be exported to ONNX, as a traced value cannot do "
+            f"all that it computes ({first}); {EXPORTABLE} can be exported"
+        ) from error
 
 
 def _describe(

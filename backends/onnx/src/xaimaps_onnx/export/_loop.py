@@ -50,7 +50,10 @@ def looped(outer: Recorder, step: Step, carry: Any, xs: Any) -> tuple[Any, Any]:
 def _graph(body: Recorder, inputs: Sequence[Traced], outputs: Sequence[Traced]) -> onnx.GraphProto:
     nodes, _ = needed(body.nodes, (), [one.name for one in outputs])
     return helper.make_graph(
-        nodes, f"{outputs[0].name}/body", list(map(_declared, inputs)), list(map(_declared, outputs))
+        nodes,
+        f"{outputs[0].name}/body",
+        list(map(_declared, inputs)),
+        list(map(_declared, outputs)),
     )
 
 

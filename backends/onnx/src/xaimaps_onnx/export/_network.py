@@ -129,7 +129,7 @@ class TracedBackend(Backend):
         if images.shape != self.images.shape:
             raise MethodError(
                 "an exported file runs one variant of its images at a time, got a batch of shape "
-                f"{images.shape} for images of shape {self.images.shape}; export it without `memory`"
+                f"{images.shape} for images of {self.images.shape}; export it without `memory`"
             )
         if self._source.onnx.dequantized:
             raise UnsupportedModelError(
@@ -183,4 +183,5 @@ class _TracedCut(Cut):
     def pull(self, activations: Array, target: Target) -> Gradients:
         own = self.value is activations
         through = self.through if own else self.through.with_shown(self.layer, activations)
-        return self.backend.pulled(through, self.layer, target)  # type: ignore[attr-defined]
+        assert isinstance(self.backend, TracedBackend)
+        return self.backend.pulled(through, self.layer, target)

@@ -34,6 +34,4 @@ def shapes_of(network: OnnxNetwork, batch: int | None) -> Mapping[str, Shape]:
     def size(one: int, other: int) -> int:
         return one + (other - one) * (batch - before)
 
-    return {
-        name: tuple(map(size, shape, more.get(name, shape))) for name, shape in usual.items()
-    }
+    return {name: tuple(map(size, shape, more.get(name, shape))) for name, shape in usual.items()}

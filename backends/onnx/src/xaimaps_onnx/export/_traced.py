@@ -130,10 +130,11 @@ class Recorder:
     def _read_sizes(self, shape: Sequence[int]) -> Traced:
         of_images = self.emit("Shape", [Traced(self.outermost, self.images, (1,), np.float32)])
         batch = self.emit("Gather", [of_images, ints(0)])
-        parts = [
-            batch * (size // self.batch) if self.is_batch(size) else ints(size) for size in shape
+        parts: list[Any] = [
+            batch * (size // self.batch) if self.batch and self.is_batch(size) else ints(size)
+            for size in shape
         ]
-        whole = self.emit("Concat", parts, axis=0) if len(parts) > 1 else parts[0]
+        whole = self.emit("Concat", parts, axis=0)
         return Traced(whole.recorder, whole.name, whole.shape, whole.dtype, ints(*shape))
 
     def full(self, shape: Sequence[int], value: Any, dtype: Any) -> Any:

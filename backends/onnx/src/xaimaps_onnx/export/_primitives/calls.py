@@ -9,7 +9,9 @@ from xaimaps_onnx.export._primitives.rows import primitive
 from xaimaps_onnx.export._traced import Recorder
 
 
-@primitive("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", kind="call")
+@primitive(
+    "jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", kind="call"
+)
 def call(write: Recorder, equation: Any, *inputs: Any) -> Any:
     """Write the equations of the called function."""
     closed = equation.params.get("jaxpr") or equation.params["call_jaxpr"]

@@ -77,7 +77,7 @@ def rsqrt(write: Recorder, equation: Any, x: Any) -> Any:
 
 @elementwise("square")
 def square(write: Recorder, equation: Any, x: Any) -> Any:
-    """x * x."""
+    """The square of x."""
     return write.emit("Mul", [x, x])
 
 

@@ -21,7 +21,9 @@ SCATTER_ADD = 16
 def gather(write: Recorder, equation: Any, x: Any, indices: Any) -> Any:
     """Take the elements, or whole axes, at indices; those out of range are 0 or clipped."""
     p, axes = equation.params, equation.params["dimension_numbers"]
-    taken = _require_whole(x.shape, p["slice_sizes"], axes.start_index_map, axes.collapsed_slice_dims)
+    taken = _require_whole(
+        x.shape, p["slice_sizes"], axes.start_index_map, axes.collapsed_slice_dims
+    )
     batches = axes.operand_batching_dims
     rest = [axis for axis in range(len(x.shape)) if axis not in (*batches, *taken)]
     x = transposed(write, x, (*batches, *taken, *rest))
@@ -75,10 +77,14 @@ def _added(write: Recorder, x: Any, indices: Any, updates: Any) -> Any:
 def _with_stacks(write: Recorder, indices: Any, stacks: Any) -> Any:
     """Return indices that also name the place in each stack, as ONNX has no stacks here."""
     shape = (*indices.shape[:-1], 1)
-    places = [write.emit("Expand", [_counted(write, shape, axis), write.sizes(shape)]) for axis in stacks]
+    places = [
+        write.emit("Expand", [_counted(write, shape, axis), write.sizes(shape)]) for axis in stacks
+    ]
     if not places:
         return indices
-    return write.emit("Concat", [*(RULES["astype"](one, indices.dtype) for one in places), indices], axis=-1)
+    return write.emit(
+        "Concat", [*(RULES["astype"](one, indices.dtype) for one in places), indices], axis=-1
+    )
 
 
 def _counted(write: Recorder, shape: Any, axis: int) -> Any:
@@ -127,6 +133,8 @@ def _inside(write: Recorder, indices: Any, sizes: Any, mode: str) -> tuple[Any, 
 
 def _masked(write: Recorder, values: Any, is_inside: Any, fill: Any) -> Any:
     """Return values, and a number where the indices are outside."""
-    spread = reshaped(write, is_inside, (*is_inside.shape, *(1,) * (len(values.shape) - len(is_inside.shape))))
+    spread = reshaped(
+        write, is_inside, (*is_inside.shape, *(1,) * (len(values.shape) - len(is_inside.shape)))
+    )
     number = np.asarray(np.nan if fill is None else fill, values.dtype)
     return write.emit("Where", [spread, values, number])

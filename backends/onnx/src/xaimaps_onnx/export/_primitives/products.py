@@ -23,8 +23,18 @@ def dot_general(write: Recorder, equation: Any, x: Any, y: Any) -> Any:
     lead = len(x_batch)
     is_plain = len(x_summed) == 1 and len(y_free) == 1 and (len(x_free) == 1 or not lead)
     if not is_plain:
-        x = reshaped(write, x, (*x.shape[:lead], _size(x.shape[lead : lead + len(x_free)]), _size(x.shape[lead + len(x_free) :])))
-        y = reshaped(write, y, (*y.shape[:lead], x.shape[-1], _size(y.shape[lead + len(y_summed) :])))
+        x = reshaped(
+            write,
+            x,
+            (
+                *x.shape[:lead],
+                _size(x.shape[lead : lead + len(x_free)]),
+                _size(x.shape[lead + len(x_free) :]),
+            ),
+        )
+        y = reshaped(
+            write, y, (*y.shape[:lead], x.shape[-1], _size(y.shape[lead + len(y_summed) :]))
+        )
     return reshaped(write, write.emit("MatMul", [x, y]), equation.outvars[0].aval.shape)
 
 
@@ -58,7 +68,9 @@ def conv_general_dilated(write: Recorder, equation: Any, x: Any, w: Any) -> Any:
 def _convolution(write: Recorder, x: Any, w: Any, p: Any) -> Traced:
     """Convolve; gaps between elements, and negative borders, are made before."""
     pads, steps = p["padding"], p["lhs_dilation"]
-    edges = [(min(low, 0), min(high, 0), step - 1) for (low, high), step in zip(pads, steps, strict=True)]
+    edges = [
+        (min(low, 0), min(high, 0), step - 1) for (low, high), step in zip(pads, steps, strict=True)
+    ]
     x = padded(write, x, np.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), *edges])
     return write.emit(
         "Conv",

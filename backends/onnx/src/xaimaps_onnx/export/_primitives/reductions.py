@@ -56,5 +56,3 @@ def cumsum(write: Recorder, equation: Any, x: Any) -> Any:
     """Sums of all elements so far."""
     axis, reverse = equation.params["axis"], equation.params["reverse"]
     return write.emit("CumSum", [x, np.asarray(axis, np.int64)], reverse=int(reverse))
-
-

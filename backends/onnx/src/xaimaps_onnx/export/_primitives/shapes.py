@@ -76,7 +76,11 @@ def slice_(write: Recorder, equation: Any, x: Any) -> Any:
         for axis, (start, stop, step) in enumerate(zip(starts, stops, steps, strict=True))
         if (start, stop, step) != (0, x.shape[axis], 1)
     ]
-    return write.emit("Slice", [x, *(ints(*each) for each in zip(*parts, strict=True))]) if parts else x
+    return (
+        write.emit("Slice", [x, *(ints(*each) for each in zip(*parts, strict=True))])
+        if parts
+        else x
+    )
 
 
 @primitive("concatenate")
