@@ -24,6 +24,7 @@ OPTIONS = {
     "`output_name`": "--output-name",
     "`target`": "--target",
     "`overlay`": "--overlay",
+    "`preprocess`": "--preprocess",
 }
 """The command line's names of options that errors call by their Python names."""
 

@@ -21,7 +21,7 @@ from xaimaps._prepare import every_picture, prepare
 from xaimaps._results.atomic import write_atomic
 from xaimaps._run import Job
 from xaimaps.backend import Backend
-from xaimaps.errors import MethodError, ModelLoadError, OutputError
+from xaimaps.errors import MethodError, ModelLoadError, OutputError, XaimapsError
 from xaimaps_onnx.export._check import Check
 from xaimaps_onnx.export._colours import coloured, overlaid
 from xaimaps_onnx.export._file import join, opset_of, serialised, whole
@@ -182,6 +182,8 @@ def _maps(writer: TracedBackend, job: Job, wanted: Wanted) -> Traced:
     try:
         arrays = job.arrays(writer.images)
         return job.run(writer, writer.images, wanted.goal, arrays).maps  # type: ignore[no-any-return]
+    except XaimapsError:
+        raise
     except (AttributeError, IndexError, TypeError, ValueError, InferenceError) as error:
         first = " ".join(str(error).split())[:200]
         raise MethodError(
