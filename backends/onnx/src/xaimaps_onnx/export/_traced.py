@@ -44,7 +44,8 @@ class Recorder:
         self.nodes: list[onnx.NodeProto] = []
         if outer is None:
             self._constants: dict[Any, onnx.TensorProto] = {}
-            self._sizes: dict[tuple[int, ...], Traced] = {}
+            self._sizes: dict[Shape, Traced] = {}
+            self._filled: dict[tuple[Shape, float, Any], Traced] = {}
             self._names = itertools.count()
 
     @property
@@ -137,9 +138,12 @@ class Recorder:
         whole = self.emit("Concat", parts, axis=0)
         return Traced(whole.recorder, whole.name, whole.shape, whole.dtype, ints(*shape))
 
-    def full(self, shape: Sequence[int], value: Any, dtype: Any) -> Any:
+    def full(self, shape: Sequence[int], value: float, dtype: Any) -> Traced:
         """Return an array of one number, which may have the batch among its axes."""
-        return self.emit("Expand", [np.asarray(value, dtype), self.sizes(shape)])
+        known, key = self.outermost._filled, (tuple(shape), value, np.dtype(dtype))
+        if key not in known:
+            known[key] = self.emit("Expand", [np.asarray(value, dtype), self.sizes(shape)])
+        return known[key]
 
 
 class Traced:
