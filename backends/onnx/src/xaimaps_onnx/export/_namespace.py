@@ -36,7 +36,7 @@ class Namespace:
         @functools.wraps(plain)
         def call(*args: Any, **options: Any) -> Any:
             if name in FILLED and any(map(self._recorder.is_batch, args[0])):
-                return self._recorder.full(args[0], FILLED[name], options["dtype"])
+                return self._recorder.full(args[0], FILLED[name], options.get("dtype", np.float32))
             if next(traced_in(args), None) is None:
                 return plain(*args, **options)
             if name not in RULES:

@@ -23,18 +23,8 @@ def dot_general(write: Recorder, equation: Any, x: Any, y: Any) -> Any:
     lead = len(x_batch)
     is_plain = len(x_summed) == 1 and len(y_free) == 1 and (len(x_free) == 1 or not lead)
     if not is_plain:
-        x = reshaped(
-            write,
-            x,
-            (
-                *x.shape[:lead],
-                _size(x.shape[lead : lead + len(x_free)]),
-                _size(x.shape[lead + len(x_free) :]),
-            ),
-        )
-        y = reshaped(
-            write, y, (*y.shape[:lead], x.shape[-1], _size(y.shape[lead + len(y_summed) :]))
-        )
+        x = _matrices(write, x, lead, len(x_free))
+        y = _matrices(write, y, lead, len(y_summed))
     return reshaped(write, write.emit("MatMul", [x, y]), equation.outvars[0].aval.shape)
 
 
@@ -42,8 +32,10 @@ def _others(x: Any, *taken: Any) -> list[int]:
     return [axis for axis in range(len(x.shape)) if axis not in {*sum(map(tuple, taken), ())}]
 
 
-def _size(shape: Any) -> int:
-    return math.prod(shape)
+def _matrices(write: Recorder, x: Any, lead: int, rows: int) -> Any:
+    """Join axes to a stack of matrices: `lead` axes of stacks, then `rows` axes, then the rest."""
+    stacks, sizes = x.shape[:lead], (x.shape[lead : lead + rows], x.shape[lead + rows :])
+    return reshaped(write, x, (*stacks, *map(math.prod, sizes)))
 
 
 @primitive("conv_general_dilated")
