@@ -1,6 +1,6 @@
 """Exported files in ONNX Runtime, in a process without xaimaps, against the model alone.
 
-    uv run python benchmarks/bench_export.py [MODEL.onnx ...] [--rounds 15]
+    uv run python benchmarks/bench_export.py [MODEL.onnx ...] [--only METHOD ...] [--rounds 15]
 
 Without a model, the embedded one. The runs of the model and of the exported file are interleaved,
 and the table has the medians of their times on one image.
@@ -19,12 +19,15 @@ from typing import Any
 import xaimaps
 from xaimaps.errors import XaimapsError
 
-CASES = (
-    ("grad_cam", "top-1"),
-    ("grad_cam", "all"),
-    ("cam", "input"),
-    ("eigen_cam", None),
-    ("xgrad_cam", "top-1"),
+CASES: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
+    ("grad_cam", "top-1", {}),
+    ("grad_cam", "all", {}),
+    ("cam", "input", {}),
+    ("eigen_cam", None, {}),
+    ("xgrad_cam", "top-1", {}),
+    ("saliency", "top-1", {}),
+    ("integrated_gradients", "top-1", {"n_steps": 16}),
+    ("occlusion", "top-1", {}),
 )
 
 TIMED = """
@@ -37,13 +40,11 @@ def seconds(session, given):
     return time.perf_counter() - start
 
 sessions = [onnxruntime.InferenceSession(path) for path in sys.argv[1:3]]
-given = []
-for session in sessions:
-    inputs = session.get_inputs()
-    sizes = [[n if isinstance(n, int) else 1 for n in one.shape] for one in inputs]
-    types = ["int64" if "int64" in one.type else "float32" for one in inputs]
-    every = zip(inputs, sizes, types)
-    given.append({one.name: numpy.ones(size, kind) for one, size, kind in every})
+every = {}
+for one in sessions[1].get_inputs():  # which has one size of images
+    size = [n if isinstance(n, int) else 1 for n in one.shape]
+    every[one.name] = numpy.ones(size, "int64" if "int64" in one.type else "float32")
+given = [{one.name: every[one.name] for one in each.get_inputs()} for each in sessions]
 rounds = [[seconds(*pair) for pair in zip(sessions, given)] for _ in range(int(sys.argv[3]))]
 assert "xaimaps" not in sys.modules
 print(json.dumps([statistics.median(column) for column in zip(*rounds)]))
@@ -53,25 +54,30 @@ print(json.dumps([statistics.median(column) for column in zip(*rounds)]))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="*", type=Path, default=[xaimaps.zoo.MODELS["default"]])
+    parser.add_argument("--only", nargs="*", default=[case[0] for case in CASES])
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     print("| model | method | target | nodes | growth, MB | time | outputs | maps |")
     print("|---|---|---|---|---|---|---|---|")
     for model in args.models:
-        for method, target in CASES:
-            cells = row(model, method, target, args.rounds)
+        for method, target, options in CASES:
+            if method not in args.only:
+                continue
+            cells = row(model, method, target, options, args.rounds)
             print(
                 f"| {model.stem} | {method} | {target or 'none'} | {' | '.join(cells)} |",
                 flush=True,
             )
 
 
-def row(model: Path, method: str, target: str | None, rounds: int) -> list[str]:
+def row(
+    model: Path, method: str, target: str | None, options: dict[str, Any], rounds: int
+) -> list[str]:
     """Return the measurements of one export, or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "explained.onnx")
         try:
-            written = xaimaps.export(model, file, method, target=target)
+            written = xaimaps.export(model, file, method, target=target, **options)
         except XaimapsError as error:
             return [str(error), "", "", "", ""]
         plain, explained = timed(model, file, rounds)

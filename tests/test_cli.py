@@ -652,7 +652,8 @@ def test_a_model_is_exported_with_its_map(xaimaps, folder):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("small.onnx", "out.onnx", "-M", "saliency"), "only the gradient at the pooled layer"),
+        (("small.onnx", "out.onnx", "-M", "saliency", "-t", "all"), "must be that of one class"),
+        (("small.onnx", "out.onnx", "-M", "lrp"), "as it needs rules"),
         (("small.onnx", "out.onnx", "-t", "top-2"), "--target of an exported file must be a class"),
         (("small.onnx", "small.onnx"), "must be another than the model"),
         (("small.onnx", "out.onnx", "--output-name", "relu"), "another --output-name"),

@@ -22,6 +22,7 @@ def export(
     pictures: Any = None,
     form: Literal["raw", "input", "normalised"] = "raw",
     heat_map: bool = False,
+    overlay: bool = False,
     output_name: str = "map",
     loading: Mapping[str, Any] | None = None,
     **options: Any,
@@ -34,7 +35,7 @@ def export(
     Args:
         model: the path of an ONNX file, or "default".
         file: the path to write to.
-        method: see `attribute`; one that needs no other gradient than that at the pooled layer.
+        method: see `attribute`; one of true gradients of a class, or of forward passes.
         target: None for the top class of each image; a class or a label; "input" for a further
             input `target` of the file, int64 `(N,)`; "all" for a map of each class,
             `(N, classes, h, w)`.
@@ -44,6 +45,8 @@ def export(
         form: "raw"; "input" for the size of the input, bilinear with half-pixel centres; or
             "normalised" for that, with the positive part divided by its maximum.
         heat_map: whether to add the output `heat_map`, uint8 RGB at the size of the input.
+        overlay: whether to add the output `overlay`, uint8 RGB: these colours, half transparent,
+            over the picture.
         output_name: the name of the output with the maps.
         loading: the arguments of `load`, such as `preprocess`.
         options: `augment`, `low_pass`, and the method's own options.
@@ -71,6 +74,7 @@ def export(
         pictures=pictures,
         form=form,
         heat_map=heat_map,
+        overlay=overlay,
         output_name=output_name,
         loading=loading,
         **options,

@@ -13,7 +13,13 @@ from xaimaps._cli.headings import Command
 from xaimaps._cli.options import json_option, layer_option, load_options, options_option
 from xaimaps._cli.parsing import in_words, parse_layer, parse_options
 
-OPTIONS = {"`form`": "--map", "`output_name`": "--output-name", "`target`": "--target"}
+OPTIONS = {
+    "`form`": "--map",
+    "`output_name`": "--output-name",
+    "`target`": "--target",
+    "`overlay`": "--overlay",
+    "`preprocess`": "--preprocess",
+}
 """The command line's names of options that errors call by their Python names."""
 
 
@@ -31,6 +37,7 @@ OPTIONS = {"`form`": "--map", "`output_name`": "--output-name", "`target`": "--t
               type=click.Choice(["raw", "input", "normalised"]),
               help="Raw, resized to the input, or that with values from 0 to 1.")  # fmt: skip
 @click.option("--heat-map", is_flag=True, help="Add the output heat_map, with colours as uint8.")
+@click.option("--overlay", is_flag=True, help="Add the output overlay, colours over the picture.")
 @click.option("--output-name", default="map", show_default=True, help="The name of the output.")
 @layer_option
 @options_option

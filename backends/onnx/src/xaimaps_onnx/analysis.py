@@ -174,8 +174,13 @@ class OnnxNetwork(Network):
 
     def to_graph(self, images: Any) -> Any:
         """Return images `(N, H, W, C)` in the graph's own layout."""
+        return images.transpose(self.to_graph_order)
+
+    @property
+    def to_graph_order(self) -> list[int]:
+        """The permutation of the axes of images with channels last to the graph's own layout."""
         last = layouts(len(self.input_layout))[1]
-        return images.transpose([last.index(axis) for axis in self.input_layout])
+        return [last.index(axis) for axis in self.input_layout]
 
     @functools.cached_property
     def aliases(self) -> Mapping[str, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from onnx.shape_inference import InferenceError
 
 from xaimaps import zoo
 from xaimaps._attribute import Layers, MethodLike, plan
@@ -20,18 +21,21 @@ from xaimaps._prepare import every_picture, prepare
 from xaimaps._results.atomic import write_atomic
 from xaimaps._run import Job
 from xaimaps.backend import Backend
-from xaimaps.errors import ModelLoadError, OutputError
+from xaimaps.errors import MethodError, ModelLoadError, OutputError, XaimapsError
 from xaimaps_onnx.export._check import Check
-from xaimaps_onnx.export._colours import coloured
+from xaimaps_onnx.export._colours import coloured, overlaid
 from xaimaps_onnx.export._file import join, opset_of, serialised, whole
+from xaimaps_onnx.export._namespace import EXPORTABLE
 from xaimaps_onnx.export._network import TracedBackend
 from xaimaps_onnx.export._target import Wanted, wanted_target
-from xaimaps_onnx.export._traced import Recorder, Traced
+from xaimaps_onnx.export._traced import Traced
 from xaimaps_onnx.info import EXPORTED
 from xaimaps_onnx.runtime import OnnxRuntimeBackend
 
 HEAT_MAP = "heat_map"
 """The name of the output with colours."""
+OVERLAY = "overlay"
+"""The name of the output with colours over the picture."""
 
 
 class Exported(NamedTuple):
@@ -76,6 +80,7 @@ def export(
     pictures: Any = None,
     form: Form = "raw",
     heat_map: bool = False,
+    overlay: bool = False,
     output_name: str = "map",
     loading: Mapping[str, Any] | None = None,
     **options: Any,
@@ -93,13 +98,14 @@ def export(
     assert isinstance(source, OnnxRuntimeBackend)
     reference = load(path, **loading)
     job = plan(reference, method, layer, options)
-    recorder = Recorder(opset_of(original))
-    writer = TracedBackend(source, recorder, _values(original, source))
-    wanted, outputs = _written(writer, recorder, job, target, form, heat_map, output_name)
+    _require_batch(original, source)
+    writer = TracedBackend(source, original, opset_of(original))
+    colours = (HEAT_MAP,) * heat_map + (OVERLAY,) * overlay
+    wanted, outputs = _written(writer, job, target, form, colours, output_name)
     exported = onnx.ModelProto()
     exported.CopyFrom(original)
     inputs = [one for one in wanted.goal.arrays if isinstance(one, Traced)]
-    join(exported, recorder, source.onnx, outputs, inputs)
+    join(exported, writer.recorder, source.onnx, outputs, inputs)
     _describe(exported, job, wanted, form, source)
     data, before = serialised(exported), serialised(original)
     images, shown = _images(reference, pictures, source)
@@ -131,42 +137,59 @@ def _require_choices(file: str | os.PathLike[str], form: str, output_name: str) 
     if Path(file).suffix.lower() != ".onnx":
         raise OutputError(f"the file to write must end in .onnx, got {os.fspath(file)!r}")
     require_form(form)
-    if not isinstance(output_name, str) or not output_name or output_name == HEAT_MAP:
+    if not isinstance(output_name, str) or output_name in ("", HEAT_MAP, OVERLAY):
         raise OutputError(
-            f"`output_name` must be a name other than {HEAT_MAP!r}, got {output_name!r}"
+            f"`output_name` must be a name other than {HEAT_MAP!r} and {OVERLAY!r}, got "
+            f"{output_name!r}"
         )
 
 
-def _values(original: onnx.ModelProto, source: OnnxRuntimeBackend) -> set[str]:
-    """Return the values of the main graph, or refuse a file that is rewritten to be explained."""
-    graph = original.graph
-    if source.onnx.input.name not in {one.name for one in graph.input}:
+def _require_batch(original: onnx.ModelProto, source: OnnxRuntimeBackend) -> None:
+    """Refuse a file that is rewritten to be explained."""
+    if source.onnx.input.name not in {one.name for one in original.graph.input}:
         raise ModelLoadError(
             "the model must take a batch of images (N, C, H, W) or (N, H, W, C) to be exported, "
             "but takes one image without a batch axis; export it with a batch"
         )
-    return {name for node in graph.node for name in node.output}
 
 
 def _written(
     writer: TracedBackend,
-    recorder: Recorder,
     job: Job,
     target: Any,
     form: Form,
-    heat_map: bool,
+    colours: tuple[str, ...],
     output_name: str,
 ) -> tuple[Wanted, dict[str, Traced]]:
     """Record the method, and return its target and the further outputs."""
     writer.require(job.row.needs, f"the method {job.row.name!r}")
     scores, size = writer.forward(writer.images), writer.images.shape[1:-1]
-    wanted = wanted_target(job.row, target, scores, writer.info.labels, recorder)
-    maps = job.run(writer, writer.images, wanted.goal, job.arrays(writer.images)).maps
+    wanted = wanted_target(job.row, target, scores, writer.info.labels, writer.recorder)
+    maps = _maps(writer, job, wanted)
     maps = writer.xp.moveaxis(maps, 0, 1) if wanted.is_all else maps
     outputs = {output_name: formed(writer, maps, form, size)}
-    if heat_map:
-        outputs[HEAT_MAP] = coloured(writer.xp, formed(writer, maps, "normalised", size))
+    if colours:
+        drawn = coloured(writer.xp, formed(writer, maps, "normalised", size))
+        pictures = {HEAT_MAP: drawn}
+        if OVERLAY in colours:
+            pictures[OVERLAY] = overlaid(writer.xp, drawn, writer.images, writer.info.pixels)
+        outputs.update((name, pictures[name]) for name in colours)
     return wanted, outputs
+
+
+def _maps(writer: TracedBackend, job: Job, wanted: Wanted) -> Traced:
+    """Record the method, which may use what traced values lack."""
+    try:
+        arrays = job.arrays(writer.images)
+        return job.run(writer, writer.images, wanted.goal, arrays).maps  # type: ignore[no-any-return]
+    except XaimapsError:
+        raise
+    except (AttributeError, IndexError, TypeError, ValueError, InferenceError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise MethodError(
+            f"the method {job.row.name!r} cannot be exported to ONNX, as a traced value cannot do "
+            f"all that it computes ({first}); {EXPORTABLE} can be exported"
+        ) from error
 
 
 def _describe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,15 +11,22 @@ import numpy as np
 from onnx import helper
 
 from xaimaps.errors import MethodError
-from xaimaps_onnx.export._traced import AXES_AS_INPUT, Traced, example, ints, traced_in
+from xaimaps_onnx.export._traced import AXES_AS_INPUT, Recorder, Traced, ints, traced_in
 
 Rule = Callable[..., Any]
-EXPORTABLE = "cam, grad_cam and eigen_cam"
+EXPORTABLE = "grad_cam, saliency, integrated_gradients and occlusion"
 """The usual methods that can be exported, for messages."""
 
 
 class Namespace:
-    """Functions of traced arrays by `RULES`; of other arrays they are those of numpy."""
+    """Functions of traced arrays by `RULES`; of other arrays they are those of numpy.
+
+    Args:
+        recorder: of the file.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
 
     def __getattr__(self, name: str) -> Any:
         plain = getattr(np, name)
@@ -27,6 +35,8 @@ class Namespace:
 
         @functools.wraps(plain)
         def call(*args: Any, **options: Any) -> Any:
+            if name in FILLED and any(map(self._recorder.is_batch, args[0])):
+                return self._recorder.full(args[0], FILLED[name], options.get("dtype", np.float32))
             if next(traced_in(args), None) is None:
                 return plain(*args, **options)
             if name not in RULES:
@@ -39,38 +49,52 @@ class Namespace:
         return call
 
 
-def _elementwise(operator: str, fn: Callable[..., Any]) -> Rule:
-    def apply(x: Traced, *others: Any) -> Traced:
-        values = [x, *(o if isinstance(o, Traced) else np.asarray(o, x.dtype) for o in others)]
-        return x.recorder.emit(operator, values, fn(*map(example, values)))
+FILLED = {"zeros": 0, "ones": 1}
+"""Functions that make arrays of one number, whose shape may have the batch."""
+
+
+def _elementwise(operator: str) -> Rule:
+    def apply(x: Any, *others: Any) -> Traced:
+        one = next(traced_in((x, *others)))
+        values = [o if isinstance(o, Traced) else np.asarray(o, one.dtype) for o in (x, *others)]
+        return one.recorder.emit(operator, values)
 
     return apply
 
 
-def _reduction(operator: str, fn: Callable[..., Any]) -> Rule:
-    def reduce(x: Traced, *, axis: int | Sequence[int], keepdims: bool = False) -> Traced:
-        axes = [axis] if isinstance(axis, int) else list(axis)
-        value = fn(x.value, axis=tuple(axes), keepdims=keepdims)
+def reduction(operator: str) -> Rule:
+    """Return the function of an operator that summarises along axes."""
+
+    def reduce(
+        x: Traced, *, axis: int | Sequence[int] | None = None, keepdims: bool = False
+    ) -> Traced:
+        every = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+        axes = [one % x.ndim for one in every]
         if operator == "ReduceSum" or x.recorder.opset >= AXES_AS_INPUT:
-            return x.recorder.emit(operator, [x, ints(*axes)], value, keepdims=int(keepdims))
-        return x.recorder.emit(operator, [x], value, axes=axes, keepdims=int(keepdims))
+            return x.recorder.emit(operator, [x, ints(*axes)], keepdims=int(keepdims))
+        return x.recorder.emit(operator, [x], axes=axes, keepdims=int(keepdims))
 
     return reduce
 
 
-def _reshape(x: Traced, shape: Sequence[int]) -> Traced:
-    """Reshape; a size that stays at its axis is copied, so that the batch may have any size."""
-    pairs = zip(shape, [*x.shape, *(None,) * len(shape)], strict=False)
-    sizes = ints(*(0 if size == own and size else size for size, own in pairs))
-    return x.recorder.emit("Reshape", [x, sizes], np.reshape(x.value, shape))
+def reshape(x: Traced, shape: Sequence[int]) -> Traced:
+    """Reshape; if one size is that of the batch, it follows from the others."""
+    whole = tuple(math.prod(x.shape) // -math.prod(shape) if n == -1 else n for n in shape)
+    batches = [x.recorder.is_batch(size) for size in whole]
+    free = (-1 if is_batch else n for n, is_batch in zip(whole, batches, strict=True))
+    sizes = ints(*free) if sum(batches) == 1 else x.recorder.sizes(whole)
+    made = x.recorder.emit("Reshape", [x, sizes])
+    return Traced(made.recorder, made.name, whole, made.dtype)
 
 
 def _permute_dims(x: Traced, axes: Sequence[int]) -> Traced:
-    return x.recorder.emit("Transpose", [x], np.transpose(x.value, axes), perm=list(axes))
+    if list(axes) == list(range(x.ndim)):
+        return x
+    return x.recorder.emit("Transpose", [x], perm=list(axes))
 
 
-def _moveaxis(x: Traced, source: int, destination: int) -> Traced:
-    order = np.moveaxis(np.empty(range(len(x.shape))), source, destination).shape
+def _moveaxis(x: Traced, source: Any, destination: Any) -> Traced:
+    order = np.moveaxis(np.empty(range(x.ndim)), source, destination).shape
     return _permute_dims(x, order)
 
 
@@ -78,55 +102,87 @@ def _matrix_transpose(x: Traced) -> Traced:
     return _moveaxis(x, -1, -2)
 
 
-def _matmul(a: Any, b: Any) -> Traced:
-    recorder = next(traced_in((a, b))).recorder
-    return recorder.emit("MatMul", [a, b], np.matmul(example(a), example(b)))
-
-
 def _where(condition: Any, yes: Any, no: Any) -> Traced:
     recorder = next(traced_in((condition, yes, no))).recorder
-    return recorder.emit(
-        "Where", [condition, yes, no], np.where(*map(example, (condition, yes, no)))
-    )
+    dtype = next(traced_in((yes, no))).dtype
+    values = [one if isinstance(one, Traced) else np.asarray(one, dtype) for one in (yes, no)]
+    return recorder.emit("Where", [condition, *values])
 
 
 def _argmax(x: Traced, *, axis: int) -> Traced:
-    return x.recorder.emit("ArgMax", [x], np.argmax(x.value, axis=axis), axis=axis, keepdims=0)
+    return x.recorder.emit("ArgMax", [x], axis=axis, keepdims=0)
 
 
 def _astype(x: Traced, dtype: Any) -> Traced:
+    if x.dtype == dtype:
+        return x
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    return x.recorder.emit("Cast", [x], x.value.astype(dtype), to=kind)
+    return x.recorder.emit("Cast", [x], to=kind)
 
 
-def _zero(x: Traced) -> Any:
-    """Return one zero, as every use of it is together with a value of the shape of `x`."""
-    return np.zeros((), x.dtype)
+def _concat(parts: Sequence[Any], *, axis: int = 0) -> Any:
+    filled = [part for part in parts if 0 not in part.shape]
+    one = next(traced_in(filled))
+    if len(filled) == 1:
+        return one
+    values = [p if isinstance(p, Traced) else np.asarray(p, one.dtype) for p in filled]
+    return one.recorder.emit("Concat", values, axis=axis)
 
 
-def _one(x: Traced) -> Any:
-    return np.ones((), x.dtype)
+def _stack(parts: Sequence[Any], *, axis: int = 0) -> Traced:
+    return _concat([_new_axis(part, axis) for part in parts], axis=axis)  # type: ignore[no-any-return]
+
+
+def _new_axis(x: Any, axis: int) -> Any:
+    at = axis % (len(x.shape) + 1)
+    return x[(*(slice(None),) * at, None)]
+
+
+def _take(x: Any, indices: Any, *, axis: int) -> Traced:
+    recorder = next(traced_in((x, indices))).recorder
+    return recorder.emit("Gather", [x, indices], axis=axis % len(x.shape))
+
+
+def _flip(x: Traced, *, axis: int) -> Traced:
+    return x[(*(slice(None),) * (axis % x.ndim), slice(None, None, -1))]
+
+
+def _variance(x: Traced, *, axis: Any, keepdims: bool = False) -> Traced:
+    apart = x - RULES["mean"](x, axis=axis, keepdims=True)
+    return RULES["mean"](apart * apart, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+
+def _filled(value: float) -> Rule:
+    return lambda x: x.recorder.full(x.shape, value, x.dtype)
 
 
 RULES: dict[str, Rule] = {
-    "abs": _elementwise("Abs", np.abs),
-    "sqrt": _elementwise("Sqrt", np.sqrt),
-    "round": _elementwise("Round", np.round),
-    "maximum": _elementwise("Max", np.maximum),
-    "minimum": _elementwise("Min", np.minimum),
-    "sum": _reduction("ReduceSum", np.sum),
-    "mean": _reduction("ReduceMean", np.mean),
-    "max": _reduction("ReduceMax", np.max),
-    "min": _reduction("ReduceMin", np.min),
-    "reshape": _reshape,
+    "abs": _elementwise("Abs"),
+    "sqrt": _elementwise("Sqrt"),
+    "exp": _elementwise("Exp"),
+    "log": _elementwise("Log"),
+    "floor": _elementwise("Floor"),
+    "round": _elementwise("Round"),
+    "maximum": _elementwise("Max"),
+    "minimum": _elementwise("Min"),
+    "matmul": _elementwise("MatMul"),
+    "sum": reduction("ReduceSum"),
+    "mean": reduction("ReduceMean"),
+    "max": reduction("ReduceMax"),
+    "min": reduction("ReduceMin"),
+    "var": _variance,
+    "reshape": reshape,
     "permute_dims": _permute_dims,
     "moveaxis": _moveaxis,
     "matrix_transpose": _matrix_transpose,
-    "matmul": _matmul,
+    "concat": _concat,
+    "stack": _stack,
+    "take": _take,
+    "flip": _flip,
     "where": _where,
     "argmax": _argmax,
     "astype": _astype,
-    "zeros_like": _zero,
-    "ones_like": _one,
+    "zeros_like": _filled(0),
+    "ones_like": _filled(1),
 }
 """The functions by name; a method that needs another one is refused."""

@@ -53,11 +53,12 @@ def wanted_target(
     """
     if not row.uses_target:
         return _every(row, target)
+    scores = np.zeros(outputs.shape, np.float32)
     if target == "input":
-        index = Traced(recorder, TARGET, np.zeros(outputs.shape[:1], np.int64))
+        index = Traced(recorder, TARGET, outputs.shape[:1], np.int64)
         return Wanted("input", Classes(index, len(labels or ()) == 2), is_input=True)
     if target == "all":
-        count = class_scores(np, outputs.value, is_binary=len(labels or ()) == 2).shape[-1]
+        count = class_scores(np, scores, is_binary=len(labels or ()) == 2).shape[-1]
         return Wanted("all", Classes(np.arange(count)[:, None], len(labels or ()) == 2), True)
     spec = as_spec(target, 1)
     goal = spec.resolve(1, labels)
@@ -66,7 +67,7 @@ def wanted_target(
             "`target` of an exported file must be a class, a label, top-1, 'input' or 'all', got "
             f"{str(spec)!r}"
         )
-    classes_of(goal, outputs.value)
+    classes_of(goal, scores)
     return Wanted(str(spec), goal)
 
 

@@ -8,7 +8,9 @@ between consecutive operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,22 @@ from onnxjax._jax import jax, jnp
 Array = Any
 
 
+_IS_FOR_OTHERS: ContextVar[bool] = ContextVar("is_for_others", default=False)
+
+
+@contextmanager
+def channels_first() -> Iterator[None]:
+    """Trace with ONNX's own order of axes, for another runtime than XLA on this machine."""
+    token = _IS_FOR_OTHERS.set(True)
+    try:
+        yield
+    finally:
+        _IS_FOR_OTHERS.reset(token)
+
+
 def is_channels_last() -> bool:
     """Return whether feature maps are computed with channels last."""
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu" and not _IS_FOR_OTHERS.get()
 
 
 def last(x: Array) -> Array:
