@@ -206,7 +206,7 @@ def _array_per_image(array: Array, batch: int) -> TargetSpec:
 
 def _scalar_class(array: Array) -> ClassSpec:
     """Make the target of an array without axes, such as `tf.argmax(scores[0])`."""
-    if isinstance(array, np.ndarray):
+    if isinstance(array, np.ndarray | np.generic):
         return _class_spec(array.item())
     try:
         return _class_spec(operator.index(array))

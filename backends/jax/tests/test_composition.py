@@ -285,5 +285,5 @@ def test_a_module_of_linen_costs_what_the_formula_costs(resnets):
 
     found, cost = operations(own, variables, images, labels)
     expected, least = operations(by_vjp, p, images, labels)
-    assert found <= 1.02 * expected
-    assert cost <= 1.02 * least
+    assert found <= 1.05 * expected
+    assert cost <= 1.05 * least
