@@ -59,6 +59,12 @@ class Scene:
         run = self.backend.compiled("forward", lambda b, images: b.forward(images), native)
         return self.backend.to_numpy(run(native))
 
+    @functools.cached_property
+    def rank(self) -> int:
+        """The number of axes of the outputs, of which many networks know without a run."""
+        known = self.backend.network.output_rank
+        return self.outputs.ndim if known is None else known
+
     @property
     def is_detector(self) -> bool:
         """Whether the outputs are boxes with classes."""
@@ -67,8 +73,7 @@ class Scene:
     @functools.cached_property
     def detector(self) -> tuple[Candidates, ...]:
         """The candidates of each image; empty if the model is no detector."""
-        has_boxes = self.images.ndim == 4 and self.backend.network.output_rank == 3
-        if not has_boxes or self.is_text:  # the ranks need no run
+        if self.images.ndim != 4 or self.rank != 3 or self.is_text:
             return ()
         found = [self._candidates(index) for index in range(len(self.images))]
         decoded = tuple(one for one in found if one is not None)
@@ -87,7 +92,7 @@ class Scene:
         Those that leave the anchors to the program have more values: offsets, and those of points.
         """
         network = self.backend.network
-        if self.images.ndim != 4 or network.output_rank not in (2, 3) or not len(self.images):
+        if self.images.ndim != 4 or self.rank not in (2, 3) or not len(self.images):
             return None
         named = self.backend.named_outputs(self.images[:1])
         own = named.pop(network.output_name, None)
@@ -105,7 +110,7 @@ class Scene:
         """Raise a TargetError if the values of each image are the scores of its boxes."""
         if self.has_classes:
             return
-        if self.box_values == 4 and self.outputs.ndim == 2 == self.backend.network.output_rank:
+        if self.box_values == 4 and self.outputs.ndim == 2 == self.rank:
             raise TargetError(
                 f"`target` must not be a class, as the outputs {self.outputs.shape} are the scores "
                 "of boxes; give output:INDEX for the score of one box, or a value before the boxes "
