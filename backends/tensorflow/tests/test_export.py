@@ -4,11 +4,8 @@ import os
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-import xaimaps_tensorflow
 
 import xaimaps
 from xaimaps.errors import (
@@ -18,6 +15,10 @@ from xaimaps.errors import (
     TargetError,
     UnsupportedModelError,
 )
+
+tf = pytest.importorskip("tensorflow")
+keras = pytest.importorskip("keras")
+import xaimaps_tensorflow  # noqa: E402
 
 IMAGES = np.random.default_rng(3).normal(size=(3, 9, 9, 3)).astype(np.float32)
 
