@@ -118,7 +118,7 @@ class Graph:
                 self.add("MatMul", f"{name}/product", layer.weights)
                 self.add("Add", name, layer.bias)
 
-    def model(self, batch: str | int, shape: tuple[int, ...], rank: int) -> onnx.ModelProto:
+    def model(self, batch: str | int, shape: tuple[int, ...], rank: int = 2) -> onnx.ModelProto:
         """Return the whole model, checked, whose outputs have `rank` axes."""
         images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, *shape])
         output = helper.make_tensor_value_info(
