@@ -24,7 +24,6 @@ from xaimaps.targets import one_hot
 _LEAST_AREA = 50 / SIDE**2
 """The least part of the image that a region must add."""
 
-
 _LEAST_SIDE = 64
 """The least side of images whose superpixels are more than interpolated pixels."""
 
@@ -87,9 +86,9 @@ def xrai(
         images: `(N, H, W, C)`, preprocessed for the model.
         target: the score to explain; see `xaimaps.targets.as_target`.
         base: the method that makes A, such as "occlusion" for a backend without gradients; a map of
-            a layer is enlarged. Without options,
-            "integrated_gradients" is that of the authors: the mean over a black and a white
-            baseline (zeros if the model's preprocessing is unknown), and the largest channel.
+            a layer is enlarged. Without options, "integrated_gradients" is that of the authors: the
+            mean over a black and a white baseline (zeros if the model's preprocessing is unknown),
+            and the largest channel.
         base_options: options of `base`, as pairs.
         segments: "felzenszwalb", superpixels at six scales that are enlarged by five pixels, as the
             authors'; or those of `lime`, which do not overlap.
