@@ -359,7 +359,8 @@ def symmetric_network():
     return ReferenceBackend(Network(layers, network.input_shape))
 
 
-@pytest.mark.parametrize("name", [n for n in SMOOTH if "noise" not in METHODS[n].options])
+# Noise is not mirrored, and superpixels of equal colours are numbered from the left.
+@pytest.mark.parametrize("name", [n for n in SMOOTH if METHODS[n].draws is None])
 @settings(deadline=None, max_examples=5)
 @given(pictures=batches())
 def test_the_map_of_a_mirrored_image_is_mirrored(name, pictures):
