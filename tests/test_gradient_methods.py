@@ -46,6 +46,7 @@ FEW = {
     "smoothgrad": {"n_samples": 5},
     "smoothgrad_squared": {"n_samples": 5},
     "vargrad": {"n_samples": 5},
+    "xrai": {"segments": 3},
 }
 
 
