@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from xaimaps._arithmetic import divided
 from xaimaps._arrays import Floats, as_batch
+from xaimaps._attribute import attribute
+from xaimaps._run import Job
 from xaimaps.backend import Array, Backend
 from xaimaps.errors import ArrayInputError, MethodError, UnsupportedModelError
 from xaimaps.methods import Maps, Method
@@ -15,6 +18,9 @@ from xaimaps.methods._resize import resized
 from xaimaps.parity._measures import measure, tolerance_of
 
 Form = Literal["raw", "input", "normalised"]
+
+BY_INPUT = "input"
+"""The target that is a further argument of the exported program."""
 
 
 def require_form(form: object) -> None:
@@ -79,6 +85,38 @@ def example_images(model: Backend, images: Any, count: int | None) -> Floats:
         images = np.random.default_rng(0).normal(size=(3, *known))
     found = as_batch(images, shape)
     return found if count is None else np.resize(found, (count, *found.shape[1:]))
+
+
+def difference_from(
+    model: Backend,
+    call: Callable[..., Mapping[str, Any]],
+    sample: Floats,
+    job: Job,
+    form: Form,
+    **settings: Any,
+) -> float:
+    """Return the relative difference of the maps of an exported program from those of its model.
+
+    Args:
+        model: the model.
+        call: the program, of the images and, if the target is an argument, of the classes.
+        sample: the images.
+        job: the method.
+        form: of the maps of the program.
+        settings: the target and others of `attribute`.
+
+    Raises:
+        UnsupportedModelError: the difference is beyond the tolerance of the method.
+    """
+    classes = []
+    if isinstance(settings["target"], str) and settings["target"] == BY_INPUT:
+        outputs = np.asarray(call(sample, np.zeros(len(sample), np.int32))["outputs"])
+        classes = [outputs.reshape(len(outputs), -1).argmax(axis=-1).astype(np.int32)]
+        settings["target"] = classes[0].tolist()
+    maps = attribute(model, sample, job.row, **settings).maps
+    expected = formed(model, model.asarray(maps), form, sample.shape[1:-1])
+    found = np.asarray(call(sample, *classes)["map"])
+    return require_same(found, np.asarray(expected), job.row, model)
 
 
 def require_same(

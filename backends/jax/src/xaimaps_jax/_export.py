@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from xaimaps._arrays import Floats
-from xaimaps._attribute import MethodLike, attribute, plan
-from xaimaps._form import Form, example_images, formed, named, require_form, require_same
+from xaimaps._attribute import MethodLike, plan
+from xaimaps._form import BY_INPUT, Form, difference_from, example_images, named, require_form
 from xaimaps._results.atomic import write_atomic
 from xaimaps._run import Job
 from xaimaps.backend import Array
@@ -34,10 +34,6 @@ from xaimaps_jax._function import function
 PLATFORMS = ("cpu", "cuda", "tpu")
 MOST_IMAGES = 1024
 """The bound of a free batch, by which JAX knows that sizes stay below two billion elements."""
-
-BY_INPUT = "input"
-
-Classes = np.ndarray[Any, np.dtype[np.int32]]
 
 
 class Exported(NamedTuple):
@@ -122,13 +118,9 @@ def export(
     given = [model.params] if weights == "argument" else []
     called = program if given else functools.partial(program, model.params)
     data = _serialised(called, [*given, *_shapes(sample, batch, by_input)], platforms, job)
-    call = functools.partial(jax.export.deserialize(data).call, *given, sample)
-    classes = [_top(call(np.zeros(len(sample), np.int32))["outputs"])] if by_input else []
-    wanted = classes[0].tolist() if by_input else target
-    maps = attribute(model, sample, job.row, target=wanted, layer=layer, **options).maps
-    expected = formed(model, model.asarray(maps), form, sample.shape[1:-1])
-    found = np.asarray(call(*classes)["map"])
-    difference = require_same(found, np.asarray(expected), job.row, model)
+    call = functools.partial(jax.export.deserialize(data).call, *given)
+    settings = {"target": target, "layer": layer, **options}
+    difference = difference_from(model, call, sample, job, form, **settings)
     write_atomic(Path(file), lambda part: part.write(data))
     names = ["params"] * len(given) + ["images"] + ["target"] * by_input
     return Exported(
@@ -189,8 +181,3 @@ def _serialised(
             f"{', '.join(platforms)}, got {type(error).__name__} ({first_line(error)}); give a "
             "fixed `batch`, or fewer `platforms`"
         ) from error
-
-
-def _top(outputs: Any) -> Classes:
-    found: Classes = np.asarray(outputs).reshape(len(outputs), -1).argmax(axis=-1).astype(np.int32)
-    return found

@@ -12,15 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xaimaps._attribute import MethodLike, attribute, plan
-from xaimaps._form import Form, example_images, formed, named, require_form, require_same
+from xaimaps._attribute import MethodLike, plan
+from xaimaps._form import BY_INPUT, Form, difference_from, example_images, named, require_form
 from xaimaps._results.atomic import output_errors
 from xaimaps.backend import Array
 from xaimaps.errors import OutputError
 from xaimaps.targets import as_spec, as_target
 from xaimaps_tensorflow._backend import TensorFlowBackend
-
-BY_INPUT = "input"
 
 
 class Exported(NamedTuple):
@@ -106,12 +104,8 @@ def export(
     with _whole_folder(Path(folder)) as part:
         _save(program, given, part)
         read = tf.saved_model.load(str(part))
-        chosen = [_top(read.serve(*given)["outputs"])] if by_input else []
-        found = read.serve(sample, *chosen)["map"]
-        wanted = chosen[0].tolist() if by_input else target
-        maps = attribute(model, sample, job.row, target=wanted, layer=layer, **options).maps
-        expected = np.asarray(formed(model, model.asarray(maps), form, size))
-        difference = require_same(found.numpy(), expected, job.row, model)
+        settings = {"target": target, "layer": layer, **options}
+        difference = difference_from(model, read.serve, sample, job, form, **settings)
     size_on_disk = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     return Exported(
         str(folder), job.row.name, ", ".join(job.layers), BY_INPUT if by_input else str(spec),
@@ -150,10 +144,3 @@ def _save(program: Callable[..., Any], given: Sequence[Any], folder: Path) -> No
     # The gradients are in the program, which is not differentiated again.
     apart = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=concrete, options=apart)
-
-
-def _top(outputs: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-    found: np.ndarray[Any, np.dtype[np.int32]] = (
-        np.asarray(outputs).reshape(len(outputs), -1).argmax(axis=-1).astype(np.int32)
-    )
-    return found
