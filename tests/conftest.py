@@ -1,5 +1,7 @@
 """Fixtures of the core's tests: reference backends whose values are known."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,15 @@ from xaimaps._images.preprocess import PRESETS
 from xaimaps.errors import OutOfMemoryError
 from xaimaps.testing import ReferenceBackend, one_conv_network, pooled_network
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LABELS = ("tench", "goldfish", "great white shark", "tiger shark", "hammerhead")
+
+
+@pytest.fixture(scope="session")
+def installed_browser():
+    """Return the path of the machine's own browser."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return program or pytest.skip(f"no browser is installed, of {', '.join(BROWSERS)}")
 
 
 @pytest.fixture

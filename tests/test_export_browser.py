@@ -21,7 +21,6 @@ playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("xaimaps_jax")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "browser"
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 RUN = """async (encoded) => {
   const { explain, load } = await import("./explain.js");
   const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
@@ -63,12 +62,11 @@ def address(folder):
 
 
 @pytest.fixture
-def page(address):
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser is installed, of {', '.join(BROWSERS)}")
+def page(address, installed_browser):
     with playwright.sync_playwright() as player:
-        started = player.chromium.launch(executable_path=program, args=["--no-sandbox", *CAMERA])
+        started = player.chromium.launch(
+            executable_path=installed_browser, args=["--no-sandbox", *CAMERA]
+        )
         page = started.new_page(permissions=["camera"])
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 import threading
 import time
 
@@ -24,7 +23,6 @@ from xaimaps._view.worker import Worker  # noqa: E402
 HOSTILE = '"><img src=x onerror=document.title=1>'
 LABELS = ("tench", HOSTILE, "shark", "ray", "cock")
 PICTURES = np.random.default_rng(5).integers(0, 256, (2, 60, 60, 3), np.uint8)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +57,10 @@ def address(model, files):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser is installed, of {', '.join(BROWSERS)}")
+def browser(installed_browser):
     with playwright.sync_playwright() as player:
         # The sandbox of the browser needs a user that is not root.
-        started = player.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        started = player.chromium.launch(executable_path=installed_browser, args=["--no-sandbox"])
         yield started
         started.close()
 
