@@ -292,6 +292,17 @@ def test_a_batch_goes_on_and_ends_with_1(xaimaps, folder, as_json):
         assert "truncated" in records[1]["reason"]
 
 
+def test_what_is_printed_with_quiet(xaimaps, folder):
+    words = ("explain", "good.png", "cut.png", *SMALL, "-M", "cam", "-o", "out")
+    told = [line for line in xaimaps(*words).out.splitlines() if line.startswith("note: ")]
+    ended = xaimaps(*words, "--quiet")
+    assert (ended.status, ended.out) == (1, "")
+    *notes, failure = ended.err.splitlines()
+    assert notes == [line.replace("note", "xaimaps: good.png", 1) for line in told]
+    assert notes
+    assert "cut.png" in failure
+
+
 def test_a_folder_stands_for_its_pictures(xaimaps, folder):
     for name in ("b.png", "a.png", "a.bmp"):
         Image.fromarray(PIXELS).save(folder / "folder" / name)

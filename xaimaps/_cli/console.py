@@ -108,13 +108,13 @@ def print_boxes(boxes: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def progress_bar() -> Progress:
-    """Make a transient progress bar on stderr; silent if stderr is not a terminal."""
+def progress_bar(*, hidden: bool = False) -> Progress:
+    """Make a transient progress bar on stderr; silent if hidden or if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
+    return Progress(console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from xaimaps._cli.options import (
     method_option,
     model_options,
     options_option,
+    quiet_option,
     symlinks_option,
     target_option,
 )
@@ -104,6 +105,7 @@ class Task:
 @batch_size_option
 @max_pixels_option
 @symlinks_option
+@quiet_option
 @json_option
 def explain(
     pictures: tuple[Path, ...],
@@ -118,6 +120,7 @@ def explain(
     explained: tuple[str, ...],
     batch_size: int,
     follow_symlinks: bool,
+    quiet: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -137,7 +140,7 @@ def explain(
     jobs = plan_all(loaded, others.methods or _default_methods(loaded, layer), layer, own)
     size = 1 if others.rows else min(batch_size, len(found))
     task = Task(loaded, jobs, target=target, batch_size=size, others=others, **settings)
-    run(task, found, as_json)
+    run(task, found, as_json, quiet)
 
 
 @click.command(cls=Command)
@@ -160,7 +163,7 @@ def _default_methods(model: Backend, layer: Layers) -> list[str]:
     return ["grad_cam"] if layer is not None else default_methods(model, DEFAULT_METHODS)
 
 
-def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
+def run(task: Task, paths: Sequence[Path], as_json: bool, quiet: bool = False) -> None:
     """Explain every picture, and exit with 1 if one of several could not be read."""
     from xaimaps._results.atomic import prepare_folder
     from xaimaps._results.save import output_stems
@@ -168,7 +171,7 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
     prepare_folder(task.output)
     named = list(zip(paths, output_stems(list(map(str, paths)), 0), strict=True))
     records: list[dict[str, Any]] = []
-    with progress_bar() as progress, steps_shown(progress, task.model):
+    with progress_bar(hidden=quiet) as progress, steps_shown(progress, task.model):
         count = len(paths) * (1 + len(task.others.explained))
         bar = progress.add_task("compiling", total=count if count > 1 else None)
         for start in range(0, len(named), task.batch_size):
@@ -176,7 +179,7 @@ def run(task: Task, paths: Sequence[Path], as_json: bool) -> None:
             for record in _explain_some(task, part, start, is_one=len(paths) == 1):
                 records.append(record)
                 with paused(progress):
-                    _report(record, as_json)
+                    _report(record, as_json, quiet)
                 progress.update(bar, advance=1, description="explaining")
     if as_json:
         print_json({"model": task.model.info.name, "backend": task.model.name, "results": records})
@@ -282,10 +285,15 @@ def _boxes(found: Sequence[Attribution], index: int) -> list[dict[str, Any]]:
     ]
 
 
-def _report(record: dict[str, Any], as_json: bool) -> None:
+def _report(record: dict[str, Any], as_json: bool, quiet: bool) -> None:
     if record["status"] == "failed":
         click.echo(printable(f"xaimaps: {record['reason']}"), err=True)
-    elif not as_json:
+    elif as_json:
+        return
+    elif quiet:
+        for note in record["notes"]:
+            click.echo(printable(f"xaimaps: {record['picture']}: {note}"), err=True)
+    else:
         _print(record)
 
 

@@ -35,6 +35,7 @@ _explanation = functools.partial(option, "Explanation")
 _output = functools.partial(option, "Output")
 
 json_option = _output("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+quiet_option = _output("-q", "--quiet", is_flag=True, help="Print only notes and failures.")
 
 _model_option = _model(
     "-m", "--model", default="default", show_default=True,
