@@ -23,6 +23,7 @@ from xaimaps.graph import (
     Resized,
     Shape,
 )
+from xaimaps_jax._convolution import convolved, is_lowered
 from xaimaps_jax._tap import tap_p
 
 _NAMES: Mapping[Kind, str] = {
@@ -122,7 +123,10 @@ class Equation:
         elif given[0].dtype != self.equation.invars[0].aval.dtype:
             params = {**params, "preferred_element_type": given[0].dtype}  # JAX shares its own
         with self.equation.ctx.manager:
-            results = primitive.bind(*given, **params)
+            if self.operator == "conv_general_dilated" and is_lowered(given[0], params):
+                results = convolved(given[0], given[1], params)
+            else:
+                results = primitive.bind(*given, **params)
         results = results if primitive.multiple_results else [results]
         values.update(zip(self.outputs, results, strict=True))
 

@@ -122,7 +122,7 @@ def convolve(
     padding = window_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
     if is_channels_last():
         kernel = w if isinstance(w, Kernel) else Kernel.of(jnp.asarray(w))
-        y = _channels_last(last(x), kernel.by_place, strides, padding, dilations, group)
+        y = convolve_last(last(x), kernel.by_place, strides, padding, dilations, group)
         return first(y)
     return lax.conv_general_dilated(
         jnp.asarray(x),
@@ -134,7 +134,7 @@ def convolve(
     )
 
 
-def _channels_last(
+def convolve_last(
     x: Array,
     w: Array,
     strides: tuple[int, ...],
@@ -142,7 +142,7 @@ def _channels_last(
     dilations: tuple[int, ...],
     group: int,
 ) -> Array:
-    """Convolve `x` (N, *spatial, C) with `w` (*kernel, C / group, O)."""
+    """Convolve `x` (N, *spatial, C) with `w` (*kernel, C / group, O), as is fast on CPU."""
     *kernel, channels, outputs = w.shape
     if group == 1 and math.prod(kernel) == 1 and not any(map(any, pads)):
         return _mix(x[(slice(None), *(slice(None, None, s) for s in strides))], w)
