@@ -23,6 +23,7 @@ EVERY_ABILITY = [*FEW, "fullgrad", "guided_grad_cam", "recipro_cam", "shapley_ca
 """Methods with every set of abilities that a method needs of a backend."""
 
 METHODS_OF = dict.fromkeys(("joined", "subclassed"), EVERY_ABILITY)
+METHODS_OF["shared"] = [*EVERY_ABILITY, "lrp", "deep_lift"]  # a rule for each call of a layer
 """The methods of networks that differ from the others only in their layers; all, of the others."""
 
 
