@@ -31,6 +31,9 @@ from xaimaps.targets import Target
 _SMOOTHING = 5 / 224
 """The authors' Gaussian, relative to the side of their images; it ends at one sigma."""
 
+_MOST = 50
+"""The most scales: the number of windows grows with the third power."""
+
 
 @method(
     family="perturbation",
@@ -112,9 +115,9 @@ def sess(
 
 
 def _check(n_scales: int, scale_step: float, pre_filter_ratio: float) -> None:
-    check_count("n_scales", n_scales)
-    if not scale_step > 0:
-        raise MethodError(f"`scale_step` must be a number above 0, got {scale_step}")
+    check_count("n_scales", n_scales, most=_MOST)
+    if not 0 < scale_step <= 1:
+        raise MethodError(f"`scale_step` must be above 0 and at most 1, got {scale_step}")
     if not 0 <= pre_filter_ratio < 1:
         raise MethodError(
             f"`pre_filter_ratio` must be at least 0 and below 1, got {pre_filter_ratio}"
