@@ -3,9 +3,9 @@
     pip install torch grad-cam
     python tests/references/make_sess.py tests/references/sess.npz
 
-The network is xaimaps.testing.pooled_network. The library's blur mirrors the map at the border; here
-OpenCV's Gaussian is renormalised there, and as large for this image as the library's is for 224
-pixels.
+The network is xaimaps.testing.pooled_network. The library's blur mirrors the map at the border;
+here OpenCV's Gaussian is renormalised there, and as large for this image as the library's is for
+224 pixels.
 """
 
 import sys

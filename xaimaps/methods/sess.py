@@ -173,7 +173,7 @@ class _Windows(NamedTuple):
         return unflatten_batch(self.backend.xp, found, places.shape[0], trailing=0)
 
     def parts(self, places: Array, weights: Array) -> Array:
-        """Return the maps in the image, and ones where they are positive, `(m, 2, ..., N, H, W)`."""
+        """Return the maps in the image, and where they are positive, `(m, 2, ..., N, H, W)`."""
         xp, (windows, target) = self.backend.xp, self._read(places)
         maps, rank = self.base.explain(self.backend, windows, target).maps, places.shape[1]
         maps = unit_range(xp, maps, rank)
