@@ -27,8 +27,9 @@ from xaimaps.metrics import METRICS, Evaluation, Scores, evaluate, measure
 from xaimaps.metrics._case import Case
 from xaimaps.metrics._imputation import imputed
 from xaimaps.metrics._order import spearman
+from xaimaps.metrics._similarity import similarity_by, ssim
 from xaimaps.metrics.correlation import _sums_and_losses, squared_difference
-from xaimaps.metrics.mprt import _similarity
+from xaimaps.metrics.mprt import _compared, permuted
 from xaimaps.metrics.stability import largest_change, median_ratio
 from xaimaps.targets import as_target, several
 from xaimaps.testing import ReferenceBackend, pooled_network
@@ -593,13 +594,62 @@ def test_an_edge_detector_fails_mprt_and_gradients_pass(edges, ready):
     assert ("random 9x9", "mprt") not in {(one.method, one.metric) for one in found.scores}
 
 
+SSIM = {"data_range": 1, "gaussian_weights": True, "use_sample_covariance": False}
+
+
+def ssim_of_scikit_image(one, other):
+    def scaled(x):
+        return (x - x.min()) / np.ptp(x)
+
+    metrics = pytest.importorskip("skimage.metrics")
+    return metrics.structural_similarity(*(scaled(x.astype(float)) for x in (one, other)), **SSIM)
+
+
+@pytest.mark.parametrize("shape", [(17,), (11, 11), (13, 20), (12, 11, 14)])
+def test_structural_similarity_is_that_of_scikit_image(shape):
+    one, noise = np.random.default_rng(3).normal(size=(2, *shape)).astype(np.float32)
+    assert ssim(one, one) == pytest.approx(1)
+    for other in (one + noise, -one, 100 * one + 5, noise):
+        assert ssim(one, other) == pytest.approx(ssim_of_scikit_image(one, other), abs=1e-6)
+
+
+def test_structural_similarity_of_randomised_weights_and_other_classes():
+    model = ReferenceBackend(pooled_network(size=12))
+    model.info.preprocess = PRESETS["unit"]
+    pixels = np.random.default_rng(4).integers(0, 255, (12, 12, 3), np.uint8)
+    options = {"target": 1, "metric_options": {"similarity": "ssim", "steps": 1}}
+    names = ["mprt", "smooth_mprt", "random_logit"]
+    found = evaluate(model, pixels, ["saliency", "guided_backprop"], names, **options)
+    maps = xaimaps.explain(model, pixels, "saliency", target="1; 0; 2; 3; 4").maps[0]
+    expected = np.mean([ssim_of_scikit_image(maps[0], one) for one in maps[1:]])
+    assert found["saliency", "random_logit"].mean == pytest.approx(expected, abs=1e-5)
+    changed = model.replica()
+    for number, weights in enumerate(list(changed.layers.values())[::-1]):
+        changed.assign(permuted(weights, 0, number))
+    other = xaimaps.explain(changed.backend, pixels, "saliency", target=1).maps[0]
+    expected = ssim_of_scikit_image(maps[0], other)
+    assert found["saliency", "mprt"].mean == pytest.approx(expected, abs=1e-5)
+    assert -1 < found["saliency", "smooth_mprt"].mean < 1
+
+
+def test_similarity_has_limits():
+    flat, ramp = np.zeros((12, 12)), np.arange(144.0).reshape(12, 12)
+    for name in ("spearman", "ssim"):
+        assert np.isnan(similarity_by(name)(ramp, flat))
+        assert np.isnan(similarity_by(name)(flat, ramp))
+    with pytest.raises(MethodError, match="fewer than 11 positions along an axis, got 'ssim' for"):
+        ssim(ramp[:10], ramp[:10])
+    with pytest.raises(MethodError, match="`similarity` must be one of spearman, ssim, got 'hog'"):
+        similarity_by("hog")
+
+
 def test_weights_that_overflow_are_undefined_and_told(products, tmp_path):
     products.chain.layers["second"] = Dense(np.full((6, 3), 1e300), np.zeros(3))
     products.chain.layers["first"] = Dense(np.diag(np.arange(16.0))[:, :6] * 1e300, np.zeros(6))
     with np.errstate(all="ignore"), pytest.raises(ArrayInputError, match="must be finite"):
         evaluate(products, GREY, ["saliency"], ["mprt"], target=1)
     own = np.arange(4.0)
-    value, curve = _similarity(own, iter([(0.5, own), (1.0, own * np.nan)]))
+    value, curve = _compared(own, iter([(0.5, own), (1.0, own * np.nan)]), "spearman")
     assert np.isnan(value)
     scores = Scores("saliency", "mprt", np.array([value]), curve[None])
     found = Evaluation((scores,), ("a.png",), ("tabby",))

@@ -35,6 +35,7 @@ FEW = {
     "owen": {"depth": 2},
     "sobol": {"n_designs": 2, "segments": 2},
     "hsic": {"n_samples": 8, "segments": 2},
+    "sess": {"n_scales": 2},
 }
 # A blur has zeros outside of the image, also before and behind a single slice.
 SAME = sorted(set(REFERENCE_METHODS) - {"blur_ig"})

@@ -16,7 +16,7 @@ IMAGES = np.random.default_rng(1).normal(size=(3, 9, 9, 3)).astype(np.float32)
 PAIR = ("cat", "dog")
 LOGITS = np.float32([[2], [-1], [0.5]])
 FEW = {"n_masks": 4, "n_samples": 2, "n_steps": 2, "n_permutations": 2, "n_designs": 2}
-FEW |= {"segments": (1, 2), "depth": 1}
+FEW |= {"segments": (1, 2), "depth": 1, "n_scales": 2}
 
 
 class Squeeze:

@@ -13,6 +13,7 @@ from xaimaps_tensorflow.testing.models import LARGE, SMALL, images_for, preset_f
 
 QUICK = {"n_steps": 8, "n_samples": 4, "channels": 12, "n_masks": 32, "n_permutations": 2}
 QUICK |= {"segments": (1, 2), "n_designs": 4, "depth": 2, "base": "saliency"}
+QUICK |= {"n_scales": 2}
 """Fewer draws and steps: what they are made of is the same."""
 
 FEW = ["saliency", "guided_backprop", "smoothgrad", "cam", "grad_cam", "eigen_cam"]

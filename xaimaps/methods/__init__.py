@@ -65,6 +65,7 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.recipro_cam import recipro_cam as recipro_cam
     from xaimaps.methods.rise import rise as rise
     from xaimaps.methods.score_cam import score_cam as score_cam
+    from xaimaps.methods.sess import sess as sess
     from xaimaps.methods.shapley_cam import shapley_cam as shapley_cam
     from xaimaps.methods.shapley_sampling import shapley_sampling as shapley_sampling
     from xaimaps.methods.smooth_grad_cam_plusplus import (

@@ -10,13 +10,12 @@ import numpy as np
 
 from xaimaps._arithmetic import divided
 from xaimaps.backend import Array, Backend
-from xaimaps.errors import MethodError
+from xaimaps.methods._base import base_of
 from xaimaps.methods._baselines import baselines, knows_colours
 from xaimaps.methods._maps import Maps
 from xaimaps.methods._options import Pairs, check_choice
 from xaimaps.methods._regions import SIDE, regions_of
 from xaimaps.methods._registry import method
-from xaimaps.methods._resize import resized
 from xaimaps.methods._segments import Segments
 from xaimaps.methods.integrated_gradients import integrated_gradients
 from xaimaps.targets import one_hot
@@ -130,20 +129,10 @@ def _own(backend: Backend, array: Any) -> Array:
 
 def _base_maps(backend: Backend, images: Array, target: Any, base: str, options: Pairs) -> Maps:
     """Return the maps of the base method, at the size of the images."""
-    from xaimaps.methods import get_method
-
-    row, given = get_method(base), dict(options)
-    if not row.uses_target:
-        raise MethodError(f"`base` must be a method of a target, got {base!r}, which uses none")
-    row.check_options(given)
-    backend.require(row.needs, f"the base {row.name!r}")
-    if row.name == "integrated_gradients" and not given:
+    chosen = base_of(backend, base, options)
+    if chosen.row.name == "integrated_gradients" and not options:
         return _authors_maps(backend, images, target)
-    found = row.fn(backend, images, target, **given)
-    maps = found.maps if given.get("reduce", "") is not None else _largest(backend, found.maps)
-    size = tuple(images.shape[1:-1])
-    is_large = tuple(maps.shape[-len(size) :]) == size
-    return Maps(maps if is_large else resized(backend, maps, size), found.outputs)
+    return chosen.explain(backend, images, target)
 
 
 def _authors_maps(backend: Backend, images: Array, target: Any) -> Maps:
@@ -152,11 +141,7 @@ def _authors_maps(backend: Backend, images: Array, target: Any) -> Maps:
     starts = [baselines(backend, images[:1, ...], colour)[0, ...] for colour in colours]
     both = backend.xp.concat(starts, axis=0)
     found = integrated_gradients(backend, images, target, baseline=both, reduce=None)
-    return Maps(_largest(backend, found.maps), found.outputs)
-
-
-def _largest(backend: Backend, maps: Array) -> Array:
-    return backend.xp.max(maps, axis=-1)
+    return Maps(backend.xp.max(found.maps, axis=-1), found.outputs)
 
 
 class _Regions(NamedTuple):

@@ -11,8 +11,8 @@ from xaimaps.errors import MethodError
 from xaimaps.methods._noise import normal
 from xaimaps.methods._options import check_count
 from xaimaps.metrics._case import Array, Case, Measured
-from xaimaps.metrics._order import spearman
 from xaimaps.metrics._registry import metric
+from xaimaps.metrics._similarity import Similarity, similarity_by
 
 BINS = 100
 """The bins of the histogram of a map, as in the paper."""
@@ -22,12 +22,14 @@ BINS = 100
     family="randomisation", better="lower", needs={"explanation", "weights"},
     paper="Adebayo et al. 2018, arXiv:1810.03292",
 )  # fmt: skip
-def mprt(case: Case, *, steps: int = 10, seed: int = 0) -> Measured:
-    """The mean rank correlation of the map with those of the model with randomised layers.
+def mprt(
+    case: Case, *, steps: int = 10, similarity: Similarity = "spearman", seed: int = 0
+) -> Measured:
+    """The mean similarity of the map to those of the model with randomised layers.
 
     The layers are randomised from the output to the input, each in addition to those before, and
     the map is computed again after each share of them. A map that does not depend on what the
-    model has learned, as that of an edge detector, has a correlation of 1.
+    model has learned, as that of an edge detector, has a similarity of 1.
 
     A layer is a convolution or a matrix product, with the biases and normalisations behind it. Each
     of its arrays of weights gets its own values in a random order, so that their distribution is
@@ -37,12 +39,14 @@ def mprt(case: Case, *, steps: int = 10, seed: int = 0) -> Measured:
     Args:
         case: the image and its map; the target stays that of the original model.
         steps: how many times the map is computed; at most once for each layer.
+        similarity: "spearman", the correlation of ranks; "ssim", the structural similarity of the
+            maps, each scaled to 0 to 1, with a Gaussian window of 11 positions.
         seed: of the orders. They also depend on the order in which a framework stores weights, so
             that two backends differ as two seeds do.
 
     Returns:
-        The mean of Spearman's correlations, -1 to 1, of the signed values; NaN if one of the maps
-        is constant or not finite. The curve has the share of the layers and the correlation.
+        The mean similarity, -1 to 1, of the signed values; NaN if one of the maps is constant or
+        not finite. The curve has the share of the layers and the similarity.
 
     Raises:
         MethodError: an option is out of range.
@@ -55,7 +59,7 @@ def mprt(case: Case, *, steps: int = 10, seed: int = 0) -> Measured:
         (share, case.explained_randomised(case.image[None])[0])
         for share in _randomised(case, steps, seed)
     )
-    return _similarity(case.map, maps)
+    return _compared(case.map, maps, similarity)
 
 
 @metric(
@@ -63,17 +67,24 @@ def mprt(case: Case, *, steps: int = 10, seed: int = 0) -> Measured:
     paper="Hedström et al. 2024, arXiv:2401.06465",
 )  # fmt: skip
 def smooth_mprt(
-    case: Case, *, steps: int = 10, n_samples: int = 10, noise: float = 0.1, seed: int = 0
+    case: Case,
+    *,
+    steps: int = 10,
+    n_samples: int = 10,
+    noise: float = 0.1,
+    similarity: Similarity = "spearman",
+    seed: int = 0,
 ) -> Measured:
     """MPRT of the mean of the maps of noisy copies of the image.
 
-    The mean suppresses the noise of gradients, which lowers the correlation of any two maps.
+    The mean suppresses the noise of gradients, which lowers the similarity of any two maps.
 
     Args:
         case: the image and its map.
         steps: see `mprt`.
         n_samples: the number of noisy copies, the same for all models.
         noise: their standard deviation, relative to the range of the image's values.
+        similarity: see `mprt`.
         seed: of the noise, and see `mprt`.
 
     Returns:
@@ -96,7 +107,7 @@ def smooth_mprt(
         (share, case.explained_randomised(images).mean(axis=0))
         for share in _randomised(case, steps, seed)
     )
-    return _similarity(own, maps)
+    return _compared(own, maps, similarity)
 
 
 @metric(
@@ -138,14 +149,11 @@ def entropy(map: Array) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def _similarity(own: Array, maps: Iterator[tuple[float, Array]]) -> Measured:
-    """Return the mean correlation with other maps, and its curve."""
-    points = [(share, _correlation(own, one)) for share, one in maps]
+def _compared(own: Array, maps: Iterator[tuple[float, Array]], similarity: str) -> Measured:
+    """Return the mean similarity to other maps, and its curve."""
+    compare = similarity_by(similarity)
+    points = [(share, compare(own, one)) for share, one in maps]
     return Measured(float(np.mean([y for _, y in points])), np.array([(0.0, 1.0), *points]))
-
-
-def _correlation(one: Array, other: Array) -> float:
-    return spearman(one.ravel(), other.ravel()) if np.isfinite(other).all() else float("nan")
 
 
 def _randomised(case: Case, steps: int, seed: int) -> Iterator[float]:

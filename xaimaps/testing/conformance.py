@@ -59,6 +59,7 @@ FEW: dict[str, dict[str, Any]] = {
     "opti_cam": {"n_steps": 5},
     "dff": {"n_steps": 20},
     "score_cam": {"channels": 4, "memory": 0.01},
+    "sess": {"base": "score_cam", "n_scales": 3, "memory": 0.1},
     "ablation_cam": {"layer": "relu1", "memory": 0.01},
 }
 """Options that make a method quick; the reference runs with the same options.
