@@ -29,9 +29,10 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from xaimaps._view import app as application
-from xaimaps._view import session as sessions
+from xaimaps._view import pictures as kept
 from xaimaps._view.app import make_app
-from xaimaps._view.session import Question, Session
+from xaimaps._view.explainer import Question
+from xaimaps._view.session import Session
 from xaimaps._view.sharing import PAGE
 from xaimaps._view.worker import Worker
 
@@ -41,7 +42,7 @@ PICTURES = np.random.default_rng(4).integers(0, 256, (2, 20, 30, 3), np.uint8)
 API = [
     ("GET", "about"),
     ("POST", "pictures"),
-    ("GET", "pictures/0"),
+    ("GET", "models/0/pictures/0"),
     ("POST", "maps"),
     ("POST", "file"),
 ]
@@ -70,7 +71,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def session(pooled, files):
-    return Session(pooled, files)
+    return Session({"pooled": pooled}, files)
 
 
 @pytest.fixture
@@ -143,12 +144,12 @@ def test_the_model_is_described(client, pooled):
 
 def test_a_picture_is_what_the_model_sees_with_its_classes(client, pooled, files):
     found = xaimaps.explain(pooled, files[1])
-    told = client.get("/api/pictures/1").json()
+    told = client.get("/api/models/0/pictures/1").json()
     assert np.array_equal(pixels(told["view"]), found.views[0])
     assert (told["height"], told["width"]) == found.views[0].shape[:2]
     best = [(one["label"], one["score"], one["probability"]) for one in told["choices"]]
     assert best == [(one.label, pytest.approx(one.score), one.probability) for one in found.top(5)]
-    refused(client.get("/api/pictures/2"), 400, "no longer here")
+    refused(client.get("/api/models/0/pictures/2"), 400, "no longer here")
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "saliency", "occlusion", "eigen_cam"])
@@ -173,8 +174,8 @@ def test_without_a_target_the_first_class_is_explained(client, pooled, files):
 def test_large_pictures_are_shown_smaller(pooled, tmp_path):
     Image.new("RGB", (2000, 1000)).save(tmp_path / "x.png")
     pooled.info.preprocess = xaimaps._images.preprocess.get_preprocess("unit")
-    session = Session(pooled, [tmp_path / "x.png"])
-    told, found = session.picture(0), session.explain(Question(0, "saliency"))
+    session = Session({"pooled": pooled}, [tmp_path / "x.png"])
+    told, found = session.picture(0, 0), session.explain(Question(0, "saliency"))
     assert max(told["height"], told["width"]) == 768
     assert pixels(found["heatmap"]).shape == pixels(told["view"]).shape
 
@@ -186,25 +187,25 @@ def test_an_uploaded_picture_is_that_of_a_file(client):
         client.post("/api/maps", json={**asked, "picture": i}).json() for i in (number, 1)
     )
     assert {**told, "seconds": 0} == {**given, "seconds": 0}
-    assert client.get(f"/api/pictures/{number}").json()["name"] == "x.png"
+    assert client.get(f"/api/models/0/pictures/{number}").json()["name"] == "x.png"
 
 
 def test_uploads_are_bounded(client, session, monkeypatch):
     for data in (b"", b"no picture", png(PICTURES[0])[:200], b"%!PS-Adobe-3.0 EPSF-3.0\n"):
         refused(client.post("/api/pictures", content=data), 400, "must be a picture")
-    session._max_pixels = 100
+    session._pictures.max_pixels = 100
     refused(client.post("/api/pictures", content=png(PICTURES[0])), 400, "'picture'", "megapixels")
-    session._max_pixels = 600
+    session._pictures.max_pixels = 600
     monkeypatch.setattr(application, "MOST_BYTES", 1000)
     refused(client.post("/api/pictures", content=png(PICTURES[0])), 413, "at most 1000 bytes")
 
 
 def test_the_oldest_upload_is_forgotten(session, monkeypatch):
-    monkeypatch.setattr(sessions, "MOST_UPLOADS", 2)
+    monkeypatch.setattr(kept, "MOST_UPLOADS", 2)
     first, *others = [session.add(name, png(PICTURES[0])) for name in "abc"]
     with pytest.raises(InputImageError, match="no longer here"):
-        session.picture(first)
-    assert [session.picture(number)["name"] for number in (0, *others)] == ["a.png", "b", "c"]
+        session.picture(0, first)
+    assert [session.picture(0, number)["name"] for number in (0, *others)] == ["a.png", "b", "c"]
     assert [name for _, name in session.about()["pictures"]] == ["a.png", "more/b.png", "b", "c"]
 
 
@@ -296,20 +297,20 @@ def test_numbers_that_json_lacks(client, pooled, monkeypatch):
         return outputs * np.float32("nan"), kept
 
     monkeypatch.setattr(ReferenceBackend, "forward_with_activations", nan)
-    told = client.get("/api/pictures/0").json()
+    told = client.get("/api/models/0/pictures/0").json()
     assert [one["score"] for one in told["choices"]] == [None] * 5
 
 
 def test_a_model_without_a_method(monkeypatch, pooled):
     monkeypatch.setattr(ReferenceBackend, "capabilities", frozenset())
     with pytest.raises(UnsupportedModelError, match="no method can explain"):
-        Session(pooled)
+        Session({"pooled": pooled})
 
 
 def test_a_model_of_unknown_preprocessing_is_refused_before_the_page_opens(pooled):
     pooled.info.preprocess = None
     with pytest.raises(ArrayInputError, match="--preprocess"):
-        Session(pooled)
+        Session({"pooled": pooled})
 
 
 def test_mistakes_on_the_command_line(tmp_path, monkeypatch):
@@ -370,7 +371,7 @@ import sys, time
 from xaimaps import _load
 from xaimaps._cli import main
 from xaimaps._images.preprocess import PRESETS
-from xaimaps._view.session import Session
+from xaimaps._view.explainer import Explainer
 from xaimaps.testing import ReferenceBackend, pooled_network
 
 model = ReferenceBackend(pooled_network())
@@ -383,7 +384,7 @@ def explain(self, question):
     time.sleep(60)
 
 
-Session._explain = explain
+Explainer._explain = explain
 sys.argv = ["xaimaps", "view", "any", "--no-browser"]
 main()
 """
