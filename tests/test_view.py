@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import html.parser
+import importlib
 import io
 import json
 import re
@@ -21,8 +23,15 @@ from PIL import Image
 
 import xaimaps
 from xaimaps._cli import cli
-from xaimaps.errors import ArrayInputError, BackendError, InputImageError, UnsupportedModelError
-from xaimaps.testing import ReferenceBackend
+from xaimaps._images.preprocess import PRESETS
+from xaimaps.errors import (
+    ArrayInputError,
+    BackendError,
+    InputImageError,
+    ModelLoadError,
+    UnsupportedModelError,
+)
+from xaimaps.testing import ReferenceBackend, pooled_network
 
 pytest.importorskip("starlette")
 from starlette.exceptions import HTTPException
@@ -74,12 +83,26 @@ def session(pooled, files):
     return Session({"pooled": pooled}, files)
 
 
-@pytest.fixture
-def client(session):
+@contextlib.contextmanager
+def client_of(session):
     app = make_app(session, TOKEN, Worker())
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with TestClient(app, base_url="http://127.0.0.1:1234", headers=headers) as made:
         yield made
+
+
+@pytest.fixture
+def client(session):
+    with client_of(session) as made:
+        yield made
+
+
+@pytest.fixture
+def wide():
+    """Return another model: of another input size, and of other classes."""
+    backend = ReferenceBackend(pooled_network(3, size=12, classes=3))
+    backend.info.labels, backend.info.preprocess = ("ray", "goldfish", "cock"), PRESETS["tf"]
+    return backend
 
 
 def refused(answer, status, *words):
@@ -131,14 +154,15 @@ def test_only_the_files_of_the_page_are_read(client):
 
 
 def test_the_model_is_described(client, pooled):
-    told = client.get("/api/about").json()
-    assert (told["model"], told["backend"]) == ("reference network", "reference")
+    about = client.get("/api/about").json()
+    assert about["pictures"] == [[0, "a.png"], [1, "more/b.png"]]
+    (told,) = about["models"]
+    assert (told["name"], told["backend"]) == ("pooled", "reference")
     assert told["usual"][:2] == ["grad_cam", "saliency"]
     assert [one["name"] for one in told["layers"]] == [
         layer.name for layer in pooled.layers() if layer.is_spatial
     ]
     assert told["layer"] == pooled.default_layer().name
-    assert told["pictures"] == [[0, "a.png"], [1, "more/b.png"]]
     assert set(xaimaps.METHODS) >= {one["name"] for one in told["methods"]}
 
 
@@ -164,6 +188,28 @@ def test_maps_are_those_of_explain(client, pooled, files, method):
     assert (told["layer"], told["notes"]) == (layer, found.notes())
     assert told["target"] == ("goldfish" if found.row.uses_target else None)
     assert told["range"] == [found.maps.min(), found.maps.max()]
+
+
+def test_each_of_two_models_is_asked_by_its_number(pooled, wide, files):
+    with client_of(Session({"a": pooled, "b": wide}, files)) as client:
+        assert [one["name"] for one in client.get("/api/about").json()["models"]] == ["a", "b"]
+        for number, model in enumerate((pooled, wide)):
+            found = xaimaps.explain(model, files[1], target="goldfish")
+            told = client.get(f"/api/models/{number}/pictures/1").json()
+            assert {one["label"] for one in told["choices"]} == set(model.info.labels)
+            assert tuple(told["seen"]) == found.views[0].shape[:2]
+            asked = {"model": number, "picture": 1, "method": "grad_cam", "target": "goldfish"}
+            told = client.post("/api/maps", json=asked).json()
+            values = np.frombuffer(base64.b64decode(told["values"]), "<f4")
+            assert np.array_equal(values.reshape(told["rows"], told["columns"]), found.maps[0])
+        refused(client.post("/api/maps", json={**asked, "target": "tench"}), 400, "no target")
+        refused(client.get("/api/models/2/pictures/0"), 400, "no model 2", "of the list")
+
+
+def test_every_model_is_checked_before_the_page_opens(pooled, wide, files):
+    wide.info.preprocess = None
+    with pytest.raises(ArrayInputError, match="--preprocess"):
+        Session({"a": pooled, "b": wide}, files)
 
 
 def test_without_a_target_the_first_class_is_explained(client, pooled, files):
@@ -223,8 +269,12 @@ GOOD = {"picture": 0, "method": "grad_cam"}
         ({**GOOD, "target": "0"}, 400, ["no target"]),
         ({**GOOD, "picture": 99}, 400, ["no longer here"]),
         ({**GOOD, "picture": -1}, 400, ["no longer here"]),
-        ({**GOOD, "picture": "/etc/passwd"}, 400, ["a number"]),
-        ({**GOOD, "picture": True}, 400, ["a number"]),
+        ({**GOOD, "picture": "/etc/passwd"}, 400, ["numbers"]),
+        ({**GOOD, "picture": True}, 400, ["numbers"]),
+        ({**GOOD, "model": 1}, 400, ["no model 1", "of the list"]),
+        ({**GOOD, "model": -1}, 400, ["no model -1"]),
+        ({**GOOD, "model": "0"}, 400, ["numbers"]),
+        ({**GOOD, "model": False}, 400, ["numbers"]),
         ({**GOOD, "target": ["a"]}, 400, ["texts"]),
         ({**GOOD, "layer": {}}, 400, ["texts"]),
         ({**GOOD, "extra": 1}, 400, ["must have"]),
@@ -264,20 +314,22 @@ class Elements(html.parser.HTMLParser):
         self.texts[self.names[-1]] = self.texts.get(self.names[-1], "") + data
 
 
-def test_a_saved_page_needs_no_server_and_holds_only_text(client, pooled):
+def test_a_saved_page_needs_no_server_and_holds_only_text(pooled, wide):
     pooled.info.labels = (HOSTILE, *pooled.info.labels[1:])
-    pooled.info.name = HOSTILE
-    number = client.post("/api/pictures", params={"name": HOSTILE}, content=png(PICTURES[0])).json()
-    asked = [{"picture": number, "method": name} for name in ("grad_cam", "saliency")]
-    text = client.post("/api/file", json=asked).text
+    with client_of(Session({HOSTILE: pooled, f"{HOSTILE} 2": wide})) as client:
+        sent = {"params": {"name": HOSTILE}, "content": png(PICTURES[0])}
+        number = client.post("/api/pictures", **sent).json()
+        asked = [{"model": i, "picture": number, "method": "grad_cam"} for i in (0, 1)]
+        text = client.post("/api/file", json=asked).text
+        maps = [client.post("/api/maps", json=question).json() for question in asked]
     page = Elements(text)
     assert page.names.count("module") == page.names.count("shown") == 1
     assert "img" not in page.names
     assert not re.search(r'(src|href)="(?!data:,")', text)
     shown = json.loads(page.texts["shown"])
-    assert shown["picture"]["name"] == shown["about"]["model"] == HOSTILE
-    for one, question in zip(shown["maps"], asked, strict=True):
-        assert one == client.post("/api/maps", json=question).json()
+    assert shown["pictures"]["0"]["name"] == shown["about"]["models"][0]["name"] == HOSTILE
+    assert shown["pictures"]["0"]["seen"] == shown["pictures"]["1"]["seen"] == [20, 20]
+    assert shown["maps"] == [{**one, "model": i} for i, one in enumerate(maps)]
     for name in ("style", "module"):
         digest = base64.b64encode(hashlib.sha256(page.texts[name].encode()).digest()).decode()
         assert f"'sha256-{digest}'" in page.policy
@@ -321,6 +373,26 @@ def test_mistakes_on_the_command_line(tmp_path, monkeypatch):
     assert "Invalid value for '--port'" in run("default", "--port", "99999").output
     with pytest.raises(InputImageError, match=r"no such file: 'no\.png'"):
         run("default", "no.png")
+    with pytest.raises(ModelLoadError, match=r"no model file 'no\.onnx'"):
+        run("default", "--with", "no.onnx")
+    assert "--with must name each file once" in run("default", "--with", "default").output
+
+
+def test_models_of_the_same_name_get_those_of_their_files(monkeypatch, pooled, wide):
+    """The options of loading apply to both, except those of one file."""
+    command, asked = importlib.import_module("xaimaps._cli.view"), []
+
+    def loaded(name, backend, loading):
+        asked.append((name, loading))
+        return wide if name == "b/model.onnx" else pooled
+
+    monkeypatch.setattr(command, "load_model", loaded)
+    given = {"labels": "x", "allow_unsafe": True}
+    files = ["a/model.onnx", "b/model.onnx"]
+    assert command._models(files, None, given) == {files[0]: pooled, files[1]: wide}
+    assert asked == [(files[0], given), (files[1], {"labels": "x"})]
+    wide.info.name = "wide"
+    assert list(command._models(files, None, given)) == ["reference network", "wide"]
 
 
 def test_a_cancelled_computation_is_left_out():
