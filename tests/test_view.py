@@ -378,21 +378,37 @@ def test_mistakes_on_the_command_line(tmp_path, monkeypatch):
     assert "--with must name each file once" in run("default", "--with", "default").output
 
 
-def test_models_of_the_same_name_get_those_of_their_files(monkeypatch, pooled, wide):
-    """The options of loading apply to both, except those of one file."""
-    command, asked = importlib.import_module("xaimaps._cli.view"), []
+def view_models(monkeypatch, models, files, **given):
+    """Load models as the command does, and return them and what each was loaded with last."""
+    command, asked = importlib.import_module("xaimaps._cli.view"), {}
 
     def loaded(name, backend, loading):
-        asked.append((name, loading))
-        return wide if name == "b/model.onnx" else pooled
+        asked[name] = {key: value for key, value in loading.items() if value is not None}
+        return models[name]
 
     monkeypatch.setattr(command, "load_model", loaded)
-    given = {"labels": "x", "allow_unsafe": True}
+    options = {**dict.fromkeys(("labels", "preprocess", "fit", "window")), **given}
+    return command._models(files, None, options), asked
+
+
+def test_models_of_the_same_name_get_those_of_their_files(monkeypatch, pooled, wide):
     files = ["a/model.onnx", "b/model.onnx"]
-    assert command._models(files, None, given) == {files[0]: pooled, files[1]: wide}
-    assert asked == [(files[0], given), (files[1], {"labels": "x"})]
+    models = dict(zip(files, (pooled, wide), strict=True))
+    assert view_models(monkeypatch, models, files)[0] == models
     wide.info.name = "wide"
-    assert list(command._models(files, None, given)) == ["reference network", "wide"]
+    assert list(view_models(monkeypatch, models, files)[0]) == ["reference network", "wide"]
+
+
+def test_options_of_loading_do_not_replace_what_one_of_several_models_records(
+    monkeypatch, pooled, wide
+):
+    models = {"a": pooled, "b": wide}
+    pooled.info.preprocess = wide.info.labels = None
+    given = {"labels": "x", "preprocess": "unit", "fit": "pad", "allow_unsafe": True}
+    _, asked = view_models(monkeypatch, models, ["a", "b"], **given)
+    assert asked["a"] == {"preprocess": "unit", "fit": "pad", "allow_unsafe": True}
+    assert asked["b"] == {"labels": "x", "fit": "pad"}
+    assert view_models(monkeypatch, models, ["a"], **given)[1] == {"a": given}
 
 
 def test_a_cancelled_computation_is_left_out():

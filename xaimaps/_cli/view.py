@@ -73,7 +73,19 @@ def _models(files: list[str], backend: str | None, loading: dict[str, Any]) -> d
     """Load models by their own names, or by those of their files where the own are not unique."""
     names = distinct_names(files)
     first, *others = files
-    models = [load_model(first, backend, loading)]
-    models += [load_model(other, backend, shared(loading)) for other in others]
+    load = load_model if not others else _load_one
+    models = [load(first, backend, loading)]
+    models += [load(other, backend, shared(loading)) for other in others]
     own = [model.info.name for model in models]
     return dict(zip(names if len(set(own)) < len(own) else own, models, strict=True))
+
+
+def _load_one(model: str, backend: str | None, loading: dict[str, Any]) -> Backend:
+    """Load one of several models: what it records replaces the options that are for the others."""
+    asked = [name for name in ("labels", "preprocess") if loading[name] is not None]
+    if not asked:
+        return load_model(model, backend, loading)
+    untold = dict.fromkeys(("labels", "preprocess", "fit", "window"))
+    recorded = load_model(model, backend, loading | untold).info
+    own = dict.fromkeys(name for name in asked if getattr(recorded, name) is not None)
+    return load_model(model, backend, loading | own)
