@@ -365,10 +365,17 @@ def test_a_model_of_unknown_preprocessing_is_refused_before_the_page_opens(poole
         Session({"pooled": pooled})
 
 
-def test_mistakes_on_the_command_line(tmp_path, monkeypatch):
+def test_mistakes_on_the_command_line(monkeypatch, pooled):
     def run(*arguments):
         return CliRunner().invoke(cli, ["view", *arguments], catch_exceptions=False)
 
+    command = importlib.import_module("xaimaps._cli.view")
+    load = command.load_model
+
+    def loaded(name, *given):
+        return pooled if name == "default" else load(name, *given)
+
+    monkeypatch.setattr(command, "load_model", loaded)
     assert "MODEL must be a model, got the picture 'cat.jpg'" in run("cat.jpg").output
     assert "Invalid value for '--port'" in run("default", "--port", "99999").output
     with pytest.raises(InputImageError, match=r"no such file: 'no\.png'"):
