@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import html.parser
+import importlib
 import io
 import json
 import re
@@ -21,17 +23,25 @@ from PIL import Image
 
 import xaimaps
 from xaimaps._cli import cli
-from xaimaps.errors import ArrayInputError, BackendError, InputImageError, UnsupportedModelError
-from xaimaps.testing import ReferenceBackend
+from xaimaps._images.preprocess import PRESETS
+from xaimaps.errors import (
+    ArrayInputError,
+    BackendError,
+    InputImageError,
+    ModelLoadError,
+    UnsupportedModelError,
+)
+from xaimaps.testing import ReferenceBackend, pooled_network
 
 pytest.importorskip("starlette")
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from xaimaps._view import app as application
-from xaimaps._view import session as sessions
+from xaimaps._view import pictures as kept
 from xaimaps._view.app import make_app
-from xaimaps._view.session import Question, Session
+from xaimaps._view.explainer import Question
+from xaimaps._view.session import Session
 from xaimaps._view.sharing import PAGE
 from xaimaps._view.worker import Worker
 
@@ -41,7 +51,7 @@ PICTURES = np.random.default_rng(4).integers(0, 256, (2, 20, 30, 3), np.uint8)
 API = [
     ("GET", "about"),
     ("POST", "pictures"),
-    ("GET", "pictures/0"),
+    ("GET", "models/0/pictures/0"),
     ("POST", "maps"),
     ("POST", "file"),
 ]
@@ -70,15 +80,29 @@ def files(tmp_path):
 
 @pytest.fixture
 def session(pooled, files):
-    return Session(pooled, files)
+    return Session({"pooled": pooled}, files)
 
 
-@pytest.fixture
-def client(session):
+@contextlib.contextmanager
+def client_of(session):
     app = make_app(session, TOKEN, Worker())
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with TestClient(app, base_url="http://127.0.0.1:1234", headers=headers) as made:
         yield made
+
+
+@pytest.fixture
+def client(session):
+    with client_of(session) as made:
+        yield made
+
+
+@pytest.fixture
+def wide():
+    """Return another model: of another input size, and of other classes."""
+    backend = ReferenceBackend(pooled_network(3, size=12, classes=3))
+    backend.info.labels, backend.info.preprocess = ("ray", "goldfish", "cock"), PRESETS["tf"]
+    return backend
 
 
 def refused(answer, status, *words):
@@ -130,25 +154,26 @@ def test_only_the_files_of_the_page_are_read(client):
 
 
 def test_the_model_is_described(client, pooled):
-    told = client.get("/api/about").json()
-    assert (told["model"], told["backend"]) == ("reference network", "reference")
+    about = client.get("/api/about").json()
+    assert about["pictures"] == [[0, "a.png"], [1, "more/b.png"]]
+    (told,) = about["models"]
+    assert (told["name"], told["backend"]) == ("pooled", "reference")
     assert told["usual"][:2] == ["grad_cam", "saliency"]
     assert [one["name"] for one in told["layers"]] == [
         layer.name for layer in pooled.layers() if layer.is_spatial
     ]
     assert told["layer"] == pooled.default_layer().name
-    assert told["pictures"] == [[0, "a.png"], [1, "more/b.png"]]
     assert set(xaimaps.METHODS) >= {one["name"] for one in told["methods"]}
 
 
 def test_a_picture_is_what_the_model_sees_with_its_classes(client, pooled, files):
     found = xaimaps.explain(pooled, files[1])
-    told = client.get("/api/pictures/1").json()
+    told = client.get("/api/models/0/pictures/1").json()
     assert np.array_equal(pixels(told["view"]), found.views[0])
     assert (told["height"], told["width"]) == found.views[0].shape[:2]
     best = [(one["label"], one["score"], one["probability"]) for one in told["choices"]]
     assert best == [(one.label, pytest.approx(one.score), one.probability) for one in found.top(5)]
-    refused(client.get("/api/pictures/2"), 400, "no longer here")
+    refused(client.get("/api/models/0/pictures/2"), 400, "no longer here")
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "saliency", "occlusion", "eigen_cam"])
@@ -165,6 +190,28 @@ def test_maps_are_those_of_explain(client, pooled, files, method):
     assert told["range"] == [found.maps.min(), found.maps.max()]
 
 
+def test_each_of_two_models_is_asked_by_its_number(pooled, wide, files):
+    with client_of(Session({"a": pooled, "b": wide}, files)) as client:
+        assert [one["name"] for one in client.get("/api/about").json()["models"]] == ["a", "b"]
+        for number, model in enumerate((pooled, wide)):
+            found = xaimaps.explain(model, files[1], target="goldfish")
+            told = client.get(f"/api/models/{number}/pictures/1").json()
+            assert {one["label"] for one in told["choices"]} == set(model.info.labels)
+            assert tuple(told["seen"]) == found.views[0].shape[:2]
+            asked = {"model": number, "picture": 1, "method": "grad_cam", "target": "goldfish"}
+            told = client.post("/api/maps", json=asked).json()
+            values = np.frombuffer(base64.b64decode(told["values"]), "<f4")
+            assert np.array_equal(values.reshape(told["rows"], told["columns"]), found.maps[0])
+        refused(client.post("/api/maps", json={**asked, "target": "tench"}), 400, "no target")
+        refused(client.get("/api/models/2/pictures/0"), 400, "no model 2", "of the list")
+
+
+def test_every_model_is_checked_before_the_page_opens(pooled, wide, files):
+    wide.info.preprocess = None
+    with pytest.raises(ArrayInputError, match="--preprocess"):
+        Session({"a": pooled, "b": wide}, files)
+
+
 def test_without_a_target_the_first_class_is_explained(client, pooled, files):
     told = client.post("/api/maps", json={"picture": 0, "method": "grad_cam"}).json()
     assert told["target"] == xaimaps.explain(pooled, files[0]).target_name()
@@ -173,8 +220,8 @@ def test_without_a_target_the_first_class_is_explained(client, pooled, files):
 def test_large_pictures_are_shown_smaller(pooled, tmp_path):
     Image.new("RGB", (2000, 1000)).save(tmp_path / "x.png")
     pooled.info.preprocess = xaimaps._images.preprocess.get_preprocess("unit")
-    session = Session(pooled, [tmp_path / "x.png"])
-    told, found = session.picture(0), session.explain(Question(0, "saliency"))
+    session = Session({"pooled": pooled}, [tmp_path / "x.png"])
+    told, found = session.picture(0, 0), session.explain(Question(0, "saliency"))
     assert max(told["height"], told["width"]) == 768
     assert pixels(found["heatmap"]).shape == pixels(told["view"]).shape
 
@@ -186,25 +233,25 @@ def test_an_uploaded_picture_is_that_of_a_file(client):
         client.post("/api/maps", json={**asked, "picture": i}).json() for i in (number, 1)
     )
     assert {**told, "seconds": 0} == {**given, "seconds": 0}
-    assert client.get(f"/api/pictures/{number}").json()["name"] == "x.png"
+    assert client.get(f"/api/models/0/pictures/{number}").json()["name"] == "x.png"
 
 
 def test_uploads_are_bounded(client, session, monkeypatch):
     for data in (b"", b"no picture", png(PICTURES[0])[:200], b"%!PS-Adobe-3.0 EPSF-3.0\n"):
         refused(client.post("/api/pictures", content=data), 400, "must be a picture")
-    session._max_pixels = 100
+    session._pictures.max_pixels = 100
     refused(client.post("/api/pictures", content=png(PICTURES[0])), 400, "'picture'", "megapixels")
-    session._max_pixels = 600
+    session._pictures.max_pixels = 600
     monkeypatch.setattr(application, "MOST_BYTES", 1000)
     refused(client.post("/api/pictures", content=png(PICTURES[0])), 413, "at most 1000 bytes")
 
 
 def test_the_oldest_upload_is_forgotten(session, monkeypatch):
-    monkeypatch.setattr(sessions, "MOST_UPLOADS", 2)
+    monkeypatch.setattr(kept, "MOST_UPLOADS", 2)
     first, *others = [session.add(name, png(PICTURES[0])) for name in "abc"]
     with pytest.raises(InputImageError, match="no longer here"):
-        session.picture(first)
-    assert [session.picture(number)["name"] for number in (0, *others)] == ["a.png", "b", "c"]
+        session.picture(0, first)
+    assert [session.picture(0, number)["name"] for number in (0, *others)] == ["a.png", "b", "c"]
     assert [name for _, name in session.about()["pictures"]] == ["a.png", "more/b.png", "b", "c"]
 
 
@@ -222,8 +269,12 @@ GOOD = {"picture": 0, "method": "grad_cam"}
         ({**GOOD, "target": "0"}, 400, ["no target"]),
         ({**GOOD, "picture": 99}, 400, ["no longer here"]),
         ({**GOOD, "picture": -1}, 400, ["no longer here"]),
-        ({**GOOD, "picture": "/etc/passwd"}, 400, ["a number"]),
-        ({**GOOD, "picture": True}, 400, ["a number"]),
+        ({**GOOD, "picture": "/etc/passwd"}, 400, ["numbers"]),
+        ({**GOOD, "picture": True}, 400, ["numbers"]),
+        ({**GOOD, "model": 1}, 400, ["no model 1", "of the list"]),
+        ({**GOOD, "model": -1}, 400, ["no model -1"]),
+        ({**GOOD, "model": "0"}, 400, ["numbers"]),
+        ({**GOOD, "model": False}, 400, ["numbers"]),
         ({**GOOD, "target": ["a"]}, 400, ["texts"]),
         ({**GOOD, "layer": {}}, 400, ["texts"]),
         ({**GOOD, "extra": 1}, 400, ["must have"]),
@@ -263,20 +314,22 @@ class Elements(html.parser.HTMLParser):
         self.texts[self.names[-1]] = self.texts.get(self.names[-1], "") + data
 
 
-def test_a_saved_page_needs_no_server_and_holds_only_text(client, pooled):
+def test_a_saved_page_needs_no_server_and_holds_only_text(pooled, wide):
     pooled.info.labels = (HOSTILE, *pooled.info.labels[1:])
-    pooled.info.name = HOSTILE
-    number = client.post("/api/pictures", params={"name": HOSTILE}, content=png(PICTURES[0])).json()
-    asked = [{"picture": number, "method": name} for name in ("grad_cam", "saliency")]
-    text = client.post("/api/file", json=asked).text
+    with client_of(Session({HOSTILE: pooled, f"{HOSTILE} 2": wide})) as client:
+        sent = {"params": {"name": HOSTILE}, "content": png(PICTURES[0])}
+        number = client.post("/api/pictures", **sent).json()
+        asked = [{"model": i, "picture": number, "method": "grad_cam"} for i in (0, 1)]
+        text = client.post("/api/file", json=asked).text
+        maps = [client.post("/api/maps", json=question).json() for question in asked]
     page = Elements(text)
     assert page.names.count("module") == page.names.count("shown") == 1
     assert "img" not in page.names
     assert not re.search(r'(src|href)="(?!data:,")', text)
     shown = json.loads(page.texts["shown"])
-    assert shown["picture"]["name"] == shown["about"]["model"] == HOSTILE
-    for one, question in zip(shown["maps"], asked, strict=True):
-        assert one == client.post("/api/maps", json=question).json()
+    assert shown["pictures"]["0"]["name"] == shown["about"]["models"][0]["name"] == HOSTILE
+    assert shown["pictures"]["0"]["seen"] == shown["pictures"]["1"]["seen"] == [20, 20]
+    assert shown["maps"] == [{**one, "model": i} for i, one in enumerate(maps)]
     for name in ("style", "module"):
         digest = base64.b64encode(hashlib.sha256(page.texts[name].encode()).digest()).decode()
         assert f"'sha256-{digest}'" in page.policy
@@ -296,30 +349,73 @@ def test_numbers_that_json_lacks(client, pooled, monkeypatch):
         return outputs * np.float32("nan"), kept
 
     monkeypatch.setattr(ReferenceBackend, "forward_with_activations", nan)
-    told = client.get("/api/pictures/0").json()
+    told = client.get("/api/models/0/pictures/0").json()
     assert [one["score"] for one in told["choices"]] == [None] * 5
 
 
 def test_a_model_without_a_method(monkeypatch, pooled):
     monkeypatch.setattr(ReferenceBackend, "capabilities", frozenset())
     with pytest.raises(UnsupportedModelError, match="no method can explain"):
-        Session(pooled)
+        Session({"pooled": pooled})
 
 
 def test_a_model_of_unknown_preprocessing_is_refused_before_the_page_opens(pooled):
     pooled.info.preprocess = None
     with pytest.raises(ArrayInputError, match="--preprocess"):
-        Session(pooled)
+        Session({"pooled": pooled})
 
 
-def test_mistakes_on_the_command_line(tmp_path, monkeypatch):
+def test_mistakes_on_the_command_line(monkeypatch, pooled):
     def run(*arguments):
         return CliRunner().invoke(cli, ["view", *arguments], catch_exceptions=False)
 
+    command = importlib.import_module("xaimaps._cli.view")
+    load = command.load_model
+
+    def loaded(name, *given):
+        return pooled if name == "default" else load(name, *given)
+
+    monkeypatch.setattr(command, "load_model", loaded)
     assert "MODEL must be a model, got the picture 'cat.jpg'" in run("cat.jpg").output
     assert "Invalid value for '--port'" in run("default", "--port", "99999").output
     with pytest.raises(InputImageError, match=r"no such file: 'no\.png'"):
         run("default", "no.png")
+    with pytest.raises(ModelLoadError, match=r"no model file 'no\.onnx'"):
+        run("default", "--with", "no.onnx")
+    assert "--with must name each file once" in run("default", "--with", "default").output
+
+
+def view_models(monkeypatch, models, files, **given):
+    """Load models as the command does, and return them and what each was loaded with last."""
+    command, asked = importlib.import_module("xaimaps._cli.view"), {}
+
+    def loaded(name, backend, loading):
+        asked[name] = {key: value for key, value in loading.items() if value is not None}
+        return models[name]
+
+    monkeypatch.setattr(command, "load_model", loaded)
+    options = {**dict.fromkeys(("labels", "preprocess", "fit", "window")), **given}
+    return command._models(files, None, options), asked
+
+
+def test_models_of_the_same_name_get_those_of_their_files(monkeypatch, pooled, wide):
+    files = ["a/model.onnx", "b/model.onnx"]
+    models = dict(zip(files, (pooled, wide), strict=True))
+    assert view_models(monkeypatch, models, files)[0] == models
+    wide.info.name = "wide"
+    assert list(view_models(monkeypatch, models, files)[0]) == ["reference network", "wide"]
+
+
+def test_options_of_loading_do_not_replace_what_one_of_several_models_records(
+    monkeypatch, pooled, wide
+):
+    models = {"a": pooled, "b": wide}
+    pooled.info.preprocess = wide.info.labels = None
+    given = {"labels": "x", "preprocess": "unit", "fit": "pad", "allow_unsafe": True}
+    _, asked = view_models(monkeypatch, models, ["a", "b"], **given)
+    assert asked["a"] == {"preprocess": "unit", "fit": "pad", "allow_unsafe": True}
+    assert asked["b"] == {"labels": "x", "fit": "pad"}
+    assert view_models(monkeypatch, models, ["a"], **given)[1] == {"a": given}
 
 
 def test_a_cancelled_computation_is_left_out():
@@ -370,7 +466,7 @@ import sys, time
 from xaimaps import _load
 from xaimaps._cli import main
 from xaimaps._images.preprocess import PRESETS
-from xaimaps._view.session import Session
+from xaimaps._view.explainer import Explainer
 from xaimaps.testing import ReferenceBackend, pooled_network
 
 model = ReferenceBackend(pooled_network())
@@ -383,7 +479,7 @@ def explain(self, question):
     time.sleep(60)
 
 
-Session._explain = explain
+Explainer._explain = explain
 sys.argv = ["xaimaps", "view", "any", "--no-browser"]
 main()
 """

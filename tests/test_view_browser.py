@@ -1,9 +1,11 @@
 """The viewer's page in a real browser: what is drawn is compared pixel by pixel."""
 
 import base64
+import contextlib
 import io
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,17 +45,40 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(model, files):
-    app = make_app(Session(model, files[:1]), "secret", Worker())
+def other():
+    """Another model: of another input size, and of other classes."""
+    backend = ReferenceBackend(pooled_network(3, size=12, classes=3))
+    backend.info.labels = (HOSTILE, "Ray", "goldfish")
+    backend.info.preprocess = PRESETS["tf"]
+    return backend
+
+
+@contextlib.contextmanager
+def served(session):
+    app = make_app(session, "secret", Worker())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/#secret"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{port}/#secret"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(model, files):
+    with served(Session({"reference network": model}, files[:1])) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def address_of_two(model, other, files):
+    with served(Session({"reference network": model, HOSTILE: other}, files[:1])) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +90,8 @@ def browser(installed_browser):
         started.close()
 
 
-@pytest.fixture
-def opened(browser, address):
+@contextlib.contextmanager
+def page_of(browser, address):
     """The page, with everything that it asks for and that goes wrong in it."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
@@ -80,6 +105,19 @@ def opened(browser, address):
     assert page.wrong == []
     assert all(url.startswith((address.partition("#")[0], "data:", "blob:")) for url in page.asked)
     context.close()
+
+
+@pytest.fixture
+def opened(browser, address):
+    with page_of(browser, address) as page:
+        yield page
+
+
+@pytest.fixture
+def two(browser, address_of_two):
+    """The page of two models."""
+    with page_of(browser, address_of_two) as page:
+        yield page
 
 
 def done(page):
@@ -127,10 +165,10 @@ def test_a_click_on_class_method_and_layer_moves_the_heat(opened, model, files):
         assert same(opened, xaimaps.explain(model, files[0], target=label).overlay())
     opened.get_by_label("conv1").click()
     assert same(opened, xaimaps.explain(model, files[0], target="cock", layer="conv1").overlay())
-    opened.locator("article select").select_option("saliency")
+    opened.get_by_label("Method").select_option("saliency")
     assert same(opened, xaimaps.explain(model, files[0], "saliency", target="cock").overlay())
     assert not np.array_equal(before, canvas(opened))
-    assert opened.locator("#layers").is_hidden()
+    assert opened.locator(".layers").is_hidden()
 
 
 def test_names_and_labels_are_text(opened, model, files):
@@ -139,7 +177,7 @@ def test_names_and_labels_are_text(opened, model, files):
     done(opened)
     assert same(opened, xaimaps.explain(model, files[1]).overlay())
     opened.get_by_label("Search the targets").fill("onerror")
-    playwright.expect(opened.locator("#choices label")).to_have_count(1)
+    playwright.expect(opened.locator(".choices label")).to_have_count(1)
     opened.get_by_label(HOSTILE).click()
     done(opened)
     assert HOSTILE in opened.locator(".about").inner_text()
@@ -195,7 +233,7 @@ def test_raw_values_by_pointer_and_by_keyboard(opened, model, files):
 
 
 def test_two_methods_are_saved_in_one_file(opened, browser, model, files, tmp_path):
-    opened.get_by_label("Two methods").check()
+    opened.get_by_label("Side by side").check()
     done(opened)
     with opened.expect_download() as download:
         opened.get_by_role("button", name="Download").click()
@@ -212,6 +250,88 @@ def test_two_methods_are_saved_in_one_file(opened, browser, model, files, tmp_pa
     page.close()
 
 
+def test_two_models_show_the_same_class_side_by_side(two, model, other, files):
+    def both_show(first, second):
+        done(two)
+        assert same(two, xaimaps.explain(model, files[0], target=first).overlay())
+        assert same(two, xaimaps.explain(other, files[0], target=second).overlay(), 1)
+
+    first, second = (two.locator(".choices").nth(index) for index in (0, 1))
+    unlike = two.locator("#unlike")
+    best = xaimaps.explain(model, files[0]).target_name()
+    assert xaimaps.explain(other, files[0]).target_name() != best
+    both_show(best, best)
+    first.get_by_label("ray").click()
+    both_show("ray", "Ray")
+    assert unlike.is_hidden()
+    first.get_by_label("tench").click()
+    both_show("tench", "Ray")
+    playwright.expect(unlike).to_have_text("The two maps explain different targets: tench and Ray.")
+    second.get_by_label(HOSTILE).click()
+    both_show(HOSTILE, HOSTILE)
+    assert unlike.is_hidden()
+    second.get_by_label("goldfish").click()
+    both_show(HOSTILE, "goldfish")
+    playwright.expect(unlike).to_contain_text(f"{HOSTILE} and goldfish")
+    assert two.locator("img").count() == 0
+
+
+def test_models_and_their_layers_are_chosen_by_panel(two, model, other, files):
+    two.locator(".choices").first.get_by_label("ray").click()
+    two.locator(".layers").nth(1).get_by_label("conv1").click()
+    done(two)
+    assert same(two, xaimaps.explain(model, files[0], target="ray").overlay())
+    assert same(two, xaimaps.explain(other, files[0], target="Ray", layer="conv1").overlay(), 1)
+    two.get_by_label("Side by side").uncheck()
+    assert two.locator("fieldset:visible").count() == 3
+    two.get_by_label("Model").select_option(HOSTILE)
+    done(two)
+    assert same(two, xaimaps.explain(other, files[0], target="Ray", layer="conv1").overlay())
+    assert two.get_by_label("Side by side").is_visible()
+    two.get_by_label("Method").select_option("saliency")
+    done(two)
+    assert same(two, xaimaps.explain(other, files[0], "saliency", target="Ray").overlay())
+
+
+def test_a_new_picture_is_explained_by_both_models(two, browser, model, other, files, tmp_path):
+    two.set_input_files("#file", files[1])
+    assert same(two, xaimaps.explain(model, files[1]).overlay())
+    two.locator(".choices").first.get_by_label("ray").click()
+    done(two)
+    expected = [xaimaps.explain(one, files[1], target="ray").overlay() for one in (model, other)]
+    with two.expect_download() as download:
+        two.get_by_role("button", name="Download").click()
+    download.value.save_as(tmp_path / "saved.html")
+    page = browser.new_page(offline=True)
+    page.on("pageerror", lambda error: two.wrong.append(str(error)))
+    page.goto((tmp_path / "saved.html").as_uri())
+    for index, overlay in enumerate(expected):
+        assert same(two, overlay, index)
+        assert same(page, overlay, index)
+    assert HOSTILE in page.title()
+    page.close()
+
+
+def test_maps_of_different_parts_of_a_picture_are_not_subtracted(
+    browser, two, model, other, files, monkeypatch
+):
+    two.get_by_label("Difference", exact=True).check()
+    assert two.get_by_text("cannot be subtracted").is_hidden()
+    assert canvas(two, 2).shape == canvas(two).shape
+    cut = replace(PRESETS["unit"], crop_fraction=0.5)
+    monkeypatch.setattr(other.info, "preprocess", cut)
+    with (
+        served(Session({"a": model, "b": other}, files[:1])) as address,
+        page_of(browser, address) as page,
+    ):
+        page.get_by_label("Difference", exact=True).check()
+        assert page.get_by_text("cannot be subtracted").is_visible()
+        assert page.locator("canvas").nth(2).evaluate("({ width }) => width") == 0
+        page.locator("canvas").first.hover()
+        assert page.locator("output").first.inner_text()
+        assert not page.locator("output").nth(1).inner_text()
+
+
 def parts(found, size):
     """The values at the size of the picture, by their largest magnitude."""
     values = found.maps[0] / np.abs(found.maps[0]).max()
@@ -223,7 +343,7 @@ def parts(found, size):
 
 def test_the_difference_of_two_methods(opened, model, files):
     assert opened.get_by_label("Difference", exact=True).is_hidden()
-    opened.get_by_label("Two methods").check()
+    opened.get_by_label("Side by side").check()
     done(opened)
     opened.get_by_label("Difference", exact=True).check()
     slide(opened, 100)
@@ -244,10 +364,10 @@ def test_the_difference_of_two_methods(opened, model, files):
     assert float(shown.inner_text().partition(":")[0]) == pytest.approx(
         apart[row, column], abs=2e-3
     )
-    opened.locator("article select").nth(1).select_option("grad_cam")
+    opened.get_by_label("Method").nth(1).select_option("grad_cam")
     done(opened)
     assert same(opened, np.full((*size, 3), 255), 2)
-    opened.get_by_label("Two methods").uncheck()
+    opened.get_by_label("Side by side").uncheck()
     assert opened.locator("canvas").count() == 1
 
 
@@ -259,9 +379,20 @@ def test_everything_is_reached_by_keyboard_and_fits_a_phone(opened):
     for _ in range(12):
         opened.keyboard.press("Tab")
         reached.add(
-            opened.evaluate("document.activeElement.id || document.activeElement.localName")
+            opened.evaluate(
+                "(({ id, type, localName }) => id || type || localName)(document.activeElement)"
+            )
         )
-    assert reached >= {"file", "pictures", "find", "alpha", "both", "save", "select", "canvas"}
+    assert reached >= {
+        "file",
+        "pictures",
+        "search",
+        "alpha",
+        "both",
+        "save",
+        "select-one",
+        "canvas",
+    }
 
 
 def test_without_the_token_the_page_says_what_to_do(browser, address):

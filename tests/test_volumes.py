@@ -285,7 +285,7 @@ def test_what_volumes_cannot_have_is_refused(deep, scan, tmp_path):
     with pytest.raises(InputImageError, match="of 3 channels"):
         prepare(deep, np.zeros((5, 5, 5, 2), "u1"))
     with pytest.raises(ArrayInputError, match="pictures are for models of images"):
-        Session(deep, [scan], 1000)
+        Session({"deep": deep}, [scan], 1000)
 
 
 def test_without_nibabel_its_name_is_in_the_error(deep, scan, monkeypatch):

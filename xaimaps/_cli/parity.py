@@ -24,6 +24,7 @@ from xaimaps._cli.options import (
     options_option,
     target_option,
 )
+from xaimaps._cli.others import distinct_names, shared, with_option
 from xaimaps._cli.parsing import parse_methods, parse_options, parse_pairs, parse_targets
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("model", shell_complete=complete_files("MODELS"))
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--with", "others", multiple=True, metavar="MODEL",
-              help="Another file of the same network to compare with MODEL; disables "
-              "conversion.")  # fmt: skip
+@with_option("Another file of the same network to compare with MODEL; disables conversion.")
 @backends_option
 @load_options
 @method_option(", ".join(DEFAULT_METHODS))
@@ -116,22 +115,10 @@ def _models(
     from xaimaps.parity import routes
 
     models = routes(model, backends, convert=not others, **loading)
-    own = {"weights", "allow_unsafe", "custom_objects"}  # apply to MODEL only
-    shared = {name: value for name, value in loading.items() if name not in own}
-    for other, label in zip(others, _labels(others), strict=True):
-        for name, backend in routes(other, backends, convert=False, **shared).items():
+    for other, label in zip(others, distinct_names(others), strict=True):
+        for name, backend in routes(other, backends, convert=False, **shared(loading)).items():
             models[f"{name} ({label})"] = backend
     return models
-
-
-def _labels(others: tuple[str, ...]) -> list[str]:
-    """Return the name of each other file, or its path if the name is not unique."""
-    if len(set(others)) < len(others):
-        raise click.UsageError("--with must name each file once, got one twice")
-    names = [Path(other).name for other in others]
-    return [
-        name if names.count(name) == 1 else other for name, other in zip(names, others, strict=True)
-    ]
 
 
 def _tolerances(pairs: tuple[str, ...]) -> dict[str, Tolerance]:

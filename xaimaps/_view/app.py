@@ -17,8 +17,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from xaimaps._view.explainer import Question
 from xaimaps._view.guard import Guard, Headers
-from xaimaps._view.session import Question, Session
+from xaimaps._view.session import Session
 from xaimaps._view.sharing import PAGE, as_json, standalone
 from xaimaps._view.worker import Worker
 from xaimaps.errors import XaimapsError
@@ -37,7 +38,7 @@ def make_app(session: Session, token: str, worker: Worker) -> Starlette:
     """Make the application of one session.
 
     Args:
-        session: the model and the pictures.
+        session: the models and the pictures.
         token: what each request to the API must bring in its header `Authorization`.
         worker: computes the answers.
     """
@@ -45,7 +46,7 @@ def make_app(session: Session, token: str, worker: Worker) -> Starlette:
     routes = [
         Route("/about", api.about),
         Route("/pictures", api.upload, methods=["POST"]),
-        Route("/pictures/{number:int}", api.picture),
+        Route("/models/{model:int}/pictures/{number:int}", api.picture),
         Route("/maps", api.explain, methods=["POST"]),
         Route("/file", api.share, methods=["POST"]),
     ]
@@ -75,8 +76,8 @@ class _Api:
         return _answer(await self._computed(request, self._session.add, name, data))
 
     async def picture(self, request: Request) -> Response:
-        number = request.path_params["number"]
-        return _answer(await self._computed(request, self._session.picture, number))
+        chosen = (request.path_params["model"], request.path_params["number"])
+        return _answer(await self._computed(request, self._session.picture, *chosen))
 
     async def explain(self, request: Request) -> Response:
         question = _question(await _json(request))
@@ -101,8 +102,12 @@ class _Api:
 
     def _standalone(self, questions: list[Question]) -> str:
         maps = list(map(self._session.explain, questions))
-        picture = {**self._session.picture(questions[0].picture), "choices": []}
-        return standalone({"about": self._session.about(), "picture": picture, "maps": maps})
+        pictures = {
+            one.model: {**self._session.picture(one.model, one.picture), "choices": []}
+            for one in questions
+        }
+        shown = [{**map, "model": one.model} for map, one in zip(maps, questions, strict=True)]
+        return standalone({"about": self._session.about(), "pictures": pictures, "maps": shown})
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -139,7 +144,8 @@ def _question(asked: Any) -> Question:
         known = ", ".join(field.name for field in fields(Question))
         raise HTTPException(400, f"a question must have some of {known}") from None
     texts = (question.layer, question.target)
-    is_valid = type(question.picture) is int and isinstance(question.method, str)
+    is_valid = type(question.picture) is type(question.model) is int
+    is_valid = is_valid and isinstance(question.method, str)
     if not is_valid or not all(isinstance(text, str | None) for text in texts):
-        raise HTTPException(400, "a question must have a number and texts")
+        raise HTTPException(400, "a question must have numbers and texts")
     return question

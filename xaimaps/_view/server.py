@@ -21,7 +21,7 @@ def serve(session: Session, port: int, announce: Callable[[str], object]) -> Non
     """Serve a session until the process is interrupted.
 
     Args:
-        session: the model and the pictures.
+        session: the models and the pictures.
         port: the port; 0 for any that is free.
         announce: receives the address, with its token, when the port is open.
 

@@ -9,7 +9,7 @@ const RED = [178, 24, 43];
 const BLUE = [33, 102, 172];
 
 const panels = [];
-let about, picture, number, target, layer, difference;
+let about, models, number, asked, difference;
 
 // Every text comes from a file or a model: it is set as text, never as markup.
 function element(name, text = "", attributes = {}) {
@@ -53,16 +53,113 @@ async function loaded(address) {
   return image;
 }
 
+// A model with its picture, target and layer, and the lists to choose them from.
+class Model {
+  constructor(described, index) {
+    Object.assign(this, described, { index });
+    this.root = byId("choosing").content.cloneNode(true).firstElementChild;
+    [this.find, this.list, this.layerList, this.unlayered] = ["input", ".choices", ".layers", ".unlayered"].map((name) => this.root.querySelector(name));
+    this.find.addEventListener("input", () => this.listChoices());
+    if (about.models.length > 1) this.nameFields();
+    this.listLayers();
+  }
+
+  nameFields() {
+    this.root.querySelectorAll("legend").forEach((legend) => legend.append(` of ${this.name}`));
+    this.find.ariaLabel += ` of ${this.name}`;
+  }
+
+  get seen() {
+    return this.number === number ? this.picture : null;
+  }
+
+  get isLayered() {
+    return panels.some(({ model, method }) => model === this && method.takes_layer);
+  }
+
+  // Each picture is asked for once.
+  read(wanted) {
+    if (this.wanted !== wanted) {
+      this.wanted = wanted;
+      this.reading = this.fetched(wanted);
+      this.reading.catch(() => this.wanted === wanted && (this.wanted = null));
+    }
+    return this.reading;
+  }
+
+  async fetched(wanted) {
+    const found = await ask(`models/${this.index}/pictures/${wanted}`);
+    found.image = await loaded(found.view);
+    if (this.wanted !== wanted) return;
+    [this.picture, this.number, this.chosen] = [found, wanted, found.choices[0]];
+    this.find.value = "";
+    if (wanted === number) this.follow(asked);
+    this.listChoices();
+  }
+
+  pick(choice) {
+    asked = this.chosen = choice;
+    models.forEach((model) => model.follow(choice));
+    refresh();
+  }
+
+  // Choose what another model calls by the same name, if this model has it.
+  follow(choice) {
+    const name = choice?.label.toLowerCase();
+    const same = this.picture?.choices.filter(({ label }) => label.toLowerCase() === name) ?? [];
+    if (!same.length) return;
+    const own = same.includes(this.chosen) ? this.chosen : same[0];
+    this.chosen = same.find(({ target }) => target === choice.target) ?? own;
+    this.listChoices();
+  }
+
+  listChoices() {
+    if (!this.seen) return;
+    const wanted = this.find.value.toLowerCase();
+    const rows = this.seen.choices.filter(({ label }) => label.toLowerCase().includes(wanted)).slice(0, MOST_ROWS);
+    const listed = rows.map((choice) =>
+      row(`choice ${this.index}`, choice.label, share(choice), choice === this.chosen, () => this.pick(choice)),
+    );
+    this.list.replaceChildren(...(listed.length ? listed : [element("p", "Nothing of this name.")]));
+  }
+
+  listLayers() {
+    const rows = this.layers.map(({ name, operator, shape }) =>
+      row(`layer ${this.index}`, name, `${operator} ${shape.map((size) => size ?? "?").join(" x ")}`, name === this.layer, () => {
+        this.layer = name;
+        refresh(panels.filter(({ model, method }) => model === this && method.takes_layer));
+      }),
+    );
+    this.layerList.replaceChildren(...rows);
+  }
+
+  scrollToLayer() {
+    const chosen = this.layerList.querySelector(":checked");
+    if (chosen) this.layerList.scrollTop = chosen.offsetTop - this.layerList.offsetTop;
+  }
+
+  reveal() {
+    this.root.hidden = panels.every(({ model }) => model !== this);
+    this.layerList.hidden = !this.isLayered;
+    this.unlayered.hidden = this.isLayered;
+  }
+}
+
 // A canvas over the picture, whose cells the pointer and the arrow keys choose.
 class View {
   constructor(root) {
     this.root = root;
     [this.canvas, this.output] = ["canvas", "output"].map((name) => root.querySelector(name));
-    this.canvas.addEventListener("pointermove", (event) => pointAll(this.cellAt(event)));
-    this.canvas.addEventListener("pointerleave", () => pointAll(null));
-    this.canvas.addEventListener("focus", () => pointAll(this.cell ?? [0.5, 0.5]));
-    this.canvas.addEventListener("blur", () => pointAll(null));
+    this.canvas.addEventListener("pointermove", (event) => this.pointAll(this.cellAt(event)));
+    this.canvas.addEventListener("pointerleave", () => this.pointAll(null));
+    this.canvas.addEventListener("focus", () => this.pointAll(this.cell ?? [0.5, 0.5]));
+    this.canvas.addEventListener("blur", () => this.pointAll(null));
     this.canvas.addEventListener("keydown", (event) => this.move(event));
+  }
+
+  // Point at the same part of the picture in every view of it.
+  pointAll(cell) {
+    views().forEach((view) => view.point(isAlike(view.seen, this.seen) ? cell : null));
   }
 
   point(cell) {
@@ -72,11 +169,11 @@ class View {
   }
 
   paint() {
-    if (!picture) return;
-    const [width, height] = [picture.width, picture.height];
+    const { width = 0, height = 0, image } = this.seen ?? {};
     Object.assign(this.canvas, { width, height });
+    if (!image) return;
     const pen = this.canvas.getContext("2d");
-    pen.drawImage(picture.image, 0, 0);
+    pen.drawImage(image, 0, 0);
     if (!this.heat) return;
     pen.globalAlpha = byId("alpha").value / 100;
     pen.drawImage(this.heat, 0, 0, width, height);
@@ -86,10 +183,11 @@ class View {
 
   // The picture may be narrower than its canvas, whose height is limited.
   cellAt(event) {
-    if (!picture) return null;
+    if (!this.seen) return null;
+    const { width, height } = this.seen;
     const box = this.canvas.getBoundingClientRect();
-    const scale = Math.min(box.width / picture.width, box.height / picture.height);
-    const cell = [(event.clientX - box.left) / scale / picture.width, (event.clientY - box.top) / scale / picture.height];
+    const scale = Math.min(box.width / width, box.height / height);
+    const cell = [(event.clientX - box.left) / scale / width, (event.clientY - box.top) / scale / height];
     return cell.every((part) => part >= 0 && part < 1) ? cell : null;
   }
 
@@ -100,18 +198,41 @@ class View {
     const sizes = this.sizes;
     const old = this.cell ?? [0.5, 0.5];
     const moved = sizes.map((size, axis) => Math.floor(old[axis] * size) + steps[event.key][axis]);
-    pointAll(moved.map((place, axis) => (Math.min(Math.max(place, 0), sizes[axis] - 1) + 0.5) / sizes[axis]));
+    this.pointAll(moved.map((place, axis) => (Math.min(Math.max(place, 0), sizes[axis] - 1) + 0.5) / sizes[axis]));
   }
 }
 
 class Panel extends View {
-  constructor(method) {
+  constructor(model, method) {
     super(byId("panel").content.cloneNode(true).firstElementChild);
-    this.select = this.root.querySelector("select");
+    [this.models, this.methods] = [".models", ".methods"].map((name) => this.root.querySelector(name));
     [this.summary, this.caption, this.notes] = [".summary", ".about", ".notes"].map((name) => this.root.querySelector(name));
     this.turn = 0;
-    this.select.append(...about.methods.map(({ name }) => new Option(name, name, false, name === method)));
-    this.select.addEventListener("change", () => refresh([this]));
+    this.models.append(...models.map(({ name, index }) => new Option(name, index)));
+    this.models.value = model.index;
+    this.models.parentElement.hidden = models.length < 2;
+    this.offer(method);
+    this.methods.addEventListener("change", () => refresh([this]));
+    this.models.addEventListener("change", () => {
+      this.offer(this.methods.value);
+      this.show(null, null);
+      refresh([this]);
+    });
+  }
+
+  // Offer the methods of the model, and choose one, or another that the model has.
+  offer(wanted) {
+    const names = this.model.methods.map(({ name }) => name);
+    this.methods.replaceChildren(...names.map((name) => new Option(name)));
+    this.methods.value = names.includes(wanted) ? wanted : this.model.usual[0];
+  }
+
+  get model() {
+    return models[this.models.value];
+  }
+
+  get seen() {
+    return this.model.seen;
   }
 
   get sizes() {
@@ -119,11 +240,13 @@ class Panel extends View {
   }
 
   get method() {
-    return about.methods.find(({ name }) => name === this.select.value);
+    return this.model.methods.find(({ name }) => name === this.methods.value);
   }
 
   question() {
-    return { picture: number, method: this.select.value, layer: this.method.takes_layer ? layer : null, target };
+    const { index, layer, chosen } = this.model;
+    const target = chosen?.target ?? null;
+    return { model: index, picture: number, method: this.method.name, layer: this.method.takes_layer ? layer : null, target };
   }
 
   async explain() {
@@ -132,6 +255,7 @@ class Panel extends View {
     this.request = new AbortController();
     this.root.setAttribute("aria-busy", "true");
     try {
+      await this.model.read(number);
       const map = await ask("maps", this.question(), this.request.signal);
       const heat = await loaded(map.heatmap);
       if (turn === this.turn) this.show(map, heat);
@@ -150,13 +274,14 @@ class Panel extends View {
     this.summary.textContent = this.method.summary;
     this.caption.textContent = map ? told(map) : "";
     this.notes.replaceChildren(...(map?.notes ?? []).map((note) => element("li", note)));
-    this.canvas.setAttribute("aria-label", map ? `${map.method} over ${picture.name}` : picture.name);
+    this.canvas.setAttribute("aria-label", map ? `${map.method} of ${this.model.name} over ${this.seen.name}` : "The picture");
     this.paint();
     difference.refresh();
+    tellTargets();
   }
 
   finish(pen) {
-    const [width, height] = [picture.width, picture.height];
+    const { width, height } = this.seen;
     if (this.map.box) {
       const [left, top, right, bottom] = this.map.box;
       outline(pen, [left * width, top * height, (right - left) * width, (bottom - top) * height]);
@@ -188,10 +313,16 @@ class Panel extends View {
 class Difference extends View {
   constructor() {
     super(byId("difference").content.cloneNode(true).firstElementChild);
+    this.apart = this.root.querySelector(".apart");
   }
 
   get sizes() {
-    return [picture.width, picture.height];
+    return [this.seen.width, this.seen.height];
+  }
+
+  get seen() {
+    const [first, second] = panels.map((panel) => panel.seen);
+    return isAlike(first, second) ? first : null;
   }
 
   refresh() {
@@ -199,7 +330,9 @@ class Difference extends View {
     const isShown = panels.length === 2 && byId("subtract").checked;
     if (isShown) byId("panels").append(this.root);
     else this.root.remove();
-    this.heat = isShown && panels.every(({ map }) => map) ? this.drawn() : null;
+    const isKnown = panels.every(({ seen, map }) => seen && map);
+    this.apart.hidden = !isKnown || Boolean(this.seen);
+    this.heat = isShown && isKnown && this.seen ? this.drawn() : null;
     this.paint();
   }
 
@@ -208,11 +341,12 @@ class Difference extends View {
   }
 
   drawn() {
-    const heat = Object.assign(document.createElement("canvas"), { width: picture.width, height: picture.height });
-    const pixels = new ImageData(picture.width, picture.height);
-    for (let index = 0; index < picture.width * picture.height; index++) {
-      const [x, y] = [index % picture.width, Math.floor(index / picture.width)];
-      pixels.data.set(diverging(this.value([(x + 0.5) / picture.width, (y + 0.5) / picture.height])), 4 * index);
+    const { width, height } = this.seen;
+    const heat = Object.assign(document.createElement("canvas"), { width, height });
+    const pixels = new ImageData(width, height);
+    for (let index = 0; index < width * height; index++) {
+      const [x, y] = [index % width, Math.floor(index / width)];
+      pixels.data.set(diverging(this.value([(x + 0.5) / width, (y + 0.5) / height])), 4 * index);
     }
     heat.getContext("2d").putImageData(pixels, 0, 0);
     return heat;
@@ -249,15 +383,25 @@ function told(map) {
   return `${goal}${score}; ${map.layer ?? "input"}; values ${range}; ${Math.round(map.seconds * 1000)} ms`;
 }
 
-function pointAll(cell) {
-  [...panels, difference].forEach((view) => view.point(cell));
+function views() {
+  return [...panels, difference];
+}
+
+// Whether two models see the same part of the picture.
+function isAlike(one, other) {
+  return Boolean(one && other) && one.seen.every((size, axis) => size === other.seen[axis]);
+}
+
+function tellTargets() {
+  const labels = panels.map(({ map }) => map?.target && map.label);
+  const isUnlike = labels.length === 2 && labels.every(Boolean) && labels[0].toLowerCase() !== labels[1].toLowerCase();
+  byId("unlike").hidden = !isUnlike;
+  byId("unlike").textContent = isUnlike ? `The two maps explain different targets: ${labels.join(" and ")}.` : "";
 }
 
 function refresh(changed = panels) {
-  const isLayered = panels.some(({ method }) => method.takes_layer);
-  byId("layers").hidden = !isLayered;
-  byId("unlayered").hidden = isLayered;
-  if (!picture) return;
+  models.forEach((model) => model.reveal());
+  if (number === undefined) return;
   attempt(async () => {
     say("Computing; the first map of a method takes longer.");
     await Promise.all(changed.map((panel) => panel.explain()));
@@ -265,25 +409,31 @@ function refresh(changed = panels) {
   });
 }
 
+// The next panel shows another model by the same method, or the only model by another method.
+function added() {
+  const [first] = panels;
+  if (!first) return new Panel(models[0], models[0].usual[0]);
+  const other = models.find((model) => model !== first.model);
+  if (other) return new Panel(other, first.method.name);
+  return new Panel(first.model, first.model.usual.find((name) => name !== first.method.name));
+}
+
 function resize(count) {
-  while (panels.length < count) {
-    panels.push(new Panel(about.usual.find((name) => panels.every(({ select }) => select.value !== name))));
-  }
+  while (panels.length < count) panels.push(added());
   panels.length = count;
   byId("panels").replaceChildren(...panels.map(({ root }) => root));
   difference.refresh();
+  tellTargets();
 }
 
 async function choose(wanted) {
   say("Reading the picture.");
-  const found = await ask(`pictures/${wanted}`);
-  found.image = await loaded(found.view);
-  [picture, number, target] = [found, wanted, null];
+  await panels[0].model.read(wanted);
+  [number, asked] = [wanted, panels[0].model.chosen];
   byId("pictures").value = wanted;
-  byId("find").value = "";
   panels.forEach((panel) => panel.show(null, null));
+  panels[0].model.listChoices();
   reveal();
-  listChoices();
   refresh();
 }
 
@@ -309,34 +459,9 @@ function row(group, text, detail, isChosen, pick) {
   return label;
 }
 
-function listChoices() {
-  const wanted = byId("find").value.toLowerCase();
-  const rows = picture.choices.filter(({ label }) => label.toLowerCase().includes(wanted)).slice(0, MOST_ROWS);
-  const current = target ?? picture.choices[0]?.target;
-  const listed = rows.map((choice) =>
-    row("choice", choice.label, share(choice), choice.target === current, () => {
-      target = choice.target;
-      refresh();
-    }),
-  );
-  byId("choices").replaceChildren(...(listed.length ? listed : [element("p", "Nothing of this name.")]));
-}
-
 function share({ probability, area, score }) {
   const part = probability ?? area;
   return part === undefined || part === null ? (score ?? NaN).toPrecision(4) : `${(100 * part).toFixed(1)} %`;
-}
-
-function listLayers() {
-  layer = about.layer;
-  const rows = about.layers.map(({ name, operator, shape }) =>
-    row("layer", name, `${operator} ${shape.map((size) => size ?? "?").join(" x ")}`, name === layer, () => {
-      layer = name;
-      refresh(panels.filter(({ method }) => method.takes_layer));
-    }),
-  );
-  byId("layers").replaceChildren(...rows);
-  byId("layers").querySelector(":checked")?.scrollIntoView({ block: "nearest" });
 }
 
 async function save() {
@@ -350,7 +475,6 @@ function listen() {
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
   byId("file").addEventListener("change", ({ target: input }) => attempt(() => upload(input.files[0])));
   byId("pictures").addEventListener("change", ({ target: list }) => attempt(() => choose(Number(list.value))));
-  byId("find").addEventListener("input", () => picture && listChoices());
   byId("save").addEventListener("click", () => attempt(save));
   byId("both").addEventListener("change", ({ target: box }) => {
     resize(box.checked ? 2 : 1);
@@ -373,38 +497,45 @@ function reveal() {
 }
 
 function present() {
-  byId("model").textContent = `${about.model} in ${about.backend}`;
-  document.title = `${about.model} - xaimaps`;
+  models = about.models.map((described, index) => new Model(described, index));
+  byId("explained").append(...models.map(({ root }) => root));
+  byId("models").textContent = models.map(({ name, backend }) => `${name} in ${backend}`).join(", ");
+  document.title = `${models.map(({ name }) => name).join(", ")} - xaimaps`;
   difference = new Difference();
-  byId("alpha").addEventListener("input", () => [...panels, difference].forEach((view) => view.paint()));
+  byId("alpha").addEventListener("input", () => views().forEach((view) => view.paint()));
   byId("subtract").addEventListener("change", () => difference.refresh());
 }
 
 async function showSaved() {
-  ({ about, picture } = saved);
-  picture.image = await loaded(picture.view);
+  ({ about } = saved);
+  number = 0;
   present();
   document.body.classList.add("saved");
   for (const id of ["controls", "pair", "save"]) byId(id).hidden = true;
-  resize(saved.maps.length);
+  for (const [index, picture] of Object.entries(saved.pictures)) {
+    picture.image = await loaded(picture.view);
+    Object.assign(models[index], { picture, number });
+  }
+  panels.push(...saved.maps.map(({ model, method }) => new Panel(models[model], method)));
+  resize(panels.length);
   reveal();
   for (const [index, panel] of panels.entries()) {
-    panel.select.value = saved.maps[index].method;
-    panel.select.disabled = true;
+    panel.models.disabled = panel.methods.disabled = true;
     panel.show(saved.maps[index], await loaded(saved.maps[index].heatmap));
   }
-  say(picture.name);
+  say(panels[0].seen.name);
 }
 
 async function start() {
   about = await ask("about");
   present();
   listen();
-  listLayers();
-  resize(1);
-  byId("pair").hidden = about.methods.length < 2;
+  byId("both").checked = models.length > 1;
+  resize(byId("both").checked ? 2 : 1);
+  byId("pair").hidden = models.length < 2 && models[0].methods.length < 2;
   about.pictures.forEach(([value, name]) => offer(value, name));
   refresh();
+  models.forEach((model) => model.scrollToLayer());
   if (about.pictures.length) await choose(about.pictures[0][0]);
 }
 
