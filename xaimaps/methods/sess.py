@@ -65,7 +65,7 @@ def sess(
     B_v = R_v\Big(\frac{p_v}{\max_u p_u} A_v\Big)$$
 
     with a Gaussian G of a sigma of 5 pixels of 224, which ends at one sigma. A target that is no
-    class has its score in the place of the probability, where it is positive; if it is so in no
+    class has its score instead of the probability, where it is positive; if it is so in no
     window, all windows count alike.
 
     Args:
@@ -102,13 +102,13 @@ def sess(
     chosen, size = base_of(backend, base, base_options), tuple(images.shape[1:-1])
     xp, (outputs, goal) = backend.xp, named(backend, images, target)
     windows = _Windows(backend, images, goal, chosen)
-    places = native(backend, _places(size, n_scales, scale_step), images)
+    positions = native(backend, _positions(size, n_scales, scale_step), images)
     most = variants_within(backend, images, memory)
-    scores = map_chunks(backend, windows.scores, (places,), most)
+    scores = map_chunks(backend, windows.scores, (positions,), most)
     weights = _weights(xp, scores, pre_filter_ratio)
     start = xp.zeros((2, *scores.shape[1:], *size), dtype=images.dtype)
-    each = xp.ones_like(places[:, 0, 0])
-    sums = weighted_sum(backend, windows.parts, each, (places, weights), most, start)
+    each = xp.ones_like(positions[:, 0, 0])
+    sums = weighted_sum(backend, windows.parts, each, (positions, weights), most, start)
     mean = divided(xp, sums[0, ...], sums[1, ...])
     smoothing = (native(backend, _smoothing(n), images) for n in size)
     return Maps(filtered_maps(xp, mean, *smoothing), outputs)
@@ -124,7 +124,7 @@ def _check(n_scales: int, scale_step: float, pre_filter_ratio: float) -> None:
         )
 
 
-def _places(size: tuple[int, ...], n_scales: int, scale_step: float) -> Floats:
+def _positions(size: tuple[int, ...], n_scales: int, scale_step: float) -> Floats:
     """Return by how much the image is enlarged, and where each window starts, `(V, axes, 2)`."""
     found = []
     for scale in range(n_scales):
@@ -165,48 +165,48 @@ class _Windows(NamedTuple):
     target: Target
     base: Base
 
-    def scores(self, places: Array) -> Array:
+    def scores(self, positions: Array) -> Array:
         """Return the probabilities of the windows, `(m, ..., N)`; scores if there are none."""
-        windows, target = self._read(places)
+        windows, target = self._read(positions)
         outputs = self.backend.forward(windows)
         found = scores_of(self.backend, target, outputs, probability=True)
-        return unflatten_batch(self.backend.xp, found, places.shape[0], trailing=0)
+        return unflatten_batch(self.backend.xp, found, positions.shape[0], trailing=0)
 
-    def parts(self, places: Array, weights: Array) -> Array:
+    def parts(self, positions: Array, weights: Array) -> Array:
         """Return the maps in the image, and where they are positive, `(m, 2, ..., N, H, W)`."""
-        xp, (windows, target) = self.backend.xp, self._read(places)
-        maps, rank = self.base.explain(self.backend, windows, target).maps, places.shape[1]
+        xp, (windows, target) = self.backend.xp, self._read(positions)
+        maps, rank = self.base.explain(self.backend, windows, target).maps, positions.shape[1]
         maps = unit_range(xp, maps, rank)
-        maps = unflatten_batch(xp, maps, places.shape[0], rank)
+        maps = unflatten_batch(xp, maps, positions.shape[0], rank)
         maps = maps * weights[(..., *(None,) * rank)]
-        maps = filtered_maps(xp, maps, *self._matrices(_writing, places, len(maps.shape)))
+        maps = filtered_maps(xp, maps, *self._matrices(_writing, positions, len(maps.shape)))
         return xp.stack([maps, xp.astype(maps > 0, maps.dtype)], axis=1)
 
-    def _read(self, places: Array) -> tuple[Array, Target]:
+    def _read(self, positions: Array) -> tuple[Array, Target]:
         """Return windows `(m * N, H, W, C)`, and the target for them."""
-        xp, count = self.backend.xp, places.shape[0]
-        matrices = self._matrices(_reading, places, len(self.images.shape) + 1)
+        xp, count = self.backend.xp, positions.shape[0]
+        matrices = self._matrices(_reading, positions, len(self.images.shape) + 1)
         found = filtered(xp, self.images, *matrices)
         return flatten_batch(xp, found), tile_target(self.backend, self.target, count)
 
-    def _matrices(self, make: Any, places: Array, axes: int) -> list[Array]:
+    def _matrices(self, make: Any, positions: Array, axes: int) -> list[Array]:
         """Return a matrix of each window for each axis, for arrays `(m, ...)` of some axes."""
         spread = (slice(None), *(None,) * (axes - 3), ...)
         sizes = enumerate(self.images.shape[1:-1])
-        return [make(self.backend.xp, places[:, axis, :], n)[spread] for axis, n in sizes]
+        return [make(self.backend.xp, positions[:, axis, :], n)[spread] for axis, n in sizes]
 
 
-def _reading(xp: Any, places: Array, n: int) -> Array:
+def _reading(xp: Any, positions: Array, n: int) -> Array:
     """Return the matrices of windows of the enlarged image, `(m, n, n)`."""
-    added, starts = places[:, :1], places[:, 1:]
-    whole = xp.arange(n, dtype=places.dtype) + starts
+    added, starts = positions[:, :1], positions[:, 1:]
+    whole = xp.arange(n, dtype=positions.dtype) + starts
     return _linear(xp, xp.clip((whole + 0.5) * n / (added + n) - 0.5, 0, n - 1), n)
 
 
-def _writing(xp: Any, places: Array, n: int) -> Array:
+def _writing(xp: Any, positions: Array, n: int) -> Array:
     """Return the matrices that put windows back, with zeros around them, `(m, n, n)`."""
-    added, starts = places[:, :1], places[:, 1:]
-    own = xp.arange(n, dtype=places.dtype)
+    added, starts = positions[:, :1], positions[:, 1:]
+    own = xp.arange(n, dtype=positions.dtype)
     weights = _linear(xp, (own + 0.5) * (added + n) / n - 0.5 - starts, n)
     # A rounding error is no weight: every pixel with one counts.
     return xp.where(weights < 0.25 / n, xp.zeros_like(weights), weights)
