@@ -25,8 +25,20 @@ _LEVELS = 7
 _RATE, _MOMENTUM = 0.01, 0.9
 """Of the gradient ascent."""
 
+_TIE = 1e-4
+"""Values of a mask that differ by less are equal."""
+
 _WEIGHT, _GROWTH = 300, 1.0035
 """The weight of the area at first, and its growth in each step."""
+
+
+_LEAST_SIDE = 64
+"""The least side of images with more than a few pixels to a cell."""
+
+
+def _suits(backend: Backend) -> bool:
+    *size, _ = backend.input_shape
+    return len(size) == 2 and all(side is None or side >= _LEAST_SIDE for side in size)
 
 
 @method(
@@ -34,7 +46,7 @@ _WEIGHT, _GROWTH = 300, 1.0035
     needs={"forward", "grad"},
     paper="Fong, Patrick, Vedaldi 2019, arXiv:1910.08485",
     cost="1 F + n_steps (F + B), one after another",
-    suits=lambda backend: len(backend.input_shape) == 3,
+    suits=_suits,
     is_relative=True,
     is_sensitive=True,
 )
@@ -59,7 +71,8 @@ def extremal_perturbation(
     gradient with momentum, while $\lambda$ grows from 300 by 0.35 % in each step. The settings are
     those of the authors' code, TorchRay; distances, there in pixels of images of 224, are relative
     to the longer side. As there, the area is a share of the mask with its margin, which has 1.35
-    times the pixels of a square image.
+    times the pixels of a square image. Equal values, as all at first, share what is left of the
+    area, where TorchRay takes those at the bottom.
 
     Args:
         backend: the model.
@@ -167,10 +180,15 @@ class _Search(NamedTuple):
         """Return the gradient of the mean squared difference of the sorted mask from the area."""
         xp, whole = self.backend.xp, mask.whole
         flat = xp.reshape(whole, (whole.shape[0], -1))
-        order = xp.argsort(flat, axis=-1, stable=True)
-        ranks = xp.argsort(order, axis=-1, stable=True)
         first = int(flat.shape[-1] * (1 - self.area))
-        wanted = xp.astype(ranks >= first, flat.dtype)
+        least = xp.sort(flat, axis=-1)[:, first : first + 1]
+        # Equal values differ by rounding errors, so their order would be arbitrary: they share.
+        above, least_or_above = (
+            xp.astype(flat > least + side, flat.dtype) for side in (_TIE, -_TIE)
+        )
+        equal = least_or_above - above
+        left = flat.shape[-1] - first - xp.sum(above, axis=-1, keepdims=True)
+        wanted = above + equal * (left / xp.sum(equal, axis=-1, keepdims=True))
         return xp.reshape(2 * (flat - wanted) / flat.shape[-1], whole.shape)
 
 
