@@ -28,6 +28,9 @@ if TYPE_CHECKING:  # lists the methods for type checkers and editors; a test com
     from xaimaps.methods.dff import dff as dff
     from xaimaps.methods.eigen_cam import eigen_cam as eigen_cam
     from xaimaps.methods.eigen_cam import eigen_grad_cam as eigen_grad_cam
+    from xaimaps.methods.extremal_perturbation import (
+        extremal_perturbation as extremal_perturbation,
+    )
     from xaimaps.methods.fem import fem as fem
     from xaimaps.methods.finer_cam import finer_cam as finer_cam
     from xaimaps.methods.fullgrad import fullgrad as fullgrad

@@ -325,6 +325,19 @@ class BackendConformance:
         )
         close(found.maps, expected.maps, 1e-4)
 
+    def test_a_mask_of_an_area(
+        self, backend: Backend, reference: ReferenceBackend, images: Array
+    ) -> None:
+        options: dict[str, Any] = {"target": several(4, TARGETS), "n_steps": 4}
+        name = "extremal_perturbation"
+        if self.lacks(backend, "grad", lambda: xaimaps.attribute(backend, images, name)):
+            return
+        found, expected = (
+            xaimaps.attribute(one, images, name, **options) for one in (backend, reference)
+        )
+        close(found.maps, expected.maps, 1e-4)
+        close(found.details["masked_scores"], expected.details["masked_scores"], 1e-4)
+
     def test_other_weights(
         self, backend: Backend, reference: ReferenceBackend, images: Array
     ) -> None:
