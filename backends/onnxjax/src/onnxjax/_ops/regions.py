@@ -111,11 +111,21 @@ def _roi_reduce(x: Array, batch: Array, axes: Any, mode: str) -> Array:
         values = regions[batch.reshape(-1, 1, 1, 1, 1), index_i, index_j]
         terms.append(values * jnp.asarray(weight, x.dtype)[..., None])
     if mode == "max":
-        y = jnp.max(functools.reduce(jnp.maximum, terms), axis=(3, 4))
+        y = _largest(functools.reduce(jnp.maximum, terms))
     else:
         counts = jnp.asarray(row_counts * column_counts, x.dtype)
         y = jnp.sum(functools.reduce(jnp.add, terms), axis=(3, 4)) / counts[:, None, None, None]
     return jnp.moveaxis(y, -1, 1)
+
+
+def _largest(samples: Array) -> Array:
+    """Return the largest of the samples `(R, h, w, rows, columns, C)` of each cell.
+
+    The derivative follows its index. That of `jnp.max` follows the equality with the maximum, which
+    fails where XLA computes the samples twice and rounds them differently.
+    """
+    every = samples.reshape(*samples.shape[:3], -1, samples.shape[-1])
+    return jnp.take_along_axis(every, jnp.argmax(every, axis=3, keepdims=True), axis=3)[..., 0, :]
 
 
 @op("MaxRoiPool", kind="pool")
