@@ -155,6 +155,16 @@ def test_ablation_cam_is_pytorch_grad_cams(alone, cams):
     assert apart(maps, cams["ablation_cam/pytorch-grad-cam/head"]) < 1e-4
 
 
+@pytest.fixture
+def optimised():
+    """Let XLA optimise a program of a thousand passes, even where tests turn that off."""
+    was = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", was)
+
+
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("library", ["pytorch-grad-cam", "torch-cam"])
 def test_score_cam_is_the_libraries(alone, cams, library):
     maps = alone("score_cam", "block", variant=library, relu=library == "torch-cam")
