@@ -158,7 +158,7 @@ def test_ablation_cam_is_pytorch_grad_cams(alone, cams):
 @pytest.fixture
 def optimised():
     """Let XLA optimise a program of a thousand passes, even where tests turn that off."""
-    was = jax.config.jax_disable_most_optimizations
+    was = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", was)
