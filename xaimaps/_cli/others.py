@@ -9,12 +9,15 @@ from typing import Any
 import click
 
 from xaimaps._cli.completions import complete_files
+from xaimaps._cli.headings import option
 
 
 def with_option(help: str) -> Callable[[Any], Any]:
     """Make the option, with a command's own help."""
-    return click.option("--with", "others", multiple=True, metavar="MODEL", help=help,
-                        shell_complete=complete_files("MODELS"))  # fmt: skip
+    return option(
+        "Model", "--with", "others", multiple=True, metavar="MODEL", help=help,
+        shell_complete=complete_files("MODELS"),
+    )  # fmt: skip
 
 
 def shared(loading: dict[str, Any]) -> dict[str, Any]:
