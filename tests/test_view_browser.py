@@ -232,15 +232,21 @@ def test_raw_values_by_pointer_and_by_keyboard(opened, model, files):
     )
 
 
+def saved(shown, browser, path):
+    """Save a page, and return the file's own page, which is offline."""
+    with shown.expect_download() as download:
+        shown.get_by_role("button", name="Download").click()
+    download.value.save_as(path)
+    page = browser.new_page(offline=True)
+    page.on("pageerror", lambda error: shown.wrong.append(str(error)))
+    page.goto(path.as_uri())
+    return page
+
+
 def test_two_methods_are_saved_in_one_file(opened, browser, model, files, tmp_path):
     opened.get_by_label("Side by side").check()
     done(opened)
-    with opened.expect_download() as download:
-        opened.get_by_role("button", name="Download").click()
-    download.value.save_as(tmp_path / "saved.html")
-    page = browser.new_page(offline=True)
-    page.on("pageerror", lambda error: opened.wrong.append(str(error)))
-    page.goto((tmp_path / "saved.html").as_uri())
+    page = saved(opened, browser, tmp_path / "saved.html")
     for index, method in enumerate(("grad_cam", "saliency")):
         expected = xaimaps.explain(model, files[0], method).overlay()
         assert same(opened, expected, index)
@@ -299,12 +305,7 @@ def test_a_new_picture_is_explained_by_both_models(two, browser, model, other, f
     two.locator(".choices").first.get_by_label("ray").click()
     done(two)
     expected = [xaimaps.explain(one, files[1], target="ray").overlay() for one in (model, other)]
-    with two.expect_download() as download:
-        two.get_by_role("button", name="Download").click()
-    download.value.save_as(tmp_path / "saved.html")
-    page = browser.new_page(offline=True)
-    page.on("pageerror", lambda error: two.wrong.append(str(error)))
-    page.goto((tmp_path / "saved.html").as_uri())
+    page = saved(two, browser, tmp_path / "saved.html")
     for index, overlay in enumerate(expected):
         assert same(two, overlay, index)
         assert same(page, overlay, index)
