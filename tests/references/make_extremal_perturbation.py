@@ -13,31 +13,12 @@ import sys
 
 import numpy as np
 import torch
-from torch import nn
+from pooled_torch import network
 from torchray.attribution.extremal_perturbation import MaskGenerator, Perturbation
-
-from xaimaps.testing import pooled_network
 
 SIDE, TARGET, AREA = 48, 3, 0.2
 STEP, SIGMA, BLUR = 2, 4.5, SIDE * 20 / 224
 STEPS, GAIN, TIE = (1, 12), 30, 1e-4
-
-
-class Pool(nn.Module):
-    def forward(self, x):
-        return x.mean((2, 3))
-
-
-def network():
-    layers = pooled_network(size=SIDE).layers
-    first, second = (nn.Conv2d(*n, 3) for n in ((3, 6), (6, 6)))
-    head = nn.Linear(6, 5)
-    for own, name in ((first, "conv1"), (second, "conv2")):
-        own.weight.data = torch.tensor(layers[name].kernel).permute(3, 2, 0, 1).contiguous()
-        own.bias.data = torch.tensor(layers[name].bias)
-    head.weight.data = GAIN * torch.tensor(layers["fc"].weights.T.copy())
-    head.bias.data = torch.tensor(layers["fc"].bias)
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), Pool(), head).requires_grad_(False)
 
 
 def picture():
@@ -55,7 +36,7 @@ def shared(values, count):
 
 
 def main(output):
-    image, model, found = picture(), network(), {}
+    image, model, found = picture(), network(GAIN, size=SIDE).requires_grad_(False), {}
     batch = torch.tensor(image).permute(2, 0, 1)[None]
     levels, masks = Perturbation(batch, max_blur=BLUR), MaskGenerator((SIDE, SIDE), STEP, SIGMA)
     cells = torch.ones(1, 1, *masks.shape_in)

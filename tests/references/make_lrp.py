@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pooled_torch import network
 from torch import nn
 from zennit import composites as C
 from zennit import rules as R
@@ -22,28 +23,9 @@ from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.layer import Sum
 from zennit.types import Activation, AvgPool, BatchNorm, Linear
 
-from xaimaps.testing import pooled_network
-
 TARGET = 2
 draw = np.random.default_rng(5).normal
 IMAGES = draw(size=(2, 9, 9, 3))
-
-
-def pooled():
-    """The network of the conformance tests."""
-    layers = pooled_network().layers
-    model = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
-    ).double()  # fmt: skip
-    for module, name in ((model[0], "conv1"), (model[2], "conv2"), (model[6], "fc")):
-        layer = layers[name]
-        kernel = layer.weights.T if name == "fc" else layer.kernel.transpose(3, 2, 0, 1)
-        module.weight.data, module.bias.data = (
-            torch.tensor(kernel).double(),
-            torch.tensor(layer.bias).double(),
-        )
-    return model.eval()
 
 
 class Residual(nn.Module):
@@ -232,7 +214,7 @@ if __name__ == "__main__":
     values = {"images": IMAGES, "target": np.array(TARGET), **transformer(folder)}
     values |= {f"res.{k}": v.numpy() for k, v in residual().state_dict().items() if v.ndim}
     for key, make in COMPOSITES.items():
-        values[f"pooled/{key}"] = relevance(pooled(), make, merges=False)
+        values[f"pooled/{key}"] = relevance(network().double(), make, merges=False)
         values[f"res/{key}"] = relevance(residual(), make, merges=True)
     values["res/epsilon_plus_flat/not_folded"] = relevance(
         residual(), COMPOSITES["epsilon_plus_flat"], merges=False

@@ -14,33 +14,10 @@ import numpy as np
 import quantus
 import torch
 from captum import metrics
+from pooled_torch import network
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
-from torch import nn
-
-from xaimaps.testing import pooled_network
 
 TARGET = 1
-
-
-def network():
-    conv1, _, conv2, _, _, dense = pooled_network().layers.values()
-    layers = [
-        nn.Conv2d(3, 6, 3),
-        nn.ReLU(),
-        nn.Conv2d(6, 6, 3),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(6, 5),
-    ]
-    for index, own in ((0, conv1), (2, conv2)):
-        layers[index].weight.data = torch.tensor(np.transpose(own.kernel, (3, 2, 0, 1)))
-        layers[index].bias.data = torch.tensor(own.bias)
-    layers[6].weight.data, layers[6].bias.data = (
-        torch.tensor(dense.weights.T),
-        torch.tensor(dense.bias),
-    )
-    return nn.Sequential(*layers).eval()
 
 
 def probability(net, x):

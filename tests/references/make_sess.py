@@ -13,30 +13,11 @@ import sys
 import cv2
 import numpy as np
 import torch
+from pooled_torch import network
 from pytorch_grad_cam import SESS, GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import nn
-
-from xaimaps.testing import pooled_network
 
 SIDE, TARGET, RADIUS, SIGMA = 45, 3, 1, 45 * 5 / 224
-
-
-class Pool(nn.Module):
-    def forward(self, x):
-        return x.mean((2, 3))
-
-
-def network():
-    layers = pooled_network(size=SIDE).layers
-    first, second = (nn.Conv2d(*n, 3) for n in ((3, 6), (6, 6)))
-    head = nn.Linear(6, 5)
-    for own, name in ((first, "conv1"), (second, "conv2")):
-        own.weight.data = torch.tensor(layers[name].kernel).permute(3, 2, 0, 1).contiguous()
-        own.bias.data = torch.tensor(layers[name].bias)
-    head.weight.data = torch.tensor(layers["fc"].weights.T.copy())
-    head.bias.data = torch.tensor(layers["fc"].bias)
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), Pool(), head)
 
 
 def blurred(heat):
@@ -46,7 +27,7 @@ def blurred(heat):
 
 
 def main(output):
-    draw, model = np.random.default_rng(0), network()
+    draw, model = np.random.default_rng(0), network(size=SIDE)
     image = draw.normal(size=(SIDE, SIDE, 3)).astype(np.float32)
     image[10:18, 25:40] += (3, -2, 1)
     image = np.round(image * 8) / 8
