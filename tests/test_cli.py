@@ -275,6 +275,20 @@ def test_default_methods(xaimaps, folder):
     assert [(one["method"], one["layer"]) for one in methods] == [("grad_cam", "conv")]
 
 
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [(name, "goldfish vs hammerhead") for name in ("explain", "compare", "parity")]
+    + [("explain", "output:1")],
+)
+def test_default_methods_suit_the_target(xaimaps, folder, command, target):
+    model, *labels = SMALL[1:] if command == "parity" else ("good.png", *SMALL)
+    picture = ["good.png"] if command == "parity" else []
+    ended = xaimaps(command, model, *picture, *labels, "-t", target)
+    assert (ended.status, ended.err) == (0, "")
+    assert "grad_cam" in ended.out
+    assert "finer_cam" not in ended.out
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_batch_goes_on_and_ends_with_1(xaimaps, folder, as_json):
     pictures = ["good.png", "cut.png", "missing.png", "good.png"]

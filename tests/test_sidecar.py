@@ -115,7 +115,7 @@ def test_the_manifest_reproduces_without_the_file(folder):
     [
         ("preprocess = ", "TOML"),
         ('preproces = "tf"', "unknown name 'preproces'; nearest: 'preprocess'"),
-        ("input_size = 9", "`input_size` must be a height and a width, got 9"),
+        ("input_size = 9", "`input_size` must be whole numbers of at least 1"),
         ("input_size = [0, 9]", "`input_size`"),
         ('preprocess = {name = "mine"}', "missing"),
         ('preprocess = {name = "mine", scale = 0, mean = [0], std = [1]}', "must not be zero"),

@@ -359,6 +359,22 @@ def test_the_commands_explain_compare_and_reproduce(command, onnx_file, scan, tm
     assert (status, "class 1" in said) == (0, True), said
 
 
+def test_the_depth_is_given_beside_the_size(command, onnx_file, scan, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model, path = onnx.load(onnx_file), tmp_path / "free.onnx"
+    for axis, name in enumerate(("depth", "height", "width"), 2):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.save(model, path)
+    out = ("-M", "saliency", "-o", tmp_path / "out")
+    status, said = command("explain", scan, "-m", path, "-p", "unit", "--input-depth", 5, *out)
+    assert (status, "--input-depth needs --input-size" in said) == (2, True), said
+    size = ("--input-depth", 5, "--input-size", 6, 7)
+    assert command("describe", path, "-p", "unit", *size)[0] == 0
+    assert command("explain", scan, "-m", path, *out)[0] == 0
+    (maps,) = (tmp_path / "out").glob("*-maps.npz")
+    assert np.load(maps)["maps"].shape == (5, 6, 7)
+
+
 def test_the_commands_on_data_sets(command, onnx_file, scan, tmp_path):
     loading, place = ("-m", onnx_file, "-p", "unit"), tmp_path / "run"
     status, said = command("batch", scan.parent, *loading, "-M", "saliency", "-o", place)

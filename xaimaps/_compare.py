@@ -58,7 +58,7 @@ def compare(
         'RGB'
     """
     backend = model if isinstance(model, Backend) else load(model)
-    jobs = plan_all(backend, list(methods), layer, options)
+    jobs = plan_all(backend, list(methods), layer, options, target)
     batch = prepare(backend, picture, input_size)
     found = run_jobs(backend, jobs, batch, target, progress=progress)
     drawings = [one for each in found for one in draw(each, colormap=colormap, alpha=alpha)]

@@ -23,7 +23,7 @@ class Sidecar:
         fit: see `load`.
         window: see `load`.
         labels: a list, the name of an embedded list, or a file, relative to the folder.
-        input_size: height and width, for a model that takes images of any size.
+        input_size: the spatial size, for a model that takes images of any size.
         layer: the default layer.
     """
 
@@ -95,7 +95,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def _is_size(value: Any) -> bool:
-    return _is_pair(value) and all(isinstance(one, int) and one > 0 for one in value)
+    return isinstance(value, list) and all(isinstance(one, int) and one > 0 for one in value)
 
 
 def _is_name(value: Any) -> bool:
@@ -103,7 +103,10 @@ def _is_name(value: Any) -> bool:
 
 
 _WANTED = {
-    "input_size": (_is_size, "a height and a width"),
+    "input_size": (
+        _is_size,
+        "whole numbers of at least 1, [height, width] or [depth, height, width]",
+    ),
     "window": (_is_pair, "two values"),
     "layer": (_is_name, "a name"),
 }

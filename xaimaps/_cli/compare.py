@@ -77,7 +77,8 @@ def compare(
         format_of(output)
     target, settings = parse_targets(targets), parse_options(options)
     loaded = load_model(model, backend, loading)
-    jobs = plan_all(loaded, parse_methods(methods) or ["all"], parse_layer(layers), settings)
+    names = parse_methods(methods) or ["all"]
+    jobs = plan_all(loaded, names, parse_layer(layers), settings, target)
     batch = prepare(loaded, picture, max_pixels=max_pixels)
     folder = prepare_folder(Path("xaimaps-output") if output is None else output.parent)
     found = _explain_all(loaded, batch, jobs, target)

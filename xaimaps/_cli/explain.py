@@ -137,7 +137,8 @@ def explain(
     where = {"follow_symlinks": follow_symlinks, "output": settings["output"]}
     found = find_pictures(pictures, rank=len(loaded.input_shape) - 1, **where)
     others.check(loaded, len(found))
-    jobs = plan_all(loaded, others.methods or _default_methods(loaded, layer), layer, own)
+    names = others.methods or _default_methods(loaded, layer, target)
+    jobs = plan_all(loaded, names, layer, own, target)
     size = 1 if others.rows else min(batch_size, len(found))
     task = Task(loaded, jobs, target=target, batch_size=size, others=others, **settings)
     run(task, found, as_json, quiet)
@@ -152,15 +153,15 @@ def demo(output: Path, as_json: bool) -> None:
     from xaimaps._plan import plan_all
 
     loaded = load_model("default", None, {})
-    jobs = plan_all(loaded, _default_methods(loaded, None), None, {})
+    jobs = plan_all(loaded, _default_methods(loaded), None, {})
     run(Task(loaded, jobs, output), [zoo.PICTURES["chelsea"]], as_json)
 
 
-def _default_methods(model: Backend, layer: Layers) -> list[str]:
-    """Return the default methods that the model supports; only Grad-CAM if a layer is given."""
+def _default_methods(model: Backend, layer: Layers = None, target: Any = None) -> list[str]:
+    """Return the default methods that suit model and target; only Grad-CAM if a layer is given."""
     from xaimaps._plan import default_methods
 
-    return ["grad_cam"] if layer is not None else default_methods(model, DEFAULT_METHODS)
+    return ["grad_cam"] if layer is not None else default_methods(model, DEFAULT_METHODS, target)
 
 
 def run(task: Task, paths: Sequence[Path], as_json: bool, quiet: bool = False) -> None:

@@ -67,6 +67,11 @@ _size_option = _model(
     "--input-size", type=(int, int), metavar="HEIGHT WIDTH",
     help="The size of the input, for models that take images of any size.",
 )  # fmt: skip
+_depth_option = _model(
+    "--input-depth", type=int, metavar="DEPTH",
+    help="The slices of a volume or the frames of a clip, for models that take any number of them; "
+    "with --input-size.",
+)  # fmt: skip
 _window_option = _pictures(
     "--window", type=(float, float), metavar="LOW HIGH",
     help="The values of a picture that are black and white.  [default: as each picture says]",
@@ -170,6 +175,13 @@ symlinks_option = _pictures(
 )
 
 
+def _whole_size(depth: int | None, size: tuple[int, int] | None) -> dict[str, tuple[int, ...]]:
+    """Return the loading option that two options of the command line give."""
+    if size is None and depth is not None:
+        raise click.UsageError("--input-depth needs --input-size, the height and width")
+    return {} if size is None else {"input_size": size if depth is None else (depth, *size)}
+
+
 def model_options(command: Command) -> Command:
     """Add the options that choose the model and its loading."""
     return _model_option(backend_option(load_options(command)))
@@ -189,6 +201,7 @@ def load_options(
         allow_unsafe: bool,
         fit: str | None,
         input_size: tuple[int, int] | None,
+        input_depth: int | None,
         window: tuple[float, float] | None,
         custom: tuple[str, ...],
         inputs: tuple[str, ...],
@@ -198,7 +211,7 @@ def load_options(
     ) -> Any:
         own: dict[str, Any] = {} if weights is None else {"weights": weights}
         own |= {"allow_unsafe": True} if allow_unsafe else {}
-        own |= {} if input_size is None else {"input_size": input_size}
+        own |= _whole_size(input_depth, input_size)
         own |= {"custom_objects": dict(map(import_class, custom))} if custom else {}
         own |= {"inputs": parse_pairs(inputs)} if inputs else {}
         own |= parse_pairs(load)
@@ -214,6 +227,7 @@ def load_options(
         _labels_option,
         weights_option,
         _size_option,
+        _depth_option,
         unsafe_option,
         _custom_option,
         _input_option,

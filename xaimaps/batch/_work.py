@@ -45,7 +45,7 @@ class Order:
         """Check the order for a model, and return what is done with each picture."""
         require_files(model)
         model = model.on_devices(self.settings.devices)
-        jobs = plan_all(model, self.methods, self.layer, self.options)
+        jobs = plan_all(model, self.methods, self.layer, self.options, self.target)
         target, given = _one_target(self.target), self.settings
         overlays = folder / "overlays" if given.overlays else None
         size = given.batch_size * model.devices

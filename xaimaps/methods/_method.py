@@ -33,6 +33,7 @@ class Method(Row):
             they are arguments of the compiled program, and the same on every backend.
         defaults: returns values for options whose default, None, depends on the model.
         uses_target: whether a map depends on the target; if not, none is needed.
+        only_classes: whether the target must be a class, so that other targets are refused.
         suits: tells whether a model may have what the method explains, if not every model has; the
             method itself refuses the others.
         is_relative: whether a map is only defined up to a constant, so that zero has no meaning.
@@ -49,6 +50,7 @@ class Method(Row):
     draws: Callable[..., dict[str, Any]] | None = None
     defaults: Callable[[Backend], dict[str, object]] | None = None
     uses_target: bool = True
+    only_classes: bool = False
     suits: Callable[[Backend], bool] | None = None
     is_relative: bool = False
     is_sensitive: bool = False

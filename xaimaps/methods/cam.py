@@ -16,6 +16,7 @@ from xaimaps.methods._registry import method
     needs={"forward", "activations", "classifier"},
     paper="Zhou et al. 2016, arXiv:1512.04150",
     cost="1 F",
+    only_classes=True,
 )
 def cam(backend: Backend, images: Array, target: Any = None, *, layer: str | None = None) -> Maps:
     r"""Activations weighted by the dense layer's weights, after global average pooling.

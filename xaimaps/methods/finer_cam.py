@@ -21,6 +21,7 @@ from xaimaps.targets import Target, as_target, class_scores, one_hot
     needs={"forward", "activations", "grad"},
     paper="Zhang et al. 2025, arXiv:2501.11309",
     cost="1 F + 4 b",
+    only_classes=True,
 )
 @over_layers
 def finer_cam(

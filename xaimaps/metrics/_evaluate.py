@@ -82,7 +82,7 @@ def evaluate(
         ('grad_cam', 'random 7x7')
     """
     backend = model if isinstance(model, Backend) else load(model)
-    jobs = plan_all(backend, list(methods), layer, options)
+    jobs = plan_all(backend, list(methods), layer, options, target)
     rows = plan_metrics(metrics, metric_options or {}, has_regions=regions is not None)
     require_files(backend, input_size)
     batch = prepare(backend, every_picture(pictures, len(backend.input_shape) - 1), input_size)

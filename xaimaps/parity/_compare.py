@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from xaimaps._attribute import classes_of, plan, run_jobs
-from xaimaps._plan import able_methods
+from xaimaps._plan import able_methods, suits_target
 from xaimaps._results.attribution import Attribution
 from xaimaps.backend import INPUT, Array, Backend
 from xaimaps.errors import (
@@ -97,7 +97,7 @@ def compare(
             f"`models` must be at least two backends, got {len(models)} ({', '.join(models)}); "
             "install another one, or name another model"
         )
-    rows_of = [get_method(name) for name in _names(methods, models.values())]
+    rows_of = [get_method(name) for name in _names(methods, models.values(), target)]
     for name in options:
         if not any(name in row.options for row in rows_of):
             raise MethodError(f"none of the compared methods has an option {name!r}")
@@ -109,12 +109,14 @@ def compare(
     return comparison.report(rows_of, options)
 
 
-def _names(methods: str | Sequence[str] | None, models: Collection[Backend]) -> Sequence[str]:
+def _names(
+    methods: str | Sequence[str] | None, models: Collection[Backend], target: Any
+) -> Sequence[str]:
     """Return the names of the methods; "all" are those that one of the models supports."""
     if methods is None:
-        return DEFAULT_METHODS
+        return [name for name in DEFAULT_METHODS if suits_target(METHODS[name], target)]
     if methods == "all":
-        able = {name for model in models for name in able_methods(model, METHODS)}
+        able = {name for model in models for name in able_methods(model, METHODS, target)}
         return [name for name in METHODS if name in able]
     return (methods,) if isinstance(methods, str) else methods
 

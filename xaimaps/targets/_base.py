@@ -55,6 +55,11 @@ class TargetSpec(ABC):
         """Whether the target needs the backend's own arrays, as a Python function may."""
         return False
 
+    @property
+    def is_class(self) -> bool:
+        """Whether the target is a class, or several; a class of a detector becomes a box."""
+        return False
+
     def for_image(self, index: int) -> TargetSpec:
         """Return the target of one image of the batch."""
         return self

@@ -37,6 +37,10 @@ class Top(Target, TargetSpec):
     def __str__(self) -> str:
         return f"top-{self.k}"
 
+    @property
+    def is_class(self) -> bool:
+        return True
+
     def settled(self, scene: Scene) -> TargetSpec:
         if scene.is_detector:
             return top_boxes(self, scene, self.k)

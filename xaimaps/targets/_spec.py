@@ -42,6 +42,10 @@ class ClassSpec(TargetSpec):
     def __str__(self) -> str:
         return quoted(self.name) if isinstance(self.name, str) else str(self.name)
 
+    @property
+    def is_class(self) -> bool:
+        return True
+
     def settled(self, scene: Scene) -> TargetSpec:
         return _class_boxes(self, scene, [self.name] * len(scene.images))
 
@@ -57,6 +61,10 @@ class PerImageSpec(TargetSpec):
 
     def __str__(self) -> str:
         return f"[{', '.join(str(ClassSpec(name)) for name in self.names)}]"
+
+    @property
+    def is_class(self) -> bool:
+        return True
 
     def for_image(self, index: int) -> ClassSpec:
         return ClassSpec(self.names[index])
@@ -103,6 +111,10 @@ class Given(TargetSpec):
     def unrecorded(self) -> tuple[str, ...]:
         text = str(self)
         return (f"the target is {text}, made in Python",) if text.startswith("<") else ()
+
+    @property
+    def is_class(self) -> bool:
+        return isinstance(self.target, Classes)
 
     def for_image(self, index: int) -> TargetSpec:
         if isinstance(self.target, Classes) and not self.target.is_several:
@@ -158,6 +170,10 @@ class SeveralSpec(_Composite):
     @property
     def members(self) -> tuple[TargetSpec, ...]:
         return self.children
+
+    @property
+    def is_class(self) -> bool:
+        return all(child.is_class for child in self.children)
 
     def boxes(self, index: int) -> tuple[Detection | None, ...]:
         return tuple(box for child in self.children for box in child.boxes(index) or (None,))
