@@ -12,11 +12,9 @@ settings.load_profile("busy")
 # The subset lists whole modules, so that a new test in one of them needs no mark of its own. They
 # cover the core, every method on the numpy reference, and one real network.
 QUICK = (
-    "backends/jax/tests/test_functions.py",
     "tests/test_arrays.py",
     "tests/test_cam_methods.py",
     "tests/test_console.py",
-    "tests/test_examples.py",
     "tests/test_errors.py",
     "tests/test_explaining.py",
     "tests/test_files.py",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import xaimaps
+from xaimaps._plan import able_methods
 from xaimaps.errors import TargetError
 from xaimaps.methods import METHODS
 from xaimaps.parity import compare
@@ -63,6 +64,19 @@ def test_the_row_says_whether_a_method_uses_its_target(pooled, images):
             xaimaps.attribute(pooled, images[:1], name, target=k, **options).maps for k in (0, 2)
         )
         assert row.uses_target == (not np.array_equal(one, two)), name
+
+
+@pytest.mark.parametrize("target", ["0 vs 1", "output:0", "0 vs 1; 2"])
+def test_the_row_says_whether_a_method_explains_only_classes(pooled, images, target):
+    every, suited = (set(able_methods(pooled, METHODS, one)) for one in (None, target))
+    assert every - suited == {name for name in every if METHODS[name].only_classes}
+    for name in every - suited:
+        with pytest.raises(TargetError, match="must be a class"):
+            xaimaps.attribute(pooled, images, name, target=target)
+    few = {"n_masks": 4, "n_samples": 16, "segments": (1, 2), "n_steps": 2, "baseline": "zeros"}
+    for name in suited:
+        options = {k: v for k, v in few.items() if k in METHODS[name].options}
+        xaimaps.attribute(pooled, images[:1], name, target=target, **options)
 
 
 def test_other_methods_ask_for_a_target():

@@ -16,11 +16,11 @@ QUICK |= {"segments": (1, 2), "n_designs": 4, "depth": 2, "base": "saliency"}
 QUICK |= {"n_scales": 2}
 """Fewer draws and steps: what they are made of is the same."""
 
-FEW = ["saliency", "guided_backprop", "smoothgrad", "cam", "grad_cam", "eigen_cam"]
-FEW += ["is_cam", "rise"]
+FEW = ["saliency", "guided_backprop", "cam", "grad_cam", "eigen_cam", "rise"]
 """Methods of every kind, where a network takes long to compile."""
 
-EVERY_ABILITY = [*FEW, "fullgrad", "guided_grad_cam", "recipro_cam", "shapley_cam"]
+EVERY_ABILITY = [*FEW, "smoothgrad", "is_cam", "fullgrad", "guided_grad_cam", "recipro_cam"]
+EVERY_ABILITY += ["shapley_cam"]
 """Methods with every set of abilities that a method needs of a backend."""
 
 METHODS_OF = dict.fromkeys(("joined", "subclassed"), EVERY_ABILITY)
