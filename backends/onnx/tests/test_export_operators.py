@@ -77,6 +77,18 @@ def test_operator(operator, inputs, attributes):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("operator", ["Relu", "Clip"])
+def test_the_slope_at_a_bound_is_zero(operator):
+    """The derivative reads the result, in which what was at a bound and beyond it are the same."""
+    bounds = [np.float32(0), np.float32(6)] if operator == "Clip" else []
+    model, data, wrt = made(operator, [(1, 1, 1, 7), *bounds], {})
+    data[wrt].flat[:] = [-1, -0.0, 0, 3, 6, 7, np.nextafter(np.float32(6), 0)]
+    seed = np.arange(1, 8, dtype=np.float32).reshape(data[wrt].shape)
+    found = exported(model, read_graph(model).graph, data, wrt, seed).ravel()
+    beyond = [0, 0] if operator == "Clip" else [5, 6]
+    np.testing.assert_array_equal(found, [0, 0, 0, 4, *beyond, 7])
+
+
 def made(operator, inputs, attributes):
     """Return a model of one node, its inputs by name, and the name of the first."""
     random = np.random.default_rng(1)
@@ -101,7 +113,8 @@ def exported(model, graph, data, wrt, seed):
     write, backward = Recorder(20), Backward(graph, data, "y")
 
     def value(name):
-        return Traced(write, name, data[name].shape, data[name].dtype)
+        one = {**data, "y": seed}[name]
+        return Traced(write, name, one.shape, one.dtype)
 
     found = backward.pull(Traced(write, "seed", seed.shape, seed.dtype), wrt, value)
     model.graph.node.extend(write.nodes)

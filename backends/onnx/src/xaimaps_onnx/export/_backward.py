@@ -25,6 +25,13 @@ from xaimaps_onnx.export._traced import Traced
 
 Lookup = Callable[[str], Traced]
 
+BOUNDS = ("Relu", "Clip")
+"""Operators that leave their own results unchanged, and whose slope there is that at the input.
+
+Their derivatives read the result. To read the input would keep ONNX Runtime from fusing them with
+the convolution before them, which is slower and rounds the outputs differently.
+"""
+
 
 class Backward:
     """The backward pass.
@@ -104,8 +111,9 @@ class Backward:
             closed = jax.make_jaxpr(pulled)(*structs)
         used = [True] * len(closed.jaxpr.outvars)
         jaxpr, is_read = partial_eval.dce_jaxpr(closed.jaxpr, used)
+        read_as = {node.reads[0]: node.outputs[0]} if node.operator in BOUNDS else {}
         forward = [
-            self._as_known(n, value(n)) if is_read[i] else None
+            self._as_known(n, value(read_as.get(n, n))) if is_read[i] else None
             for i, n in enumerate([*through, *others])
         ]
         for one in arrived.values():
