@@ -402,3 +402,54 @@ def test_without_the_token_the_page_says_what_to_do(browser, address):
     playwright.expect(page.locator("#status.wrong")).to_contain_text("that `xaimaps view` printed")
     assert page.locator("#tools").is_hidden()
     page.close()
+
+
+NOTEBOOK = """async ([source, page]) => {
+    const { default: widget } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+    const listeners = [];
+    widget.render({ el: document.body, model: {
+        get: (name) => ({ page, height: "40rem" })[name],
+        on: (_, listener) => listeners.push(listener),
+        send: async (asked, _, files) => {
+            const bytes = files.map((file) => [...new Uint8Array(file)]);
+            const told = await window.python(asked, bytes);
+            listeners.forEach((listener) => listener(told));
+        },
+    } });
+}"""
+"""What a notebook does with a widget."""
+
+
+def test_in_a_notebook_the_page_asks_python(browser, model, files, tmp_path):
+    pytest.importorskip("anywidget")
+    viewer, told = xaimaps.view(model, files[0]), []
+    viewer.send = told.append
+
+    def python(asked, files):
+        viewer._handle_custom_msg(asked, [memoryview(bytes(file)) for file in files])
+        return told.pop()
+
+    page = browser.new_page()
+    page.asked, page.wrong = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.expose_function("python", python)
+    page.evaluate(NOTEBOOK, [viewer._esm, viewer.page])
+    page.locator("iframe").wait_for()
+    frame = page.frames[-1]
+    done(frame)
+    assert same(frame, xaimaps.explain(model, files[0]).overlay())
+    frame.get_by_label("ray").click()
+    done(frame)
+    assert same(frame, xaimaps.explain(model, files[0], target="ray").overlay())
+    frame.locator("#file").set_input_files(files[1])
+    done(frame)
+    assert frame.locator("#pictures option").all_text_contents() == [file.name for file in files]
+    page.frames[-1].locator("#file").set_input_files(__file__)
+    playwright.expect(frame.locator("#status")).to_have_class("wrong")
+    with page.expect_download() as download:
+        frame.get_by_role("button", name="Download").click()
+    assert download.value.path().read_text("utf-8").startswith("<!doctype html>")
+    assert page.wrong == []
+    assert all(url.startswith(("about:", "data:", "blob:")) for url in page.asked)
+    page.close()

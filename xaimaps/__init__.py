@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xaimaps._read import read
     from xaimaps._reproduce import reproduce
     from xaimaps._results.attribution import Attribution
+    from xaimaps._viewer import view
     from xaimaps.backend import Backend, Layer
     from xaimaps.methods import METHODS, register_method
     from xaimaps.targets import several
@@ -46,6 +47,7 @@ __all__ = [
     "reproduce",
     "several",
     "targets",
+    "view",
     "zoo",
 ]
 
@@ -65,6 +67,7 @@ _HOMES = {
     "register_method": "methods",
     "reproduce": "_reproduce",
     "several": "targets",
+    "view": "_viewer",
 }
 
 

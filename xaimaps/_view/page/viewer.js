@@ -1,7 +1,7 @@
-// The page of `xaimaps view`, and of the file that it saves, which holds what it shows.
+// The page of `xaimaps view`, of a notebook, and of the file that it saves, which holds what it shows.
 
 const byId = (id) => document.getElementById(id);
-const saved = JSON.parse(byId("shown")?.textContent ?? "null");
+const shown = JSON.parse(byId("shown")?.textContent ?? "{}");
 const token = location.hash.slice(1);
 const MOST_ROWS = 50;
 
@@ -24,6 +24,7 @@ function say(text, isWrong = false) {
 }
 
 async function ask(path, body, signal) {
+  if (shown.notebook) return askNotebook(path, body);
   const headers = { Authorization: `Bearer ${token}` };
   const isFile = body === undefined || body instanceof Blob;
   const method = body === undefined ? "GET" : "POST";
@@ -36,6 +37,25 @@ async function ask(path, body, signal) {
     throw new Error(told.error ?? "xaimaps failed; the terminal says why");
   }
   return answer.headers.get("content-type").startsWith("text/html") ? answer.blob() : answer.json();
+}
+
+// In a notebook the page is a frame, which hands its questions to the notebook, and that to Python.
+const waiting = new Map();
+
+async function askNotebook(path, body) {
+  const id = `${performance.timeOrigin} ${Math.random()}`;
+  const file = body instanceof Blob ? await body.arrayBuffer() : null;
+  parent.postMessage({ id, path, body: file ? null : (body ?? null), file }, "*");
+  const answer = await new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+  return path === "file" ? new Blob([answer], { type: "text/html" }) : answer;
+}
+
+function hear({ source, data: { id, answer, error } }) {
+  if (source !== parent || !waiting.has(id)) return;
+  const { resolve, reject } = waiting.get(id);
+  waiting.delete(id);
+  if (error) reject(new Error(error));
+  else resolve(answer);
 }
 
 async function attempt(work) {
@@ -507,21 +527,21 @@ function present() {
 }
 
 async function showSaved() {
-  ({ about } = saved);
+  ({ about } = shown);
   number = 0;
   present();
   document.body.classList.add("saved");
   for (const id of ["controls", "pair", "save"]) byId(id).hidden = true;
-  for (const [index, picture] of Object.entries(saved.pictures)) {
+  for (const [index, picture] of Object.entries(shown.pictures)) {
     picture.image = await loaded(picture.view);
     Object.assign(models[index], { picture, number });
   }
-  panels.push(...saved.maps.map(({ model, method }) => new Panel(models[model], method)));
+  panels.push(...shown.maps.map(({ model, method }) => new Panel(models[model], method)));
   resize(panels.length);
   reveal();
   for (const [index, panel] of panels.entries()) {
     panel.models.disabled = panel.methods.disabled = true;
-    panel.show(saved.maps[index], await loaded(saved.maps[index].heatmap));
+    panel.show(shown.maps[index], await loaded(shown.maps[index].heatmap));
   }
   say(panels[0].seen.name);
 }
@@ -539,4 +559,5 @@ async function start() {
   if (about.pictures.length) await choose(about.pictures[0][0]);
 }
 
-attempt(saved ? showSaved : start);
+if (shown.notebook) window.addEventListener("message", hear);
+attempt(shown.maps ? showSaved : start);
