@@ -68,7 +68,8 @@ def main() -> None:
 
 def machine() -> str:
     """Return the number of processors and the versions of the libraries."""
-    names = ("jax", "tensorflow", "torch", "captum", "grad-cam", "tf-keras-vis", "xplique")
+    names = ("jax", "tensorflow", "tensorflow-cpu", "torch", "captum", "grad-cam", "tf-keras-vis")
+    names += ("xplique", "quantus")
     known = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
     versions = ", ".join(f"{name} {known[name]}" for name in names if name in known)
     return f"{os.cpu_count()} processors, with {versions}"
