@@ -72,7 +72,7 @@ def test_what_type_checkers_see_is_what_there_is():
     source = Path(xaimaps.__file__).read_text()
     checked, _, _ = source.partition("__all__ =")
     assert all(name in checked for name in xaimaps.__all__)
-    assert len(source.splitlines()) <= 80
+    assert len(source.splitlines()) <= 90
 
 
 def test_types_and_data_are_shipped():

@@ -9,6 +9,7 @@ from xaimaps_onnx.export import _network
 from xaimaps_onnx.testing import as_onnx
 
 import xaimaps
+from xaimaps._form import require_same, score_rounding
 from xaimaps._results.render import blend, colorize
 from xaimaps.errors import (
     LayerError,
@@ -19,6 +20,7 @@ from xaimaps.errors import (
     UnsupportedModelError,
     XaimapsError,
 )
+from xaimaps.methods import METHODS
 from xaimaps.testing import pooled_network
 
 pytest.importorskip("jax")
@@ -171,6 +173,23 @@ def test_the_difference_is_named_and_nothing_is_written(file, tmp_path, monkeypa
     with pytest.raises(UnsupportedModelError, match="differs from grad_cam on 'jax' by"):
         xaimaps.export(file, tmp_path / "out.onnx", "grad_cam")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["model.onnx"]
+
+
+def test_a_map_of_scores_is_held_to_their_rounding(file):
+    """What a window changes may be a small part of a score, which runtimes round differently."""
+    model, row = xaimaps.load(file), METHODS["occlusion"]
+    result = xaimaps.attribute(model, IMAGES, "occlusion", target=1, window=3, stride=3)
+    expected, score = 1e-3 * result.maps, np.abs(result.target_scores).max()
+    for apart, is_rounding in ((1e-6, True), (1e-5, False)):
+        found = expected + apart * score
+        for form in ("raw", "normalised"):
+            given = (found, expected, row, model, score_rounding(row, result, form))
+            if is_rounding and form == "raw":
+                assert require_same(*given) > 1e-4
+            else:
+                with pytest.raises(UnsupportedModelError, match="differs from occlusion on 'jax'"):
+                    require_same(*given)
+    assert score_rounding(METHODS["grad_cam"], result, "raw") == 0
 
 
 REFUSED = [

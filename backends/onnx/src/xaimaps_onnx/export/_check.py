@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from xaimaps._attribute import attribute
-from xaimaps._form import Form, formed, require_same
+from xaimaps._form import Form, formed, require_same, score_rounding
 from xaimaps._run import Job
 from xaimaps.backend import Backend
 from xaimaps.errors import UnsupportedModelError
@@ -99,7 +99,8 @@ class Check:
         result = attribute(self.reference, images, job.row, target=target, layer=layer, **settings)
         expected = formed(self.source, np.asarray(result.maps), self.form, images.shape[1:-1])
         found = found[:, classes] if self.wanted.is_all else found
-        return require_same(found, expected, job.row, self.reference)
+        rounding = score_rounding(job.row, result, self.form)
+        return require_same(found, expected, job.row, self.reference, rounding)
 
     def _target(self, images: Array, classes: Array) -> Any:
         if self.wanted.is_all:
