@@ -62,7 +62,7 @@ class ModelFile:
         path: the file in the package.
         kind: what the model does.
         arguments: those of `xaimaps explain`.
-        inputs: those of every command, the values of other inputs than the pictures.
+        inputs: those of every command, such as the values of other inputs than the pictures.
         size: the spatial size of the images, if the file leaves it free.
         picture: the picture to explain.
     """
@@ -154,7 +154,8 @@ MODEL_FILES = (
         "1.6.1",
         "ddddocr/common_old.onnx",
         "text recogniser, CRNN, int8",
-        "-p unit --fit pad -b onnxruntime -t output:5,2663 -M occlusion",
+        "-p unit --fit pad -t output:5,2663 -M occlusion",
+        inputs="-b onnxruntime",
         size=(64, 256),
         picture=LINE,
     ),
