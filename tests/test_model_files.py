@@ -51,8 +51,11 @@ def test_rows_that_were_not_measured_stay(model_files, tmp_path):
 
 
 def test_constant_maps_are_told(model_files, tmp_path):
+    result = {"notes": ["one", "two"], "methods": [], "files": ["figure.png"]}
     for method, value in (("saliency", 1.0), ("grad_cam", 0.0)):
-        maps = np.array([[0.0, value]])
-        np.savez(tmp_path / f"a-b-{method}-maps.npz", maps=maps)
-    described = [model_files.described(path) for path in sorted(tmp_path.glob("*.npz"))]
-    assert described == ["grad_cam (constant)", "saliency"]
+        path = tmp_path / f"a-b-{method}-class 1-maps.npz"
+        np.savez(path, maps=np.array([[0.0, value]]))
+        result["methods"].append({"method": method})
+        result["files"].append(str(path))
+    found = model_files.maps_of(json.dumps({"results": [result]}))
+    assert found == {"maps": "saliency, grad_cam (constant)", "message": "one; two"}
