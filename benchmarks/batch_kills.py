@@ -1,6 +1,6 @@
 """A run over 10,000 pictures that is killed 20 times, as benchmarks/results/batch.md.
 
-    uv run python benchmarks/batch_kills.py [--pictures 10000] [--kills 20]
+    uv run python -m benchmarks batch_kills [--pictures 10000] [--kills 20]
 
 The network is tiny, so that what is measured is the pipeline. Its store must have the same bytes as
 that of an undisturbed run, no chunk may be stored twice, and the memory may not grow with the

@@ -1,6 +1,6 @@
 """Pictures per second of each stage of a batch run alone, and of all.
 
-    uv run python benchmarks/batch_rates.py [--pictures 192] [--rounds 7]
+    uv run python -m benchmarks batch_rates [--pictures 192] [--rounds 7]
 
 The pictures are JPEGs of 500 x 375, the size of ImageNet's; the network is the embedded one. Each
 stage runs alone, after a first batch that compiles the program; the stages take turns for several

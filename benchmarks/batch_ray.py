@@ -1,6 +1,6 @@
 """A run on a Ray cluster of this machine against the same run without Ray.
 
-    uv run --group ray python benchmarks/batch_ray.py [--pictures 5000] [--model net.onnx]
+    uv run --group ray python -m benchmarks batch_ray [--pictures 5000] [--model net.onnx]
 
 The start of the cluster and of its processes is told apart from the rate after it, that is from the
 first chunk of the store to the last. The model is a network of one convolution, so that what is
@@ -16,10 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import batch_kills
 import numpy as np
 
 import xaimaps
+from benchmarks import batch_kills
 from xaimaps import batch
 
 RESULTS = Path(__file__).parent / "results" / "batch-ray.md"

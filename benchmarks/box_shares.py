@@ -1,6 +1,6 @@
 """How much of a map lies in the box that it explains, as benchmarks/results/box-shares.md.
 
-    uv run --group frameworks python benchmarks/box_shares.py [--into FOLDER]
+    uv run --group frameworks python -m benchmarks box_shares [--into FOLDER]
 
 The detector and the photographs are those of `model_files.py`, which are fetched to FOLDER.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from model_files import PHOTOGRAPHS, fetch
 
 import xaimaps
+from benchmarks.model_files import PHOTOGRAPHS, fetch
 from xaimaps._resampling import linear_weights
 
 RESULTS = Path(__file__).parent / "results" / "box-shares.md"

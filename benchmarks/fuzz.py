@@ -1,6 +1,6 @@
 """Run all fuzzers with other seeds each time, until the minutes are over or there is a find.
 
-    uv run --group frameworks python benchmarks/fuzz.py --minutes 60 [--seed 1000]
+    uv run --group frameworks python -m benchmarks fuzz --minutes 60 [--seed 1000]
 
 A find is reported with its seed; `XAIMAPS_FUZZ_SEED=SEED pytest TEST` runs it again. The tests run
 the same fuzzers with one seed and few cases.

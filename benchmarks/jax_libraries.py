@@ -1,6 +1,6 @@
 """One network in every library of JAX: largest differences of values, and what tracing costs.
 
-    uv run --group frameworks python benchmarks/jax_libraries.py
+    uv run --group frameworks python -m benchmarks jax_libraries
 
 The reference is the same network as a plain function, differentiated by hand with `jax.vjp`. Each
 difference is relative to the largest absolute value of the reference.

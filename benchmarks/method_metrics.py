@@ -1,6 +1,6 @@
 """Judge methods on four trained networks, for the guide "Which method?".
 
-    uv run --group frameworks python benchmarks/method_metrics.py [--into FOLDER] [--only NAME ...]
+    uv run --group frameworks python -m benchmarks method_metrics [--into FOLDER] [--only NAME ...]
 
 writes `benchmarks/results/method-metrics.md`. The networks beside the embedded one, and their
 photographs, are those of `model_files.py`, which are fetched to FOLDER; texts are drawn.
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_files import PHOTOGRAPHS, draw_text, fetch
 from PIL import Image
 
 import xaimaps
+from benchmarks.model_files import PHOTOGRAPHS, draw_text, fetch
 
 METHODS = (
     *("grad_cam", "layer_cam", "eigen_cam", "random_cam"),

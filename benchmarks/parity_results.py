@@ -1,6 +1,6 @@
 """Every method on every model in every framework, as benchmarks/results/parity.md.
 
-    uv run --group frameworks python benchmarks/parity_results.py [NAME ...] [--jobs 2]
+    uv run --group frameworks python -m benchmarks parity_results [NAME ...] [--jobs 2]
 
 Each model runs in a process of its own, which takes minutes for the large ones. Keras's
 applications take images of 96 x 96 here, which all of them do, and methods that repeat a pass take

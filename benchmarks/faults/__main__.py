@@ -1,6 +1,6 @@
 """Bad input, numbered: each must end in one sentence, quickly, with the right status.
 
-    uv run --group frameworks --group ray python benchmarks/faults [WORD ...]
+    uv run --group frameworks --group ray python -m benchmarks faults [WORD ...]
 
 numbers.txt lists the kinds of input. A kind is tried by commands, each in a process of its own with
 limits of time and memory, and by the numbered tests of the suite. A WORD chooses the commands that
@@ -18,9 +18,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from commands import Case, cases
-from files import make_files
-from suite import outcomes
+from benchmarks.faults.commands import Case, cases
+from benchmarks.faults.files import make_files
+from benchmarks.faults.suite import outcomes
 
 SECONDS = 40
 MEMORY = 2**34
@@ -30,7 +30,7 @@ ROOT = HERE.parents[1]
 RESULTS = HERE.parent / "results" / "faults.md"
 HEAD = """# Bad input
 
-`uv run --group frameworks --group ray python benchmarks/faults`. Each kind of input is tried by
+`uv run --group frameworks --group ray python -m benchmarks faults`. Each kind of input is tried by
 commands, each in a process of its own, and by tests of the suite. A test is skipped where a package
 or a permission that it needs is missing.
 

@@ -1,6 +1,6 @@
 """Speed of ONNX files in JAX against ONNX Runtime, in one run.
 
-    uv run python benchmarks/bench_onnx.py [MODEL.onnx ...] [--batch 1 8] [--rounds 15] [--json]
+    uv run python -m benchmarks onnx_speed [MODEL.onnx ...] [--batch 1 8] [--rounds 15] [--json]
 
 Without a model, the embedded one. All timings of a row are interleaved, round by round, in one
 process on the same data, and the table shows their medians: the forward pass of each; Grad-CAM
@@ -23,12 +23,9 @@ import numpy as np
 import onnxruntime
 
 import xaimaps
+from benchmarks._timing import Call, interleaved, medians
 from xaimaps.backend import Backend
 from xaimaps.methods import METHODS
-
-Timed = Callable[[], Any]
-SETTLING_S = 0.2
-"""How long a program runs by itself before it is measured."""
 
 PROGRAMS = ("forward", "grad_cam", "saliency")
 
@@ -51,24 +48,24 @@ def measure(path: Path, batch: int, rounds: int) -> dict[str, Any]:
     images = np.random.default_rng(0).normal(size=(batch, height, width, channels))
     programs, compiled = compile_all(backend, images.astype(np.float32))
     runs = {"runtime": runtime(path, images.astype(np.float32)), **programs}
-    medians = interleaved(runs, rounds)
-    own = medians["forward"]
+    found = medians(interleaved(runs, rounds))
+    own = found["forward"]
     return {
         "model": path.stem,
         "batch": batch,
-        "runtime_ms": 1e3 * medians["runtime"],
+        "runtime_ms": 1e3 * found["runtime"],
         "forward_ms": 1e3 * own,
-        "forward_over_runtime": own / medians["runtime"],
-        "grad_cam_over_forward": medians["grad_cam"] / own,
-        "input_gradient_over_forward": medians["saliency"] / own,
+        "forward_over_runtime": own / found["runtime"],
+        "grad_cam_over_forward": found["grad_cam"] / own,
+        "input_gradient_over_forward": found["saliency"] / own,
         "compile_s": compiled,
     }
 
 
-def compile_all(backend: Backend, images: Any) -> tuple[dict[str, Timed], dict[str, float]]:
+def compile_all(backend: Backend, images: Any) -> tuple[dict[str, Call], dict[str, float]]:
     """The three programs, warmed up, and the seconds that their compilation took."""
     array = jax.device_put(images)
-    programs: dict[str, Timed] = {}
+    programs: dict[str, Call] = {}
     seconds = {}
     for name in PROGRAMS:
         begin = time.perf_counter()
@@ -85,31 +82,13 @@ def program(name: str) -> Callable[[Backend, Any], Any]:
     return lambda backend, images: METHODS[name].fn(backend, images).maps
 
 
-def runtime(path: Path, images: Any) -> Timed:
+def runtime(path: Path, images: Any) -> Call:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (source,) = session.get_inputs()
     is_planar = source.shape[1] in (1, 3)
     array = np.ascontiguousarray(images.transpose(0, 3, 1, 2) if is_planar else images)
     session.run(None, {source.name: array})
     return lambda: session.run(None, {source.name: array})
-
-
-def interleaved(runs: dict[str, Timed], rounds: int) -> dict[str, float]:
-    """The median seconds of each, all of them measured once in every round.
-
-    Each is measured right after `SETTLING_S` of its own: ONNX Runtime's threads spin for a while
-    after its work is done, which the next in turn would pay for.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            settled = time.perf_counter() + SETTLING_S
-            while time.perf_counter() < settled:
-                run()
-            begin = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:

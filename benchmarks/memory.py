@@ -1,6 +1,6 @@
 """How much memory a method's program takes for its values, as XLA lays it out. Embedded model, CPU.
 
-    uv run python benchmarks/bench_memory.py
+    uv run python -m benchmarks memory
 
 Nothing is run: a compiled program says what it will allocate, weights and image aside. It should
 not grow with the number of steps or masks, and keep to the option `memory`. (SmoothGrad's noise is

@@ -1,9 +1,10 @@
 """Exported files in ONNX Runtime, in a process without xaimaps, against the model alone.
 
-    uv run python benchmarks/bench_export.py [MODEL.onnx ...] [--only METHOD ...] [--rounds 15]
+    uv run python -m benchmarks export [MODEL.onnx ...] [--only METHOD ...] [--preprocess tf]
 
-Without a model, the embedded one. The runs of the model and of the exported file are interleaved,
-and the table has the medians of their times on one image.
+Without a model, the embedded one. The maps are compared on the bundled photographs, so give the
+preprocessing of a file that does not record it. The runs of the model and of the exported file are
+interleaved, and the table has the medians of their times on one image.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="*", type=Path, default=[xaimaps.zoo.MODELS["default"]])
     parser.add_argument("--only", nargs="*", default=[case[0] for case in CASES])
+    parser.add_argument("--preprocess")
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     print("| model | method | target | nodes | growth, MB | time | outputs | maps |")
@@ -63,7 +65,8 @@ def main() -> None:
         for method, target, options in CASES:
             if method not in args.only:
                 continue
-            cells = row(model, method, target, options, args.rounds)
+            loading = {"preprocess": args.preprocess} if args.preprocess else None
+            cells = row(model, method, target, {**options, "loading": loading}, args.rounds)
             print(
                 f"| {model.stem} | {method} | {target or 'none'} | {' | '.join(cells)} |",
                 flush=True,

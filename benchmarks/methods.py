@@ -1,11 +1,11 @@
 """How long each method takes, in passes through the network. Embedded model, one photograph, CPU.
 
-    uv run python benchmarks/bench_methods.py [--methods a,b] [--json]
+    uv run python -m benchmarks methods [--methods a,b] [--json]
 
 Every round times one forward pass of one image, the passes that a method is made of (forward, or
 forward and backward, as many images at a time as the method takes), and the method, one after the
 other, so that whatever else the machine does touches all of them. The table shows medians, without
-compilation, and the largest memory that the process has held so far. bench_peers.py times other
+compilation, and the largest memory that the process has held so far. `peers` times other
 libraries.
 """
 
@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +22,7 @@ import jax
 import numpy as np
 
 import xaimaps
+from benchmarks._timing import interleaved, medians
 from xaimaps._images.open import open_picture
 from xaimaps.backend import Array, Backend
 from xaimaps.methods import METHODS
@@ -32,10 +31,6 @@ from xaimaps.targets import as_target
 
 Program = Callable[[Array], Any]
 Measured = dict[str, Any]
-
-ROUNDS, LONG_ROUNDS = 9, 3
-LONG = 3.0
-"""Seconds from which on a method is timed in fewer rounds."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +126,9 @@ class Bench:
         for name, fn in (("forward", forward), ("both", forward_and_backward)):
             if getattr(row, name):
                 runs[name] = self.passes(fn, sizes[name])
-        times = interleaved(runs)
+        for run in runs.values():
+            run()
+        times = medians(interleaved(runs))
         needed = sum(getattr(row, k) / sizes[k] * times.get(k, 0) for k in sizes)
         over_needed, over_forward = times["method"] / needed, times["method"] / times["one"]
         value = over_forward if row.of_one else over_needed
@@ -177,20 +174,6 @@ def forward(backend: Backend, images: Array) -> Array:
 def forward_and_backward(backend: Backend, images: Array) -> tuple[Array, Array]:
     found = backend.grad(images, as_target(None, images.shape[0]))
     return found.outputs, found.gradients
-
-
-def interleaved(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median seconds of each, run in turns."""
-    first = {name: seconds(run) for name, run in runs.items()}
-    rounds = LONG_ROUNDS if max(first.values()) > LONG else ROUNDS
-    times = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds)]
-    return {name: statistics.median(row[name] for row in times) for name in runs}
-
-
-def seconds(run: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Speed of JAX functions here against the same gradients written by hand, in one run.
 
-    KERAS_BACKEND=jax uv run python benchmarks/bench_functions.py [NAME ...] [--batch 4]
+    KERAS_BACKEND=jax uv run python -m benchmarks functions [NAME ...] [--batch 4]
 
 NAME is a network of keras.applications, with random weights. By hand is `jax.jit` of the model's
 own call, or of `jax.grad` of a score, without xaimaps. Rounds are interleaved, on the same images

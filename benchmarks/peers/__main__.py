@@ -1,0 +1,138 @@
+"""xaimaps beside Captum, pytorch-grad-cam, torch-cam, tf-keras-vis and Xplique.
+
+    uv run --group frameworks --with captum --with grad-cam --with torchcam --with tf-keras-vis \
+        --with xplique --with onnx2torch python -m benchmarks [--only ResNet50 ...] [--batch 1 8]
+
+Every library explains the same photograph by the same networks, with the same weights and the same
+number of passes, on the same processors or GPU: xaimaps from an ONNX file in JAX and ONNX Runtime,
+and from the Keras model in TensorFlow; the others from that Keras model or the ONNX file as a
+PyTorch module. The calls are those of a user, from images in numpy to maps in numpy. They run one
+after the other in each round, so that whatever else the machine does touches all of them. What one
+run measures is added to benchmarks/results/peers-cpu.json, or -gpu.json, from which the tables and
+figures are made. A library that cannot be imported is left out, and a case that needs more than
+--limit seconds in a library is not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._timing import interleaved, medians, seconds
+from benchmarks.peers.cases import FORWARD, OPTIONS, Calls, passes
+from benchmarks.peers.networks import MAKERS, Array, Network, network, photographs
+from benchmarks.peers.report import Row, add, case, cell, write
+
+LIBRARIES = {
+    "xaimaps, JAX": "ours:in_jax",
+    "xaimaps, ONNX Runtime": "ours:in_onnxruntime",
+    "xaimaps, TensorFlow": "ours:in_tensorflow",
+    "Captum": "with_torch:of_captum",
+    "pytorch-grad-cam": "with_torch:of_grad_cam",
+    "torch-cam": "with_torch:of_torch_cam",
+    "tf-keras-vis": "with_tensorflow:of_keras_vis",
+    "Xplique": "with_tensorflow:of_xplique",
+}
+"""Where the calls of each library are made, whose modules import it."""
+
+LONG_S = 5.0
+"""The first run in PyTorch counts if it is this long, as it does not compile."""
+
+AGREEMENT = 1e-3
+"""How far outputs may differ between frameworks, over the largest; more is another network."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", nargs="+", default=[*MAKERS], choices=MAKERS, metavar="NETWORK")
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--methods", nargs="+", default=[*OPTIONS], choices=OPTIONS)
+    parser.add_argument("--libraries", nargs="+", default=[*LIBRARIES], choices=LIBRARIES)
+    parser.add_argument("--precision", default="float32", help="float32, tf32 or bfloat16")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds of one run")
+    parser.add_argument("--into", type=Path, default=Path("build/peers"), help="of ONNX files")
+    parser.add_argument("--write", action="store_true", help="only make the page and the figure")
+    args = parser.parse_args()
+    if not args.write:
+        for name in args.only:
+            for size in args.batch:
+                for row in measured(network(name, args.into), photographs(size), args):
+                    add(row)
+                    print(
+                        " | ".join([case(row), *(f"{n} {cell(row, n)}" for n in row.seconds)]),
+                        flush=True,
+                    )
+    write()
+
+
+def measured(model: Network, images: Array, args: Any) -> Iterator[Row]:
+    """Yield a row for the network alone, and one for each method."""
+    reasons: dict[str, str] = {}
+    calls = dict(usable(model, images, args, reasons))
+    case = {"network": model.name, "batch": len(images), "precision": args.precision}
+    alone = row_of(calls, FORWARD, reasons)
+    yield Row(**case, method=FORWARD, **alone)
+    slowest = max(found[0] for found in alone["seconds"].values())
+    for method in args.methods:
+        expected = slowest * passes(method, model.channels)
+        if expected < args.limit:
+            yield Row(**case, method=method, **row_of(calls, method, reasons))
+        else:
+            yield Row(**case, method=method, reasons={"all": f"about {expected:.0f} s for a run"})
+
+
+def usable(
+    model: Network, images: Array, args: Any, reasons: dict[str, str]
+) -> Iterator[tuple[str, Calls]]:
+    """Yield the calls of each library that can be used, and add why others cannot.
+
+    Raises:
+        SystemExit: the network has other outputs in a library.
+    """
+    outputs: dict[str, Array] = {}
+    for name in args.libraries:
+        module, _, make = LIBRARIES[name].partition(":")
+        try:
+            made = importlib.import_module(f"benchmarks.peers.{module}")
+            found: Calls = getattr(made, make)(model, images, args.precision)
+        except Exception as error:  # of the library
+            reasons[name] = told(error)
+            continue
+        if FORWARD in found:
+            outputs[name] = np.asarray(found[FORWARD](), np.float32)
+        yield name, found
+    first = next(iter(outputs.values()))
+    atol = AGREEMENT * np.abs(first).max() * (1 if args.precision == "float32" else 100)
+    others = [name for name, other in outputs.items() if not np.allclose(other, first, atol=atol)]
+    if others:
+        raise SystemExit(f"{model.name} has other outputs in {', '.join(others)}")
+
+
+def row_of(calls: Mapping[str, Calls], method: str, reasons: Mapping[str, str]) -> dict[str, Any]:
+    """Time a method in every library that has it, and return the fields of its row."""
+    first, known = {}, dict(reasons)
+    for name, own in calls.items():
+        if method in own:
+            try:
+                first[name] = seconds(own[method])
+            except Exception as error:  # of the library
+                known[name] = told(error)
+    long = {n: [s] for n, s in first.items() if s > LONG_S and "torch" in LIBRARIES[n]}
+    times = interleaved({name: calls[name][method] for name in first if name not in long}) | long
+    middle = medians(times)
+    found = {n: [middle[n], min(times[n]), max(times[n]), len(times[n])] for n in first}
+    return {"seconds": found, "reasons": known}
+
+
+def told(error: Exception) -> str:
+    """Return an error as one short line."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The calls of xaimaps, as a user makes them, from numpy to numpy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import xaimaps
+from benchmarks.peers.cases import CLASS, FORWARD, OPTIONS, Calls, Make
+from benchmarks.peers.networks import Array, Network
+from xaimaps.methods import METHODS
+
+
+@functools.cache
+def loaded(network: Network, backend: str, precision: str) -> Any:
+    """Return a network as a user loads it: a file, or in TensorFlow a Keras model."""
+    model = network.keras if backend == "tensorflow" else network.file
+    return xaimaps.load(model, backend=backend, precision=precision)
+
+
+def of_backend(backend: str, network: Network, images: Array, precision: str) -> Calls:
+    """Return the calls of a backend."""
+    model = loaded(network, backend, precision)
+    forward = model.compile(lambda b, x: b.forward(x), model.asarray(images))
+
+    def call(method: str) -> Callable[[], Any]:
+        settings = {"target": CLASS, "batch_size": len(images), **OPTIONS[method]}
+        return lambda: xaimaps.attribute(model, images, method, **settings).maps
+
+    able = [method for method in OPTIONS if METHODS[method].fits(model)]
+    alone = {FORWARD: lambda: model.to_numpy(forward(model.asarray(images)))}
+    return alone | {method: call(method) for method in able}
+
+
+in_jax: Make = functools.partial(of_backend, "jax")
+in_onnxruntime: Make = functools.partial(of_backend, "onnxruntime")
+in_tensorflow: Make = functools.partial(of_backend, "tensorflow")

@@ -1,0 +1,90 @@
+"""The benchmarks' command, and the pages that are made of their results."""
+
+import importlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DEVICES = [file.stem.rpartition("-")[2] for file in ROOT.glob("benchmarks/results/peers-*.json")]
+
+
+@pytest.fixture
+def report(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.peers.report")
+
+
+def run(*words):
+    command = [sys.executable, "-m", "benchmarks", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_help_lists_every_benchmark():
+    told = run("--help").stdout
+    names = {file.stem for file in ROOT.glob("benchmarks/[a-z]*.py")} | {"faults", "peers"}
+    listed = [line.split() for line in told.splitlines() if line.startswith("  ")]
+    assert names <= {words[0] for words in listed if len(words) > 1}
+
+
+def test_an_unknown_benchmark_is_refused():
+    done = run("nope")
+    assert done.returncode == 2
+    assert "NAME must be one of batch_kills" in done.stderr
+    assert "got 'nope'" in done.stderr
+
+
+def test_without_a_gpu_its_script_ends_with_a_sentence(tmp_path):
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    script = ["bash", str(ROOT / "benchmarks" / "gpu.sh")]
+    done = subprocess.run(
+        script, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "needs a machine with an NVIDIA GPU" in done.stderr
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_page_of_peers_is_that_of_the_committed_numbers(report, device):
+    written = (ROOT / "benchmarks" / "results" / f"peers-{device}.md").read_text()
+    assert written == report.page(device)
+
+
+def row(report, method="saliency", **seconds):
+    times = {name: [found, found, found, 1] for name, found in seconds.items()}
+    return report.Row("Net", 8, "float32", method, times)
+
+
+def test_losses_are_the_cases_in_which_another_library_is_the_fastest(report):
+    ours, theirs = report.OWN, "Captum"
+    rows = [
+        row(report, **{ours: 2.0, theirs: 1.0}),
+        row(report, "grad_cam", **{ours: 1.0, theirs: 0.99}),
+        row(report, "rise", **{ours: 2.0, "xaimaps, ONNX Runtime": 0.5, theirs: 1.0}),
+        row(report, report.FORWARD, **{ours: 2.0, theirs: 1.0}),
+    ]
+    assert report.losses(rows) == "- saliency, Net, 8: Captum 2.00 times as fast"
+    assert report.losses(rows[1:]) == "- none"
+
+
+def test_ratios_are_over_the_same_case_in_jax(report):
+    rows = [
+        row(report, **{report.OWN: 2.0, "Captum": 3.0}),
+        row(report, "grad_cam", **{report.OWN: 1.0, "Captum": 4.0}),
+    ]
+    line = report.summary(rows).splitlines()[-1]
+    assert line == "| Captum | 2 | 1.5 (saliency, Net, 8) | 2.8 | 4.0 (grad_cam, Net, 8) |"
+
+
+def test_programs_are_measured_in_turns(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    timing = importlib.import_module("benchmarks._timing")
+    monkeypatch.setattr(timing, "SETTLING_S", 0.0)
+    order = []
+    times = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
+    assert [name for name, last in zip(order, ["", *order]) if name != last] == ["a", "b"] * 3
+    assert [len(found) for found in times.values()] == [3, 3]
