@@ -2,13 +2,19 @@
 
 import html
 import re
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
 
 from xaimaps.methods import METHODS
 from xaimaps.metrics import METRICS
+
+# The benchmarks are not installed.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.peers import report
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -74,4 +80,7 @@ PLACEHOLDERS: dict[str, Callable[[], str]] = {
     "methods reference": lambda: reference(METHODS.values()),
     "metrics table": metrics_table,
     "metrics reference": lambda: reference(METRICS.values()),
+    "peers summary": lambda: report.summary(report.rows_of("cpu")),
+    "peers losses": lambda: report.losses(report.rows_of("cpu")),
+    "peers over forward": lambda: report.over_forward(report.rows_of("cpu")),
 }

@@ -20,6 +20,7 @@ from PIL import Image
 
 import xaimaps
 from xaimaps import _load
+from xaimaps._ahead import ahead
 from xaimaps._cli import cli
 from xaimaps._images.preprocess import PRESETS
 from xaimaps.errors import (
@@ -544,7 +545,7 @@ def test_a_device_without_memory_for_one_picture_is_one_sentence(folder, with_me
 
 def test_pictures_are_decoded_no_further_ahead_than_needed(folder):
     begun = []
-    found = batch._ahead.ahead(lambda i: begun.append(i) or i, range(1000), 2, 6)
+    found = ahead(lambda i: begun.append(i) or i, range(1000), 2, 6)
     for expected, got in zip(range(10), found, strict=False):
         assert got == expected
         assert len(begun) <= expected + 1 + 3 * 2 + 1

@@ -268,7 +268,7 @@ def each_result(
     settled = spec.settled(scene)
     goal = settled.resolve(count, backend.info.labels)
     goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own
-    for i, maps, seconds in run_all(backend, jobs, batch.images, goal, size):
+    for i, maps, seconds in run_all(backend, jobs, batch.images, goal, size, batch.levels):
         _check_labels(backend, maps.outputs)
         own, aim = (spec, settled) if jobs[i].row.uses_target else (EveryTarget(),) * 2
         result = _result(backend, jobs[i], batch, own, jobs[i].explains(goal), maps, seconds)

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from xaimaps._ahead import ahead
 from xaimaps._arrays import Floats, as_batch
 from xaimaps._images.find import find_pictures, is_several
 from xaimaps._images.open import MAX_PIXELS, BytesLike, open_picture
 from xaimaps._images.picture import Picture
 from xaimaps._images.preprocess import PRESETS, Preprocess
+from xaimaps._levels import Levels, joined_levels, levels_of
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError
 from xaimaps.graph import fixed_size, with_size
@@ -30,11 +32,13 @@ class Batch:
         images: `(N, *spatial, C)`, preprocessed for the model.
         pictures: the pictures, if the images were made from pictures.
         views: the part of each picture that the model sees.
+        levels: the same images as levels of 8 bits, if all pictures have such.
     """
 
     images: Floats
     pictures: tuple[Picture, ...] = ()
     views: tuple[Array, ...] = ()
+    levels: Levels | None = None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -53,7 +57,7 @@ def prepare(
     input_size: tuple[int, ...] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Batch:
-    """Open pictures or volumes and preprocess them, with one crop and one resize each.
+    """Open pictures or volumes and preprocess them in threads, with one crop and resize each.
 
     Args:
         backend: the model.
@@ -67,13 +71,19 @@ def prepare(
     """
     preset, size = _file_input(backend, input_size)
     channels = backend.input_shape[-1]
-    opened = tuple(
-        _opened(picture, max_pixels, len(size)).with_channels(channels).windowed(preset.window)
-        for picture in _as_list(pictures)
-    )
-    views = tuple(preset.view(picture.pixels, size) for picture in opened)
-    images = np.stack([preset.of_picture(picture, size) for picture in opened])
-    return Batch(as_batch(images, backend.input_shape), opened, views)
+
+    def prepared(picture: Any) -> Batch:
+        opened = _opened(picture, max_pixels, len(size))
+        opened = opened.with_channels(channels).windowed(preset.window)
+        levels = levels_of(preset, opened, size)
+        images = preset.of_picture(opened, size)[None] if levels is None else levels.images()
+        view = preset.view(opened.pixels, size)
+        return Batch(as_batch(images, backend.input_shape), (opened,), (view,), levels)
+
+    listed = _as_list(pictures)
+    if len(listed) == 1:
+        return prepared(listed[0])
+    return joined([*ahead(prepared, listed, os.cpu_count() or 1, len(listed))])
 
 
 def require_files(backend: Backend, input_size: tuple[int, ...] | None = None) -> None:
@@ -140,11 +150,12 @@ def drawn_on(images: Floats, pictures: Any) -> Batch:
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Join batches of images of the same size."""
+    """Join batches of images of the same size and preprocessing."""
     return Batch(
         np.concatenate([batch.images for batch in batches]),
         tuple(picture for batch in batches for picture in batch.pictures),
         tuple(view for batch in batches for view in batch.views),
+        joined_levels([batch.levels for batch in batches]),
     )
 
 

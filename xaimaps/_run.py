@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from xaimaps._arrays import Floats
+from xaimaps._levels import Levels, looked_up
 from xaimaps._results.attribution import Seconds
 from xaimaps.backend import Backend
 from xaimaps.graph import require_rows
@@ -20,6 +22,13 @@ from xaimaps.methods._batching import images_within
 from xaimaps.targets import EveryTarget, Target
 
 Array = np.ndarray[Any, Any]
+Item = TypeVar("Item")
+
+AHEAD = 2
+"""How many chunks an accelerator has before the first is fetched, so that it never waits for one.
+
+A device that shares the host's memory has none: its programs need the same processors and memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -97,20 +106,28 @@ class Job:
 
 
 def run_all(
-    backend: Backend, jobs: Sequence[Job], batch: Floats, goal: Target, batch_size: int
+    backend: Backend,
+    jobs: Sequence[Job],
+    batch: Floats,
+    goal: Target,
+    batch_size: int,
+    levels: Levels | None = None,
 ) -> Iterator[tuple[int, Maps, Seconds]]:
     """Run every job; those of a few passes share one program and its forward pass.
+
+    An accelerator gets the images as levels, where they are known.
 
     Yields:
         A job's index, its maps, and the time of its program.
     """
+    is_apart = backend.device.memory is not None
     light = [i for i, job in enumerate(jobs) if job.is_light]
     groups = [light] if light else []
     groups += [[i] for i in range(len(jobs)) if i not in light]
     for group in groups:
         chosen = [jobs[i] for i in group]
         size = min(job.most_images(backend, batch, batch_size) for job in chosen)
-        found, seconds = _run(backend, chosen, batch, goal, size)
+        found, seconds = _run(backend, chosen, batch, goal, size, levels if is_apart else None)
         for i, maps in zip(group, found, strict=True):
             yield i, maps, seconds
 
@@ -134,40 +151,64 @@ class _Call:
 
 
 def _run(
-    backend: Backend, jobs: Sequence[Job], batch: Floats, goal: Target, size: int
+    backend: Backend,
+    jobs: Sequence[Job],
+    batch: Floats,
+    goal: Target,
+    size: int,
+    levels: Levels | None,
 ) -> tuple[list[Maps], Seconds]:
     """Run a batch in chunks of one size through one compiled program."""
     extra = [job.arrays(batch[:size]) for job in jobs]
     calls = [_Call(job, tuple(arrays)) for job, arrays in zip(jobs, extra, strict=True)]
+    copied, tables = (batch, []) if levels is None else (levels.values, [levels.table])
     count = len(goal.arrays)
 
     def program(backend: Backend, images: Any, *arrays: Any) -> list[Maps]:
+        if tables:
+            images, arrays = looked_up(backend.xp, images, arrays[0]), arrays[1:]
         target, rest = goal.with_arrays(arrays[:count]), iter(arrays[count:])
         found = [call(backend, images, target, rest) for call in calls]
         require_rows(found[0].outputs, images.shape[0])
         return found
 
-    key = (goal.key, tuple(call.key for call in calls))
-    shared = _native(backend, extra)
-    compiling = running = 0.0
+    key = (goal.key, tuple(call.key for call in calls), bool(tables))
+    first, shared = [*map(backend.asarray, tables)], _native(backend, extra)
+    compiling, begin = 0.0, time.perf_counter()
+
+    def dispatched() -> Iterator[list[Maps]]:
+        """Yield the results of each chunk, which an accelerator may still compute."""
+        nonlocal shared, compiling
+        for start in range(0, max(len(batch), 1), size):
+            images, *targets = _chunk(copied, goal.arrays, start, size)
+            if start and any(job.reads_each_image for job in jobs):
+                shared = _native(backend, [job.arrays(batch[start : start + 1]) for job in jobs])
+            own = [backend.as_batch(images), *first, *map(backend.asarray, targets)]
+            before = time.perf_counter()
+            compiled = backend.compiled(key, program, *own, *shared)
+            compiling += time.perf_counter() - before
+            yield compiled(*own, *shared)
+
     chunks = []
-    for start in range(0, max(len(batch), 1), size):
-        images, *targets = _chunk(batch, goal.arrays, start, size)
-        if start and any(job.reads_each_image for job in jobs):
-            shared = _native(backend, [job.arrays(images) for job in jobs])
-        own = [backend.as_batch(images), *(backend.asarray(array) for array in targets)]
-        begin = time.perf_counter()
-        compiled = backend.compiled(key, program, *own, *shared)
-        compiling += time.perf_counter() - begin
-        begin = time.perf_counter()
-        chunks.append([_to_numpy(backend, found) for found in compiled(*own, *shared)])
-        running += time.perf_counter() - begin
-        backend.watch.tell_images(min(start + size, len(batch)), len(batch))
+    for found in _late(dispatched(), 0 if backend.device.memory is None else AHEAD):
+        chunks.append([_to_numpy(backend, maps) for maps in found])
+        backend.watch.tell_images(min(len(chunks) * size, len(batch)), len(batch))
+    running = time.perf_counter() - begin - compiling
     joined = [
         _joined(list(each), len(batch), job.explains(goal))
         for job, each in zip(jobs, zip(*chunks, strict=True), strict=True)
     ]
     return joined, Seconds(compiling, running)
+
+
+def _late(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Yield items in their order, each when `count` more are made, or none is left."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _native(backend: Backend, arrays: Sequence[Mapping[str, Array]]) -> list[Any]:
@@ -179,7 +220,7 @@ def _to_numpy(backend: Backend, found: Maps) -> Maps:
     return Maps(backend.to_numpy(found.maps), backend.to_numpy(found.outputs), details)
 
 
-def _chunk(batch: Floats, arrays: Sequence[Array], start: int, size: int) -> list[Array]:
+def _chunk(batch: Array, arrays: Sequence[Array], start: int, size: int) -> list[Array]:
     """Return one chunk of the images and the target's arrays, padded to `size` with zeros."""
     parts = [batch[start : start + size], *(a[..., start : start + size] for a in arrays)]
     short = size - len(parts[0])

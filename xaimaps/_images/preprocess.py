@@ -161,6 +161,30 @@ class Preprocess:
         resized = resize(self.view(picture_pixels, size), size, self.interpolation)
         return self.values(resized if self.native else np.clip(resized, 0, 255))
 
+    def levels(self, picture_pixels: Pixels, size: tuple[int, ...]) -> Pixels:
+        """Return the levels of which `table` has the input values: `view` and one resize.
+
+        Args:
+            picture_pixels: `(H, W, C)` uint8; three channels are RGB.
+            size: the model's height and width.
+
+        Returns:
+            `(*size, C)` uint8, in the model's channel order.
+
+        Raises:
+            ArrayInputError: see `view`.
+        """
+        resized = _resized(self.view(picture_pixels, size), size, self.interpolation)
+        return np.ascontiguousarray(self._ordered(resized))
+
+    def table(self, channels: int) -> Floats:
+        """Return the input value of each level and channel, `(256, channels)`.
+
+        Raises:
+            ArrayInputError: see `values`.
+        """
+        return self.values(np.repeat(np.arange(256, dtype=np.uint8)[:, None], channels, axis=1))
+
     def of_picture(self, picture: Picture, size: tuple[int, ...]) -> Floats:
         """Convert a picture with the model's channels and the window to one input.
 

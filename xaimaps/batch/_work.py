@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from xaimaps._ahead import ahead
 from xaimaps._attribute import Layers
 from xaimaps._plan import plan_all
 from xaimaps._prepare import require_files
 from xaimaps.backend import Backend
-from xaimaps.batch._ahead import ahead
 from xaimaps.batch._chunks import Chunk
 from xaimaps.batch._settings import Settings
 from xaimaps.batch._store import Row, Store
