@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from onnxjax._ops import platforms
 from xaimaps_jax import _convolution
 
 FORMS = {
@@ -57,7 +58,7 @@ def with_gradients(run, x, w):
 def lowered(run, *arrays):
     """Return how this backend runs a function's only equation, or None if it is left to XLA."""
     (equation,) = jax.make_jaxpr(run)(*arrays).jaxpr.eqns
-    if not _convolution.is_lowered(arrays[0], equation.params):
+    if not _convolution.is_lowered(*arrays, equation.params):
         return None
     return lambda x, w: _convolution.convolved(x, w, equation.params)
 
@@ -73,6 +74,20 @@ def test_values_and_gradients_are_those_of_xla(form, order):
         run, x, w = convolution(kernel, order, **options)
         own = lowered(run, x, w)
         assert (own is None) == (form in ("negative pads", "transposed"))
+        for one, other in zip(
+            with_gradients(own or run, x, w), with_gradients(run, x, w), strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_gpu_computes_only_disjoint_windows_by_products(form, monkeypatch):
+    monkeypatch.setitem(platforms.BY_PLATFORM, "cpu", platforms.BY_PLATFORM["gpu"])
+    kernel, options = FORMS[form]
+    with jax.enable_x64(True):
+        run, x, w = convolution(kernel, ORDERS[0], **options)
+        own = lowered(run, x, w)
+        assert (own is not None) == (form == "patches")
         for one, other in zip(
             with_gradients(own or run, x, w), with_gradients(run, x, w), strict=True
         ):

@@ -123,7 +123,7 @@ class Equation:
         elif given[0].dtype != self.equation.invars[0].aval.dtype:
             params = {**params, "preferred_element_type": given[0].dtype}  # JAX shares its own
         with self.equation.ctx.manager:
-            if self.operator == "conv_general_dilated" and is_lowered(given[0], params):
+            if self.operator == "conv_general_dilated" and is_lowered(given[0], given[1], params):
                 results = convolved(given[0], given[1], params)
             else:
                 results = primitive.bind(*given, **params)

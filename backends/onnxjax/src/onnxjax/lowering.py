@@ -1,6 +1,6 @@
-"""The lowering of convolutions on CPU, for programs of JAX that are not ONNX files."""
+"""The lowering of convolutions, for programs of JAX that are not ONNX files."""
 
-from onnxjax._ops.channels import is_channels_last
-from onnxjax._ops.convolution import convolve_last
+from onnxjax._ops.convolution import convolve_last, has_disjoint_windows
+from onnxjax._ops.platforms import lowering
 
-__all__ = ["convolve_last", "is_channels_last"]
+__all__ = ["convolve_last", "has_disjoint_windows", "lowering"]

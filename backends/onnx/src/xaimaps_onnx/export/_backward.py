@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 from onnxjax._arrays import is_static
-from onnxjax._ops.channels import channels_first
+from onnxjax._ops.platforms import for_other_runtimes
 from onnxjax.graph import Graph, Node
 
 from xaimaps.errors import UnsupportedModelError
@@ -47,7 +47,7 @@ class Backward:
 
     def __init__(self, graph: Graph, given: Mapping[str, Any], end: str) -> None:
         self._graph, self._end = graph, end
-        with onnxjax_errors(), channels_first():
+        with onnxjax_errors(), for_other_runtimes():
             self._known = self._traced({name: _struct(one) for name, one in given.items()})
 
     def _traced(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Backward:
 
         names = [list(through), others, list(arrived)]
         structs = [[self._known[name] for name in each] for each in names]
-        with onnxjax_errors(), channels_first():
+        with onnxjax_errors(), for_other_runtimes():
             closed = jax.make_jaxpr(pulled)(*structs)
         used = [True] * len(closed.jaxpr.outvars)
         jaxpr, is_read = partial_eval.dce_jaxpr(closed.jaxpr, used)

@@ -8,35 +8,21 @@ between consecutive operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from onnxjax._arrays import is_static
-from onnxjax._jax import jax, jnp
+from onnxjax._jax import jnp
+from onnxjax._ops.platforms import lowering
 
 Array = Any
 
 
-_IS_FOR_OTHERS: ContextVar[bool] = ContextVar("is_for_others", default=False)
-
-
-@contextmanager
-def channels_first() -> Iterator[None]:
-    """Trace with ONNX's own order of axes, for another runtime than XLA on this machine."""
-    token = _IS_FOR_OTHERS.set(True)
-    try:
-        yield
-    finally:
-        _IS_FOR_OTHERS.reset(token)
-
-
 def is_channels_last() -> bool:
     """Return whether feature maps are computed with channels last."""
-    return jax.default_backend() == "cpu" and not _IS_FOR_OTHERS.get()
+    return lowering().channels_last
 
 
 def last(x: Array) -> Array:

@@ -1,9 +1,7 @@
 """Convolutions, each lowered to operations that are fast on the platform.
 
-On CPU, convolutions are computed with channels last. XLA's own convolution is slow there if a layer
-is depthwise (one input channel for each output) or 1x1, if it has strides and few products for each
-output, or if its windows do not overlap. A depthwise convolution becomes a sum of shifted products
-(`depthwise.py`), and the others become matrix products. Accelerators use XLA's own convolution.
+`platforms.py` has the choice. A depthwise convolution (one input channel for each output) becomes a
+sum of shifted products (`depthwise.py`), and others become matrix products.
 """
 
 from __future__ import annotations
@@ -18,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from onnxjax._jax import jax, jnp, lax
-from onnxjax._ops.channels import elementwise, first, is_channels_last, last
+from onnxjax._ops.channels import elementwise, first, last
 from onnxjax._ops.depthwise import depthwise
+from onnxjax._ops.platforms import lowering
 from onnxjax._ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import op
 
 Array = Any
-
-FEW_PRODUCTS = 32
-"""With at most this many products for each output, a strided convolution uses patches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +116,8 @@ def convolve(
     rank = spatial_rank(x)
     strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)
     padding = window_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
-    if is_channels_last():
+    is_disjoint = group == 1 and has_disjoint_windows(x.shape[2:], w.shape[2:], strides, dilations)
+    if lowering().channels_last or is_disjoint:
         kernel = w if isinstance(w, Kernel) else Kernel.of(jnp.asarray(w))
         y = convolve_last(last(x), kernel.by_place, strides, padding, dilations, group)
         return first(y)
@@ -142,15 +139,16 @@ def convolve_last(
     dilations: tuple[int, ...],
     group: int,
 ) -> Array:
-    """Convolve `x` (N, *spatial, C) with `w` (*kernel, C / group, O), as is fast on CPU."""
+    """Convolve `x` (N, *spatial, C) with `w` (*kernel, C / group, O), as is fast here."""
     *kernel, channels, outputs = w.shape
-    if group == 1 and math.prod(kernel) == 1 and not any(map(any, pads)):
+    own, size = lowering(), math.prod(kernel)
+    if own.pointwise and group == 1 and size == 1 and not any(map(any, pads)):
         return _mix(x[(slice(None), *(slice(None, None, s) for s in strides))], w)
-    if group == 1 and _is_apart(x.shape[1:-1], kernel, strides, dilations):
+    if group == 1 and has_disjoint_windows(x.shape[1:-1], kernel, strides, dilations):
         return _mix(_pieces(x, kernel, strides, pads), w)
-    if group == 1 and max(strides) > 1 and math.prod(kernel) * channels <= FEW_PRODUCTS:
+    if group == 1 and max(strides) > 1 and size * channels <= own.few_products:
         return _mix(_patches(x, kernel, strides, pads, dilations), w)
-    if group == x.shape[-1] == outputs > channels == 1:
+    if own.depthwise and group == x.shape[-1] == outputs > channels == 1:
         wide = jnp.promote_types(x.dtype, jnp.float32)  # half-precision values are summed in it
         y = depthwise(x.astype(wide), w[..., 0, :].astype(wide), strides, tuple(pads), dilations)
         return y.astype(x.dtype)
@@ -165,12 +163,16 @@ def convolve_last(
     )
 
 
-def _is_apart(
+def has_disjoint_windows(
     sizes: Sequence[Any], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> bool:
-    """Return whether no two windows overlap, as in patch embeddings; False for unknown sizes."""
-    is_apart = all(s >= max(k, 2) for k, s in zip(kernel, strides, strict=True))
-    return is_apart and max(dilations) == 1 and all(isinstance(size, int) for size in sizes)
+    """Return whether no two windows overlap, on a platform that cuts such images up.
+
+    So it is in patch embeddings. False for unknown sizes, and for windows of one position.
+    """
+    is_disjoint = all(s >= k for k, s in zip(kernel, strides, strict=True))
+    is_known = max(dilations) == 1 and all(isinstance(size, int) for size in sizes)
+    return lowering().disjoint and is_disjoint and is_known and math.prod(kernel) > 1
 
 
 def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:

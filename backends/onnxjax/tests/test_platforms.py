@@ -1,0 +1,86 @@
+"""Convolutions as every platform computes them: the values and derivatives of XLA's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from onnxjax._ops import platforms
+from onnxjax._ops.convolution import conv
+
+FORMS = {
+    "3x3": ((6, 6, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "1x1": ((4, 6, 1, 1), {}),
+    "1x1, strides": ((4, 6, 1, 1), {"strides": [2, 2]}),
+    "depthwise": ((6, 1, 3, 3), {"group": 6, "strides": [2, 2]}),
+    "strides": ((4, 6, 2, 2), {"strides": [3, 1]}),
+    "patches": ((4, 6, 4, 4), {"strides": [4, 4]}),
+    "patches with a border": ((4, 6, 4, 4), {"strides": [4, 4], "pads": [1, 0, 2, 3]}),
+    "patches with gaps": ((4, 6, 2, 3), {"strides": [4, 5]}),
+    "grouped patches": ((4, 3, 4, 4), {"strides": [4, 4], "group": 2}),
+}
+IMAGES = np.random.default_rng(0).normal(size=(2, 6, 13, 12))
+
+
+def results(form):
+    """Return the values and the derivatives by images and weights, for a varied seed."""
+    shape, attributes = FORMS[form]
+    weights = np.random.default_rng(1).normal(size=shape)
+
+    def run(x, w):
+        return conv(jnp, x, w, **attributes)
+
+    y, pull = jax.vjp(run, jnp.asarray(IMAGES), jnp.asarray(weights))
+    return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+
+def convolutions_in(form):
+    shape, attributes = FORMS[form]
+    traced = jax.make_jaxpr(lambda x, w: conv(jnp, x, w, **attributes))
+    return str(traced(IMAGES, np.ones(shape))).count("conv_general_dilated")
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """Return a function that makes this machine compute as a platform does."""
+    return lambda platform: monkeypatch.setitem(
+        platforms.BY_PLATFORM, "cpu", platforms.BY_PLATFORM.get(platform, platforms.XLA)
+    )
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_platform_has_the_values_and_derivatives_of_xla(form, platform, on):
+    with jax.enable_x64(True):
+        on(platform)
+        found = results(form)
+        on("none")
+        for one, other in zip(found, results(form), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("platform", "products"),
+    [
+        (
+            "cpu",
+            {
+                "1x1",
+                "1x1, strides",
+                "depthwise",
+                "strides",
+                *(f for f in FORMS if f.startswith("patches")),
+            },
+        ),
+        ("gpu", {form for form in FORMS if form.startswith("patches")}),
+        ("tpu", set()),
+    ],
+)
+def test_the_table_says_what_is_no_convolution_of_xla(platform, products, on):
+    on(platform)
+    assert {form for form in FORMS if not convolutions_in(form)} == products
+
+
+def test_another_runtime_gets_onnx_operations():
+    with platforms.for_other_runtimes():
+        assert platforms.lowering() == platforms.XLA
+    assert platforms.lowering() == platforms.BY_PLATFORM[jax.default_backend()]
