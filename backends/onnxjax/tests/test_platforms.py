@@ -1,11 +1,14 @@
 """Convolutions as every platform computes them: the values and derivatives of XLA's own."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from onnxjax._ops import platforms
 from onnxjax._ops.convolution import conv
+from onnxjax._ops.deformable import conv_transpose
 
 FORMS = {
     "3x3": ((6, 6, 3, 3), {"pads": [1, 1, 1, 1]}),
@@ -26,9 +29,10 @@ def results(form):
     shape, attributes = FORMS[form]
     weights = np.random.default_rng(1).normal(size=shape)
 
-    def run(x, w):
-        return conv(jnp, x, w, **attributes)
+    return with_derivatives(lambda x, w: conv(jnp, x, w, **attributes), weights)
 
+
+def with_derivatives(run, weights):
     y, pull = jax.vjp(run, jnp.asarray(IMAGES), jnp.asarray(weights))
     return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
@@ -78,6 +82,35 @@ def test_every_platform_has_the_values_and_derivatives_of_xla(form, platform, on
 def test_the_table_says_what_is_no_convolution_of_xla(platform, products, on):
     on(platform)
     assert {form for form in FORMS if not convolutions_in(form)} == products
+
+
+TRANSPOSED = {
+    "plain": ((6, 4, 3, 3), {"strides": [2, 1]}),
+    "grouped": ((6, 2, 3, 2), {"strides": [2, 2], "group": 3, "pads": [1, 0, 1, 1]}),
+    "dilated": ((6, 4, 3, 2), {"dilations": [2, 3], "output_padding": [0, 1], "strides": [1, 2]}),
+    "depthwise": ((6, 1, 3, 3), {"group": 6, "dilations": [1, 2]}),
+}
+
+
+@pytest.mark.parametrize("form", TRANSPOSED)
+def test_transposed_convolutions_of_doubles_are_plain_on_a_gpu(form, on):
+    shape, attributes = TRANSPOSED[form]
+
+    def run(x, w):
+        return conv_transpose(jnp, x, w, **attributes)
+
+    with jax.enable_x64(True):
+        weights = np.random.default_rng(1).normal(size=shape)
+        expected = with_derivatives(run, weights)
+        on("gpu")
+        found = with_derivatives(run, weights)
+        traced = str(jax.make_jaxpr(run)(IMAGES, weights))
+    assert {*re.findall(r"feature_group_count=(\d+)|rhs_dilation=(\S+)", traced)} == {
+        ("1", ""),
+        ("", "(1,"),
+    }
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_another_runtime_gets_onnx_operations():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxjax._jax import jax, jnp, lax
+from onnxjax._ops.platforms import lowering
 from onnxjax._ops.sampling import interpolate
 from onnxjax._ops.windows import Ints, Pads, spatial_rank, window_shifts
 from onnxjax.errors import UnsupportedModelError
@@ -51,16 +52,32 @@ def conv_transpose(
     padding = [
         (e - 1 - lo, e - 1 - hi + o) for e, (lo, hi), o in zip(extents, cut, extra, strict=True)
     ]
-    y = lax.conv_general_dilated(
-        x,
-        _transposed_kernel(w, group),
-        (1,) * rank,
-        padding,
-        lhs_dilation=strides,
-        rhs_dilation=dilations,
-        feature_group_count=group,
-    )
+    kernel = _transposed_kernel(w, group)
+    if lowering().plain_doubles and x.dtype == np.float64:
+        y = _group_by_group(x, kernel, strides, padding, dilations, group)
+    else:
+        y = lax.conv_general_dilated(
+            x,
+            kernel,
+            (1,) * rank,
+            padding,
+            lhs_dilation=strides,
+            rhs_dilation=dilations,
+            feature_group_count=group,
+        )
     return y if b is None else y + jnp.reshape(b, (1, -1, *(1,) * rank))
+
+
+def _group_by_group(
+    x: Array, kernel: Array, strides: Ints, padding: Pads, dilations: Sequence[int], group: int
+) -> Array:
+    """Compute without groups and without dilation, by zeros in the kernel (O, C / group, *k)."""
+    gaps = [(0, 0, 0), (0, 0, 0), *((0, 0, dilation - 1) for dilation in dilations)]
+    spread = lax.pad(kernel, jnp.zeros((), kernel.dtype), gaps)
+    parts = zip(jnp.split(x, group, axis=1), jnp.split(spread, group), strict=True)
+    ones = (1,) * len(dilations)
+    found = [lax.conv_general_dilated(a, k, ones, padding, lhs_dilation=strides) for a, k in parts]
+    return jnp.concatenate(found, axis=1)
 
 
 def _split_pads(full: Sequence[int], sizes: Sequence[int], *, upper: bool) -> Pads:

@@ -28,6 +28,8 @@ class Lowering:
         few_products: strided convolutions of at most this many products for each output become
             matrix products of windows.
         depthwise: depthwise convolutions become sums of shifted products.
+        plain_doubles: transposed convolutions of float64 have no groups and no dilation, of which
+            cuDNN has no gradient.
     """
 
     channels_last: bool = False
@@ -35,6 +37,7 @@ class Lowering:
     pointwise: bool = False
     few_products: int = 0
     depthwise: bool = False
+    plain_doubles: bool = False
 
 
 XLA = Lowering()
@@ -42,7 +45,7 @@ BY_PLATFORM = {
     "cpu": Lowering(
         channels_last=True, disjoint=True, pointwise=True, few_products=32, depthwise=True
     ),
-    "gpu": Lowering(disjoint=True),
+    "gpu": Lowering(disjoint=True, plain_doubles=True),
 }
 """The lowering of each platform that has been measured; others use XLA's own convolution."""
 

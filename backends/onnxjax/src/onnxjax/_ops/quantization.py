@@ -139,8 +139,8 @@ def dynamic_quantize_linear(xp: Any, x: Array) -> tuple[Array, Array, Array]:
     x = jnp.asarray(x)
     fixed = lax.stop_gradient(x)  # the scale is a constant in derivatives
     low, high = jnp.minimum(jnp.min(fixed), 0), jnp.maximum(jnp.max(fixed), 0)
-    scale = jnp.where(high > low, (high - low) / 255, 1)
-    zero = jnp.clip(jnp.round(-low / scale), 0, 255)
+    scale = jnp.where(high > low, exact_quotient(high - low, jnp.asarray(255, x.dtype)), 1)
+    zero = jnp.clip(jnp.round(exact_quotient(-low, scale)), 0, 255)
     y = quantize(x, scale, zero, np.uint8)
     return as_integers(xp, y, np.uint8), scale, as_integers(xp, zero, np.uint8)
 
