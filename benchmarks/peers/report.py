@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks._timing import versions
-from benchmarks.peers.cases import FORWARD, MASKS, SAMPLES, STEPS, STRIDE, WINDOW
+from benchmarks.peers.cases import FORWARD, MASKS, OPTIONS, SAMPLES, STEPS, STRIDE, WINDOW
+from benchmarks.peers.networks import MAKERS
 
 RESULTS = Path(__file__).parents[1] / "results"
 FIGURES = Path(__file__).parents[2] / "docs" / "images"
@@ -25,7 +26,7 @@ OWN = "xaimaps, JAX"
 """The library that the others are compared with."""
 
 CLOSE = 1.03
-"""Ratios below this one are a difference."""
+"""Up to this ratio, two times are equal."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,18 @@ def add(row: Row) -> None:
         "processors": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
+        "date": f"{date.today()}",
         **versions(*PACKAGES),
     }
-    text = json.dumps(
-        {"environment": environment, "rows": [asdict(r) for r in known.values()]}, indent=1
-    )
+    rows = [asdict(known[key]) for key in sorted(known, key=_place)]
+    text = json.dumps({"environment": environment, "rows": rows}, indent=1)
     file_of(device.platform).write_text(text + "\n")
+
+
+def _place(key: tuple[str, int, str, str]) -> tuple[int, str, int, int]:
+    """Return where the row of a key is: by network, precision, batch size and method."""
+    network, batch, precision, method = key
+    return [*MAKERS].index(network), precision, batch, [FORWARD, *OPTIONS].index(method)
 
 
 def write() -> None:
@@ -150,7 +156,8 @@ def cell(row: Row, name: str) -> str:
     if name not in row.seconds:
         return ""
     ratio = "" if name == OWN or OWN not in row.seconds else f" ({row.ratios[name]:.1f} x)"
-    return f"{1e3 * row.seconds[name][0] / row.batch:.3g}{ratio}"
+    time = 1e3 * row.seconds[name][0] / row.batch
+    return f"{time:.3g}{ratio}" if time < 100 else f"{time:,.0f}{ratio}"
 
 
 def summary(rows: list[Row]) -> str:
@@ -210,7 +217,7 @@ def figure(rows: list[Row]) -> Any:
     kinds = list(dict.fromkeys(row.method for row in methods(rows)))
     drawn = Figure(figsize=(2 + 2.6 * len(networks), 4.2), layout="constrained")
     FigureCanvasAgg(drawn)
-    panels = drawn.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    panels = drawn.subplots(1, len(networks), sharex=True, sharey=True, squeeze=False)[0]
     for axes, network in zip(panels, networks, strict=True):
         for place, name in enumerate(names):
             own = [row for row in methods(rows) if row.network == network and name in row.ratios]
@@ -223,5 +230,7 @@ def figure(rows: list[Row]) -> Any:
         axes.set_yticks(range(len(kinds)), kinds)
         axes.grid(axis="y", lw=0.3)
     panels[0].invert_yaxis()
+    panels[0].xaxis.set_major_formatter("{x:g}")
+    panels[0].xaxis.set_minor_formatter("")
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return drawn

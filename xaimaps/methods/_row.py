@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ def spelled(name: str, names: Iterable[str]) -> str | None:
     return next((one for one in names if _letters(one) == _letters(name)), None)
 
 
+@functools.lru_cache(512)
 def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower().replace("+", "plus"))
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from onnxjax._jax import jax, jnp, lax
 from onnxjax._ops.channels import elementwise, first, last
+from onnxjax._ops.dense import dense
 from onnxjax._ops.depthwise import depthwise
 from onnxjax._ops.platforms import lowering
 from onnxjax._ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
@@ -152,6 +153,8 @@ def convolve_last(
         wide = jnp.promote_types(x.dtype, jnp.float32)  # half-precision values are summed in it
         y = depthwise(x.astype(wide), w[..., 0, :].astype(wide), strides, tuple(pads), dilations)
         return y.astype(x.dtype)
+    if own.channels_last and group == 1 and _is_of_known_floats(x):
+        return dense(x, w, strides, tuple(pads), dilations)
     return lax.conv_general_dilated(
         x,
         w,
@@ -173,6 +176,11 @@ def has_disjoint_windows(
     is_disjoint = all(s >= k for k, s in zip(kernel, strides, strict=True))
     is_known = max(dilations) == 1 and all(isinstance(size, int) for size in sizes)
     return lowering().disjoint and is_disjoint and is_known and math.prod(kernel) > 1
+
+
+def _is_of_known_floats(x: Array) -> bool:
+    is_known = all(isinstance(size, int) for size in x.shape[1:-1])
+    return is_known and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
