@@ -7,9 +7,12 @@ import pytest
 from PIL import Image
 
 import xaimaps
+from xaimaps._images.open import open_picture
 from xaimaps._images.preprocess import PRESETS, Preprocess
-from xaimaps._levels import Levels, looked_up
+from xaimaps._levels import looked_up, prepared
+from xaimaps._prepare import prepare
 from xaimaps.backend import Device
+from xaimaps.parity._subjects import Subject
 from xaimaps.testing import ReferenceBackend, pooled_network
 
 METHODS = ["saliency", "grad_cam", "integrated_gradients", "occlusion"]
@@ -112,11 +115,10 @@ def test_levels_have_the_values_of_the_preprocessing():
         if preset.native:
             continue
         pixels = draw.integers(0, 256, (37, 23, 3), dtype=np.uint8)
-        levels = Levels(preset.levels(pixels, (9, 9))[None], preset.table(3))
-        expected = preset(pixels, (9, 9))
-        np.testing.assert_array_equal(levels.images()[0], expected, err_msg=name)
+        images, levels = prepared(preset, open_picture(pixels), (9, 9))
+        np.testing.assert_array_equal(images[0], preset(pixels, (9, 9)), err_msg=name)
         found = looked_up(plain().xp, levels.values, levels.table)
-        np.testing.assert_array_equal(found[0], expected, err_msg=name)
+        np.testing.assert_array_equal(found, images, err_msg=name)
 
 
 def test_grey_levels_have_one_column():
@@ -124,3 +126,11 @@ def test_grey_levels_have_one_column():
     table = preset.table(1)
     assert table.shape == (256, 1)
     np.testing.assert_allclose(table[[0, 255], 0], [-2, 2])
+
+
+def test_disturbed_images_do_not_travel_as_the_levels_of_the_others(files):
+    backend = Accelerated()
+    batch = prepare(backend, [*map(str, sorted(files.iterdir()))])
+    other = Subject("jax", backend, batch).disturbed(0.1).batch
+    assert batch.levels is not None
+    assert other.levels is None

@@ -29,29 +29,25 @@ class Levels:
     values: Pixels
     table: Floats
 
-    def images(self) -> Floats:
-        """Return the input values, `(N, H, W, C)`."""
-        found: Floats = self.table[self.values, np.arange(self.table.shape[1])]
-        return found
 
-
-def levels_of(preset: Preprocess, picture: Picture, size: tuple[int, ...]) -> Levels | None:
-    """Return a picture as levels, or None if it has other values than levels of 8 bits.
+def prepared(
+    preset: Preprocess, picture: Picture, size: tuple[int, ...]
+) -> tuple[Floats, Levels | None]:
+    """Return a picture as one input `(1, *size, C)`, and as levels if it has 8 bits.
 
     Args:
         preset: the preprocessing.
-        picture: a picture with the model's channels.
-        size: the model's height and width.
+        picture: a picture or volume with the model's channels.
+        size: the model's spatial size.
 
     Raises:
         XaimapsError: see `Preprocess.of_picture`.
     """
-    if preset.native or len(size) != 2:
-        return None
-    pixels = picture.levels()
-    if pixels.dtype != np.uint8:
-        return None
-    return Levels(preset.levels(pixels, size)[None], preset.table(pixels.shape[-1]))
+    pixels = None if preset.native or len(size) != 2 else picture.levels()
+    if pixels is None or pixels.dtype != np.uint8:
+        return preset.of_picture(picture, size)[None], None
+    resized = preset.resized(pixels, size)[None]
+    return preset.values(resized), Levels(preset.levels(resized), preset.table(resized.shape[-1]))
 
 
 def joined_levels(parts: Sequence[Levels | None]) -> Levels | None:

@@ -16,7 +16,7 @@ from xaimaps._images.find import find_pictures, is_several
 from xaimaps._images.open import MAX_PIXELS, BytesLike, open_picture
 from xaimaps._images.picture import Picture
 from xaimaps._images.preprocess import PRESETS, Preprocess
-from xaimaps._levels import Levels, joined_levels, levels_of
+from xaimaps._levels import Levels, joined_levels, prepared
 from xaimaps.backend import Backend
 from xaimaps.errors import ArrayInputError
 from xaimaps.graph import fixed_size, with_size
@@ -72,18 +72,17 @@ def prepare(
     preset, size = _file_input(backend, input_size)
     channels = backend.input_shape[-1]
 
-    def prepared(picture: Any) -> Batch:
+    def alone(picture: Any) -> Batch:
         opened = _opened(picture, max_pixels, len(size))
         opened = opened.with_channels(channels).windowed(preset.window)
-        levels = levels_of(preset, opened, size)
-        images = preset.of_picture(opened, size)[None] if levels is None else levels.images()
+        images, levels = prepared(preset, opened, size)
         view = preset.view(opened.pixels, size)
         return Batch(as_batch(images, backend.input_shape), (opened,), (view,), levels)
 
     listed = _as_list(pictures)
     if len(listed) == 1:
-        return prepared(listed[0])
-    return joined([*ahead(prepared, listed, os.cpu_count() or 1, len(listed))])
+        return alone(listed[0])
+    return joined([*ahead(alone, listed, os.cpu_count() or 1, len(listed))])
 
 
 def require_files(backend: Backend, input_size: tuple[int, ...] | None = None) -> None:

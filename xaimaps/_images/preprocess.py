@@ -161,21 +161,24 @@ class Preprocess:
         resized = resize(self.view(picture_pixels, size), size, self.interpolation)
         return self.values(resized if self.native else np.clip(resized, 0, 255))
 
-    def levels(self, picture_pixels: Pixels, size: tuple[int, ...]) -> Pixels:
-        """Return the levels of which `table` has the input values: `view` and one resize.
+    def resized(self, picture_pixels: Pixels, size: tuple[int, ...]) -> Pixels:
+        """Return the pixels before `values`: `view` and one resize.
 
         Args:
             picture_pixels: `(H, W, C)` uint8; three channels are RGB.
             size: the model's height and width.
 
         Returns:
-            `(*size, C)` uint8, in the model's channel order.
+            `(*size, C)` uint8.
 
         Raises:
             ArrayInputError: see `view`.
         """
-        resized = _resized(self.view(picture_pixels, size), size, self.interpolation)
-        return np.ascontiguousarray(self._ordered(resized))
+        return _resized(self.view(picture_pixels, size), size, self.interpolation)
+
+    def levels(self, pixels: Pixels) -> Pixels:
+        """Return the levels of which `table` has the input values, in the model's channel order."""
+        return np.ascontiguousarray(self._ordered(pixels))
 
     def table(self, channels: int) -> Floats:
         """Return the input value of each level and channel, `(256, channels)`.

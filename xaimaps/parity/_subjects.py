@@ -44,7 +44,7 @@ class Subject:
         """Return the same with relative noise of standard deviation `size` on the images."""
         noise = np.random.default_rng(0).standard_normal(self.images.shape)
         images = (self.images * (1 + size * noise)).astype(self.images.dtype)
-        return replace(self, batch=replace(self.batch, images=images))
+        return replace(self, batch=replace(self.batch, images=images, levels=None))
 
     def layer_called(self, *names: str) -> str | None:
         """Return this backend's name of the first of these layers that it has."""
