@@ -117,3 +117,13 @@ def test_another_runtime_gets_onnx_operations():
     with platforms.for_other_runtimes():
         assert platforms.lowering() == platforms.XLA
     assert platforms.lowering() == platforms.BY_PLATFORM[jax.default_backend()]
+
+
+def test_an_input_gradient_on_a_cpu_does_not_relabel_the_channels_of_kernels(on):
+    """In a loop, XLA for CPU takes its slowest algorithm for a kernel with swapped labels."""
+    on("cpu")
+    weights = np.ones((4, 6, 3, 3), np.float32)
+    slope = jax.grad(lambda x: jnp.sin(conv(jnp, x, weights, strides=[1, 2])).sum())
+    text = jax.jit(slope).lower(IMAGES.astype(np.float32)).as_text()
+    assert text.count("x[0, 1, i, o]->") == 2
+    assert "x[0, 1, o, i]->" not in text
