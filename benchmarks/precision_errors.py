@@ -51,6 +51,9 @@ FEW = {
 }
 """How often methods repeat a pass, and of how many feature maps those that pass each."""
 
+MORE = {"kernel_shap": {"n_samples": 128}}
+"""The same for methods that are not defined for so few."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -88,6 +91,7 @@ def network(name: str, precision: str, into: Path) -> Any:
 
 def difference(models: tuple[Any, Any], method: str) -> dict[str, Any]:
     options = {n: count for n, count in FEW.items() if n in METHODS[method].options}
+    options |= MORE.get(method, {})
     pictures = [*map(str, xaimaps.zoo.PICTURES.values())][:2]
     try:
         exact = xaimaps.explain(models[0], pictures, method, **options)
