@@ -17,7 +17,7 @@ import numpy as np
 
 from onnxjax._jax import jax, jnp, lax
 from onnxjax._ops.channels import elementwise, first, last
-from onnxjax._ops.dense import dense
+from onnxjax._ops.dense import convolved, dense
 from onnxjax._ops.depthwise import depthwise
 from onnxjax._ops.platforms import lowering
 from onnxjax._ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
@@ -155,15 +155,7 @@ def convolve_last(
         return y.astype(x.dtype)
     if own.channels_last and group == 1 and _is_of_known_floats(x):
         return dense(x, w, strides, tuple(pads), dilations)
-    return lax.conv_general_dilated(
-        x,
-        w,
-        strides,
-        pads,
-        rhs_dilation=dilations,
-        feature_group_count=group,
-        dimension_numbers=_channels_last_axes(len(kernel)),
-    )
+    return convolved(x, w, strides, tuple(pads), dilations, feature_group_count=group)
 
 
 def has_disjoint_windows(
@@ -181,12 +173,6 @@ def has_disjoint_windows(
 def _is_of_known_floats(x: Array) -> bool:
     is_known = all(isinstance(size, int) for size in x.shape[1:-1])
     return is_known and jnp.issubdtype(x.dtype, jnp.floating)
-
-
-def _channels_last_axes(rank: int) -> lax.ConvDimensionNumbers:
-    """Return the order of axes of a feature map and a kernel, for `lax`."""
-    maps = (0, rank + 1, *range(1, rank + 1))
-    return lax.ConvDimensionNumbers(maps, (rank + 1, rank, *range(rank)), maps)
 
 
 def _mix(x: Array, w: Array) -> Array:

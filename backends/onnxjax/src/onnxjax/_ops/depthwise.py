@@ -11,37 +11,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from onnxjax._jax import custom_jvp, jax, jnp, lax, traced_once
+from onnxjax._jax import jnp, lax
+from onnxjax._ops.pulls import Borders, Steps, pull_borders, with_pull
 from onnxjax._ops.windows import window_shifts
 
 Array = Any
-Steps = tuple[int, ...]
-Borders = tuple[tuple[int, int], ...]
-
-
-def _jvp(
-    strides: Steps,
-    pads: Borders,
-    dilations: Steps,
-    primals: tuple[Array, Array],
-    tangents: tuple[Array, Array],
-) -> tuple[Array, Array]:
-    (x, w), (dx, dw), zero = primals, tangents, jax.custom_derivatives.SymbolicZero
-    y = depthwise(x, w, strides, pads, dilations)
-    pull = functools.partial(
-        _pull, w=w, sizes=x.shape[1:-1], strides=strides, pads=pads, dilations=dilations
-    )
-    dy = [] if isinstance(dx, zero) else [*jax.linear_transpose(pull, y)(dx)]
-    if not isinstance(dw, zero):
-        dy.append(_shifted_products(x, dw, strides, pads, dilations))
-    return y, functools.reduce(jnp.add, dy)
-
-
-@traced_once(static_argnums=(2, 3, 4))
-@custom_jvp(_jvp, nondiff_argnums=(2, 3, 4), symbolic_zeros=True)
-def depthwise(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:
-    """Convolve each channel of `x` (N, *spatial, C) with its own kernel in `w` (*kernel, C)."""
-    return _shifted_products(x, w, strides, pads, dilations)
 
 
 def _shifted_products(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:
@@ -53,13 +27,15 @@ def _pull(
     g: Array, *, w: Array, sizes: Steps, strides: Steps, pads: Borders, dilations: Steps
 ) -> Array:
     """Return the input gradient: `g` dilated, padded, and convolved with the flipped kernel."""
-    edges = [
-        ((k - 1) * d - lo, size + lo - 1 - (n - 1) * s, s - 1)
-        for k, d, (lo, _), size, n, s in zip(
-            w.shape[:-1], dilations, pads, sizes, g.shape[1:-1], strides, strict=True
-        )
-    ]
+    borders = pull_borders(w.shape[:-1], sizes, g.shape[1:-1], strides, pads, dilations)
+    edges = ((lo, hi, s - 1) for (lo, hi), s in zip(borders, strides, strict=True))
     spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-    rank = len(edges)
+    rank = len(borders)
     flipped = jnp.flip(w, range(rank))
     return _shifted_products(spread, flipped, (1,) * rank, ((0, 0),) * rank, dilations)
+
+
+@with_pull(_pull)
+def depthwise(x: Array, w: Array, strides: Steps, pads: Borders, dilations: Steps) -> Array:
+    """Convolve each channel of `x` (N, *spatial, C) with its own kernel in `w` (*kernel, C)."""
+    return _shifted_products(x, w, strides, pads, dilations)
