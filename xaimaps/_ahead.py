@@ -1,10 +1,10 @@
-"""Work ahead of its use, in a few threads."""
+"""Work ahead of its use."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -23,14 +23,20 @@ def ahead(
         most: how many items are begun before their result is asked for, so that the memory does not
             grow if the results are used slowly.
     """
-    waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers, "xaimaps-decode")
     try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for begun in late((pool.submit(work, item) for item in items), most):
+            yield begun.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def late(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Yield items in their order, each when `count` more are made, or none is left."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()

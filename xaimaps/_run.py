@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from xaimaps._ahead import late
 from xaimaps._arrays import Floats
 from xaimaps._levels import Levels, looked_up
 from xaimaps._results.attribution import Seconds
@@ -22,7 +22,6 @@ from xaimaps.methods._batching import images_within
 from xaimaps.targets import EveryTarget, Target
 
 Array = np.ndarray[Any, Any]
-Item = TypeVar("Item")
 
 AHEAD = 2
 """How many chunks an accelerator has before the first is fetched, so that it never waits for one.
@@ -190,7 +189,7 @@ def _run(
             yield compiled(*own, *shared)
 
     chunks = []
-    for found in _late(dispatched(), 0 if backend.device.memory is None else AHEAD):
+    for found in late(dispatched(), 0 if backend.device.memory is None else AHEAD):
         chunks.append([_to_numpy(backend, maps) for maps in found])
         backend.watch.tell_images(min(len(chunks) * size, len(batch)), len(batch))
     running = time.perf_counter() - begin - compiling
@@ -199,16 +198,6 @@ def _run(
         for job, each in zip(jobs, zip(*chunks, strict=True), strict=True)
     ]
     return joined, Seconds(compiling, running)
-
-
-def _late(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """Yield items in their order, each when `count` more are made, or none is left."""
-    waiting: deque[Item] = deque()
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
 
 
 def _native(backend: Backend, arrays: Sequence[Mapping[str, Array]]) -> list[Any]:
