@@ -60,8 +60,9 @@ def main() -> None:
     args = parser.parse_args()
     if not args.write:
         for name in args.only:
+            model = network(name, args.into)
             for size in args.batch:
-                for row in measured(network(name, args.into), photographs(size), args):
+                for row in measured(model, photographs(size), args):
                     add(row)
                     print(
                         " | ".join([case(row), *(f"{n} {cell(row, n)}" for n in row.seconds)]),
@@ -74,16 +75,16 @@ def measured(model: Network, images: Array, args: Any) -> Iterator[Row]:
     """Yield a row for the network alone, and one for each method."""
     reasons: dict[str, str] = {}
     calls = dict(usable(model, images, args, reasons))
-    case = {"network": model.name, "batch": len(images), "precision": args.precision}
+    fields = {"network": model.name, "batch": len(images), "precision": args.precision}
     alone = row_of(calls, FORWARD, reasons)
-    yield Row(**case, method=FORWARD, **alone)
+    yield Row(**fields, method=FORWARD, **alone)
     slowest = max(found[0] for found in alone["seconds"].values())
     for method in args.methods:
         expected = slowest * passes(method, model.channels)
         if expected < args.limit:
-            yield Row(**case, method=method, **row_of(calls, method, reasons))
+            yield Row(**fields, method=method, **row_of(calls, method, reasons))
         else:
-            yield Row(**case, method=method, reasons={"all": f"about {expected:.0f} s for a run"})
+            yield Row(**fields, method=method, reasons={"all": f"about {expected:.0f} s for a run"})
 
 
 def usable(
