@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -70,7 +71,7 @@ def network() -> bytes:
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
     model.ir_version = 10
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def paint(folder: str, count: int) -> None:
@@ -90,7 +91,7 @@ def start(pictures: str, output: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def complete(pictures: str, output: str) -> tuple[float, dict[str, object]]:
+def complete(pictures: str, output: str) -> tuple[float, dict[str, Any]]:
     """Run to the end, and return the peak memory in MB and the summary."""
     process = start(pictures, output)
     assert process.stdout is not None
@@ -113,7 +114,7 @@ def killed(pictures: str, output: str, count: int, latest: float) -> list[int]:
 
 
 def report(
-    pictures: int, few: float, many: float, told: dict[str, object], kills: list[int]
+    pictures: int, few: float, many: float, told: dict[str, Any], kills: list[int]
 ) -> list[str]:
     """Compare the stores, and return the lines of the results."""
     whole, other = stored("many-maps"), stored("killed-maps")

@@ -22,7 +22,7 @@ from PIL import Image
 
 import xaimaps
 from xaimaps import batch
-from xaimaps.batch._ahead import ahead
+from xaimaps._ahead import ahead
 from xaimaps.batch._chunks import chunks
 from xaimaps.batch._sources import Item, Source
 from xaimaps.batch._store import opened

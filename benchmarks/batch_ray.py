@@ -31,7 +31,7 @@ NAMES = {TINY: "A network of one convolution", "default": "The embedded network"
 
 def load(name: str) -> xaimaps.Backend:
     """Load the network in the process that explains."""
-    return xaimaps.load(name, **({"preprocess": "unit"} if name == TINY else {}))
+    return xaimaps.load(name, preprocess="unit" if name == TINY else None)
 
 
 def measured(name: str, folder: str, ray: str | None) -> tuple[float, float, float]:

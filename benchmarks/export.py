@@ -96,7 +96,7 @@ def row(
 
 def timed(model: Path, file: Path, rounds: int) -> Any:
     """Return the median seconds of two files, from a process that has no xaimaps."""
-    command = [sys.executable, "-c", TIMED, model, file, str(rounds)]
+    command = [sys.executable, "-c", TIMED, str(model), str(file), str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

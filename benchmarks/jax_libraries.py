@@ -80,7 +80,7 @@ def keras_row(framework: str, file: Path) -> dict[str, float]:
     """Return the differences of Keras on a framework, which needs a process of its own."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": framework}
     methods = (*METHODS, *(f"grad_cam {block}" for block in BLOCKS))
-    command = [sys.executable, NETWORKS / "keras_on_jax.py", file, *methods]
+    command = [sys.executable, str(NETWORKS / "keras_on_jax.py"), str(file), *methods]
     done = subprocess.run(command, env=environment, capture_output=True, check=True)
     errors: dict[str, float] = json.loads(done.stdout)["errors"]
     return errors
@@ -105,7 +105,7 @@ def tracing() -> float:
         jax.make_jaxpr(lambda p, x: module.apply(p, x, train=False))(variables, IMAGES)
 
     def ours() -> None:
-        model._program._source.graph(model.params, IMAGES, ["blocks_1"])
+        jax.make_jaxpr(lambda x: model.forward_with_activations(x, ("blocks_1",)))(IMAGES)
 
     return seconds(ours) / seconds(plainly)
 
@@ -124,7 +124,8 @@ def main() -> None:
         stored, converted = Path(folder, "net.keras"), Path(folder, "net.onnx")
         rows["Keras on JAX"] = keras_row("jax", stored)
         rows["Keras on TensorFlow"] = keras_row("tensorflow", stored)
-        subprocess.run(["xaimaps", "convert", stored, converted], check=True, capture_output=True)
+        convert = [sys.executable, "-m", "xaimaps", "convert", str(stored), str(converted)]
+        subprocess.run(convert, check=True, capture_output=True)
         rows["ONNX on JAX"] = row(xaimaps.load(converted, backend="jax"), reference)
     print("| library |", " | ".join(columns), "|")
     print("|---" * (len(columns) + 1) + "|")

@@ -144,7 +144,7 @@ class Bench:
 
     def at_a_time(self, row: Row, name: str) -> int:
         """How many images go through one of the method's passes."""
-        count = getattr(row, name)
+        count: int = getattr(row, name)
         if count <= row.images + 1:
             return row.images
         gradient = "grad" in METHODS[row.method].needs

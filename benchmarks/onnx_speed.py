@@ -15,6 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,13 @@ def compile_all(backend: Backend, images: Any) -> tuple[dict[str, Call], dict[st
         begin = time.perf_counter()
         compiled = backend.compile(program(name), array)
         seconds[name] = time.perf_counter() - begin
-        programs[name] = lambda compiled=compiled: jax.block_until_ready(compiled(array))
+        programs[name] = partial(synchronous, compiled, array)
         programs[name]()
     return programs, seconds
+
+
+def synchronous(compiled: Callable[[Any], Any], array: Any) -> Any:
+    return jax.block_until_ready(compiled(array))
 
 
 def program(name: str) -> Callable[[Backend, Any], Any]:

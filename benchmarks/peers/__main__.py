@@ -19,7 +19,7 @@ import argparse
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from benchmarks._timing import interleaved, medians, seconds
 from benchmarks.peers.cases import FORWARD, OPTIONS, Calls, passes
 from benchmarks.peers.networks import MAKERS, Array, Network, network, photographs
 from benchmarks.peers.report import Row, add, case, cell, write
+from xaimaps.backend import Precision
 
 LIBRARIES = {
     "xaimaps, JAX": "ours:in_jax",
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--methods", nargs="+", default=[*OPTIONS], choices=OPTIONS)
     parser.add_argument("--libraries", nargs="+", default=[*LIBRARIES], choices=LIBRARIES)
-    parser.add_argument("--precision", default="float32", help="float32, tf32 or bfloat16")
+    parser.add_argument("--precision", default="float32", choices=get_args(Precision))
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of one run")
     parser.add_argument("--into", type=Path, default=Path("build/peers"), help="of ONNX files")
     parser.add_argument("--write", action="store_true", help="only make the page and the figure")

@@ -9,17 +9,18 @@ from typing import Any
 import xaimaps
 from benchmarks.peers.cases import CLASS, FORWARD, OPTIONS, Calls, Make
 from benchmarks.peers.networks import Array, Network
+from xaimaps.backend import Precision
 from xaimaps.methods import METHODS
 
 
 @functools.cache
-def loaded(network: Network, backend: str, precision: str) -> Any:
+def loaded(network: Network, backend: str, precision: Precision) -> Any:
     """Return a network as a user loads it: a file, or in TensorFlow a Keras model."""
     model = network.keras if backend == "tensorflow" else network.file
     return xaimaps.load(model, backend=backend, precision=precision)
 
 
-def of_backend(backend: str, network: Network, images: Array, precision: str) -> Calls:
+def of_backend(backend: str, network: Network, images: Array, precision: Precision) -> Calls:
     """Return the calls of a backend."""
     model = loaded(network, backend, precision)
     forward = model.compile(lambda b, x: b.forward(x), model.asarray(images))
