@@ -101,10 +101,7 @@ def test_a_function_without_rectifiers_has_no_rule_for_them():
 
 
 SAME = {
-    # On some processors, or with fewer optimisations by XLA, our float32 has one activation on the
-    # other side of a kink, and 7 or 31 of 6,144 values differ. In float64 none does: see
-    # test_embedded_model.py.
-    "guided_backprop": ({}, 2e-3),
+    "guided_backprop": ({}, 1e-4),
     "deconvnet": ({}, 1e-4),
     # Gradients jump where float32 has an activation on the other side of a kink.
     "smoothgrad": ({"n_samples": 4, "absolute": False}, 0.02),
@@ -114,7 +111,14 @@ SAME = {
 
 
 def assert_alike(found, expected, tolerance):
-    assert_close(found, expected, tolerance)
+    """By direction, and in nearly every value.
+
+    On some processors, or with fewer optimisations by XLA, our float32 has one activation on the
+    other side of a kink, which moves the pixels that see it: 7 or 31 of 6,144 values. In float64
+    none differs: see test_embedded_model.py.
+    """
+    is_close = np.abs(found - expected) <= tolerance * np.abs(expected).max()
+    assert is_close.mean() > 0.99
     cosine = np.vdot(found, expected) / np.linalg.norm(found) / np.linalg.norm(expected)
     assert cosine > 0.9999
 
