@@ -18,9 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 import xaimaps
+from benchmarks._pictures import photographs
 from xaimaps import batch
 from xaimaps._ahead import ahead
 from xaimaps.batch._chunks import chunks
@@ -31,16 +30,6 @@ from xaimaps.batch._work import Order, explained
 
 METHODS = ("grad_cam", "saliency")
 RESULTS = Path(__file__).parent / "results" / "batch-rates.md"
-
-
-def paint(count: int) -> None:
-    """Write parts of the bundled photograph, each another one."""
-    with Image.open(xaimaps.zoo.PICTURES["chelsea"]) as picture:
-        whole = picture.convert("RGB").resize((700, 525))
-    Path("pictures").mkdir()
-    for i in range(count):
-        place = (i % 16 * 12, i // 16 % 12 * 12)
-        whole.crop((*place, place[0] + 500, place[1] + 375)).save(f"pictures/{i:06}.jpg")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -59,7 +48,8 @@ def main() -> None:
     count, rounds = given.pictures, given.rounds
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        paint(count)
+        Path("pictures").mkdir()
+        photographs(Path("pictures"), count)
         found = {method: measured(method, count, rounds) for method in METHODS}
         os.chdir("/")
     lines = [
