@@ -144,13 +144,14 @@ def get_method(method: str | Method | Callable[..., Maps]) -> Method:
         return method
     if callable(method):
         return _row_of(method)
-    name = spelled(method, METHODS) if isinstance(method, str) else None
+    rows = _all_rows()
+    name = spelled(method, rows) if isinstance(method, str) else None
     if name is None:
         raise MethodError(
             f"`method` must be one of {', '.join(METHODS)}, or a function, got {method!r}"
             f"{nearest(str(method), METHODS)}"
         )
-    return METHODS[name]
+    return rows[name]
 
 
 def _row_of(fn: Callable[..., Maps]) -> Method:

@@ -63,7 +63,7 @@ class Row:
             if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
         }
 
-    @property
+    @functools.cached_property
     def _parameters(self) -> list[inspect.Parameter]:
         """The parameters after those that are no options."""
         return list(inspect.signature(self.fn).parameters.values())[self.given :]
