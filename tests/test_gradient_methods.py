@@ -17,7 +17,7 @@ from xaimaps.backend import Device, Gradients
 from xaimaps.errors import MethodError, TargetError
 from xaimaps.methods import METHODS
 from xaimaps.methods._baselines import baselines
-from xaimaps.methods._batching import images_within, variants_behind
+from xaimaps.methods._batching import images_in_place, images_within, variants_behind
 from xaimaps.methods._filters import blurred, gaussian, low_passed
 from xaimaps.methods._quadrature import quadrature
 from xaimaps.methods._resize import resized
@@ -475,6 +475,30 @@ def test_the_memory_follows_the_device():
     many, few = (variants_behind(one, "relu1", image, None) for one in (backend, plain))
     assert (many > 10_000, few) == (True, 64)
     assert variants_behind(backend, "relu1", image, 1e-9) == 1
+
+
+class Recorded(ReferenceBackend):
+    """Reuses the memory of values of up to three images, and records how many each pass has."""
+
+    device = Device(reused=3 * 7 * 7 * 6 * 4)
+
+    def __init__(self):
+        super().__init__(pooled_network())
+        self.sizes = []
+
+    def as_batch(self, array):
+        self.sizes.append(len(array))
+        return super().as_batch(array)
+
+
+def test_a_batch_is_halved_until_its_values_take_no_new_memory(images):
+    many = np.concatenate([images] * 4)[:7]
+    backend = Recorded()
+    found = attribute(backend, many, "saliency", target=1, batch_size=7)
+    assert backend.sizes == [2] * 4
+    whole = attribute(ReferenceBackend(pooled_network()), many, "saliency", target=1)
+    np.testing.assert_array_equal(found.maps, whole.maps)
+    assert [images_in_place(backend, (9, 9, 3), n) for n in (1, 3, 4, 8)] == [1, 3, 2, 2]
 
 
 # Baselines

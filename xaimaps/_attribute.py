@@ -79,7 +79,9 @@ def attribute(
             with a spatial extent, -1 for the last; None for the default layer; several for the CAM
             methods that fuse their maps.
         pictures: the pictures to draw overlays on, one for each image, as `explain` takes them.
-        batch_size: the number of images to run at a time; a last partial batch is padded.
+        batch_size: the most images to run at a time; a last partial batch is padded. On a CPU,
+            JAX runs half of them, or a quarter, if their values are larger than memory that is
+            used again.
         augment: "flip" takes the mean with the map of the mirrored image, mirrored back.
         low_pass: the highest frequency of the map to keep, in cycles per map (FORGrad).
         progress: whether to show progress bars, for methods, images and the steps of long methods.

@@ -18,7 +18,7 @@ from xaimaps.backend import Backend
 from xaimaps.graph import require_rows
 from xaimaps.methods import Maps, Method
 from xaimaps.methods._augment import augmented
-from xaimaps.methods._batching import images_within
+from xaimaps.methods._batching import images_in_place, images_within
 from xaimaps.targets import EveryTarget, Target
 
 Array = np.ndarray[Any, Any]
@@ -93,11 +93,11 @@ class Job:
         return explain(backend, images, self.explains(goal), **{**self.settings, **arrays})
 
     def most_images(self, backend: Backend, batch: Floats, wanted: int) -> int:
-        """Return how many images to run at a time, at most `wanted`, within the memory limit."""
+        """Return how many images to run at a time, at most `wanted`, as the memory allows."""
         if self.reads_each_image:
             return 1
         if "memory" not in self.row.options:
-            return wanted
+            return images_in_place(backend, batch.shape[1:], wanted)
         memory = self.options.get("memory", self.row.options["memory"])
         needs_gradient = "grad" in self.row.needs
         within = images_within(backend, batch.shape[1:], memory, gradient=needs_gradient)

@@ -72,11 +72,14 @@ class Device(NamedTuple):
         memory: the bytes of its own memory that this process may use; None if it shares the
             memory of the machine, as a CPU does.
         peak_bytes: the most memory of it that this process has used; None if it does not count.
+        reused: the bytes of the largest value whose memory later passes use again; a larger one
+            takes new memory from the system each time, which is slower. None for no such limit.
     """
 
     kind: str = "cpu"
     memory: int | None = None
     peak_bytes: int | None = None
+    reused: int | None = None
 
 
 class Gradients(NamedTuple):

@@ -68,6 +68,25 @@ def images_within(
     return max(most, 1)
 
 
+def images_in_place(backend: Backend, image_shape: tuple[int, ...], wanted: int) -> int:
+    """Return how many images to run at a time so that values take no new memory in each pass.
+
+    `wanted` is halved until the value of every layer is as small as `Device.reused` asks.
+
+    Args:
+        backend: the model; an unknown height or width of a layer is taken to be the image's.
+        image_shape: `(H, W, C)`.
+        wanted: the most images.
+    """
+    if (reused := backend.device.reused) is None:
+        return wanted
+    largest = max((_size(layer.shape[1:], image_shape) for layer in backend.layers()), default=1)
+    most = max(1, reused * backend.devices // (_BYTES * max(1, largest)))
+    while wanted > most:
+        wanted = -(-wanted // 2)
+    return wanted
+
+
 def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
     """Count the values of a layer for one image; unknown sizes are the image's."""
     unknown = sum(size is None for size in shape[:-1])

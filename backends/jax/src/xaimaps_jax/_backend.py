@@ -42,7 +42,7 @@ from xaimaps.errors import BackendError
 from xaimaps.propagation import Rules
 from xaimaps.targets import Target
 from xaimaps_jax._blocks import blocks
-from xaimaps_jax._compilation import compiled
+from xaimaps_jax._compilation import HEAP_BYTES, compiled
 from xaimaps_jax._loops import differentiating
 from xaimaps_jax._models import LAYOUTS, Given, Model, adapt, found, is_keras_file, is_model
 from xaimaps_jax._onnx import OnnxSource, traced
@@ -306,8 +306,10 @@ class JaxBackend(Backend):
     def device(self) -> Device:
         first = jax.local_devices()[0]
         memory = first.memory_stats() or {}
-        own = None if first.platform == "cpu" else memory.get("bytes_limit")
-        return Device(first.device_kind, own, memory.get("peak_bytes_in_use"))
+        is_cpu = first.platform == "cpu"
+        own = None if is_cpu else memory.get("bytes_limit")
+        reused = HEAP_BYTES if is_cpu else None
+        return Device(first.device_kind, own, memory.get("peak_bytes_in_use"), reused)
 
     @property
     def precision(self) -> Precision:
