@@ -4,10 +4,15 @@ JAX's derivative by the input swaps the channels of the kernel by the labels of 
 a loop, as in integrated gradients, XLA for CPU keeps these labels and takes its slowest algorithm:
 3x3 convolutions of 256 channels take 3.4 times as long. The derivative below transposes the kernel
 instead.
+
+The gradient of a convolution with strides has zeros between its positions. Where few channels come
+from many, as at the image, the positions of each phase of the strides become channels instead, of a
+convolution without zeros: a third of the time for the first layer of a ResNet and 8 images.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from onnxjax._jax import jnp, lax
@@ -32,10 +37,38 @@ def _pull(
     g: Array, *, w: Array, sizes: Steps, strides: Steps, pads: Borders, dilations: Steps
 ) -> Array:
     """Return the input gradient: `g` convolved with the flipped kernel of swapped channels."""
+    *_, channels, outputs = w.shape
+    if max(dilations) == 1 < max(strides) and channels * math.prod(strides) < outputs:
+        return _pull_by_phase(g, w, sizes, strides, pads)
     borders = pull_borders(w.shape[:-2], sizes, g.shape[1:-1], strides, pads, dilations)
     rank = len(borders)
     flipped = jnp.swapaxes(jnp.flip(w, range(rank)), -1, -2)
     return convolved(g, flipped, (1,) * rank, borders, dilations, lhs_dilation=strides)
+
+
+def _pull_by_phase(g: Array, w: Array, sizes: Steps, strides: Steps, pads: Borders) -> Array:
+    """Return the input gradient, with the positions of each phase of the strides as channels.
+
+    A position `s a + r` of the padded input, with stride s and phase r, gets `w[s q + r] g[a - q]`
+    for every q.
+    """
+    rank, (channels, outputs) = len(sizes), w.shape[-2:]
+    counts = [-(-k // s) for k, s in zip(w.shape, strides, strict=False)]
+    more = [(0, c * s - k) for c, s, k in zip(counts, strides, w.shape, strict=False)]
+    split = [size for pair in zip(counts, strides, strict=True) for size in pair]
+    apart = [*range(0, 2 * rank, 2), 2 * rank + 1, *range(1, 2 * rank, 2), 2 * rank]
+    w = jnp.pad(w, [*more, (0, 0), (0, 0)]).reshape(*split, channels, outputs)
+    w = jnp.flip(w.transpose(apart), range(rank)).reshape(*counts, outputs, -1)
+
+    lengths = [-(-(n + sum(pad)) // s) for n, s, pad in zip(sizes, strides, pads, strict=True)]
+    borders = [(c - 1, n - m) for c, n, m in zip(counts, lengths, g.shape[1:], strict=False)]
+    y = convolved(g, w, (1,) * rank, tuple(borders), (1,) * rank)
+    y = y.reshape(len(g), *lengths, *strides, channels)
+    together = [axis for first in range(1, rank + 1) for axis in (first, first + rank)]
+    y = y.transpose(0, *together, 2 * rank + 1)
+    whole = y.reshape(len(g), *(n * s for n, s in zip(lengths, strides, strict=True)), channels)
+    inside = (slice(low, low + n) for (low, _), n in zip(pads, sizes, strict=True))
+    return whole[(slice(None), *inside)]
 
 
 @with_pull(_pull)
