@@ -101,12 +101,19 @@ class Network(Description):
 
     def layers(self) -> tuple[Layer, ...]:
         """Return the values that a user can name, in order, without views and arithmetic."""
-        default = self._default
-        every = self.all_layers()
-        return tuple(one for one in every if one.name == default or self.is_listed(one.name))
+        return self._listed
 
     def all_layers(self) -> tuple[Layer, ...]:
         """Return every value that has a layout, in order, with views and arithmetic."""
+        return self._all
+
+    @functools.cached_property
+    def _listed(self) -> tuple[Layer, ...]:
+        default = self._default
+        return tuple(one for one in self._all if one.name == default or self.is_listed(one.name))
+
+    @functools.cached_property
+    def _all(self) -> tuple[Layer, ...]:
         return tuple(self._layer(value) for value in self.values() if value in self.shapes)
 
     def values(self) -> list[str]:

@@ -78,7 +78,7 @@ def images_in_place(backend: Backend, image_shape: tuple[int, ...], wanted: int)
         image_shape: `(H, W, C)`.
         wanted: the most images.
     """
-    if (reused := backend.device.reused) is None:
+    if wanted == 1 or (reused := backend.device.reused) is None:
         return wanted
     largest = max((_size(layer.shape[1:], image_shape) for layer in backend.layers()), default=1)
     most = max(1, reused * backend.devices // (_BYTES * max(1, largest)))
