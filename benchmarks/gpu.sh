@@ -4,9 +4,9 @@
 #     bash benchmarks/gpu.sh [FOLDER]
 #
 # The environment, and a log of each step, are in FOLDER (build/gpu). The results are written to
-# benchmarks/results/, to be committed: gpu-tests.md, peers-gpu.*, precision.md, feeding-gpu.md,
-# lowerings-gpu.md, cold-start-gpu.md and gpu-bench.json. A step that fails does not end the others;
-# the exit status is that of all.
+# benchmarks/results/, to be committed: gpu-tests.md, peers-gpu.*, precision.md, over-forward-gpu.md,
+# feeding-gpu.md, lowerings-gpu.md, cold-start-gpu.md and gpu-bench.json. A step that fails does not
+# end the others; the exit status is that of all.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 if ! nvidia-smi --list-gpus; then
@@ -49,6 +49,7 @@ for precision in float32 tf32 bfloat16; do
   step "peers-$precision" run python -m benchmarks --batch 1 8 32 256 --precision "$precision" --limit 120
 done
 step precision run python -m benchmarks precision_errors --into "$folder"
+step over_forward run python -m benchmarks over_forward --batch 1 32 256
 step feeding run python -m benchmarks feeding
 step lowerings run python -m benchmarks lowerings --batch 1 32
 step cold_start run python -m benchmarks cold_start

@@ -14,6 +14,7 @@ from xaimaps.metrics import METRICS
 
 # The benchmarks are not installed.
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import over_forward
 from benchmarks.peers import report
 
 
@@ -82,5 +83,5 @@ PLACEHOLDERS: dict[str, Callable[[], str]] = {
     "metrics reference": lambda: reference(METRICS.values()),
     "peers summary": lambda: report.summary(report.rows_of("cpu")),
     "peers losses": lambda: report.losses(report.rows_of("cpu")),
-    "peers over forward": lambda: report.over_forward(report.rows_of("cpu")),
+    "over forward": lambda: over_forward.table("cpu"),
 }

@@ -184,19 +184,6 @@ def losses(rows: list[Row]) -> str:
     return "\n".join(lines) or "- none"
 
 
-def over_forward(rows: list[Row]) -> str:
-    """Return a table of saliency and Grad-CAM in JAX over the forward pass in JAX."""
-    lines = ["| network | images | Grad-CAM | saliency |", "|---|---|---|---|"]
-    known = {row.key: row.seconds[OWN][0] for row in rows if OWN in row.seconds}
-    for network, batch, precision in dict.fromkeys(row.key[:3] for row in rows):
-        times = [
-            known.get((network, batch, precision, m)) for m in (FORWARD, "grad_cam", "saliency")
-        ]
-        cells = [f"{one / times[0]:.2f}" if one and times[0] else "" for one in times[1:]]
-        lines.append(f"| {network} | {batch} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def methods(rows: list[Row]) -> list[Row]:
     """Return the rows of methods, without those of networks alone."""
     return [row for row in rows if row.method != FORWARD]
