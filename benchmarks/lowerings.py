@@ -1,4 +1,4 @@
-"""What each choice of onnxjax's table of lowerings gains on this machine, as are its numbers.
+"""What each choice of onnxjax's table of lowerings gains on this machine.
 
     uv run --group frameworks python -m benchmarks lowerings [--only NETWORK ...] [--batch 1 8]
 
@@ -32,7 +32,7 @@ FEW = 32
 """The products for each output of the choice that is a number, where it is switched on."""
 
 EXACT = ("plain_doubles",)
-"""The choices that are no matter of speed."""
+"""The choices that are not made for speed."""
 
 TOKENS, HEADS, WIDTH = 197, 12, 64
 """The attention of a ViT-B/16."""
