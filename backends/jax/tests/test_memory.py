@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from xaimaps_jax._compilation import _options
 from xaimaps_jax._oom import within_memory
 
 import xaimaps
@@ -68,3 +69,22 @@ def test_xla_does_not_warn_of_values_larger_than_a_block(capfd):
     model = xaimaps.load(network, params={}, input_shape=(512, 512, 1))
     xaimaps.attribute(model, np.ones((2, 512, 512, 1), np.float32), method="saliency", target=0)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options of other platforms")
+@pytest.mark.parametrize(
+    ("folder", "is_on"), [(None, True), ("programs", True), ("programs", False)]
+)
+def test_programs_have_one_block_only_if_they_are_written_to_disk(folder, is_on):
+    names = ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
+    before = [getattr(jax.config, name) for name in names]
+    body = jax.make_jaxpr(jnp.sin)(np.ones(3, np.float32))
+    try:
+        for name, value in zip(names, (folder, is_on), strict=True):
+            jax.config.update(name, value)
+        options = _options(body)
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
+    has_blocks = "xla_multiheap_size_constraint_per_heap" in options
+    assert has_blocks == (folder is None or not is_on)

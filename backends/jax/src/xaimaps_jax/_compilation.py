@@ -34,7 +34,8 @@ def _options(body: Any) -> jax.stages.CompilerOptions | None:
     # fault for each page. But programs with several blocks cannot be written to JAX's cache on
     # disk, and XLA prints a warning for each value that is larger than a block. (JAX documents its
     # flags as attributes, but gives them no types.)
-    is_cached = jax.config.jax_compilation_cache_dir is not None  # type: ignore[attr-defined]
+    config: Any = jax.config
+    is_cached = config.jax_enable_compilation_cache and config.jax_compilation_cache_dir
     if not is_cached and _largest_value(body) <= HEAP_BYTES:
         options["xla_multiheap_size_constraint_per_heap"] = str(HEAP_BYTES)
     return options
