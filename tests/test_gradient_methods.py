@@ -481,6 +481,7 @@ class Recorded(ReferenceBackend):
     """Reuses the memory of values of up to three images, and records how many each pass has."""
 
     device = Device(reused=3 * 7 * 7 * 6 * 4)
+    devices = 1
 
     def __init__(self):
         super().__init__(pooled_network())
@@ -499,6 +500,8 @@ def test_a_batch_is_halved_until_its_values_take_no_new_memory(images):
     whole = attribute(ReferenceBackend(pooled_network()), many, "saliency", target=1)
     np.testing.assert_array_equal(found.maps, whole.maps)
     assert [images_in_place(backend, (9, 9, 3), n) for n in (1, 3, 4, 8)] == [1, 3, 2, 2]
+    backend.devices = 4  # among which each part of the batch is divided evenly
+    assert [images_in_place(backend, (9, 9, 3), n) for n in (3, 12, 16, 64)] == [3, 12, 8, 8]
 
 
 # Baselines

@@ -71,7 +71,8 @@ def images_within(
 def images_in_place(backend: Backend, image_shape: tuple[int, ...], wanted: int) -> int:
     """Return how many images to run at a time so that values take no new memory in each pass.
 
-    `wanted` is halved until the value of every layer is as small as `Device.reused` asks.
+    Each device's share of `wanted` is halved until the value of every layer is as small as
+    `Device.reused` asks.
 
     Args:
         backend: the model; an unknown height or width of a layer is taken to be the image's.
@@ -81,10 +82,11 @@ def images_in_place(backend: Backend, image_shape: tuple[int, ...], wanted: int)
     if wanted == 1 or (reused := backend.device.reused) is None:
         return wanted
     largest = max((_size(layer.shape[1:], image_shape) for layer in backend.layers()), default=1)
-    most = max(1, reused * backend.devices // (_BYTES * max(1, largest)))
-    while wanted > most:
-        wanted = -(-wanted // 2)
-    return wanted
+    most = max(1, reused // (_BYTES * max(1, largest)))
+    share = -(-wanted // backend.devices)
+    while share > most:
+        share = -(-share // 2)
+    return min(wanted, share * backend.devices)
 
 
 def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:

@@ -71,7 +71,9 @@ def test_xla_does_not_warn_of_values_larger_than_a_block(capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options of other platforms")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="only programs for CPU have these blocks"
+)
 @pytest.mark.parametrize(
     ("folder", "is_on"), [(None, True), ("programs", True), ("programs", False)]
 )
