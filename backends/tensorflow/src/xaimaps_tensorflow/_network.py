@@ -77,6 +77,10 @@ class KerasNetwork(Description):
             self._names.setdefault(first, []).append(name)
 
     def layers(self) -> tuple[Layer, ...]:
+        return self._listed
+
+    @functools.cached_property
+    def _listed(self) -> tuple[Layer, ...]:
         return tuple(self._layer(name) for name in self._names if self._says_something(name))
 
     def all_layers(self) -> tuple[Layer, ...]:
