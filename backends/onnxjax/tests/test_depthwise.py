@@ -140,3 +140,17 @@ def test_every_program_shares_the_trace_of_a_shape(monkeypatch):
     sizes.clear()
     jax.jit(gradients(lambda x, w: ours(x + 1, w)))(x, w)
     assert sizes == []
+
+
+def test_the_backward_pass_does_not_compute_the_convolution_again():
+    x, w = RNG.normal(size=(1, 6, 6, 8)), RNG.normal(size=(3, 3, 8))
+    fixed = {"strides": (1, 1), "pads": ((1, 1), (1, 1)), "dilations": (1, 1)}
+
+    def score(x):
+        y = 2 * depthwise(x, w, **fixed) + 1
+        return jnp.sum(jnp.where(y <= 0, 0, y) @ jnp.ones((8, 8)))
+
+    program = jax.jit(jax.value_and_grad(score)).lower(x).compile().as_text()
+    products = program.count(" multiply(")
+    # Nine in each direction and a few by 2; a convolution that is computed again adds nine.
+    assert 18 <= products < 18 + 9

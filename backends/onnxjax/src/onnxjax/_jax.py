@@ -12,9 +12,19 @@ if TYPE_CHECKING:
     import jax
     import jax.numpy as jnp
     from jax import lax
+    from jax.experimental import xla_metadata
     from jax.scipy import special
 
-__all__ = ["custom_jvp", "jax", "jnp", "lax", "require_jax", "special", "traced_once"]
+__all__ = [
+    "custom_jvp",
+    "jax",
+    "jnp",
+    "lax",
+    "require_jax",
+    "special",
+    "traced_once",
+    "xla_metadata",
+]
 
 Array = Any
 
@@ -38,6 +48,7 @@ if not TYPE_CHECKING:
     jnp = _Lazy("jax.numpy")
     lax = _Lazy("jax.lax")
     special = _Lazy("jax.scipy.special")
+    xla_metadata = _Lazy("jax.experimental.xla_metadata")
 
 
 def require_jax() -> None:
@@ -84,7 +95,7 @@ def custom_jvp(
 
 
 def traced_once(
-    *, static_argnums: tuple[int, ...]
+    *, static_argnums: tuple[int, ...] = ()
 ) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
     """Trace the decorated function once for each shape, as `jax.jit` does, in all programs.
 
