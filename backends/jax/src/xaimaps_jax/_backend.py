@@ -346,8 +346,8 @@ class JaxBackend(Backend):
 
     def require_values(self, *arguments: Any) -> None:
         made = jnp.zeros(())  # inside of `jit`, every new array is traced
-        leaves = jax.tree.leaves((self.params, made, arguments))
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        kinds = set(map(type, jax.tree.leaves((self.params, made, arguments))))
+        if any(issubclass(kind, jax.core.Tracer) for kind in kinds):
             raise BackendError(
                 "`attribute` and `explain` must be called with values, got an array that JAX is "
                 "tracing; use `xaimaps_jax.function(model, method)` inside of jit, vmap or grad"
