@@ -141,6 +141,11 @@ class Equation:
         return self.kind == "reduce"
 
     @property
+    def is_addition(self) -> bool:
+        """Whether it adds its inputs."""
+        return self.operator in ("add", "add_any")
+
+    @property
     def shape(self) -> Shape:
         """The shape of its first output."""
         return tuple(self.equation.outvars[0].aval.shape)

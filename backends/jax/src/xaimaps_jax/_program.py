@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 from onnxjax.graph import Graph, Step, Values
-from onnxjax.hooks import tapping
+from onnxjax.hooks import keeping, tapping
 from onnxjax.precision import Precision, computing, multiplying
 
 from xaimaps.backend import Array
@@ -267,7 +267,8 @@ class Program:
     ) -> Step:
         """Return a step that bypasses the ending and changes derivatives."""
         ending = self.description(images).ending
-        plain = computing(self.precision, graph, graph.outputs)
+        computed = computing(self.precision, graph, graph.outputs)
+        plain = keeping(graph, [self.source.images], computed)
         step = bypassing(ending.replaced, plain) if ending else plain
         return changing(changes, graph, self.source.array, step, reference or {})
 

@@ -17,7 +17,7 @@ from onnxjax._jax import jax, jnp, require_jax
 from onnxjax._limits import spending
 from onnxjax.errors import ArrayInputError, UnsupportedModelError
 from onnxjax.graph import Graph
-from onnxjax.hooks import bypassing, tapping
+from onnxjax.hooks import bypassing, keeping, tapping
 from onnxjax.precision import Precision, computing, with_rounded_factors
 from onnxjax.read._file import Source, read_model, refusing
 
@@ -87,7 +87,9 @@ class OnnxModel:
             {name: values[name] + taps.pop(name) for name in list(taps) if name in values}
         )
         self._check_names([*wanted, *taps, *bypass], values)
-        plain = computing(self.precision, self.graph, wanted)
+        plain = keeping(
+            self.graph, self.graph.inputs, computing(self.precision, self.graph, wanted)
+        )
         known = self.graph.run(values, wanted, bypassing(bypass, tapping(taps, plain)))
         declared = {value.name: value.dtype for value in self.outputs}
         return tuple(enter(_as_declared(known[name], declared.get(name))) for name in wanted)

@@ -8,6 +8,7 @@ one graph serves every batch size and image size.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,11 @@ class Node:
     def is_sum(self) -> bool:
         """Whether it summarises its input along axes, as the statistics of a normalisation do."""
         return self.rule.kind in ("reduce", "global_average_pool")
+
+    @property
+    def is_addition(self) -> bool:
+        """Whether it adds its inputs."""
+        return self.operator in ("Add", "Sum")
 
     @property
     def is_planar(self) -> bool:
@@ -223,6 +229,19 @@ class Graph:
             if changed.intersection(node.reads):
                 changed.update(filter(None, node.outputs))
         return frozenset(changed)
+
+    def joins(self, inputs: Iterable[str]) -> frozenset[str]:
+        """Return the sums of values that all depend on `inputs`, if several nodes read them.
+
+        In a residual network, these are the inputs of its blocks.
+        """
+        data = frozenset[str]().union(*map(self.depending_on, inputs))
+        readers = Counter(name for node in self.nodes for name in node.reads)
+        return frozenset(
+            node.outputs[0]
+            for node in self.nodes
+            if node.is_addition and data.issuperset(node.reads) and readers[node.outputs[0]] > 1
+        )
 
     def as_body(self, outer: Values, *inputs: Array) -> tuple[Array, ...]:
         """Run as the body of a control-flow operator, which reads values of the outer graph."""

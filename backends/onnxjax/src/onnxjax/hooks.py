@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from onnxjax._jax import jax, jnp
+from onnxjax._memory import with_kept_gradient
+from onnxjax._ops.platforms import lowering
 from onnxjax._statistics import constant_statistics
-from onnxjax.graph import Node, Step, Values, plainly
+from onnxjax.graph import Graph, Node, Step, Values, plainly
 
-__all__ = ["bypassing", "constant_statistics", "tapping"]
+__all__ = ["bypassing", "constant_statistics", "keeping", "tapping"]
 
 Array = Any
 
@@ -23,6 +26,30 @@ def bypassing(names: frozenset[str], step: Step = plainly) -> Step:
             step(node, values)
 
     return run
+
+
+def keeping(graph: Graph, inputs: Iterable[str], step: Step = plainly) -> Step:
+    """Return a step that computes the gradients of joins once, on platforms that need it.
+
+    Args:
+        graph: the nodes.
+        inputs: the names of the data, without the parameters.
+        step: runs a node.
+    """
+    joins = graph.joins(inputs) if lowering().kept_joins else frozenset[str]()
+
+    def run(node: Node, values: Values) -> None:
+        step(node, values)
+        for name in joins.intersection(node.outputs):
+            if _has_gradient(values[name]):
+                values[name] = with_kept_gradient(values[name])
+
+    return run
+
+
+def _has_gradient(value: Array) -> bool:
+    """Return whether a value is of floats, and no shape, which stays in numpy."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)
 
 
 def tapping(taps: Mapping[str, Array], step: Step = plainly) -> Step:

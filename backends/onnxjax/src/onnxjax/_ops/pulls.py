@@ -6,7 +6,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onnxjax._jax import custom_jvp, jax, jnp, lax, traced_once, xla_metadata
+from onnxjax._jax import custom_jvp, jax, jnp, traced_once
+from onnxjax._memory import kept
 
 Array = Any
 Steps = tuple[int, ...]
@@ -31,7 +32,7 @@ def with_pull(pull: Callable[..., Array]) -> Callable[[Convolution], Convolution
             tangents: tuple[Array, Array],
         ) -> tuple[Array, Array]:
             (x, w), (dx, dw), zero = primals, tangents, jax.custom_derivatives.SymbolicZero
-            y = _kept(run(x, w, strides, pads, dilations))
+            y = kept(run(x, w, strides, pads, dilations))
             back = functools.partial(
                 pull, w=w, sizes=x.shape[1:-1], strides=strides, pads=pads, dilations=dilations
             )
@@ -45,23 +46,6 @@ def with_pull(pull: Callable[..., Array]) -> Callable[[Convolution], Convolution
         return run
 
     return decorate
-
-
-def _kept(y: Array) -> Array:
-    """Return `y` as a value in memory, which the backward pass reads.
-
-    XLA for CPU fuses a sum of shifted products into all operations that read it, and would compute
-    it twice more for the mask of a ReLU. It removes optimization barriers before it fuses, but not
-    a call that it must not inline.
-    """
-    with xla_metadata.set_xla_metadata(inlineable="false"):
-        return _same(y)
-
-
-@traced_once()
-def _same(y: Array) -> Array:
-    # JAX removes a call that returns its argument, hence the barrier.
-    return lax.optimization_barrier(y)
 
 
 def pull_borders(
