@@ -16,7 +16,7 @@ from xaimaps.backend import Array, Backend
 from xaimaps.methods._options import check_memory
 from xaimaps.targets import Target
 
-MEMORY = 512
+MEMORY = 600
 """MB for the values of one pass through the network, unless the device has its own memory."""
 
 SHARE = 0.25
