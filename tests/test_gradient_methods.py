@@ -17,12 +17,7 @@ from xaimaps.backend import Device, Gradients
 from xaimaps.errors import MethodError, TargetError
 from xaimaps.methods import METHODS
 from xaimaps.methods._baselines import baselines
-from xaimaps.methods._batching import (
-    MEMORY,
-    images_in_place,
-    images_within,
-    variants_behind,
-)
+from xaimaps.methods._batching import images_in_place, images_within, variants_behind
 from xaimaps.methods._filters import blurred, gaussian, low_passed
 from xaimaps.methods._quadrature import quadrature
 from xaimaps.methods._resize import resized
@@ -462,7 +457,7 @@ def test_images_that_fit():
     assert images_within(backend, (9, 9, 3), values * 4 * 10 / 1e6, gradient=False) == 10
     assert images_within(backend, (9, 9, 3), values * 8 * 10 / 1e6) == 10
     assert images_within(backend, (9, 9, 3), 1e-9) == 1
-    assert images_within(backend, (9, 9, 3), None) == MEMORY * 1e6 // (values * 8)
+    assert images_within(backend, (9, 9, 3), None) == 600e6 // (values * 8)
 
 
 class Accelerated(ReferenceBackend):
@@ -476,7 +471,7 @@ def test_the_memory_follows_the_device():
     backend, image = Accelerated(pooled_network()), np.zeros((1, 9, 9, 3), np.float32)
     plain = ReferenceBackend(pooled_network())
     many, few = (images_within(one, (9, 9, 3), None) for one in (backend, plain))
-    assert many == pytest.approx(few * 10e9 / (MEMORY * 1e6), rel=1e-3)
+    assert many == pytest.approx(few * 10e9 / 600e6, rel=1e-3)
     many, few = (variants_behind(one, "relu1", image, None) for one in (backend, plain))
     assert (many > 10_000, few) == (True, 64)
     assert variants_behind(backend, "relu1", image, 1e-9) == 1

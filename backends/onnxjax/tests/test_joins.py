@@ -52,7 +52,7 @@ def x():
 @pytest.fixture
 def without(monkeypatch):
     """Return a function that lets XLA compute sums as often as it likes."""
-    own = replace(platforms.lowering(), kept_joins=False)
+    own = replace(platforms.lowering(), kept=False)
     return lambda: monkeypatch.setitem(platforms.BY_PLATFORM, jax.default_backend(), own)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from onnxjax._jax import jax, jnp
-from onnxjax._memory import with_kept_gradient
+from onnxjax._arrays import is_static
+from onnxjax._jax import jnp
+from onnxjax._ops.memory import with_kept_gradient
 from onnxjax._ops.platforms import lowering
 from onnxjax._statistics import constant_statistics
 from onnxjax.graph import Graph, Node, Step, Values, plainly
@@ -36,7 +37,7 @@ def keeping(graph: Graph, inputs: Iterable[str], step: Step = plainly) -> Step:
         inputs: the names of the data, without the parameters.
         step: runs a node.
     """
-    joins = graph.joins(inputs) if lowering().kept_joins else frozenset[str]()
+    joins = graph.joins(inputs) if lowering().kept else frozenset[str]()
 
     def run(node: Node, values: Values) -> None:
         step(node, values)
@@ -49,7 +50,7 @@ def keeping(graph: Graph, inputs: Iterable[str], step: Step = plainly) -> Step:
 
 def _has_gradient(value: Array) -> bool:
     """Return whether a value is of floats, and no shape, which stays in numpy."""
-    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)
+    return not is_static(value) and bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
 def tapping(taps: Mapping[str, Array], step: Step = plainly) -> Step:

@@ -1,12 +1,12 @@
 """Which operations compute convolutions on each platform, chosen by measurement.
 
 On a CPU, XLA's own convolution is slow if a layer is depthwise or 1x1, if it has strides and few
-products for each output, or if its windows do not overlap. It also adds up the gradients of all
-blocks behind a block anew in each block of a transformer, a sixth of the time of saliency in a
-ViT-B/16. On a GPU, the gradient of a convolution
-at its inputs is slow where windows do not overlap: with matrix products instead, saliency of a
-ViT-B/16 on an NVIDIA H200 takes 4.6 ms in place of 31.2 in float32 (2.4 in place of 15.7 in tf32),
-and 60.6 in place of 137 for 32 images.
+products for each output, or if its windows do not overlap. In backward passes, XLA for CPU also
+computes some values again for each operation that reads them (`memory.py`).
+
+On a GPU, the gradient of a convolution at its inputs is slow where windows do not overlap: with
+matrix products instead, saliency of a ViT-B/16 on an NVIDIA H200 takes 4.6 ms in place of 31.2 in
+float32 (2.4 in place of 15.7 in tf32), and 60.6 in place of 137 for 32 images.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Lowering:
         few_products: strided convolutions of at most this many products for each output become
             matrix products of windows.
         depthwise: depthwise convolutions become sums of shifted products.
-        kept_joins: the gradient of a sum of two paths is computed once, and not again by each of
-            the operations that need it.
+        kept: the result of a convolution in a gradient, and the gradient of a sum of two paths, are
+            computed once, and not again for each operation that reads them.
         plain_doubles: transposed convolutions of float64 have no groups and no dilation, of which
             cuDNN has no gradient.
     """
@@ -41,7 +41,7 @@ class Lowering:
     pointwise: bool = False
     few_products: int = 0
     depthwise: bool = False
-    kept_joins: bool = False
+    kept: bool = False
     plain_doubles: bool = False
 
 
@@ -53,7 +53,7 @@ BY_PLATFORM = {
         pointwise=True,
         few_products=32,
         depthwise=True,
-        kept_joins=True,
+        kept=True,
     ),
     "gpu": Lowering(disjoint=True, plain_doubles=True),
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from onnxjax._jax import custom_jvp, jax, jnp, traced_once
-from onnxjax._memory import kept
+from onnxjax._ops.memory import kept
 
 Array = Any
 Steps = tuple[int, ...]

@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from onnxjax._jax import custom_jvp, lax, traced_once, xla_metadata
+from onnxjax._ops.platforms import lowering
 
 Array = Any
 
 
 def kept(x: Array) -> Array:
-    """Return `x`, which XLA computes once."""
+    """Return `x`, which XLA computes once, on platforms where it would do so again."""
+    if not lowering().kept:
+        return x
     with xla_metadata.set_xla_metadata(inlineable="false"):
         return _same(x)
 
