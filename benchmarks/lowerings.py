@@ -91,6 +91,7 @@ def saliency(name: str, size: int, platform: str) -> dict[str, float]:
     runs: dict[str, Call] = {}
     for told, other in variants(own).items():
         BY_PLATFORM[platform] = other
+        jax.clear_caches()  # of functions traced with the choice before
         model = xaimaps.load(file, backend="jax", preprocess="tf")
         run = functools.partial(
             xaimaps.attribute, model, images, "saliency", target=CLASS, batch_size=size

@@ -3,7 +3,8 @@
     uv run --group frameworks python -m benchmarks over_forward [--only NETWORK ...] [--batch 1 8]
 
 All three run in turns, from images in numpy to maps in numpy: the methods as a user's calls, the
-forward pass as a compiled program. Written to benchmarks/results/over-forward-cpu.md, or -gpu.md,
+forward pass as a compiled program. The process keeps its memory, as the command line does and
+`xaimaps.prepare_process` in Python. Written to benchmarks/results/over-forward-cpu.md, or -gpu.md,
 whose table is part of docs/performance.md.
 """
 
@@ -18,6 +19,7 @@ from benchmarks._timing import interleaved, machine, medians
 from benchmarks.peers.cases import FORWARD
 from benchmarks.peers.networks import MAKERS, network, photographs
 from benchmarks.peers.ours import in_jax
+from xaimaps._process import keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = (FORWARD, "grad_cam", "saliency")
@@ -25,7 +27,7 @@ HEAD = """# Over one forward pass
 
 Written by `python -m benchmarks over_forward`, on {machine}. The time of a user's call in JAX, from
 images in numpy to maps in numpy, over that of the forward pass alone; the latter in milliseconds
-for each image.
+for each image. The process keeps freed memory, as the command line does.
 
 | network | images | forward pass, ms | Grad-CAM | saliency |
 |---|---|---|---|---|
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
+    keep_memory()
     rows = [row(name, size, args.rounds) for name in args.only for size in args.batch]
     page = HEAD.format(machine=machine("jax", "jaxlib")) + "".join(rows)
     (RESULTS / f"over-forward-{jax.default_backend()}.md").write_text(page)

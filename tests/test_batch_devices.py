@@ -53,7 +53,8 @@ options = {"target": 1, "batch_size": 8, "n_masks": 20}
 results = [xaimaps.explain(each, "in", "rise", **options) for each in (model, several)]
 pairs = zip(*(result.maps for result in results))
 explained = max(float(np.abs(b - a).max() / np.abs(a).max()) for a, b in pairs)
-shown = several.as_batch(np.zeros((8, 12, 12, 3), "f4")).sharding.device_set
+(shown,) = several.arguments(np.zeros((8, 12, 12, 3), "f4"))
+shown = shown.sharding.device_set
 try:
     model.on_devices(9)
 except BackendError as error:

@@ -156,7 +156,7 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "160"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # a CI run may set it
-    command = [sys.executable, "-W", "error", "-c", "from xaimaps._cli import main; main()", "demo"]
+    command = [sys.executable, "-W", "error", "-m", "xaimaps", "demo"]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )

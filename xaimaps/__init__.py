@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from xaimaps._export import export
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
+    from xaimaps._process import prepare_process
     from xaimaps._read import read
     from xaimaps._reproduce import reproduce
     from xaimaps._results.attribution import Attribution
@@ -42,6 +43,7 @@ __all__ = [
     "methods",
     "metrics",
     "parity",
+    "prepare_process",
     "read",
     "register_method",
     "reproduce",
@@ -63,6 +65,7 @@ _HOMES = {
     "explain": "_attribute",
     "export": "_export",
     "load": "_load",
+    "prepare_process": "_process",
     "read": "_read",
     "register_method": "methods",
     "reproduce": "_reproduce",

@@ -1,5 +1,5 @@
 """`python -m xaimaps`."""
 
-from xaimaps._cli import main
+from xaimaps._cli import start
 
-main()
+start()

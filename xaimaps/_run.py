@@ -179,10 +179,11 @@ def _run(
         """Yield the results of each chunk, which an accelerator may still compute."""
         nonlocal shared, compiling
         for start in range(0, max(len(batch), 1), size):
-            images, *targets = _chunk(copied, goal.arrays, start, size)
+            chunk = _chunk(copied, goal.arrays, start, size)
             if start and any(job.reads_each_image for job in jobs):
                 shared = _native(backend, [job.arrays(batch[start : start + 1]) for job in jobs])
-            own = [backend.as_batch(images), *first, *map(backend.asarray, targets)]
+            images, *targets = backend.arguments(*chunk)
+            own = [images, *first, *targets]
             before = time.perf_counter()
             compiled = backend.compiled(key, program, *own, *shared)
             compiling += time.perf_counter() - before

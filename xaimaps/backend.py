@@ -381,9 +381,14 @@ class Backend(ABC):
         result: np.ndarray[Any, Any] = array
         return result
 
-    def as_batch(self, array: np.ndarray[Any, Any]) -> Array:
-        """Convert a batch of images; a backend of several devices divides it among them."""
-        return self.asarray(array)
+    def arguments(
+        self, images: np.ndarray[Any, Any], *arrays: np.ndarray[Any, Any]
+    ) -> tuple[Array, ...]:
+        """Convert a batch of images and further arrays to arguments of a compiled program.
+
+        A backend of several devices divides the images among them.
+        """
+        return tuple(map(self.asarray, (images, *arrays)))
 
     def on_devices(self, count: int | None) -> Backend:
         """Return this model on several local devices, to which each batch is divided.

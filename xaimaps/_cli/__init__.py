@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
-from pathlib import Path
 
 import click
 
@@ -23,6 +21,7 @@ from xaimaps._cli.parity import parity
 from xaimaps._cli.reproduce import reproduce
 from xaimaps._cli.targets import targets
 from xaimaps._cli.view import view
+from xaimaps._process import prepare_process
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,11 +53,16 @@ for command in (*COMMANDS, *LISTS):
     cli.add_command(command)
 
 
+def start() -> None:
+    """Run the command line in a process of its own, which it may set up."""
+    prepare_process()
+    main()
+
+
 def main() -> None:
     """Run the command line; an expected error ends in one sentence and exit status 2."""
     from xaimaps.errors import XaimapsError
 
-    _keep_compiled_programs()
     try:
         sys.exit(cli.main(prog_name="xaimaps", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
@@ -72,10 +76,3 @@ def main() -> None:
         if "--debug" in sys.argv:
             traceback.print_exc()
         fail(str(error))
-
-
-def _keep_compiled_programs() -> None:
-    """Enable JAX's compilation cache, unless the user has configured it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xaimaps" / "jax"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

@@ -7,11 +7,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from xaimaps._process import return_memory
+
 _PROCESS = Path("/proc/self")
 
 
 def reset_peak() -> None:
     """Begin a new peak, where the system can; otherwise a peak is that since the process began."""
+    return_memory()
     with suppress(OSError):
         (_PROCESS / "clear_refs").write_text("5")
 

@@ -10,11 +10,14 @@ import os
 import sys
 from typing import TextIO
 
+from xaimaps._process import keep_memory
+
 
 def main() -> None:
     """Measure the cases of the order, one after the other."""
     results = _standard_output()
     order = json.load(sys.stdin)
+    keep_memory()
 
     from xaimaps.bench._measure import measured
 

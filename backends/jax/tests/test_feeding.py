@@ -14,10 +14,14 @@ PICTURES = [*map(str, xaimaps.zoo.PICTURES.values())]
 def copied(monkeypatch):
     """Return the types of the batches that are copied to a device of its own memory."""
     found = []
-    as_batch = JaxBackend.as_batch
+    arguments = JaxBackend.arguments
     monkeypatch.setattr(JaxBackend, "device", Device("a GPU", memory=2 * 10**9))
     monkeypatch.setattr(
-        JaxBackend, "as_batch", lambda self, a: found.append(a.dtype) or as_batch(self, a)
+        JaxBackend,
+        "arguments",
+        lambda self, images, *arrays: (
+            found.append(images.dtype) or arguments(self, images, *arrays)
+        ),
     )
     return found
 

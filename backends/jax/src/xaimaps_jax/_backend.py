@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnxjax
+from jax.extend.core import get_opaque_trace_state
 from onnxjax._passes.channels_last import kernels_by_place
 from onnxjax._passes.inline_if import decided, written_out
 from onnxjax.errors import UnsupportedModelError
@@ -345,6 +347,8 @@ class JaxBackend(Backend):
         return view
 
     def require_values(self, *arguments: Any) -> None:
+        if get_opaque_trace_state() == _outside():
+            return
         made = jnp.zeros(())  # inside of `jit`, every new array is traced
         kinds = set(map(type, jax.tree.leaves((self.params, made, arguments))))
         if any(issubclass(kind, jax.core.Tracer) for kind in kinds):
@@ -392,11 +396,16 @@ class JaxBackend(Backend):
         return 1 if self._mesh is None else self._mesh.size
 
     @within_memory()
-    def as_batch(self, array: np.ndarray[Any, Any]) -> Array:
-        if self._mesh is None:
-            return self.asarray(array)
-        axes = () if len(array) % self.devices else self._mesh.axis_names
-        return jax.device_put(array, _among(self._mesh, *axes))
+    def arguments(
+        self, images: np.ndarray[Any, Any], *arrays: np.ndarray[Any, Any]
+    ) -> tuple[Array, ...]:
+        if self._mesh is not None:
+            axes = () if len(images) % self.devices else self._mesh.axis_names
+            batch = jax.device_put(images, _among(self._mesh, *axes))
+            return batch, *map(self.asarray, arrays)
+        if self.device.memory is None:
+            return images, *arrays  # which a program reads sooner than JAX copies them
+        return super().arguments(images, *arrays)
 
     @within_memory()
     def asarray(self, array: np.ndarray[Any, Any]) -> Array:
@@ -405,6 +414,13 @@ class JaxBackend(Backend):
     @within_memory()
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
+
+
+@functools.cache
+def _outside() -> Any:
+    """Return JAX's state outside of jit, vmap and grad, where nothing is traced."""
+    with jax.core.eval_context():
+        return get_opaque_trace_state()
 
 
 def _pull_each(pull: Callable[[Array], tuple[Any, ...]], scores: Array) -> tuple[Any, ...]:
