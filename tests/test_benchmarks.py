@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,59 @@ def test_without_a_gpu_its_script_ends_with_a_sentence(tmp_path):
     )
     assert done.returncode == 2
     assert "needs a machine with an NVIDIA GPU" in done.stderr
+
+
+@pytest.fixture
+def on_a_gpu(tmp_path):
+    """Run a copy of the GPU's script with programs that only write down their words."""
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    script = shutil.copy(ROOT / "benchmarks" / "gpu.sh", tmp_path / "benchmarks")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    log = tmp_path / "log"
+
+    def run(failing="nothing"):
+        for name in ("nvidia-smi", "pip", "uv"):
+            said = (
+                f'#!/bin/sh\necho "{name} $*" >> {log}\ncase "$*" in *"{failing}"*) exit 3; esac\n'
+            )
+            (programs / name).write_text(said)
+            (programs / name).chmod(0o755)
+        done = subprocess.run(
+            ["bash", script],
+            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        prefix = "uv run --no-sync --group frameworks "
+        words = [line.removeprefix(prefix) for line in log.read_text().splitlines()]
+        return done, [line for line in words if line.startswith(("python -m", "xaimaps"))]
+
+    return run
+
+
+def test_all_that_needs_a_gpu_is_known(on_a_gpu):
+    done, lines = on_a_gpu()
+    assert (done.returncode, done.stderr) == (0, "")
+    asked: dict[str, set[str]] = {}
+    for line in lines:
+        words = line.removeprefix("python -m benchmarks").split()
+        name = words[0] if not words[0].startswith("-") else "peers"
+        asked.setdefault(name, set()).update(word for word in words if word.startswith("--"))
+    assert {"peers", "feeding", "lowerings", "over_forward", "cold_start"} <= {*asked}
+    for name, options in asked.items():
+        program = ["xaimaps", "bench"] if name == "xaimaps" else ["benchmarks", name]
+        command = [sys.executable, "-m", *program, "--help"]
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert {option for option in options if option not in told} == set(), name
+
+
+def test_a_step_that_fails_on_a_gpu_does_not_end_the_others(on_a_gpu):
+    done, lines = on_a_gpu("over_forward")
+    assert done.returncode == 1
+    assert "failed: see build/gpu/over_forward.log" in done.stdout
+    assert lines[-1].startswith("xaimaps bench")
 
 
 @pytest.mark.parametrize("device", DEVICES)
