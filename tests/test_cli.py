@@ -39,10 +39,8 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def xaimaps(monkeypatch, capsys, tmp_path):
-    """Run `main` as the shell would, in a folder of its own."""
+    """Run `main` with the words of a shell, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["xaimaps", *map(str, words)])
@@ -494,9 +492,8 @@ def test_no_bar_stays_in_a_terminal(folder, monkeypatch):
     monkeypatch.chdir(folder)
     shutil.copy("good.png", "other.png")
     words = ["explain", "good.png", "other.png", *SMALL, "-M", "saliency", "--batch-size", "1"]
-    code = "from xaimaps._cli import main; main()"
     here, there = pty.openpty()
-    command = [sys.executable, "-c", code, *words]
+    command = [sys.executable, "-m", "xaimaps", *words]
     with subprocess.Popen(command, stdin=there, stdout=there, stderr=there) as running:
         os.close(there)
         said = b""

@@ -1,13 +1,14 @@
 """What the command line sets in its process, and `prepare_process` on request."""
 
 import os
-import platform
 import subprocess
 import sys
 
 import pytest
 
-GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it concerns glibc")
+from xaimaps import _process
+
+GLIBC = pytest.mark.skipif(_process._glibc() is None, reason="it concerns glibc")
 NOTHING = ""
 PREPARED = "import xaimaps; xaimaps.prepare_process()"
 STARTED = """
@@ -61,16 +62,21 @@ def told(code, word, **environment):
 @pytest.mark.parametrize("setup", [PREPARED, STARTED])
 def test_freed_memory_is_used_again(setup, tmp_path):
     found = told(setup + "\n" + FAULTS, "faults", XDG_CACHE_HOME=str(tmp_path))
-    assert int(found) < 100
+    assert int(found) < 20
 
 
 @GLIBC
 @pytest.mark.parametrize(
     ("setup", "environment"),
-    [(NOTHING, {}), (PREPARED, {"MALLOC_MMAP_THRESHOLD_": "131072"})],
-    ids=["by default", "as the environment says"],
+    [
+        (NOTHING, {}),
+        (PREPARED, {"MALLOC_MMAP_THRESHOLD_": "131072"}),
+        (PREPARED, {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"}),
+    ],
+    ids=["by default", "by a variable", "by a tunable"],
 )
-def test_freed_memory_goes_back_to_the_system(setup, environment):
+def test_freed_memory_goes_back_to_the_system(setup, environment, tmp_path):
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
     # a page of 4 kB, or as a kernel may have it, of 2 MB
     assert int(told(setup + "\n" + FAULTS, "faults", **environment)) >= 90
 
@@ -78,8 +84,39 @@ def test_freed_memory_goes_back_to_the_system(setup, environment):
 @GLIBC
 def test_kept_memory_can_be_returned():
     script = "from xaimaps._process import *\nkeep_memory()" + FAULTS
-    script += "return_memory()\nprint('faults', faults())"
-    assert int(told(script, "faults")) >= 90
+    script += "return_memory()\nprint('and', faults())"
+    kept, returned = told(script, "faults").split("and")
+    assert int(kept) < 20
+    assert int(returned) >= 90
+
+
+@GLIBC
+def test_glibc_takes_each_parameter(monkeypatch):
+    taken = []
+
+    class Library:
+        def mallopt(self, *parameter):
+            taken.append(parameter)
+
+    monkeypatch.setattr(_process, "_glibc", Library)
+    for name in ("GLIBC_TUNABLES", *_process._CONFIGURED):
+        monkeypatch.delenv(name, raising=False)
+    _process.keep_memory()
+    script = "import ctypes\n" + "".join(
+        f"assert ctypes.CDLL(None).mallopt{parameter} == 1\n" for parameter in taken
+    )
+    assert told(script + f"print('taken', {len(taken)})", "taken") == "3"
+
+
+@pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])
+def test_other_systems_have_nothing_to_set(error, monkeypatch):
+    def confstr(name):
+        raise error(name)
+
+    monkeypatch.setattr(os, "confstr", confstr)
+    _process.keep_memory()
+    _process.return_memory()
+    assert _process._glibc() is None
 
 
 def test_programs_are_kept_where_jax_was_imported_before(tmp_path):

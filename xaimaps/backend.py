@@ -384,9 +384,10 @@ class Backend(ABC):
     def arguments(
         self, images: np.ndarray[Any, Any], *arrays: np.ndarray[Any, Any]
     ) -> tuple[Array, ...]:
-        """Convert a batch of images and further arrays to arguments of a compiled program.
+        """Return a batch of images and further arrays as arguments of a compiled program.
 
-        A backend of several devices divides the images among them.
+        They may stay in numpy, if the programs take it. A backend of several devices divides the
+        images among them.
         """
         return tuple(map(self.asarray, (images, *arrays)))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from xaimaps._load import load
+from xaimaps._process import prepare_process
 from xaimaps._registry import import_extra
 from xaimaps.backend import Backend
 from xaimaps.batch._chunks import Chunk
@@ -65,7 +66,8 @@ class Explainer:
     """An actor: loads the model once, and explains and stores a chunk at a time."""
 
     def __init__(self, loader: Loader, order: Order, place: Path, folder: Path) -> None:
-        os.chdir(place)  # of a process that only does this; paths are relative to the user's folder
+        prepare_process()  # which only does this
+        os.chdir(place)  # paths are relative to the user's folder
         self.order, self.store = order, Store(folder)
         self.task = order.task(loader(), folder)
 

@@ -404,7 +404,7 @@ class JaxBackend(Backend):
             batch = jax.device_put(images, _among(self._mesh, *axes))
             return batch, *map(self.asarray, arrays)
         if self.device.memory is None:
-            return images, *arrays  # which a program reads sooner than JAX copies them
+            return images, *arrays  # faster than to convert each in an operation of its own
         return super().arguments(images, *arrays)
 
     @within_memory()
