@@ -112,6 +112,53 @@ def test_too_little_memory_for_a_batch_halves_it_with_a_note(pooled, images, wit
         xaimaps.attribute(with_memory_for(0), images, target=1)
 
 
+class FewAtATime(ReferenceBackend):
+    """Has memory for passes of at most `most` images, in batches of any size."""
+
+    most = 3
+
+    def forward(self, images):
+        self._require(images)
+        return super().forward(images)
+
+    def grad(self, images, target, **wrt):
+        self._require(images)
+        return super().grad(images, target, **wrt)
+
+    def _require(self, images):
+        if len(images) > self.most:
+            raise OutOfMemoryError("the GPU has too little memory")
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("integrated_gradients", {}), ("rise", {"n_masks": 20}), ("occlusion", {"memory": 1.0})],
+)
+def test_too_little_memory_for_many_passes_halves_it_with_a_note(images, method, options):
+    backend = FewAtATime(pooled_network())
+    found = xaimaps.attribute(backend, images, method, target=1, **options)
+    enough = ReferenceBackend(pooled_network())
+    whole = xaimaps.attribute(enough, images, method, target=1, **options)
+    np.testing.assert_allclose(found.maps, whole.maps, rtol=1e-5, atol=1e-6)
+    used = found.options["memory"]
+    assert 600 * 2**-20 < used < (options.get("memory") or 600) / 2
+    assert found.notes(3)[0].endswith(f"`memory` was {used:g} MB")
+    assert not any("memory" in note for note in whole.notes(3))
+    backend.most = 0
+    with pytest.raises(OutOfMemoryError, match="too little memory"):
+        xaimaps.attribute(backend, images, method, target=1, **options)
+
+
+def test_only_the_methods_that_do_not_fit_run_with_less(images):
+    backend = FewAtATime(pooled_network())
+    backend.most = 7
+    light, heavy = xaimaps.attribute(
+        backend, images, ["saliency", "integrated_gradients"], target=1, batch_size=7
+    )
+    assert light.notes(0) == []
+    assert len(heavy.notes(0)) == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -245,18 +245,34 @@ def run_jobs(
     """Run several methods on one prepared batch; the results are in the order of the jobs."""
     size = min(_checked_size(batch_size), max(len(batch.images), 1))
     results = each_result(backend, jobs, batch, target, size)
-    try:
-        found = dict(shown(results, len(jobs), backend.watch) if progress else results)
-    except OutOfMemoryError:
-        if size == 1:
-            raise
-        less = run_jobs(backend, jobs, batch, target, size // 2, progress=progress)
-        note = f"the memory did not suffice for {size} images at a time; {size // 2} ran at a time"
-        return [replace(one, remarks=(note, *one.remarks)) for one in less]
+    found = dict(shown(results, len(jobs), backend.watch) if progress else results)
     return [found[i] for i in range(len(jobs))]
 
 
 def each_result(
+    backend: Backend, jobs: Sequence[Job], batch: Batch, target: Any, size: int
+) -> Iterator[tuple[int, Attribution]]:
+    """Run several methods on `size` images at a time, or on fewer if the memory does not suffice.
+
+    Yields:
+        A job's index and its result, in the order of execution.
+    """
+    left = dict(enumerate(jobs))
+    try:
+        for i, result in each_of_size(backend, jobs, batch, target, size):
+            del left[i]
+            yield i, result
+    except OutOfMemoryError:
+        if size == 1:
+            raise
+        less = size // 2
+        note = f"the memory did not suffice for {size} images at a time; {less} ran at a time"
+        numbers = [*left]
+        for i, result in each_result(backend, [*left.values()], batch, target, less):
+            yield numbers[i], replace(result, remarks=(note, *result.remarks))
+
+
+def each_of_size(
     backend: Backend, jobs: Sequence[Job], batch: Batch, target: Any, size: int
 ) -> Iterator[tuple[int, Attribution]]:
     """Run several methods in programs of exactly `size` images; the batch is padded.
@@ -270,13 +286,20 @@ def each_result(
     settled = spec.settled(scene)
     goal = settled.resolve(count, backend.info.labels)
     goal = goal.with_arrays(tuple(map(np.asarray, goal.arrays)))  # they may be the framework's own
-    for i, maps, seconds in run_all(backend, jobs, batch.images, goal, size, batch.levels):
+    for i, job, maps, seconds in run_all(backend, jobs, batch.images, goal, size, batch.levels):
         _check_labels(backend, maps.outputs)
-        own, aim = (spec, settled) if jobs[i].row.uses_target else (EveryTarget(),) * 2
-        result = _result(backend, jobs[i], batch, own, jobs[i].explains(goal), maps, seconds)
-        explained = tuple(map(aim.boxes, range(count)))
-        scored = not scene.has_classes
-        yield i, replace(result, boxes=scene.boxes, explained_boxes=explained, scores_boxes=scored)
+        own, aim = (spec, settled) if job.row.uses_target else (EveryTarget(),) * 2
+        result = _result(backend, job, batch, own, job.explains(goal), maps, seconds)
+        yield (
+            i,
+            replace(
+                result,
+                boxes=scene.boxes,
+                explained_boxes=tuple(map(aim.boxes, range(count))),
+                scores_boxes=not scene.has_classes,
+                remarks=() if job is jobs[i] else (job.less_memory_note,),
+            ),
+        )
 
 
 def _result(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from xaimaps._arrays import Floats
 from xaimaps._levels import Levels, looked_up
 from xaimaps._results.attribution import Seconds
 from xaimaps.backend import Backend
+from xaimaps.errors import OutOfMemoryError
 from xaimaps.graph import require_rows
 from xaimaps.methods import Maps, Method
 from xaimaps.methods._augment import augmented
-from xaimaps.methods._batching import images_in_place, images_within
+from xaimaps.methods._batching import images_in_place, images_within, memory_of
 from xaimaps.targets import EveryTarget, Target
 
 Array = np.ndarray[Any, Any]
@@ -98,10 +99,30 @@ class Job:
             return 1
         if "memory" not in self.row.options:
             return images_in_place(backend, batch.shape[1:], wanted)
-        memory = self.options.get("memory", self.row.options["memory"])
-        needs_gradient = "grad" in self.row.needs
-        within = images_within(backend, batch.shape[1:], memory, gradient=needs_gradient)
-        return min(wanted, within)
+        return min(wanted, self._images_within(backend, batch))
+
+    def _images_within(self, backend: Backend, batch: Floats) -> int:
+        """Return how many images the method passes at a time, as its option `memory` allows."""
+        memory, needs_gradient = self.all_options["memory"], "grad" in self.row.needs
+        return images_within(backend, batch.shape[1:], memory, gradient=needs_gradient)
+
+    def with_less_memory(self, backend: Backend, batch: Floats) -> Job | None:
+        """Return this job with half of its memory; None if it passes one image at a time already.
+
+        A method with this option passes as many images as it allows, whatever the batch's size.
+        """
+        if "memory" not in self.row.options or self._images_within(backend, batch) == 1:
+            return None
+        memory = memory_of(backend, self.all_options["memory"]) / 2
+        return replace(self, options={**self.options, "memory": memory})
+
+    @property
+    def less_memory_note(self) -> str:
+        """What a result says if its job had to run with less memory."""
+        return (
+            "the memory did not suffice for as many images at a time as the method runs; "
+            f"`memory` was {self.options['memory']:g} MB"
+        )
 
 
 def run_all(
@@ -111,24 +132,48 @@ def run_all(
     goal: Target,
     batch_size: int,
     levels: Levels | None = None,
-) -> Iterator[tuple[int, Maps, Seconds]]:
+) -> Iterator[tuple[int, Job, Maps, Seconds]]:
     """Run every job; those of a few passes share one program and its forward pass.
 
     An accelerator gets the images as levels, where they are known.
 
     Yields:
-        A job's index, its maps, and the time of its program.
+        A job's index, the job as it ran, its maps, and the time of its program.
     """
     is_apart = backend.device.memory is not None
     light = [i for i, job in enumerate(jobs) if job.is_light]
     groups = [light] if light else []
     groups += [[i] for i in range(len(jobs)) if i not in light]
     for group in groups:
-        chosen = [jobs[i] for i in group]
-        size = min(job.most_images(backend, batch, batch_size) for job in chosen)
-        found, seconds = _run(backend, chosen, batch, goal, size, levels if is_apart else None)
-        for i, maps in zip(group, found, strict=True):
-            yield i, maps, seconds
+        chosen, found, seconds = _run_within_memory(
+            backend,
+            [jobs[i] for i in group],
+            batch,
+            goal,
+            batch_size,
+            levels if is_apart else None,
+        )
+        for i, job, maps in zip(group, chosen, found, strict=True):
+            yield i, job, maps, seconds
+
+
+def _run_within_memory(
+    backend: Backend,
+    jobs: Sequence[Job],
+    batch: Floats,
+    goal: Target,
+    batch_size: int,
+    levels: Levels | None,
+) -> tuple[Sequence[Job], list[Maps], Seconds]:
+    """Run jobs in one program; a single one of many passes with half of its memory if needed."""
+    size = min(job.most_images(backend, batch, batch_size) for job in jobs)
+    try:
+        return (jobs, *_run(backend, jobs, batch, goal, size, levels))
+    except OutOfMemoryError:
+        less = jobs[0].with_less_memory(backend, batch)
+        if less is None:
+            raise
+    return _run_within_memory(backend, [less], batch, goal, batch_size, levels)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xaimaps._attribute import each_result
+from xaimaps._attribute import each_of_size
 from xaimaps._prepare import Batch, joined, prepare
 from xaimaps._results.attribution import Attribution
 from xaimaps._results.manifest import backend_version, file_digest, model_record, recorded
@@ -172,7 +172,7 @@ class Task:
         batch = joined([one.batch for one in some if one.batch is not None])
         own = [one.target for one in some if one.target is not None]
         target: Any = own or self.target
-        found = dict(each_result(self.model, self.jobs, batch, target, self.size))
+        found = dict(each_of_size(self.model, self.jobs, batch, target, self.size))
         return [found[i] for i in range(len(self.jobs))]
 
     def _halve(self, error: MemoryError) -> None:

@@ -149,7 +149,7 @@ def _all_maps(backend: Backend, jobs: list[Job], images: Array, goal: Target) ->
     size = min(16, len(images))
     made = {
         jobs[i].row.name: checked(found.maps, len(images))
-        for i, found, _ in run_all(backend, jobs, images, goal, size)
+        for i, _, found, _ in run_all(backend, jobs, images, goal, size)
     }
     maps = {job.row.name: made[job.row.name] for job in jobs}
     shapes = dict.fromkeys(one.shape for one in maps.values())
@@ -176,7 +176,7 @@ def _steps(
 def _explaining(backend: Backend, job: Job) -> Explain:
     def explain(model: Backend, images: Array, target: Target) -> Array:
         size = min(16, len(images))
-        ((_, found, _),) = run_all(model, [job], images, target, size)
+        ((_, _, found, _),) = run_all(model, [job], images, target, size)
         # other weights may overflow, which is a result and no mistake of the user
         maps = checked(found.maps, len(images)) if model is backend else found.maps
         return enlarged(maps, images.shape[1:-1])
