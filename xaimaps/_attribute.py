@@ -262,14 +262,15 @@ def each_result(
         for i, result in each_of_size(backend, jobs, batch, target, size):
             del left[i]
             yield i, result
-    except OutOfMemoryError:
+    except OutOfMemoryError:  # whose traceback has arrays that would stay in the memory
         if size == 1:
             raise
-        less = size // 2
-        note = f"the memory did not suffice for {size} images at a time; {less} ran at a time"
-        numbers = [*left]
-        for i, result in each_result(backend, [*left.values()], batch, target, less):
-            yield numbers[i], replace(result, remarks=(note, *result.remarks))
+    else:
+        return
+    numbers, less = [*left], size // 2
+    note = f"the memory did not suffice for {size} images at a time; {less} ran at a time"
+    for i, result in each_result(backend, [*left.values()], batch, target, less):
+        yield numbers[i], replace(result, remarks=(note, *result.remarks))
 
 
 def each_of_size(
