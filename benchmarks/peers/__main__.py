@@ -44,6 +44,9 @@ LIBRARIES = {
 LONG_S = 5.0
 """The first run in PyTorch counts if it is this long, as it does not compile."""
 
+LONGEST_S = 60.0
+"""The first run counts in every library if it is this long, of which compiling is a small part."""
+
 AGREEMENT = 1e-3
 """How far outputs may differ between frameworks, over the largest; more is another network."""
 
@@ -124,7 +127,8 @@ def row_of(calls: Mapping[str, Calls], method: str, reasons: Mapping[str, str]) 
                 first[name] = seconds(own[method])
             except Exception as error:  # of the library
                 known[name] = told(error)
-    long = {n: [s] for n, s in first.items() if s > LONG_S and "torch" in LIBRARIES[n]}
+    limits = {name: LONG_S if "torch" in LIBRARIES[name] else LONGEST_S for name in first}
+    long = {name: [found] for name, found in first.items() if found > limits[name]}
     times = interleaved({name: calls[name][method] for name in first if name not in long}) | long
     middle = medians(times)
     found = {n: [middle[n], min(times[n]), max(times[n]), len(times[n])] for n in first}
