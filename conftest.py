@@ -1,5 +1,6 @@
 """The mark of the quick subset: `uv run pytest -m quick`."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ from hypothesis import HealthCheck, settings
 # On a busy machine, generating an example may be slow although the strategy is not.
 settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+# Programs of tests do not belong into the user's folder of programs; CI has a folder of JAX's.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 # The subset lists whole modules, so that a new test in one of them needs no mark of its own. They
 # cover the core, every method on the numpy reference, and one real network.

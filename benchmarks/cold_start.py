@@ -2,11 +2,12 @@
 
     uv run --group frameworks python -m benchmarks cold_start [--only NETWORK ...]
 
-Each network is explained by saliency, one photograph at a time, in four processes of JAX: one
-without programs on disk, one that writes them, one that finds them, and one that finds them and
-keeps freed memory, as the command line does (`xaimaps.prepare_process`). `start` is until the model
-is loaded, imports included; `first` is the first map, and `next` the median of nine more; `eight`
-is for each of eight images at a time. Written to benchmarks/results/cold-start-cpu.md, or -gpu.md.
+Each network is explained by saliency in processes of JAX: one without programs on disk, one that
+writes them, if they have a form on disk, and one that looks for them. Two further processes write
+and find those of a process that keeps freed memory, as the command line does
+(`xaimaps.keep_memory`). `start` is until the model is loaded, imports included; `first` is the
+first map, and `next` the median of nine more; `eight` is for each of eight images at a time.
+Written to benchmarks/results/cold-start-cpu.md, or -gpu.md.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import jax, numpy
 import xaimaps
 
 if sys.argv[2:]:
-    xaimaps.prepare_process()
+    xaimaps.keep_memory()
 
 def explained(images):
     begin = time.perf_counter()
@@ -66,13 +67,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in args.only:
             file = network(name).file
-            for told, cache, *setup in (
-                ("no", None),
-                ("written", folder),
-                ("found", folder),
-                ("found, memory kept", folder, "prepared"),
+            for told, *setup in (
+                ("none",),
+                ("first process",),
+                ("later process",),
+                ("first process, memory kept", "keep"),
+                ("later process, memory kept", "keep"),
             ):
-                platform, *times = measured(file, cache, *setup)
+                platform, *times = measured(file, None if told == "none" else folder, *setup)
                 lines.append(f"| {name} | {told} | {' | '.join(f'{one:.3g}' for one in times)} |\n")
                 print(lines[-1], end="", flush=True)
     page = HEAD.format(machine=machine("jax", "jaxlib")) + "".join(lines)
@@ -81,8 +83,7 @@ def main() -> None:
 
 def measured(file: Path, cache: str | None, *setup: str) -> tuple[str, float, float, float, float]:
     """Return the platform and the seconds of a new process, whose programs a folder keeps."""
-    settings = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
-    settings |= {"JAX_COMPILATION_CACHE_DIR": cache} if cache else {}
+    settings = {"XDG_CACHE_HOME": cache or "", "JAX_ENABLE_COMPILATION_CACHE": str(bool(cache))}
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(file), *setup],
         env=os.environ | settings,

@@ -4,7 +4,7 @@
 
 All three run in turns, from images in numpy to maps in numpy: the methods as a user's calls, the
 forward pass as a compiled program. The process keeps its memory, as the command line does and
-`xaimaps.prepare_process` in Python. Written to benchmarks/results/over-forward-cpu.md, or -gpu.md,
+`xaimaps.keep_memory` in Python. Written to benchmarks/results/over-forward-cpu.md, or -gpu.md,
 whose table is part of docs/performance.md.
 """
 
@@ -19,7 +19,7 @@ from benchmarks._timing import interleaved, machine, medians
 from benchmarks.peers.cases import FORWARD
 from benchmarks.peers.networks import MAKERS, network, photographs
 from benchmarks.peers.ours import in_jax
-from xaimaps._process import keep_memory
+from xaimaps._memory import keep_memory
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = (FORWARD, "grad_cam", "saliency")

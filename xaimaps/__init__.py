@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xaimaps._export import export
     from xaimaps._images.preprocess import PRESETS, Preprocess
     from xaimaps._load import load
-    from xaimaps._process import prepare_process
+    from xaimaps._memory import keep_memory
     from xaimaps._read import read
     from xaimaps._reproduce import reproduce
     from xaimaps._results.attribution import Attribution
@@ -39,11 +39,11 @@ __all__ = [
     "errors",
     "explain",
     "export",
+    "keep_memory",
     "load",
     "methods",
     "metrics",
     "parity",
-    "prepare_process",
     "read",
     "register_method",
     "reproduce",
@@ -65,7 +65,7 @@ _HOMES = {
     "explain": "_attribute",
     "export": "_export",
     "load": "_load",
-    "prepare_process": "_process",
+    "keep_memory": "_memory",
     "read": "_read",
     "register_method": "methods",
     "reproduce": "_reproduce",

@@ -21,7 +21,7 @@ from xaimaps._cli.parity import parity
 from xaimaps._cli.reproduce import reproduce
 from xaimaps._cli.targets import targets
 from xaimaps._cli.view import view
-from xaimaps._process import prepare_process
+from xaimaps._memory import keep_memory
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,8 +54,8 @@ for command in (*COMMANDS, *LISTS):
 
 
 def start() -> None:
-    """Run the command line in a process of its own, which it may set up."""
-    prepare_process()
+    """Run the command line in a process of its own."""
+    keep_memory()
     main()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from xaimaps._load import load
-from xaimaps._process import prepare_process
+from xaimaps._memory import keep_memory
 from xaimaps._registry import import_extra
 from xaimaps.backend import Backend
 from xaimaps.batch._chunks import Chunk
@@ -66,7 +66,7 @@ class Explainer:
     """An actor: loads the model once, and explains and stores a chunk at a time."""
 
     def __init__(self, loader: Loader, order: Order, place: Path, folder: Path) -> None:
-        prepare_process()  # which only does this
+        keep_memory()  # the process is the actor's own
         os.chdir(place)  # paths are relative to the user's folder
         self.order, self.store = order, Store(folder)
         self.task = order.task(loader(), folder)

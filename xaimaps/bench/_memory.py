@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from xaimaps._process import return_memory
+from xaimaps._memory import return_memory
 
 _PROCESS = Path("/proc/self")
 

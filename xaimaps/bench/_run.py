@@ -153,8 +153,8 @@ def _rows(order: dict[str, Any], cases: list[Case], about: dict[str, Any]) -> It
 
 def _measured(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the fields of each case's row from a process; the last may be the reason of its end."""
-    # a program from the compilation cache of the command line would take no time to compile
-    environment = {n: v for n, v in os.environ.items() if n != "JAX_COMPILATION_CACHE_DIR"}
+    # a program from disk would take no time to compile
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     command = [sys.executable, "-m", "xaimaps.bench._worker"]
     with (
         tempfile.TemporaryFile() as errors,

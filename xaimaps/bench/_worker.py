@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TextIO
 
-from xaimaps._process import keep_memory
+from xaimaps._memory import keep_memory
 
 
 def main() -> None:

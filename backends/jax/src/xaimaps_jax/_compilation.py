@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from xaimaps._memory import is_memory_kept
 from xaimaps_jax._calls import equations_in
+from xaimaps_jax._compilation_cache import compiled_once
 
 HEAP_BYTES = 31 << 20
 """The largest block of intermediate values: just below 32 MB, the most that glibc reuses."""
@@ -17,8 +19,7 @@ HEAP_BYTES = 31 << 20
 def compiled(fn: Callable[..., Any], *arguments: Any) -> jax.stages.Compiled:
     """Return the program of a function for arguments of these shapes."""
     traced = jax.jit(fn).trace(*arguments)
-    program: jax.stages.Compiled = traced.lower().compile(_options(traced.jaxpr))
-    return program
+    return compiled_once(traced, _options(traced.jaxpr), arguments)
 
 
 def _options(body: Any) -> jax.stages.CompilerOptions | None:
@@ -30,13 +31,13 @@ def _options(body: Any) -> jax.stages.CompilerOptions | None:
     options: jax.stages.CompilerOptions = {
         "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
     }
-    # A single large block of all intermediate values would be new memory in each call, with a page
-    # fault for each page. But programs with several blocks cannot be written to JAX's cache on
-    # disk, and XLA prints a warning for each value that is larger than a block. (JAX documents its
-    # flags as attributes, but gives them no types.)
+    # Unless freed memory is kept, a single large block of all intermediate values is new
+    # memory in each call, with a page fault for each page. But programs with several blocks cannot
+    # be written to disk, and XLA prints a warning for each value that is larger than a block. (JAX
+    # documents its flags as attributes, but gives them no types.)
     config: Any = jax.config
-    is_cached = config.jax_enable_compilation_cache and config.jax_compilation_cache_dir
-    if not is_cached and _largest_value(body) <= HEAP_BYTES:
+    in_jax = config.jax_enable_compilation_cache and config.jax_compilation_cache_dir
+    if not is_memory_kept() and not in_jax and _largest_value(body) <= HEAP_BYTES:
         options["xla_multiheap_size_constraint_per_heap"] = str(HEAP_BYTES)
     return options
 

@@ -1,16 +1,17 @@
-"""What the command line sets in its process, and `prepare_process` on request."""
+"""Freed memory, which the command line keeps, and Python on request."""
 
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from xaimaps import _process
+from xaimaps import _memory
 
-GLIBC = pytest.mark.skipif(_process._glibc() is None, reason="it concerns glibc")
+GLIBC = pytest.mark.skipif(_memory._glibc() is None, reason="it concerns glibc")
 NOTHING = ""
-PREPARED = "import xaimaps; xaimaps.prepare_process()"
+PREPARED = "import xaimaps; xaimaps.keep_memory()"
 STARTED = """
 import sys
 from xaimaps._cli import start
@@ -33,19 +34,11 @@ faults()
 print("faults", faults())
 """
 """Page faults of 200 MB, after as much has been freed."""
-PROGRAMS = """
-import jax
-{configured}
-import xaimaps
-xaimaps.prepare_process()
-jax.jit(lambda x: jax.numpy.linalg.svd(x @ x))(jax.numpy.ones((9, 9)))
-print("folder", jax.config.jax_compilation_cache_dir)
-"""
 
 
 def told(code, word, **environment):
     """Run code in a process without settings of its own, and return what it prints after a word."""
-    inherited = ("GLIBC_TUNABLES", "MALLOC_", "JAX_COMPILATION", "JAX_PERSISTENT", "JAX_ENABLE")
+    inherited = ("GLIBC_TUNABLES", "MALLOC_")
     plain = {n: v for n, v in os.environ.items() if not n.startswith(inherited)}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -60,8 +53,8 @@ def told(code, word, **environment):
 
 @GLIBC
 @pytest.mark.parametrize("setup", [PREPARED, STARTED])
-def test_freed_memory_is_used_again(setup, tmp_path):
-    found = told(setup + "\n" + FAULTS, "faults", XDG_CACHE_HOME=str(tmp_path))
+def test_freed_memory_is_used_again(setup):
+    found = told(setup + "\n" + FAULTS, "faults")
     assert int(found) < 20
 
 
@@ -75,15 +68,14 @@ def test_freed_memory_is_used_again(setup, tmp_path):
     ],
     ids=["by default", "by a variable", "by a tunable"],
 )
-def test_freed_memory_goes_back_to_the_system(setup, environment, tmp_path):
-    environment["XDG_CACHE_HOME"] = str(tmp_path)
+def test_freed_memory_goes_back_to_the_system(setup, environment):
     # a page of 4 kB, or as a kernel may have it, of 2 MB
     assert int(told(setup + "\n" + FAULTS, "faults", **environment)) >= 90
 
 
 @GLIBC
 def test_kept_memory_can_be_returned():
-    script = "from xaimaps._process import *\nkeep_memory()" + FAULTS
+    script = "from xaimaps._memory import *\nkeep_memory()" + FAULTS
     script += "return_memory()\nprint('and', faults())"
     kept, returned = told(script, "faults").split("and")
     assert int(kept) < 20
@@ -98,10 +90,12 @@ def test_glibc_takes_each_parameter(monkeypatch):
         def mallopt(self, *parameter):
             taken.append(parameter)
 
-    monkeypatch.setattr(_process, "_glibc", Library)
-    for name in ("GLIBC_TUNABLES", *_process._CONFIGURED):
+    monkeypatch.setattr(_memory, "_glibc", Library)
+    monkeypatch.setattr(_memory, "_KEPT", threading.Event())
+    for name in ("GLIBC_TUNABLES", *_memory._CONFIGURED):
         monkeypatch.delenv(name, raising=False)
-    _process.keep_memory()
+    _memory.keep_memory()
+    assert _memory.is_memory_kept()
     script = "import ctypes\n" + "".join(
         f"assert ctypes.CDLL(None).mallopt{parameter} == 1\n" for parameter in taken
     )
@@ -114,24 +108,6 @@ def test_other_systems_have_nothing_to_set(error, monkeypatch):
         raise error(name)
 
     monkeypatch.setattr(os, "confstr", confstr)
-    _process.keep_memory()
-    _process.return_memory()
-    assert _process._glibc() is None
-
-
-def test_programs_are_kept_where_jax_was_imported_before(tmp_path):
-    pytest.importorskip("jax")
-    named = {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    folder = told(PROGRAMS.format(configured=""), "folder", **named)
-    assert folder == str(tmp_path / "xaimaps" / "jax")
-    assert list((tmp_path / "xaimaps" / "jax").iterdir())
-
-
-def test_programs_are_kept_where_the_user_wants_them(tmp_path):
-    pytest.importorskip("jax")
-    chosen = f"jax.config.update('jax_compilation_cache_dir', {str(tmp_path / 'mine')!r})"
-    code = PROGRAMS.format(configured=chosen)
-    assert told(code, "folder", XDG_CACHE_HOME=str(tmp_path)) == str(tmp_path / "mine")
-    named = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "named")}
-    assert told(PROGRAMS.format(configured=""), "folder", **named) == str(tmp_path / "named")
-    assert not (tmp_path / "xaimaps").exists()
+    _memory.keep_memory()
+    _memory.return_memory()
+    assert _memory._glibc() is None
