@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from benchmarks._timing import interleaved, machine, medians
-from benchmarks.peers.cases import FORWARD
+from benchmarks.peers.cases import FORWARD, FULL, LENGTHS
 from benchmarks.peers.networks import MAKERS, network, photographs
 from benchmarks.peers.ours import in_jax
 from xaimaps._memory import keep_memory
@@ -49,7 +49,7 @@ def main() -> None:
 
 def row(name: str, size: int, rounds: int) -> str:
     """Return the row of a network and a number of images."""
-    calls = in_jax(network(name), photographs(size), "float32")
+    calls = in_jax(network(name), photographs(size), "float32", LENGTHS[FULL])
     runs = {one: calls[one] for one in RUNS}
     for run in runs.values():
         run()  # which compiles it

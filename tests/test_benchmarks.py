@@ -110,9 +110,9 @@ def test_the_page_of_peers_is_that_of_the_committed_numbers(report, device):
     assert written == report.page(device)
 
 
-def row(report, method="saliency", **seconds):
+def row(report, method="saliency", length="full", **seconds):
     times = {name: [found, found, found, 1] for name, found in seconds.items()}
-    return report.Row("Net", 8, "float32", method, times)
+    return report.Row("Net", 8, "float32", method, times, length=length)
 
 
 def test_losses_are_the_cases_in_which_another_library_is_the_fastest(report):
@@ -134,6 +134,19 @@ def test_ratios_are_over_the_same_case_in_jax(report):
     ]
     line = report.summary(rows).splitlines()[-1]
     assert line == "| Captum | 2 | 1.5 (saliency, Net, 8) | 2.8 | 4.0 (grad_cam, Net, 8) |"
+
+
+def test_rows_of_fewer_passes_say_so(report):
+    rows = [row(report, "rise", "short", **{report.OWN: 2.0, "Xplique": 1.0})]
+    assert "| `rise, short` | 250 | 125 (0.5 x) |" in list(report.tables(rows))
+    assert report.losses(rows) == "- rise, short, Net, 8: Xplique 2.00 times as fast"
+
+
+def test_passes_are_those_of_the_methods(report):
+    lengths = report.LENGTHS
+    known = ("integrated_gradients", "occlusion", "rise", "score_cam", "grad_cam")
+    assert [lengths["full"].passes(name, 1280) for name in known] == [150, 170, 513, 1281, 1]
+    assert [lengths["short"].passes(name, 1280) for name in known] == [30, 26, 65, 1281, 1]
 
 
 def test_programs_are_measured_in_turns(monkeypatch):

@@ -24,7 +24,7 @@ from typing import Any, get_args
 import numpy as np
 
 from benchmarks._timing import interleaved, medians, seconds
-from benchmarks.peers.cases import FORWARD, OPTIONS, Calls, passes
+from benchmarks.peers.cases import FORWARD, FULL, LENGTHS, METHODS, Calls
 from benchmarks.peers.networks import MAKERS, Array, Network, network, photographs
 from benchmarks.peers.report import Row, add, case, cell, write
 from xaimaps.backend import Precision
@@ -55,9 +55,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", default=[*MAKERS], choices=MAKERS, metavar="NETWORK")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8, 32])
-    parser.add_argument("--methods", nargs="+", default=[*OPTIONS], choices=OPTIONS)
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=METHODS)
     parser.add_argument("--libraries", nargs="+", default=[*LIBRARIES], choices=LIBRARIES)
     parser.add_argument("--precision", default="float32", choices=get_args(Precision))
+    parser.add_argument("--length", default=FULL, choices=LENGTHS, help="of methods of many passes")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of one run")
     parser.add_argument("--into", type=Path, default=Path("build/peers"), help="of ONNX files")
     parser.add_argument("--write", action="store_true", help="only make the page and the figure")
@@ -83,8 +84,10 @@ def measured(model: Network, images: Array, args: Any) -> Iterator[Row]:
     alone = row_of(calls, FORWARD, reasons)
     yield Row(**fields, method=FORWARD, **alone)
     slowest = max(found[0] for found in alone["seconds"].values())
+    length = LENGTHS[args.length]
     for method in args.methods:
-        expected = slowest * passes(method, model.channels)
+        fields["length"] = args.length if method in length.repeated else FULL
+        expected = slowest * length.passes(method, model.channels)
         if expected < args.limit:
             yield Row(**fields, method=method, **row_of(calls, method, reasons))
         else:
@@ -104,7 +107,8 @@ def usable(
         module, _, make = LIBRARIES[name].partition(":")
         try:
             made = importlib.import_module(f"benchmarks.peers.{module}")
-            found: Calls = getattr(made, make)(model, images, args.precision)
+            length = LENGTHS[args.length]
+            found: Calls = getattr(made, make)(model, images, args.precision, length)
         except Exception as error:  # of the library
             reasons[name] = told(error)
             continue

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import xaimaps
-from benchmarks.peers.cases import CLASS, FORWARD, OPTIONS, Calls, Make
+from benchmarks.peers import cases
+from benchmarks.peers.cases import CLASS, FORWARD, Calls, Length, Make
 from benchmarks.peers.networks import Array, Network
 from xaimaps.backend import Precision
 from xaimaps.methods import METHODS
@@ -20,16 +21,18 @@ def loaded(network: Network, backend: str, precision: Precision) -> Any:
     return xaimaps.load(model, backend=backend, precision=precision)
 
 
-def of_backend(backend: str, network: Network, images: Array, precision: Precision) -> Calls:
+def of_backend(
+    backend: str, network: Network, images: Array, precision: Precision, length: Length
+) -> Calls:
     """Return the calls of a backend."""
     model = loaded(network, backend, precision)
     forward = model.compile(lambda b, x: b.forward(x), model.asarray(images))
 
     def call(method: str) -> Callable[[], Any]:
-        settings = {"target": CLASS, "batch_size": len(images), **OPTIONS[method]}
+        settings = {"target": CLASS, "batch_size": len(images), **length.repeated.get(method, {})}
         return lambda: xaimaps.attribute(model, images, method, **settings).maps
 
-    able = [method for method in OPTIONS if METHODS[method].fits(model)]
+    able = [method for method in cases.METHODS if METHODS[method].fits(model)]
     alone = {FORWARD: lambda: model.to_numpy(forward(model.asarray(images)))}
     return alone | {method: call(method) for method in able}
 

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks._timing import versions
-from benchmarks.peers.cases import FORWARD, MASKS, OPTIONS, SAMPLES, STEPS, STRIDE, WINDOW
+from benchmarks.peers.cases import FORWARD, FULL, LENGTHS, METHODS, WINDOW, Length
 from benchmarks.peers.networks import MAKERS
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -40,6 +40,7 @@ class Row:
         method: the method, or `FORWARD`.
         seconds: the median, the least and the largest time, and the number of rounds, by library.
         reasons: why a library was not measured, or "all" of them.
+        length: how many passes methods of many passes had, a key of `LENGTHS`.
     """
 
     network: str
@@ -48,6 +49,12 @@ class Row:
     method: str
     seconds: dict[str, list[float]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    length: str = FULL
+
+    @property
+    def name(self) -> str:
+        """The method, and that it had fewer passes than usual."""
+        return self.method if self.length == FULL else f"{self.method}, {self.length}"
 
     @property
     def key(self) -> tuple[str, int, str, str]:
@@ -96,7 +103,7 @@ def add(row: Row) -> None:
 def _place(key: tuple[str, int, str, str]) -> tuple[int, str, int, int]:
     """Return where the row of a key is: by network, precision, batch size and method."""
     network, batch, precision, method = key
-    return [*MAKERS].index(network), precision, batch, [FORWARD, *OPTIONS].index(method)
+    return [*MAKERS].index(network), precision, batch, [FORWARD, *METHODS].index(method)
 
 
 def write() -> None:
@@ -118,11 +125,20 @@ def page(device: str) -> str:
             "Milliseconds for each image, of a user's call from images in numpy to maps in numpy, "
             "and in brackets the ratio to xaimaps in JAX. `forward` is the network alone, of which "
             "the columns of Captum and Xplique have that of PyTorch and of TensorFlow. "
-            f"Integrated gradients have {STEPS} steps, SmoothGrad {SAMPLES} samples, occlusion "
-            f"windows of {WINDOW} pixels every {STRIDE} pixels, and RISE {MASKS} masks; Score-CAM "
-            "and Ablation-CAM are of all channels.\n",
+            f"Usually, {_told(LENGTHS[FULL])}. Rows with `short` are of fewer passes, for networks "
+            f"whose passes take long: {_told(LENGTHS['short'])}. Score-CAM and Ablation-CAM are of "
+            "all channels.\n",
             *tables(rows_of(device)),
         ]
+    )
+
+
+def _told(length: Length) -> str:
+    """Return how many passes the methods have, as part of a sentence."""
+    return (
+        f"integrated gradients have {length.steps} steps, SmoothGrad {length.samples} samples, "
+        f"occlusion windows of {WINDOW} pixels every {length.stride} pixels, and RISE "
+        f"{length.masks} masks"
     )
 
 
@@ -135,7 +151,7 @@ def tables(rows: list[Row]) -> Iterator[str]:
         yield f"## {network}, {batch} image{'s' * (batch > 1)}, {precision}\n"
         yield f"| method | {' | '.join(names)} |\n|---{'|---' * len(names)}|"
         for row in own:
-            yield f"| `{row.method}` | {' | '.join(cell(row, name) for name in names)} |"
+            yield f"| `{row.name}` | {' | '.join(cell(row, name) for name in names)} |"
         yield ""
         yield from notes(own)
         yield ""
@@ -191,7 +207,7 @@ def methods(rows: list[Row]) -> list[Row]:
 
 def case(row: Row) -> str:
     """Return a short name of a row's case."""
-    return f"{row.method}, {row.network}, {row.batch}"
+    return f"{row.name}, {row.network}, {row.batch}"
 
 
 def figure(rows: list[Row]) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.peers.cases import CLASS, FORWARD, MASKS, SAMPLES, STEPS, STRIDE, WINDOW, Calls
+from benchmarks.peers.cases import CLASS, FORWARD, WINDOW, Calls, Length
 from benchmarks.peers.networks import Array, Network
 
 
-def of_keras_vis(network: Network, images: Array, precision: str) -> Calls:
+def of_keras_vis(network: Network, images: Array, precision: str, length: Length) -> Calls:
     """Return tf-keras-vis's calls."""
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
@@ -35,11 +35,11 @@ def of_keras_vis(network: Network, images: Array, precision: str) -> Calls:
 
     return {
         "saliency": lambda: saliency(score, images),
-        "smoothgrad": lambda: saliency(score, images, smooth_samples=SAMPLES),
+        "smoothgrad": lambda: saliency(score, images, smooth_samples=length.samples),
     } | {name: call(kind) for name, kind in kinds.items()}
 
 
-def of_xplique(network: Network, images: Array, precision: str) -> Calls:
+def of_xplique(network: Network, images: Array, precision: str, length: Length) -> Calls:
     """Return Xplique's calls."""
     from xplique import attributions as attr
 
@@ -50,10 +50,10 @@ def of_xplique(network: Network, images: Array, precision: str) -> Calls:
         "saliency": attr.Saliency(model),
         "grad_cam": attr.GradCAM(model, conv_layer=layer),
         "grad_cam_plusplus": attr.GradCAMPP(model, conv_layer=layer),
-        "integrated_gradients": attr.IntegratedGradients(model, steps=STEPS),
-        "smoothgrad": attr.SmoothGrad(model, nb_samples=SAMPLES),
-        "occlusion": attr.Occlusion(model, patch_size=WINDOW, patch_stride=STRIDE),
-        "rise": attr.Rise(model, nb_samples=MASKS),
+        "integrated_gradients": attr.IntegratedGradients(model, steps=length.steps),
+        "smoothgrad": attr.SmoothGrad(model, nb_samples=length.samples),
+        "occlusion": attr.Occlusion(model, patch_size=WINDOW, patch_stride=length.stride),
+        "rise": attr.Rise(model, nb_samples=length.masks),
     }
 
     def call(method: Any) -> Callable[[], Any]:

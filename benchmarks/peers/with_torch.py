@@ -8,16 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers.cases import (
-    AT_ONCE,
-    CLASS,
-    FORWARD,
-    SAMPLES,
-    STEPS,
-    STRIDE,
-    WINDOW,
-    Calls,
-)
+from benchmarks.peers.cases import AT_ONCE, CLASS, FORWARD, WINDOW, Calls, Length
 from benchmarks.peers.networks import TRANSFORMER, Array, Network
 from benchmarks.peers.torch_modules import DEVICE, module_of, tensor_of
 
@@ -41,7 +32,7 @@ def in_precision(run: Callable[[], Any], precision: str) -> Callable[[], Any]:
     return call
 
 
-def of_captum(network: Network, images: Array, precision: str) -> Calls:
+def of_captum(network: Network, images: Array, precision: str, length: Length) -> Calls:
     """Return Captum's calls."""
     from captum import attr
 
@@ -49,7 +40,7 @@ def of_captum(network: Network, images: Array, precision: str) -> Calls:
     smooth = attr.NoiseTunnel(attr.Saliency(module))
     count = max(AT_ONCE // len(images), 1)
     axis = 1 if network.is_planar else 3
-    window, stride = [WINDOW] * 3, [STRIDE] * 3
+    window, stride = [WINDOW] * 3, [length.stride] * 3
     window[axis - 1] = stride[axis - 1] = 3
 
     def alone(batch: Any) -> Any:
@@ -61,10 +52,10 @@ def of_captum(network: Network, images: Array, precision: str) -> Calls:
         "saliency": lambda x: attr.Saliency(module).attribute(x, CLASS).amax(axis),
         "grad_cam": lambda x: attr.LayerGradCam(module, layer).attribute(x, CLASS),
         "integrated_gradients": lambda x: attr.IntegratedGradients(module).attribute(
-            x, target=CLASS, n_steps=STEPS, internal_batch_size=count * len(images)
+            x, target=CLASS, n_steps=length.steps, internal_batch_size=count * len(images)
         ),
         "smoothgrad": lambda x: smooth.attribute(
-            x, nt_samples=SAMPLES, nt_samples_batch_size=count, stdevs=0.3, target=CLASS
+            x, nt_samples=length.samples, nt_samples_batch_size=count, stdevs=0.3, target=CLASS
         ),
         "occlusion": lambda x: attr.Occlusion(module).attribute(
             x, tuple(window), tuple(stride), target=CLASS, perturbations_per_eval=count
@@ -77,7 +68,7 @@ def of_captum(network: Network, images: Array, precision: str) -> Calls:
     return {name: call(run) for name, run in methods.items()}
 
 
-def of_grad_cam(network: Network, images: Array, precision: str) -> Calls:
+def of_grad_cam(network: Network, images: Array, precision: str, length: Length) -> Calls:
     """Return pytorch-grad-cam's calls."""
     import pytorch_grad_cam as cams
     from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
@@ -112,7 +103,7 @@ def as_planes(values: Any) -> Any:
     return values[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
 
 
-def of_torch_cam(network: Network, images: Array, precision: str) -> Calls:
+def of_torch_cam(network: Network, images: Array, precision: str, length: Length) -> Calls:
     """Return torch-cam's calls."""
     from torchcam import methods as cams
 
