@@ -26,11 +26,13 @@ IMAGES = np.random.default_rng(1).normal(size=(3, 9, 9, 3)).astype(np.float32)
 def configured(**flags):
     """Change JAX's flags for a while."""
     before = {name: jax.config.values[name] for name in flags}
-    for name, value in flags.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    try:
+        for name, value in flags.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 @pytest.fixture

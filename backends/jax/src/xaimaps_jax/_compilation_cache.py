@@ -77,7 +77,7 @@ def _read(file: Path, lowered: Any, devices: Devices) -> jax.stages.Compiled | N
         if hashlib.sha256(payload).digest() == digest:
             os.utime(file)
             program: jax.stages.Compiled = deserialize_and_load(
-                payload, lowered.in_tree, lowered.out_tree, execution_devices=devices
+                payload, lowered.in_tree, lowered.out_tree, devices[0].client, devices
             )
             return program
     return None
