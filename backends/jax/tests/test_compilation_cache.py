@@ -153,6 +153,34 @@ def test_another_process_finds_the_programs(script, programs, setup, tmp_path):
     assert run("found") == expected
 
 
+def flax_model():
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Network(nnx.Module):
+        def __init__(self, rngs):
+            self.features = nnx.Conv(3, 8, (3, 3), rngs=rngs)
+            self.head = nnx.Linear(8, 2, rngs=rngs)
+
+        def __call__(self, images):
+            return self.head(nnx.relu(self.features(images)).mean((1, 2)))
+
+    return Network(nnx.Rngs(0))
+
+
+def equinox_model():
+    eqx = pytest.importorskip("equinox")
+    convolution = eqx.nn.Conv2d(3, 8, 3, key=jax.random.key(0))
+    pooled = eqx.nn.Lambda(lambda x: jax.nn.relu(x).mean((1, 2)))
+    return eqx.nn.Sequential([convolution, pooled])
+
+
+@pytest.mark.parametrize("make", [flax_model, equinox_model])
+def test_programs_of_models_with_their_own_trees(make, folder, compilations):
+    for _ in range(2):
+        xaimaps.attribute(xaimaps.load(make()), IMAGES, "saliency", target=1)
+    assert len(names(folder)) == len(compilations) == 1
+
+
 def scaled(factor):
     return lambda x: x * np.float32(factor)
 
