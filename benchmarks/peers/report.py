@@ -150,7 +150,7 @@ def tables(rows: list[Row]) -> Iterator[str]:
         network, batch, precision = case
         yield f"## {network}, {batch} image{'s' * (batch > 1)}, {precision}\n"
         yield f"| method | {' | '.join(names)} |\n|---{'|---' * len(names)}|"
-        for row in own:
+        for row in filter(lambda row: row.seconds, own):
             yield f"| `{row.name}` | {' | '.join(cell(row, name) for name in names)} |"
         yield ""
         yield from notes(own)
