@@ -86,12 +86,12 @@ def measured(model: Network, images: Array, args: Any) -> Iterator[Row]:
     slowest = max(found[0] for found in alone["seconds"].values())
     length = LENGTHS[args.length]
     for method in args.methods:
-        fields["length"] = args.length if method in length.repeated else FULL
+        own = fields | {"length": args.length if method in length.repeated else FULL}
         expected = slowest * length.passes(method, model.channels)
         if expected < args.limit:
-            yield Row(**fields, method=method, **row_of(calls, method, reasons))
+            yield Row(**own, method=method, **row_of(calls, method, reasons))
         else:
-            yield Row(**fields, method=method, reasons={"all": f"about {expected:.0f} s for a run"})
+            yield Row(**own, method=method, reasons={"all": f"about {expected:.0f} s for a run"})
 
 
 def usable(
