@@ -9,15 +9,17 @@ and from the Keras model in TensorFlow; the others from that Keras model or the 
 PyTorch module. The calls are those of a user, from images in numpy to maps in numpy. They run one
 after the other in each round, so that whatever else the machine does touches all of them. What one
 run measures is added to benchmarks/results/peers-cpu.json, or -gpu.json, from which the tables and
-figures are made. A library that cannot be imported is left out, and a case that needs more than
---limit seconds in a library is not measured.
+figures are made. A library that cannot be imported is left out. A case that needs more than --limit
+seconds in a library is not measured, and a run in PyTorch or TensorFlow ends after --stop seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -59,7 +61,8 @@ def main() -> None:
     parser.add_argument("--libraries", nargs="+", default=[*LIBRARIES], choices=LIBRARIES)
     parser.add_argument("--precision", default="float32", choices=get_args(Precision))
     parser.add_argument("--length", default=FULL, choices=LENGTHS, help="of methods of many passes")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds of one run")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds of one run, expected")
+    parser.add_argument("--stop", type=float, default=3600.0, help="seconds of one run, measured")
     parser.add_argument("--into", type=Path, default=Path("build/peers"), help="of ONNX files")
     parser.add_argument("--write", action="store_true", help="only make the page and the figure")
     args = parser.parse_args()
@@ -81,7 +84,7 @@ def measured(model: Network, images: Array, args: Any) -> Iterator[Row]:
     reasons: dict[str, str] = {}
     calls = dict(usable(model, images, args, reasons))
     fields = {"network": model.name, "batch": len(images), "precision": args.precision}
-    alone = row_of(calls, FORWARD, reasons)
+    alone = row_of(calls, FORWARD, reasons, args.stop)
     yield Row(**fields, method=FORWARD, **alone)
     slowest = max(found[0] for found in alone["seconds"].values())
     length = LENGTHS[args.length]
@@ -89,7 +92,7 @@ def measured(model: Network, images: Array, args: Any) -> Iterator[Row]:
         own = fields | {"length": args.length if method in length.repeated else FULL}
         expected = slowest * length.passes(method, model.channels)
         if expected < args.limit:
-            yield Row(**own, method=method, **row_of(calls, method, reasons))
+            yield Row(**own, method=method, **row_of(calls, method, reasons, args.stop))
         else:
             yield Row(**own, method=method, reasons={"all": f"about {expected:.0f} s for a run"})
 
@@ -122,13 +125,16 @@ def usable(
         raise SystemExit(f"{model.name} has other outputs in {', '.join(others)}")
 
 
-def row_of(calls: Mapping[str, Calls], method: str, reasons: Mapping[str, str]) -> dict[str, Any]:
+def row_of(
+    calls: Mapping[str, Calls], method: str, reasons: Mapping[str, str], stop: float
+) -> dict[str, Any]:
     """Time a method in every library that has it, and return the fields of its row."""
     first, known = {}, dict(reasons)
     for name, own in calls.items():
         if method in own:
             try:
-                first[name] = seconds(own[method])
+                with stopped_after(stop):
+                    first[name] = seconds(own[method])
             except Exception as error:  # of the library
                 known[name] = told(error)
     limits = {name: LONG_S if "torch" in LIBRARIES[name] else LONGEST_S for name in first}
@@ -137,6 +143,26 @@ def row_of(calls: Mapping[str, Calls], method: str, reasons: Mapping[str, str]) 
     middle = medians(times)
     found = {n: [middle[n], min(times[n]), max(times[n]), len(times[n])] for n in first}
     return {"seconds": found, "reasons": known}
+
+
+@contextmanager
+def stopped_after(limit: float) -> Iterator[None]:
+    """End a run after so many seconds, at the next line of Python that it comes to.
+
+    Raises:
+        TimeoutError: the time is over.
+    """
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"stopped after {limit:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def told(error: Exception) -> str:
