@@ -16,7 +16,7 @@ from xaimaps.methods._fusion import fuse_maps
 from xaimaps.methods._pca import first_component
 from xaimaps.methods.grad_cam_plusplus import PLUS_PLUS, plusplus_weights
 from xaimaps.targets import as_target, several
-from xaimaps.testing import Dense, Network, ReferenceBackend, one_conv_network, pooled_network
+from xaimaps.testing import Conv, Dense, Network, ReferenceBackend, one_conv_network, pooled_network
 
 RAMP = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
 CAMS = [name for name, row in METHODS.items() if row.family == "cam"]
@@ -155,7 +155,7 @@ def upsampled(channel, size):
 def masks_of(backend, image, layer):
     kept = backend.forward_with_activations(image[None], (layer,))[1][layer][0].astype(float)
     masks = [upsampled(channel, 9) for channel in np.moveaxis(kept, -1, 0)]
-    return kept, [(m - m.min()) / (np.ptp(m) or 1) for m in masks]
+    return kept, [(m - m.min()) / max(np.ptp(m), 1e-9) for m in masks]
 
 
 def weighed(kept, scores):
@@ -168,6 +168,15 @@ def test_score_cam_one_mask_at_a_time(pooled, images, layer):
     for image, found in zip(images, run("score_cam", pooled, images, 2, layer=layer), strict=True):
         kept, masks = masks_of(pooled, image, layer)
         scores = [pooled.forward(image[None] * m[..., None])[0, 2] for m in masks]
+        close(found, weighed(kept, scores))
+
+
+def test_score_cam_of_constant_channels_one_mask_at_a_time(images):
+    backend = Counted()
+    for image, found in zip(images, run("score_cam", backend, images, 2), strict=True):
+        kept, masks = masks_of(backend, image, "relu2")
+        assert [k for k, mask in enumerate(masks) if mask.max() < 1e-3] == [1, 2, 4]
+        scores = [backend.forward(image[None] * m[..., None])[0, 2] for m in masks]
         close(found, weighed(kept, scores))
 
 
@@ -193,6 +202,44 @@ def test_ss_cam_one_mask_at_a_time(pooled, images):
             for m in masks
         ]
         close(found, weighed(kept, scores), 1e-4)
+
+
+class Counted(ReferenceBackend):
+    """Counts the images that pass, with channels 1 and 4 of the last layer 0 and channel 2 1/2."""
+
+    def __init__(self):
+        network = pooled_network(channels=8)
+        kernel = network.layers["conv2"].kernel.copy()
+        kernel[..., [1, 2, 4]] = 0
+        conv = Conv(kernel, np.float32([4, -1, 0.5, 4, -2, 4, 4, 4]))
+        super().__init__(Network({**network.layers, "conv2": conv}, network.input_shape))
+        self.passed = 0
+
+    def forward(self, images):
+        self.passed += len(images)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("variant", RULES)
+@pytest.mark.parametrize(
+    ("name", "options", "times"),
+    [("score_cam", {}, 1), ("is_cam", {"n_steps": 2}, 2), ("ss_cam", {"n_samples": 3}, 3)],
+)
+def test_constant_channels_are_run_once(images, monkeypatch, name, options, times, variant):
+    backend, options = Counted(), {"variant": variant, "memory": 1e-6, **options}
+    found = run(name, backend, images[:1], 2, **options)
+    assert backend.passed == times * (5 + 1)
+    monkeypatch.setattr(backend, "cond", lambda predicate, fn, x, otherwise: fn(x))
+    close(run(name, backend, images[:1], 2, **options), found)
+    assert backend.passed == times * (5 + 1 + 8 + 1)
+
+
+def test_chunks_of_constant_channels_are_not_run(images):
+    backend = Counted()
+    expected = [run("score_cam", backend, image[None], 2, memory=1e-6)[0] for image in images]
+    backend.passed, memory = 0, 1e-6 * 4 * 2 * len(images) * (9 * 9 * 3 + 2 * 8 * (7 * 7 + 5 * 5))
+    close(run("score_cam", backend, images, 2, memory=memory), expected)
+    assert backend.passed < 9 * len(images)
 
 
 def test_weights_by_probability_are_no_softmax_over_channels(pooled, images):

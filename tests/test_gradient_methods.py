@@ -17,7 +17,7 @@ from xaimaps.backend import Device, Gradients
 from xaimaps.errors import MethodError, TargetError
 from xaimaps.methods import METHODS
 from xaimaps.methods._baselines import baselines
-from xaimaps.methods._batching import images_in_place, images_within, variants_behind
+from xaimaps.methods._batching import chunk_size, images_in_place, images_within, variants_behind
 from xaimaps.methods._filters import blurred, gaussian, low_passed
 from xaimaps.methods._quadrature import quadrature
 from xaimaps.methods._resize import resized
@@ -502,6 +502,21 @@ def test_a_batch_is_halved_until_its_values_take_no_new_memory(images):
     assert [images_in_place(backend, (9, 9, 3), n) for n in (1, 3, 4, 8)] == [1, 3, 2, 2]
     backend.devices = 4  # among which each part of the batch is divided evenly
     assert [images_in_place(backend, (9, 9, 3), n) for n in (3, 12, 16, 64)] == [3, 12, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "size"), [(8, 7, 4), (8, 8, 8), (8, 3, 3), (3, 8, 3), (16, 7, 6), (1, 9, 1)]
+)
+def test_chunks_are_no_larger_than_their_number_allows(count, most, size):
+    assert chunk_size(count, most) == size
+
+
+def test_a_batch_of_many_passes_is_divided_evenly(images):
+    values = 9 * 9 * 3 + 2 * 7 * 7 * 6 + 2 * 5 * 5 * 6 + 6 + 5
+    backend = Recorded()
+    options = {"window": 4, "stride": 3, "memory": values * 4 * 6.5 / 1e6}
+    attribute(backend, images, "occlusion", target=1, **options)
+    assert backend.sizes == [4, 4], "seven images of which six fit"
 
 
 # Baselines

@@ -19,7 +19,7 @@ from xaimaps.errors import OutOfMemoryError
 from xaimaps.graph import require_rows
 from xaimaps.methods import Maps, Method
 from xaimaps.methods._augment import augmented
-from xaimaps.methods._batching import images_in_place, images_within, memory_of
+from xaimaps.methods._batching import chunk_size, images_in_place, images_within, memory_of
 from xaimaps.targets import EveryTarget, Target
 
 Array = np.ndarray[Any, Any]
@@ -99,7 +99,7 @@ class Job:
             return 1
         if "memory" not in self.row.options:
             return images_in_place(backend, batch.shape[1:], wanted)
-        return min(wanted, self._images_within(backend, batch))
+        return chunk_size(wanted, self._images_within(backend, batch))
 
     def _images_within(self, backend: Backend, batch: Floats) -> int:
         """Return how many images the method passes at a time, as its option `memory` allows."""

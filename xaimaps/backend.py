@@ -506,6 +506,19 @@ class Backend(ABC):
             return carry, tuple(self.xp.stack(part) for part in zip(*ys, strict=True))
         return carry, self.xp.stack(ys)
 
+    def cond(
+        self, predicate: Array, fn: Callable[[Array], Array], x: Array, otherwise: Array
+    ) -> Array:
+        """Return `fn(x)` if the predicate is true; else `otherwise`, without a run of `fn`.
+
+        Args:
+            predicate: a boolean array of shape `()`.
+            fn: takes `x`, and returns an array of the shape and type of `otherwise`.
+            x: the only argument of `fn`.
+            otherwise: the result if the predicate is false.
+        """
+        return fn(x) if bool(predicate) else otherwise
+
     def _call_python(self, fn: Callable[[], None]) -> None:
         """Call a Python function in each turn of a loop, even if the loop is compiled."""
         fn()

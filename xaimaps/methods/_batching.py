@@ -89,6 +89,14 @@ def images_in_place(backend: Backend, image_shape: tuple[int, ...], wanted: int)
     return min(wanted, share * backend.devices)
 
 
+def chunk_size(count: int, most: int) -> int:
+    """Return the size of the fewest chunks of at most `most`, as small as their number allows.
+
+    The last chunk is padded, so 8 are 4 and 4 rather than 7 and 1.
+    """
+    return -(-count // -(-count // most))
+
+
 def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
     """Count the values of a layer for one image; unknown sizes are the image's."""
     unknown = sum(size is None for size in shape[:-1])
@@ -162,13 +170,48 @@ def map_chunks(
     return xp.reshape(found, (-1, *found.shape[2:]))[: xs[0].shape[0], ...]
 
 
+def map_varied(
+    backend: Backend,
+    fn: Callable[[Array], Array],
+    x: Array,
+    varies: Array,
+    like: Array,
+    most: int,
+) -> Array:
+    """Apply `fn` to all variants as `map_chunks`, but to those that are zero only once.
+
+    A chunk of zeros is not run, so variants that are zero should be next to each other.
+
+    Args:
+        backend: provides the scan, and its condition.
+        fn: takes `(m, N, ...)` and returns `(m, ..., N)`.
+        x: `(V, N, ...)`.
+        varies: whether a variant of an image is other than zero, `(V, N)`.
+        like: an array of the shape and type of the results of one variant, `(..., N)`.
+        most: the largest m.
+    """
+    xp = backend.xp
+    blank, run = xp.zeros_like(x[:1, ...]), xp.ones_like(varies[:1, ...])
+    chunks = tuple(
+        _chunked(xp, xp.concat(pair, axis=0), most) for pair in ((blank, x), (run, varies))
+    )
+
+    def step(carry: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
+        none = xp.zeros((chunk[0].shape[0], *like.shape), dtype=like.dtype)
+        return carry, backend.cond(xp.any(chunk[1]), fn, chunk[0], none)
+
+    _, found = backend.scan(step, xp.zeros((1,)), chunks)
+    found = xp.reshape(found, (-1, *like.shape))[: x.shape[0] + 1, ...]
+    own = xp.reshape(varies, (varies.shape[0], *(1,) * (len(like.shape) - 1), varies.shape[1]))
+    return xp.where(own, found[1:, ...], found[:1, ...])
+
+
 def _chunked(xp: Any, x: Array, most: int) -> Array:
     """Reshape `(V, ...)` to equal chunks `(chunks, m, ...)`; the last is padded with zeros."""
     count = x.shape[0]
-    chunks = -(-count // most)
-    size = -(-count // chunks)
-    padding = xp.zeros((chunks * size - count, *x.shape[1:]), dtype=x.dtype)
-    return xp.reshape(xp.concat([x, padding], axis=0), (chunks, size, *x.shape[1:]))
+    size = chunk_size(count, most)
+    padding = xp.zeros((-count % size, *x.shape[1:]), dtype=x.dtype)
+    return xp.reshape(xp.concat([x, padding], axis=0), (-1, size, *x.shape[1:]))
 
 
 def flatten_batch(xp: Any, variants: Array) -> Array:

@@ -12,7 +12,7 @@ from xaimaps._resampling import linear_weights
 from xaimaps.backend import Array, Backend
 from xaimaps.methods._batching import (
     flatten_batch,
-    map_chunks,
+    map_varied,
     tile_target,
     unflatten_batch,
     variants_within,
@@ -58,7 +58,7 @@ class Masked(NamedTuple):
         outputs: of the clean images.
         target: the target resolved on these outputs.
         rule: the variant's.
-        activations: of the chosen channels, `(N, *spatial, C)`.
+        activations: of the chosen channels, `(N, *spatial, C)`, in the order of the masks.
         masks: `(C, N, *spatial)`, at the layer's size.
         most: the number of masked batches at a time.
     """
@@ -91,18 +91,27 @@ def masked(
     xp, rule = backend.xp, RULES[variant]
     values, outputs = feature_maps(backend, images, layer)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
+    most = variants_within(backend, images, memory, gradient=False)
+    # In this order, constant channels are next to each other, so that chunks of them are not run.
     activations = _varied(xp, values, channels)
     masks = xp.moveaxis(activations, -1, 0)
     masks = unit_range(xp, masks, len(images.shape) - 2) if rule.early else masks
-    most = variants_within(backend, images, memory, gradient=False)
     return Masked(images, outputs, goal, rule, activations, masks, most)
 
 
 def _varied(xp: Any, activations: Array, channels: int | None) -> Array:
-    """Select the channels `(N, *spatial, C)` that vary the most over the spatial positions."""
-    if channels is None:
-        return activations
-    check_count("channels", channels)
+    """Order channels `(N, *spatial, C)` by how much they vary over the spatial positions.
+
+    Args:
+        xp: the namespace.
+        activations: of all channels.
+        channels: the number of those that vary the most to keep; None for all.
+
+    Raises:
+        MethodError: the number is not positive.
+    """
+    if channels is not None:
+        check_count("channels", channels)
     axes = spatial_axes(activations, batch_axes=1)
     order = xp.argsort(-xp.var(activations, axis=axes), axis=-1, stable=True)
     chosen = order[(slice(None), *(None for _ in axes), slice(channels))]
@@ -120,7 +129,10 @@ def unit_range(xp: Any, masks: Array, rank: int) -> Array:
 def masked_scores(
     backend: Backend, seen: Masked, masks: Array, change: Callable[[Array], Array]
 ) -> Array:
-    """Return the score of the image under each mask, `(C, ..., N)`, after `change` of the masks."""
+    """Return the score of the image under each mask, `(C, ..., N)`, after `change` of the masks.
+
+    All constant masks become the same one, so their score is computed once.
+    """
     xp, matrices = backend.xp, _enlarging(backend, seen)
 
     def fn(masks: Array) -> Array:
@@ -131,7 +143,10 @@ def masked_scores(
         scores = scores_of(backend, target, outputs, seen.rule.probability)
         return unflatten_batch(xp, scores, masks.shape[0], 0)
 
-    return map_chunks(backend, fn, (masks,), seen.most)
+    axes = tuple(range(2, len(masks.shape)))
+    varies = xp.max(masks, axis=axes) != xp.min(masks, axis=axes)
+    one = seen.target.scores(xp, seen.outputs)
+    return map_varied(backend, fn, masks, varies, one, seen.most)
 
 
 def _enlarging(backend: Backend, seen: Masked) -> list[Array]:

@@ -18,7 +18,7 @@ from xaimaps.methods._registry import method
     family="cam",
     needs={"forward", "activations"},
     paper="Naidu et al. 2020, arXiv:2010.03023",
-    cost="1 F + 10 F for each channel",
+    cost="1 F + 10 F for each channel that is not constant",
     tolerance=1e-3,  # as Score-CAM
 )
 @over_layers

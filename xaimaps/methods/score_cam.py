@@ -15,7 +15,7 @@ from xaimaps.methods._registry import method
     family="cam",
     needs={"forward", "activations"},
     paper="Wang et al. 2020, arXiv:1910.01279",
-    cost="1 F + 1 F for each channel",
+    cost="1 F + 1 F for each channel that is not constant",
     # A softmax over scores turns their differences into ratios.
     tolerance=1e-3,
 )
@@ -40,7 +40,8 @@ def score_cam(
     M_{ij} = \mathrm{ReLU}\Big(\sum_k w_k A_{ijk}\Big)$$
 
     The score of the paper's baseline image is the same for each channel and cancels in the softmax.
-    Masked pixels become zero in the model's input. A constant channel masks the whole image.
+    Masked pixels become zero in the model's input. A constant channel masks the whole image, so all
+    of these, such as the channels that a ReLU makes zero, share one pass.
 
     Args:
         backend: the model; only forward passes are needed.

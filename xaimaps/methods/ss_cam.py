@@ -25,7 +25,7 @@ def draw_noise(
     family="cam",
     needs={"forward", "activations"},
     paper="Wang et al. 2020, arXiv:2006.14255",
-    cost="1 F + 35 F for each channel",
+    cost="1 F + 35 F for each channel that is not constant",
     draws=draw_noise,
     tolerance=1e-3,  # as Score-CAM
 )

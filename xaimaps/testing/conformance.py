@@ -177,6 +177,17 @@ class BackendConformance:
         close(backend.to_numpy(before), np.cumsum(xs, axis=0) - xs)
         close(backend.to_numpy(sums), xs.sum(1))
 
+    @pytest.mark.parametrize("value", [2.0, -2.0])
+    def test_a_condition_chooses_when_the_program_runs(
+        self, backend: Backend, value: float
+    ) -> None:
+        def program(b: Backend, xs: Any) -> Any:
+            return b.cond(b.xp.sum(xs) > 0, lambda x: x * 3.0, xs, b.xp.zeros_like(xs))
+
+        native = backend.asarray(np.full(3, value, np.float32))
+        found = backend.compile(program, native)(native)
+        close(backend.to_numpy(found), np.full(3, max(value * 3, 0), np.float32))
+
     def test_long_loops_tell_of_their_steps(
         self, backend: Backend, reference: ReferenceBackend, images: Array
     ) -> None:

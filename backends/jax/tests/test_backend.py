@@ -263,6 +263,23 @@ def test_a_small_head_is_a_head_too(build):
     np.testing.assert_array_equal(head.weights, network.layers["fc"].weights)
 
 
+def test_a_condition_that_is_false_runs_nothing(build):
+    ran = []
+
+    def program(b, xs):
+        def fn(x):
+            jax.debug.callback(lambda: ran.append(1))
+            return 2.0 * x
+
+        _, found = b.scan(lambda c, x: (c, b.cond(x > 1, fn, x, 0.0 * x)), b.xp.zeros(1), xs)
+        return found
+
+    backend, xs = build(pooled_network(), "onnx"), jnp.arange(5.0)
+    np.testing.assert_array_equal(backend.compile(program, xs)(xs), [0, 0, 4, 6, 8])
+    jax.effects_barrier()
+    assert len(ran) == 3
+
+
 def test_threads_share_a_model(build):
     backend, alone = build(NETWORKS["pooled"], "onnx"), build(NETWORKS["pooled"], "onnx")
     names = ["grad_cam", "saliency", "guided_backprop", "ablation_cam"] * 2

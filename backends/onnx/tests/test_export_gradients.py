@@ -33,6 +33,9 @@ METHODS = [
     ("occlusion", {"window": 4, "stride": 3}),
     ("rise", {"n_masks": 5, "grid": 3}),
     ("score_cam", {}),
+    ("score_cam", {"channels": 2}),
+    ("is_cam", {"n_steps": 2}),
+    ("ss_cam", {"n_samples": 2}),
     ("ablation_cam", {"layer": "relu1"}),
     ("recipro_cam", {"layer": "relu1"}),
 ]
@@ -71,6 +74,21 @@ def test_methods(tmp_path, method, options):
     out = xaimaps.export(file, tmp_path / "out.onnx", method, target=2, **options)
     onnx.checker.check_model(onnx.load(out.file))
     close(run(out.file)["map"], expected(method, options), get_method(method).tolerance or 1e-4)
+
+
+def test_masks_of_constant_channels_are_run_once(tmp_path):
+    network = pooled_network(channels=8)
+    network.layers["conv2"].bias[:4] = -100
+    file = saved(tmp_path / "model.onnx", network)
+    out = xaimaps.export(file, tmp_path / "out.onnx", "score_cam", target=2)
+    (loop,) = (node for node in onnx.load(out.file).graph.node if node.op_type == "Loop")
+    (choice,) = (node for node in loop.attribute[0].g.node if node.op_type == "If")
+    branches = {one.name: [node.op_type for node in one.g.node] for one in choice.attribute}
+    assert branches["then_branch"].count("Conv") == 2
+    assert branches["else_branch"] == ["Identity"]
+    assert "Conv" not in {node.op_type for node in loop.attribute[0].g.node}
+    found = xaimaps.attribute(ReferenceBackend(network), IMAGES, "score_cam", target=2)
+    close(run(out.file)["map"], found.maps, 1e-4)
 
 
 @pytest.mark.parametrize("opset", [13, 16, 21])

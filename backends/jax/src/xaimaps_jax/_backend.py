@@ -362,6 +362,11 @@ class JaxBackend(Backend):
     ) -> tuple[Any, Any]:
         return jax.lax.scan(step, carry, xs)
 
+    def cond(
+        self, predicate: Array, fn: Callable[[Array], Array], x: Array, otherwise: Array
+    ) -> Array:
+        return jax.lax.cond(predicate, fn, lambda _: otherwise, x)
+
     def _call_python(self, fn: Callable[[], None]) -> None:
         jax.debug.callback(fn)
 

@@ -285,6 +285,13 @@ class TensorFlowBackend(Backend):
 
         return scan(step, carry, xs)
 
+    def cond(
+        self, predicate: Array, fn: Callable[[Array], Array], x: Array, otherwise: Array
+    ) -> Array:
+        import tensorflow as tf
+
+        return tf.cond(predicate, lambda: fn(x), lambda: otherwise)
+
     def _call_python(self, fn: Callable[[], None]) -> None:
         from xaimaps_tensorflow._loops import call_python
 

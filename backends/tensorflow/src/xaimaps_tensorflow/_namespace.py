@@ -19,6 +19,7 @@ inf = float("inf")
 int32 = tf.int32
 
 abs = tf.abs
+any = tf.reduce_any
 broadcast_to = tf.broadcast_to
 exp = tf.exp
 floor = tf.floor

@@ -113,6 +113,21 @@ def _argmax(x: Traced, *, axis: int) -> Traced:
     return x.recorder.emit("ArgMax", [x], axis=axis, keepdims=0)
 
 
+def _argsort(x: Traced, *, axis: int, stable: bool = True) -> Traced:
+    """Return the order of the values; ONNX takes the first of equal ones first."""
+    values, order = x.recorder.name(), x.recorder.name()
+    count = x.recorder.constant(ints(x.shape[axis])).name
+    node = helper.make_node(
+        "TopK", [x.name, count], [values, order], f"{order}/node", axis=axis % x.ndim, largest=0
+    )
+    x.recorder.nodes.append(node)
+    return Traced(x.recorder, order, x.shape, np.int64)
+
+
+def _any(x: Traced) -> Traced:
+    return RULES["max"](_astype(x, np.int32)) > 0  # type: ignore[no-any-return]
+
+
 def _astype(x: Traced, dtype: Any) -> Traced:
     if x.dtype == dtype:
         return x
@@ -141,6 +156,15 @@ def _new_axis(x: Any, axis: int) -> Any:
 def _take(x: Any, indices: Any, *, axis: int) -> Traced:
     recorder = next(traced_in((x, indices))).recorder
     return recorder.emit("Gather", [x, indices], axis=axis % len(x.shape))
+
+
+def _take_along_axis(x: Any, indices: Traced, *, axis: int) -> Traced:
+    recorder = next(traced_in((x, indices))).recorder
+    return recorder.emit("GatherElements", [x, indices], axis=axis % len(x.shape))
+
+
+def _broadcast_to(x: Traced, shape: Sequence[int]) -> Traced:
+    return x.recorder.emit("Expand", [x, x.recorder.sizes(shape)])
 
 
 def _flip(x: Traced, *, axis: int) -> Traced:
@@ -178,9 +202,13 @@ RULES: dict[str, Rule] = {
     "concat": _concat,
     "stack": _stack,
     "take": _take,
+    "take_along_axis": _take_along_axis,
+    "broadcast_to": _broadcast_to,
+    "argsort": _argsort,
     "flip": _flip,
     "where": _where,
     "argmax": _argmax,
+    "any": _any,
     "astype": _astype,
     "zeros_like": _filled(0),
     "ones_like": _filled(1),

@@ -15,7 +15,7 @@ from xaimaps.errors import BackendError, LayerError, MethodError, UnsupportedMod
 from xaimaps.methods._class_map import class_weights
 from xaimaps.propagation import Rules
 from xaimaps.targets import Target, class_scores, one_hot
-from xaimaps_onnx.export._loop import looped
+from xaimaps_onnx.export._control import branched, looped
 from xaimaps_onnx.export._namespace import EXPORTABLE, Namespace
 from xaimaps_onnx.export._passes import FileNetwork, Pass
 from xaimaps_onnx.export._sizes import free_batch
@@ -67,6 +67,11 @@ class TracedBackend(Backend):
         self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
     ) -> tuple[Any, Any]:
         return looped(self.recorder, step, carry, xs)
+
+    def cond(
+        self, predicate: Array, fn: Callable[[Array], Array], x: Array, otherwise: Array
+    ) -> Array:
+        return branched(self.recorder, predicate, fn, x, otherwise)
 
     def forward_with_activations(
         self, images: Array, layers: tuple[str, ...], rules: Rules | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ AXES_AS_INPUT = 18
 
 
 class Recorder:
-    """The nodes and constants to add to a file, or to the body of a loop in it.
+    """The nodes and constants to add to a file, or to a subgraph in it.
 
     A node is added where the innermost of its inputs is, so that a loop does not repeat what is the
     same in each turn.
@@ -43,6 +44,7 @@ class Recorder:
         self.depth: int = outer.depth + 1 if outer else 0
         self.nodes: list[onnx.NodeProto] = []
         if outer is None:
+            self.current: Recorder = self
             self._constants: dict[Any, onnx.TensorProto] = {}
             self._sizes: dict[Shape, Traced] = {}
             self._filled: dict[tuple[Shape, float, Any], Traced] = {}
@@ -53,9 +55,19 @@ class Recorder:
         """The constants of all recorders."""
         return list(self.outermost._constants.values())
 
-    def body(self) -> Recorder:
-        """Return the recorder of the body of a loop."""
-        return Recorder(self.opset, self.batch, self.images, self)
+    @contextmanager
+    def body(self) -> Iterator[Recorder]:
+        """Give the recorder of a subgraph in the current one, which is the current one meanwhile.
+
+        A loop or condition reads values of all graphs around it, so it can only be in the current
+        one. Only the outermost recorder has a current one.
+        """
+        around = self.current
+        self.current = Recorder(self.opset, self.batch, self.images, around)
+        try:
+            yield self.current
+        finally:
+            self.current = around
 
     def name(self) -> str:
         """Return the name of a new value."""

@@ -1,4 +1,4 @@
-"""A scan as a Loop in the file."""
+"""A scan as a Loop in the file, and a condition as an If."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 from onnxjax.read import needed
 
-from xaimaps_onnx.export._traced import Recorder, Traced, traced_in
+from xaimaps_onnx.export._traced import Recorder, Traced
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -29,12 +29,12 @@ def looped(outer: Recorder, step: Step, carry: Any, xs: Any) -> tuple[Any, Any]:
     if length == 1:
         found, y = step(carry, _as_given(xs, [one[0, ...] for one in arrays]))
         return found, None if y is None else _as_given(y, [one[None] for one in _parts(y)])
-    at = max((one.recorder for one in traced_in([*arrays, *starts])), key=lambda one: one.depth)
-    body = at.body()
-    turn, goes_on = (Traced(body, body.name(), (), kind) for kind in (np.int64, np.bool_))
-    state = [Traced(body, body.name(), one.shape, one.dtype) for one in starts]
-    now = [body.emit("Gather", [one, turn], axis=0) for one in arrays]
-    found, y = step(_as_given(carry, state), _as_given(xs, now))
+    at = outer.current
+    with outer.body() as body:
+        turn, goes_on = (Traced(body, body.name(), (), kind) for kind in (np.int64, np.bool_))
+        state = [Traced(body, body.name(), one.shape, one.dtype) for one in starts]
+        now = [body.emit("Gather", [one, turn], axis=0) for one in arrays]
+        found, y = step(_as_given(carry, state), _as_given(xs, now))
     ys = [] if y is None else _parts(y)
     results = [body.emit_here("Identity", [one], body) for one in (goes_on, *_parts(found), *ys)]
     graph = _graph(body, [turn, goes_on, *state], results)
@@ -45,6 +45,37 @@ def looped(outer: Recorder, step: Step, carry: Any, xs: Any) -> tuple[Any, Any]:
     stacks = zip(made[len(starts) :], results[1 + len(starts) :], strict=True)
     stacked = [Traced(at, name, (length, *one.shape), one.dtype) for name, one in stacks]
     return _as_given(carry, ends), _as_given(y, stacked) if stacked else None
+
+
+def branched(
+    outer: Recorder, predicate: Any, fn: Callable[[Any], Any], x: Any, otherwise: Any
+) -> Traced:
+    """Write `fn(x)` if a predicate is true, and else `otherwise`, as an If.
+
+    Args:
+        outer: the outermost recorder of the file.
+        predicate: a boolean of shape `()`.
+        fn: what is in the branch, as far as it depends on `x`.
+        x: an array.
+        otherwise: an array of the shape and type of the result.
+    """
+    with outer.body() as yes:
+        found = fn(yes.emit_here("Identity", [x], yes))
+    with outer.body() as no:
+        pass
+    results = [r.emit_here("Identity", [one], r) for r, one in ((yes, found), (no, otherwise))]
+    branches = [_graph(one.recorder, [], [one]) for one in results]
+    at, made = outer.current, outer.name()
+    node = helper.make_node(
+        "If",
+        [predicate.name],
+        [made],
+        f"{made}/if",
+        then_branch=branches[0],
+        else_branch=branches[1],
+    )
+    at.nodes.append(node)
+    return Traced(at, made, otherwise.shape, otherwise.dtype)
 
 
 def _graph(body: Recorder, inputs: Sequence[Traced], outputs: Sequence[Traced]) -> onnx.GraphProto:
