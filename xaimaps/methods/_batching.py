@@ -90,11 +90,12 @@ def images_in_place(backend: Backend, image_shape: tuple[int, ...], wanted: int)
 
 
 def chunk_size(count: int, most: int) -> int:
-    """Return the size of the fewest chunks of at most `most`, as small as their number allows.
+    """Return the size of chunks with the least padding in the last one.
 
-    The last chunk is padded, so 8 are 4 and 4 rather than 7 and 1.
+    It is at most `most`, and more than half of it: 8 are 4 and 4 rather than 7 and 1.
     """
-    return -(-count // -(-count // most))
+    most = min(count, most)
+    return min(range(most, most // 2, -1), key=lambda size: -count % size)
 
 
 def _size(shape: tuple[int | None, ...], image_shape: tuple[int, ...]) -> int:
@@ -209,7 +210,7 @@ def map_varied(
 def _chunked(xp: Any, x: Array, most: int) -> Array:
     """Reshape `(V, ...)` to equal chunks `(chunks, m, ...)`; the last is padded with zeros."""
     count = x.shape[0]
-    size = chunk_size(count, most)
+    size = -(-count // -(-count // most))
     padding = xp.zeros((-count % size, *x.shape[1:]), dtype=x.dtype)
     return xp.reshape(xp.concat([x, padding], axis=0), (-1, size, *x.shape[1:]))
 

@@ -13,7 +13,8 @@ from xaimaps._attribute import plan, run_jobs
 from xaimaps._prepare import Batch
 from xaimaps.errors import MethodError
 from xaimaps.methods import METHODS
-from xaimaps.methods._channel_masks import masked, masked_scores
+from xaimaps.methods._channel_masks import masked, masked_scores, unit_range
+from xaimaps.methods._maps import feature_maps
 from xaimaps.targets import as_target, several
 from xaimaps.testing import ReferenceBackend, pooled_network
 
@@ -179,8 +180,10 @@ def test_scores_behind_masks_are_pytorchs(embedded, pair, cams, variant, how):
 
     def scores(backend, images):
         seen = masked(backend, images, goal, LAYERS["head"], variant, None, 512)
-        few = seen._replace(masks=seen.masks[chosen])
-        return masked_scores(backend, few, few.masks, lambda mask: mask)
+        values, _ = feature_maps(backend, images, LAYERS["head"])
+        masks = jnp.moveaxis(values, -1, 0)[chosen]
+        masks = unit_range(jnp, masks, 2) if how == "early" else masks
+        return masked_scores(backend, seen, masks, lambda mask: mask)
 
     images = embedded.asarray(pair)
     own = embedded.to_numpy(embedded.compile(scores, images)(images))
