@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,17 @@ def test_programs_are_measured_in_turns(monkeypatch):
     times = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
     assert [name for name, _ in itertools.groupby(order)] == ["a", "b"] * 3
     assert [len(found) for found in times.values()] == [3, 3]
+
+
+def test_a_run_that_takes_too_long_is_stopped_and_told(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    peers = importlib.import_module("benchmarks.peers.__main__")
+
+    def forever():
+        while True:
+            time.sleep(0.001)
+
+    calls = {"Captum": {"rise": forever}, "Xplique": {"rise": int}}
+    row = peers.row_of(calls, "rise", {}, 0.05)
+    assert row["reasons"] == {"Captum": "TimeoutError: stopped after 0.05 s"}
+    assert list(row["seconds"]) == ["Xplique"]

@@ -154,7 +154,7 @@ def stopped_after(limit: float) -> Iterator[None]:
     """
 
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"stopped after {limit:.0f} s")
+        raise TimeoutError(f"stopped after {limit:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, limit)
