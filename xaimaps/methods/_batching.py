@@ -179,30 +179,27 @@ def map_varied(
     like: Array,
     most: int,
 ) -> Array:
-    """Apply `fn` to all variants as `map_chunks`, but to those that are zero only once.
+    """Apply `fn` to all variants as `map_chunks`, but to those like zeros only once.
 
-    A chunk of zeros is not run, so variants that are zero should be next to each other.
+    A chunk in which no variant varies is not run, so these should be next to each other.
 
     Args:
         backend: provides the scan, and its condition.
         fn: takes `(m, N, ...)` and returns `(m, ..., N)`.
         x: `(V, N, ...)`.
-        varies: whether a variant of an image is other than zero, `(V, N)`.
+        varies: whether `fn` makes something else of a variant of an image than of zeros, `(V, N)`.
         like: an array of the shape and type of the results of one variant, `(..., N)`.
         most: the largest m.
     """
     xp = backend.xp
     blank, run = xp.zeros_like(x[:1, ...]), xp.ones_like(varies[:1, ...])
-    chunks = tuple(
-        _chunked(xp, xp.concat(pair, axis=0), most) for pair in ((blank, x), (run, varies))
-    )
 
-    def step(carry: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
-        none = xp.zeros((chunk[0].shape[0], *like.shape), dtype=like.dtype)
-        return carry, backend.cond(xp.any(chunk[1]), fn, chunk[0], none)
+    def needed(chunk: Array, runs: Array) -> Array:
+        none = xp.zeros((chunk.shape[0], *like.shape), dtype=like.dtype)
+        return backend.cond(xp.any(runs), fn, chunk, none)
 
-    _, found = backend.scan(step, xp.zeros((1,)), chunks)
-    found = xp.reshape(found, (-1, *like.shape))[: x.shape[0] + 1, ...]
+    xs = (xp.concat([blank, x], axis=0), xp.concat([run, varies], axis=0))
+    found = map_chunks(backend, needed, xs, most)
     own = xp.reshape(varies, (varies.shape[0], *(1,) * (len(like.shape) - 1), varies.shape[1]))
     return xp.where(own, found[1:, ...], found[:1, ...])
 

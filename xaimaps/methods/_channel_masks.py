@@ -91,11 +91,11 @@ def masked(
     xp, rule = backend.xp, RULES[variant]
     values, outputs = feature_maps(backend, images, layer)
     goal = as_target(target, images.shape[0], backend.info.labels).frozen(xp, outputs)
-    most = variants_within(backend, images, memory, gradient=False)
     # In this order, constant channels are next to each other, so that chunks of them are not run.
     activations = _varied(xp, values, channels)
     masks = xp.moveaxis(activations, -1, 0)
     masks = unit_range(xp, masks, len(images.shape) - 2) if rule.early else masks
+    most = variants_within(backend, images, memory, gradient=False)
     return Masked(images, outputs, goal, rule, activations, masks, most)
 
 
