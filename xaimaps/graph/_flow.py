@@ -258,17 +258,29 @@ class Planar(Flow):
 
     Attributes:
         order: the kinds of the axes of the result.
+        is_depthwise: whether channels are not mixed, as by a pooling.
+        is_pointwise: whether spatial positions are not mixed, as by a 1x1 convolution.
     """
 
     order: str
+    is_depthwise: bool = False
+    is_pointwise: bool = False
 
     @classmethod
-    def of_rank(cls, rank: int, *, channels_last: bool) -> Flow:
+    def of_rank(
+        cls,
+        rank: int,
+        *,
+        channels_last: bool,
+        is_depthwise: bool = False,
+        is_pointwise: bool = False,
+    ) -> Flow:
         """Return the flow over values with a number of axes, which may have no spatial ones."""
         if rank - 2 not in SIDES:
             return Broadcast()
         sides = SIDES[rank - 2]
-        return cls(f"N{sides}C" if channels_last else f"NC{sides}")
+        order = f"N{sides}C" if channels_last else f"NC{sides}"
+        return cls(order, is_depthwise, is_pointwise)
 
     def result(self, view: View) -> Axes:
         is_signal = any(part.kind == "L" for axis in view.data for part in axis)
@@ -284,6 +296,11 @@ class Planar(Flow):
         sides = [axis if _size(axis) == size else axis_of("?", size) for axis, size in kept]
         pairs = zip(order, fresh, sides, strict=True)
         return tuple(side if kind in POSITIONS else axis for kind, axis, side in pairs)
+
+    def source(self, axis: int, position: int, view: View) -> int | None:
+        separate = {"N": True, "C": self.is_depthwise}
+        is_kept = separate.get(self.order[axis], self.is_pointwise)
+        return axis if is_kept and position == 0 else None
 
 
 @dataclass(frozen=True)

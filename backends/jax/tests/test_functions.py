@@ -259,7 +259,7 @@ def test_the_terms_of_fullgrad_add_up_to_the_scores():
     np.testing.assert_allclose(total, gradients.scores, rtol=1e-4)
 
 
-def transformer(params, x, act=jax.nn.gelu):
+def transformer(params, x, act=jax.nn.gelu, behind=lambda tokens: tokens):
     """Patches and a class token through one attention; the class token makes the scores."""
     patches = jax.lax.conv_general_dilated(
         x, params["embed"], (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -273,7 +273,7 @@ def transformer(params, x, act=jax.nn.gelu):
         tokens = tokens + mixed.reshape(len(x), -1, 8)
     with jax.named_scope("mlp"):
         tokens = tokens + act(tokens @ params["mlp"]) @ params["mlp"].T
-    return tokens[:, 0] @ params["head"]
+    return behind(tokens)[:, 0] @ params["head"]
 
 
 TRANSFORMER = {
@@ -308,6 +308,21 @@ def test_tokens_are_maps_and_the_default_layer_is_before_the_last_attention(act)
     found = xaimaps.attribute(model, IMAGES, "hires_cam", target=1)
     assert found.maps.shape == (3, 3, 3)
     assert np.abs(found.maps).max() > 0
+
+
+@pytest.mark.parametrize(("width", "is_read"), [(1, False), (3, True)])
+def test_a_convolution_behind_the_last_attention_may_mix_tokens_again(width, is_read):
+    kernel = np.random.default_rng(3).normal(size=(width, 8, 8)).astype(np.float32)
+
+    def convolved(tokens):
+        numbers = ("NWC", "WIO", "NWC")
+        return jax.lax.conv_general_dilated(tokens, kernel, (1,), "SAME", dimension_numbers=numbers)
+
+    model = load(lambda p, x: transformer(p, x, behind=convolved), TRANSFORMER)
+    names = [layer.name for layer in model.layers()]
+    assert (names.index(model.default_layer().name) >= names.index("block")) == is_read
+    behind = model.grad(jnp.asarray(IMAGES), as_target(1, 3), wrt="mlp").gradients
+    assert np.any(behind) == is_read
 
 
 def best_first(tokens):

@@ -193,7 +193,7 @@ def test_quantisers_around_a_softmax_do_not_touch_the_logits():
     np.testing.assert_allclose(logits, kept["relu"].mean((1, 2)), rtol=1e-5)
 
 
-def transformer(shape=("N", 3, 8, 8), prefix=1, read="gather", activation=()):
+def transformer(shape=("N", 3, 8, 8), prefix=1, read="gather", activation=(), behind=None):
     """A patch embedding, one attention block and a class token, as DeiT has two of."""
     graph = Graph(shape)
     graph("Conv", "patches", "x", drawn(4, 3, 2, 2), strides=[2, 2])
@@ -221,6 +221,8 @@ def transformer(shape=("N", 3, 8, 8), prefix=1, read="gather", activation=()):
         graph("Add", "block", "narrow", "out")
         graph("LayerNormalization", "norm3", "block", drawn(4), drawn(4))
         last = "norm3"
+    if behind:
+        last = behind(graph, last)
     if read == "gather":
         graph("Gather", "token", last, np.array(0, np.int64), axis=1)
     else:
@@ -262,6 +264,57 @@ def test_the_activation_of_the_last_block_does_not_hide_its_attention(operator):
     assert backend.default_layer().name == "norm"
     found = xaimaps.attribute(backend, images(backend), "hires_cam", target=1)
     assert np.any(found.maps)
+
+
+def centred(operator, **attributes):
+    """As tf2onnx writes a layer normalisation: its means are a pooling of maps of one row."""
+
+    def add(graph, tokens):
+        graph(operator, "mean", tokens, **attributes)
+        return graph("Sub", "centred", tokens, "mean")
+
+    return add
+
+
+def channels_first(operator, *weights, **attributes):
+    def add(graph, tokens):
+        graph("Transpose", "first", tokens, perm=[0, 2, 1])
+        graph(operator, "behind", "first", *weights, **attributes)
+        return graph("Transpose", "last", "behind", perm=[0, 2, 1])
+
+    return add
+
+
+SEPARATE = {
+    "global average": centred("GlobalAveragePool"),
+    "global maximum": centred("GlobalMaxPool"),
+    "average": centred("AveragePool", kernel_shape=[4]),
+    "1x1 convolution": channels_first("Conv", drawn(4, 4, 1)),
+    "batch norm": channels_first("BatchNormalization", *map(abs, drawn(4, 4))),
+}
+
+
+@pytest.mark.parametrize("operator", SEPARATE)
+def test_an_operator_that_keeps_tokens_separate_does_not_hide_the_attention(operator):
+    backend = transformer(behind=SEPARATE[operator])
+    assert backend.default_layer().name == "norm"
+    behind = backend.grad(images(backend), as_target(0, 2, None), wrt="out")
+    assert not np.any(behind.gradients)
+
+
+MIXED = {
+    "convolution": channels_first("Conv", drawn(4, 4, 3), pads=[1, 1]),
+    "average": channels_first("AveragePool", kernel_shape=[3], pads=[1, 1]),
+    "instance norm": channels_first("InstanceNormalization", drawn(4), drawn(4)),
+}
+
+
+@pytest.mark.parametrize("operator", MIXED)
+def test_behind_the_last_attention_tokens_may_be_mixed_again(operator):
+    backend = transformer(behind=MIXED[operator])
+    assert backend.default_layer().name == "out"
+    behind = backend.grad(images(backend), as_target(0, 2, None), wrt="out")
+    assert np.any(behind.gradients)
 
 
 def test_tokens_that_are_averaged_are_pooled():

@@ -7,6 +7,7 @@ import pytest
 
 import xaimaps
 from xaimaps.errors import LayerError, UnsupportedModelError
+from xaimaps.parity import routes
 from xaimaps.targets import Classes, several
 
 tf = pytest.importorskip("tensorflow")
@@ -128,7 +129,10 @@ def class_token():
     for i in range(2):
         y = L.LayerNormalization(name=f"norm{i}")(x)
         x = L.Add(name=f"join{i}")([x, L.MultiHeadAttention(2, 3, name=f"attention{i}")(y, y)])
-    return keras.Model(inputs, L.Dense(5)(L.LayerNormalization(name="last")(x)[:, 0]))
+    x = L.LayerNormalization(name="last")(x)
+    x = L.Conv1D(6, 1, name="pointwise")(x)
+    x = L.BatchNormalization(name="stored")(x)
+    return keras.Model(inputs, L.Dense(5)(x[:, 0]))
 
 
 def grouped():
@@ -323,7 +327,7 @@ def names(backend):
         (functional, "add", "add"),
         (nested, "base/add", "base/add"),
         (doubly_nested, "pool", None),
-        (subclassed, "block2/act", None),
+        (subclassed, "block2", None),
         (shared, "conv:1", None),
         (siamese, "both", None),
         (preprocessed, None, "activation"),
@@ -346,6 +350,19 @@ def test_the_default_layer_and_the_head(models, kind, default, classifier):
     np.testing.assert_array_equal(head.weights, dense.kernel)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not subclassed])
+def test_the_default_layer_of_the_converted_model_is_the_same(models, kind):
+    """But for a model whose last function is no layer: a converted one has its operators too."""
+    pytest.importorskip("tf2onnx")
+    model, backend = models(kind)
+    converted = routes(model, ["tensorflow", "onnxruntime"])["onnxruntime"]
+    expected, found = (
+        one.forward_with_activations(one.asarray(IMAGES), (one.default_layer().name,))[1]
+        for one in (backend, converted)
+    )
+    np.testing.assert_allclose(*found.values(), *expected.values(), atol=1e-4)
+
+
 def test_names_are_paths_and_their_last_parts(models):
     _, backend = models(nested)
     assert names(backend)[:4] == ["base/conv1", "base/bn1", "base/relu1", "base/conv2"]
@@ -358,7 +375,7 @@ def test_names_are_paths_and_their_last_parts(models):
 def test_layers_of_subclassed_models_have_names(models):
     _, backend = models(subclassed)
     assert "block1/conv" in names(backend)
-    assert "block1" not in names(backend)
+    assert "block1" in names(backend)  # its sum is the value of no layer inside
     assert backend.find_layer("block1").shape == (None, 8, 8, 3)
     with pytest.raises(LayerError, match="is that of several layers; use one of 'block0/conv'"):
         backend.find_layer("conv")

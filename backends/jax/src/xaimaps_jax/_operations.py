@@ -314,11 +314,16 @@ def _concatenated(equation: Equation, statics: Statics) -> Flow:
 
 
 def _convolved(equation: Equation, statics: Statics) -> Flow:
-    batch, channels, *spatial = equation.params["dimension_numbers"].out_spec
+    numbers = equation.params["dimension_numbers"]
+    batch, channels, *spatial = numbers.out_spec
     if len(spatial) not in SIDES:
         return Broadcast()
     order = dict(zip((batch, channels, *spatial), f"NC{SIDES[len(spatial)]}", strict=True))
-    return Planar("".join(order[axis] for axis in range(len(order))))
+    kernel = equation.operand_shapes[1]
+    is_pointwise = numbers.lhs_spec == numbers.out_spec and all(
+        kernel[axis] == 1 for axis in numbers.rhs_spec[2:]
+    )
+    return Planar("".join(order[axis] for axis in range(len(order))), is_pointwise=is_pointwise)
 
 
 def _multiplied(equation: Equation, statics: Statics) -> Flow:

@@ -111,10 +111,18 @@ class NodeReader:
         if before is None or after is None:
             return Broadcast()
         if node.rule.planar:
-            is_last = bool(node.attributes.get("channels_last"))
-            return Planar.of_rank(len(after), channels_last=is_last)
+            return self._planar(kind, node, after)
         make = FLOWS.get(kind)
         return make(self, node, before, after) if make else Broadcast()
+
+    def _planar(self, kind: Kind, node: Node, after: Shape) -> Flow:
+        is_stored = kind == "batch_norm" and not node.attributes.get("training_mode")
+        return Planar.of_rank(
+            len(after),
+            channels_last=bool(node.attributes.get("channels_last")),
+            is_depthwise=is_stored or kind in ("pool", "max_pool"),
+            is_pointwise=is_stored or self._dense(kind, node) is not None,
+        )
 
     def _same_or_regrouped(self, node: Node, before: Shape, after: Shape) -> Flow:
         return Broadcast() if before == after else Regrouped()

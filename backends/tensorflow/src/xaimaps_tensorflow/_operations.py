@@ -165,7 +165,14 @@ def _transposed(source: Source) -> Flow:
 
 
 def _planar(source: Source) -> Flow:
-    return Planar.of_rank(source.outputs[0].shape.rank, channels_last=True)
+    kind = KINDS.get(source.type)
+    is_stored = kind == "batch_norm" and not source.get_attr("is_training")
+    return Planar.of_rank(
+        source.outputs[0].shape.rank,
+        channels_last=True,
+        is_depthwise=is_stored or kind in ("pool", "max_pool"),
+        is_pointwise=is_stored or _dense(source) is not None,
+    )
 
 
 def _reduced(source: Source) -> Flow:
