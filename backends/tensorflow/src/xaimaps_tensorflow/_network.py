@@ -81,7 +81,7 @@ class KerasNetwork(Description):
 
     @functools.cached_property
     def _listed(self) -> tuple[Layer, ...]:
-        return tuple(self._layer(name) for name in self._names if self._says_something(name))
+        return tuple(self._layer(name) for name in self._names if self._computes(name))
 
     def all_layers(self) -> tuple[Layer, ...]:
         return tuple(map(self._layer, self._names))
@@ -174,11 +174,6 @@ class KerasNetwork(Description):
         """Return the name, in the graph, of the tensor that a layer returns."""
         value: str = source(tensors_in(self._calls[name].value)[0]).name
         return value
-
-    def _says_something(self, name: str) -> bool:
-        """Return whether the layer computes a new value and has no layers inside."""
-        call = self._calls[name]
-        return call.end == call.number + 1 and self._computes(name)
 
     def _computes(self, name: str) -> bool:
         """Return whether a layer does more than views and slices of what it is given.
