@@ -24,26 +24,30 @@ OPAQUE = frozenset({"control", "recurrent", "random", "size", "other"})
 
 def demands_of(
     operations: Sequence[Operation],
-    output: Value,
+    outputs: Collection[Value],
     data: Collection[Value],
     shapes: Mapping[Value, Shape],
     view: Callable[[Operation, Value], View],
+    is_opaque: Callable[[Operation], bool],
 ) -> Demands:
-    """Return the demands for every value, from the output backwards.
+    """Return the demands for every value, from the outputs backwards.
 
     Args:
         operations: the operations in the order of computation.
-        output: the value to explain, all of which is read.
+        outputs: the values all of which is read.
         data: the values that depend on the images, and not on their size alone.
         shapes: the shapes of those that are floats.
         view: returns what the flow of an operation depends on, for one of its results.
+        is_opaque: whether any part of an operation's result may depend on all of its inputs.
     """
     found: defaultdict[Value, set[Demand]] = defaultdict(set)
-    found[output].add(frozenset())
+    for output in outputs:
+        found[output].add(frozenset())
     for operation in reversed(operations):
         for value in operation.makes:
             for demand in found.get(value, ()):
-                seen = view(operation, value) if value in shapes else None
+                is_seen = value in shapes and not is_opaque(operation)
+                seen = view(operation, value) if is_seen else None
                 for read, part in _passed(operation, dict(demand), seen):
                     if read in data:
                         found[read].add(_demand(part))
@@ -53,9 +57,9 @@ def demands_of(
 def _passed(operation: Operation, region: Region, view: View | None) -> list[tuple[Value, Region]]:
     """Return the values that an operation reads for a part of a result, each with its part.
 
-    Without a view, as for results that are no floats, they are read whole.
+    Without a view, as for results that are no floats or of opaque operations, they are read whole.
     """
-    if view is None or operation.kind in OPAQUE:
+    if view is None:
         return [(read, {}) for read in operation.needs]
     parts = [
         (read, operation.flow.read(position, region, view) if view.axes[position] else {})

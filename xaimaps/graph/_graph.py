@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from xaimaps.graph._attention import Attention, find_attention
-from xaimaps.graph._axes import Axes, Part, Shape, kind_of
+from xaimaps.graph._axes import Axes, Part, Shape, kind_of, unknown
 from xaimaps.graph._default_layer import LayerChoice
-from xaimaps.graph._demands import Demands, demands_of
-from xaimaps.graph._flow import View
+from xaimaps.graph._demands import OPAQUE, Demands, demands_of
+from xaimaps.graph._flow import Region, View
 from xaimaps.graph._gradients import require_gradient
 from xaimaps.graph._head import Ending, Head, HeadFinder, find_ending
 from xaimaps.graph._layer_groups import Group, layer_groups
@@ -178,11 +178,44 @@ class Graph:
     @functools.cached_property
     def demands(self) -> Demands:
         """The parts of each value on which the output depends."""
+        return self.demands_for([self.output], lambda one: one.kind in OPAQUE)
+
+    def demands_for(
+        self, values: Collection[Value], is_opaque: Callable[[Operation], bool]
+    ) -> Demands:
+        """Return the parts of each value on which some values depend.
+
+        Args:
+            values: the values all of which is read.
+            is_opaque: whether any part of an operation's result may depend on all of its inputs.
+        """
 
         def view(operation: Operation, value: Value) -> View:
             return self._view(operation, value, [self.axes.get(one) for one in _sources(operation)])
 
-        return demands_of(self.operations, self.output, self.data, self.shapes, view)
+        return demands_of(self.operations, values, self.data, self.shapes, view, is_opaque)
+
+    def inputs_for(self, operation: Operation, region: Region) -> Sequence[Region] | None:
+        """Return the part of each input from which a part of the result can be computed alone.
+
+        None if the operation mixes the positions of an axis of that part, or a shape is unknown.
+        """
+        shapes = [self._shape(one) if one else () for one in operation.reads]
+        known = [shape for shape in shapes if shape is not None]
+        if len(known) < len(shapes):
+            return None
+        # a constant that has a position for each token is read in part too
+        named = zip(operation.reads, known, strict=True)
+        axes = [self.axes.get(one, unknown(shape)) for one, shape in named]
+        view, flow = View(self.shapes[operation.makes[0]], axes, shapes), operation.flow
+        parts = [flow.read(position, region, view) or {} for position in range(len(shapes))]
+        kept = {
+            axis
+            for axis in region
+            for position, part in enumerate(parts)
+            if flow.source(axis, position, view) in part
+        }
+        return parts if kept == set(region) else None
 
     @functools.cached_property
     def attention(self) -> Attention:

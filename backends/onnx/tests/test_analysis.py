@@ -306,6 +306,10 @@ MIXED = {
     "convolution": channels_first("Conv", drawn(4, 4, 3), pads=[1, 1]),
     "average": channels_first("AveragePool", kernel_shape=[3], pads=[1, 1]),
     "instance norm": channels_first("InstanceNormalization", drawn(4), drawn(4)),
+    "layer norm": channels_first("LayerNormalization", drawn(17), drawn(17)),
+    "l2 norm": channels_first("LpNormalization"),
+    "softmax": channels_first("Softmax", axis=-1),
+    "reverse": channels_first("Slice", ints(-1), ints(-(2**62)), ints(2), ints(-1)),
 }
 
 

@@ -17,7 +17,7 @@ from xaimaps.backend import Array, ModelInfo
 from xaimaps.errors import LayerError, ModelLoadError
 from xaimaps.graph import PROBE_BATCH, SIDES, Layer, Network, Operation, axis_of, require_rows
 from xaimaps_jax._flatten import Flat, Place
-from xaimaps_jax._operations import Equation, operation_of
+from xaimaps_jax._operations import FOLLOWED, SEPARABLE, Equation, operation_of
 from xaimaps_jax._program import Params
 from xaimaps_jax._tracing import tracing
 
@@ -227,6 +227,14 @@ class FunctionSource:
     def operation(self, node: Equation) -> Operation:
         """Return the operation of an equation."""
         return operation_of(node, {})
+
+    def is_separable(self, node: Equation) -> bool:
+        """Return whether an equation can run on arrays of other sizes, as on fewer tokens."""
+        return node.operator in SEPARABLE
+
+    def is_exact(self, node: Equation) -> bool:
+        """Return whether an equation's flow gives all that a part of its result depends on."""
+        return node.is_tap or node.operator in SEPARABLE | FOLLOWED
 
     def array(self, value: Array) -> Array:
         """Return a weight."""

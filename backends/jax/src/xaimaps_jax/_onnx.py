@@ -22,6 +22,20 @@ from xaimaps.graph import Operation, Shape, as_scores
 
 Params = dict[str, Any]
 
+SEPARABLE = frozenset(
+    "MatMul Gemm Softmax LogSoftmax GlobalAveragePool GlobalMaxPool LayerNormalization "
+    "RMSNormalization SimplifiedLayerNormalization SkipLayerNormalization "
+    "SkipSimplifiedLayerNormalization BiasGelu FastGelu QuickGelu ReduceL1 ReduceL2 ReduceLogSum "
+    "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare".split()
+)
+"""The operators, beside those by element, that run on parts of their inputs alike."""
+
+FOLLOWED = frozenset(
+    "Reshape Squeeze Unsqueeze Flatten Cast CastLike Dropout Transpose Slice Gather Split "
+    "Concat".split()
+)
+"""The operators whose own sizes are fixed, and of which it is known what a part depends on."""
+
 
 @onnxjax_errors()
 def traced(
@@ -88,6 +102,14 @@ class OnnxSource:
     def operation(self, node: Node) -> Operation:
         """Return the operation of a node."""
         return self._reader.operation(node)
+
+    def is_separable(self, node: Node) -> bool:
+        """Return whether a node can run on arrays of other sizes, as on fewer tokens."""
+        return node.rule.elementwise or node.operator in SEPARABLE
+
+    def is_exact(self, node: Node) -> bool:
+        """Return whether a node's flow gives all that a part of its result depends on."""
+        return self.is_separable(node) or node.operator in FOLLOWED
 
     def array(self, value: Array) -> Array:
         """Return a weight in ONNX's order, even if it is stored in another order."""

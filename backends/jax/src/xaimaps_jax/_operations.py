@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -80,6 +80,20 @@ ELEMENTWISE = frozenset(
     "view expand select sum product quotient exp arithmetic activation relu sigmoid compare".split()
 )
 """Kinds for which an element of the result depends on one element of each input."""
+
+_PARTS = ("select", "sum", "product", "quotient", "exp", "arithmetic")
+
+SEPARABLE = frozenset(
+    [name for kind in _PARTS for name in _NAMES[cast("Kind", kind)].split()]
+    + "tanh logistic dot_general reduce_sum reduce_max reduce_min reduce_prod".split()
+)
+"""The primitives that run on parts of their inputs as on the whole."""
+
+FOLLOWED = frozenset(
+    "reshape squeeze convert_element_type copy transpose slice dynamic_slice broadcast_in_dim "
+    "concatenate".split()
+)
+"""The primitives whose own sizes are fixed, and of which it is known what a part depends on."""
 
 TAPS = frozenset({"name", tap_p.name})
 """Primitives that name a value: that of `checkpoint_name`, and our own."""

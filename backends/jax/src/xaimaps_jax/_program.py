@@ -22,6 +22,7 @@ from xaimaps.graph import Graph as Described
 from xaimaps.graph import Layout, Network, Operation, require_rows, with_rows
 from xaimaps.propagation import Change, Rules
 from xaimaps_jax._biases import biases
+from xaimaps_jax._parts import in_parts
 from xaimaps_jax._rules import changing
 
 Params = Any
@@ -59,6 +60,12 @@ class Source(Protocol):
 
     def operation(self, node: Any) -> Operation:
         """Return the operation of a node."""
+
+    def is_separable(self, node: Any) -> bool:
+        """Return whether a node can run on arrays of other sizes, as on fewer tokens."""
+
+    def is_exact(self, node: Any) -> bool:
+        """Return whether a node's flow gives all that a part of its result depends on."""
 
     def array(self, value: Array) -> Array:
         """Return a weight as an array."""
@@ -133,8 +140,8 @@ class Program:
         def run(images: Array) -> tuple[Array, dict[str, Array]]:
             changes = self._changes(images, rules)
             graph = self.graph(params, images, keep, changes)
-            step = self.step(images, graph, changes)
             wanted = [*graph.outputs, *keep]
+            step = self.step(images, graph, changes, wanted=wanted)
             known = graph.run(self.source.values(params, images), wanted, step)
             kept = {name: self._layout(name, images).show(jnp, known[name]) for name in keep}
             return self.source.outputs(known, graph), kept
@@ -165,8 +172,9 @@ class Program:
             return self._split_each(params, images, layer, rules)
         changes = self._changes(images, rules, layer)
         graph = self.graph(params, images, [layer], changes)
-        step = self.step(images, graph, changes)
-        known = graph.run(self.source.values(params, images), [*graph.outputs, layer], step)
+        wanted = [*graph.outputs, layer]
+        step = self.step(images, graph, changes, wanted=wanted)
+        known = graph.run(self.source.values(params, images), wanted, step)
         # values that bypass the layer, as in a skip connection, are constants of the rest
         before = without(graph, known, [layer])
         layout = self._layout(layer, images)
@@ -189,7 +197,7 @@ class Program:
         def rest(image: Array, activations: Array) -> Array:
             changes = self._changes(image, rules, layer)
             graph = self.graph(params, image, [layer], changes)
-            step = self.step(image, graph, changes)
+            step = self.step(image, graph, changes, wanted=[*graph.outputs, layer])
             values = self.source.values(params, image)
             original = graph.run(values, [layer], step)[layer] if layout.has_others else None
             values[layer] = layout.hide(jnp, activations, original)
@@ -264,11 +272,24 @@ class Program:
         graph: Graph,
         changes: Sequence[Change] = (),
         reference: Values | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Step:
-        """Return a step that bypasses the ending and changes derivatives."""
-        ending = self.description(images).ending
+        """Return a step that bypasses the ending and changes derivatives.
+
+        Args:
+            images: the images.
+            graph: the nodes.
+            changes: the operations that have another derivative.
+            reference: the values to which the changes compare.
+            wanted: the values that are read whole; None for all.
+        """
+        described = self.description(images)
+        ending = described.ending
         computed = computing(self.precision, graph, graph.outputs)
         plain = keeping(graph, [self.source.images], computed)
+        if wanted is not None and not changes:
+            exact, separable = self.source.is_exact, self.source.is_separable
+            plain = in_parts(described, graph, wanted, exact, separable, plain)
         step = bypassing(ending.replaced, plain) if ending else plain
         return changing(changes, graph, self.source.array, step, reference or {})
 

@@ -149,10 +149,13 @@ class NodeReader:
         if node.operator != "Slice" or starts is None or ends is None:
             return {}
         axes = self.integers(node, "axes", 3) or list(range(len(starts)))
+        steps = self.integers(node, "steps", 4) or [1] * len(starts)
         found = {}
-        for axis, start, end in zip(axes, starts, ends, strict=False):
+        for axis, *bounds in zip(axes, starts, ends, steps, strict=False):
             place = axis % len(before)
-            found[place] = slice(start, end).indices(before[place])[:2]
+            taken = range(before[place])[slice(*bounds)]
+            if taken:
+                found[place] = min(taken), max(taken) + 1
         return found
 
     def _resized(self, node: Node, before: Shape, after: Shape) -> Flow:
@@ -201,9 +204,14 @@ class NodeReader:
         mixed = frozenset(range(1, len(after))) if is_packed else frozenset()
         return Broadcast(mixes=mixed, positions=(0,))
 
+    def _normalised(self, node: Node, before: Shape, after: Shape) -> Flow:
+        axis = int(node.attributes.get("axis", -1)) if node.operator in LAYER_NORMS else 0
+        return Broadcast(mixes=frozenset(range(axis % len(after), len(after))))
+
     def _mixed(self, node: Node, before: Shape, after: Shape) -> Flow:
-        axis = int(node.attributes.get("axis", -1))
-        return Broadcast(mixes=frozenset({axis % len(after)}))
+        is_flattened = node.rule.since < SOFTMAX_OF_ONE_AXIS
+        axis = int(node.attributes.get("axis", 1 if is_flattened else -1)) % len(after)
+        return Broadcast(mixes=frozenset(range(axis, len(after)) if is_flattened else {axis}))
 
     def _degree(self, node: Node) -> float | None:
         """Return the degree of homogeneity in all inputs together, or None."""
@@ -261,6 +269,15 @@ POWERS = {"Sqrt": 0.5, "Reciprocal": -1.0}
 SECOND_FACTOR = {"QLinearMatMul": 3, "QGemm": 3}
 """The input position of a product's second factor, if it is not 1."""
 
+LAYER_NORMS = frozenset(
+    "LayerNormalization RMSNormalization SimplifiedLayerNormalization SkipLayerNormalization "
+    "SkipSimplifiedLayerNormalization LpNormalization".split()
+)
+"""The operators that normalise the axes from `axis` on, the last if they have no such attribute."""
+
+SOFTMAX_OF_ONE_AXIS = 13
+"""The opset from which a softmax is over one axis, and no longer over all from it on."""
+
 REORDERED_AXIS = {"Gather": 0, "GatherElements": 0, "TopK": -1}
 """The default axis of the operators that take positions of an axis in any order."""
 
@@ -277,6 +294,7 @@ FLOWS: Mapping[Kind, Callable[[NodeReader, Node, Shape, Shape], Flow]] = {
     "einsum": NodeReader._einsum,
     "reduce": NodeReader._reduced,
     "attention": NodeReader._attended,
+    "norm": NodeReader._normalised,
     "softmax": NodeReader._mixed,
 }
 """The flows of kinds that are not elementwise."""
