@@ -108,10 +108,10 @@ READ = {
 }
 
 
-def model(behind, read):
+def model(behind, read, batch="N"):
     text = f"""
         <ir_version: 9, opset_import: ["" : 18]>
-        network (float[N, 3, 8, 8] x) => (float[N, 5] y) {{
+        network (float[{batch}, 3, 8, 8] x) => (float[{batch}, 5] y) {{
             {ATTENTION} {BEHIND[behind]} {READ[read]}
             normed = LayerNormalization (read, g3, b3)
             y = MatMul (normed, head)
@@ -162,6 +162,14 @@ def test_scores_and_gradients_are_those_of_all_tokens(behind, read, monkeypatch)
         np.testing.assert_allclose(found[name], gradient(plain, name), atol=1e-6)
     for name, value in values.items():
         np.testing.assert_allclose(kept[name], value, atol=1e-6)
+
+
+def test_a_file_for_one_image_runs_on_the_tokens_that_are_read():
+    backend = xaimaps.load(model("rows", "first", batch=1), backend="jax")
+    plain = xaimaps.load(model("rows", "first"), backend="jax")
+    np.testing.assert_allclose(backend.forward(IMAGES), plain.forward(IMAGES), atol=1e-5)
+    found, expected = (gradient(one, "norm") for one in (backend, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def products(backend, images):
@@ -216,6 +224,20 @@ def function(params, x):
     block = mixed @ params["wo"] + tokens
     act = jnp.tanh(block @ params["w1"] + params["c1"])
     return (act @ params["w2"] + block)[:, 0] @ params["head"]
+
+
+def test_the_structure_of_a_function_may_depend_on_its_batch():
+    """Then what was analysed, of two images, is no guide to what runs."""
+
+    def first_of_two(params, x):
+        tokens = jnp.concatenate([jnp.ones((len(x), 1, 3)), x.reshape(len(x), 64, 3)], axis=1)
+        tokens = jnp.tanh(tokens @ params["wp"][:3, :, 0, 0])
+        return tokens[:, 0 if len(x) == 2 else 5] @ params["wp"][:3, :, 0, 0]
+
+    backend = xaimaps.load(first_of_two, params=WEIGHTS, input_shape=(8, 8, 3))
+    for count in (1, 2, 3):
+        expected = first_of_two(WEIGHTS, IMAGES[:count])
+        np.testing.assert_allclose(backend.forward(IMAGES[:count]), expected, atol=1e-6)
 
 
 def test_a_function_multiplies_the_tokens_that_are_read():

@@ -232,9 +232,14 @@ class FunctionSource:
         """Return whether an equation can run on arrays of other sizes, as on fewer tokens."""
         return node.operator in SEPARABLE
 
-    def is_exact(self, node: Equation) -> bool:
-        """Return whether an equation's flow gives all that a part of its result depends on."""
-        return node.is_tap or node.operator in SEPARABLE | FOLLOWED
+    def is_exact(self, node: Equation, operation: Operation) -> bool:
+        """Return whether an operation's flow gives all that a part of its result depends on.
+
+        A function may have other equations for other numbers of images than the trace had.
+        """
+        own = self.operation(node)
+        is_same = (own.reads, own.flow) == (operation.reads, operation.flow)
+        return is_same and (node.is_tap or node.operator in SEPARABLE | FOLLOWED)
 
     def array(self, value: Array) -> Array:
         """Return a weight."""

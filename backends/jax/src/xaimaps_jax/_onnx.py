@@ -107,8 +107,8 @@ class OnnxSource:
         """Return whether a node can run on arrays of other sizes, as on fewer tokens."""
         return node.rule.elementwise or node.operator in SEPARABLE
 
-    def is_exact(self, node: Node) -> bool:
-        """Return whether a node's flow gives all that a part of its result depends on."""
+    def is_exact(self, node: Node, operation: Operation) -> bool:
+        """Return whether an operation's flow gives all that a part of its result depends on."""
         return self.is_separable(node) or node.operator in FOLLOWED
 
     def array(self, value: Array) -> Array:

@@ -90,8 +90,7 @@ SEPARABLE = frozenset(
 """The primitives that run on parts of their inputs as on the whole."""
 
 FOLLOWED = frozenset(
-    "reshape squeeze convert_element_type copy transpose slice dynamic_slice broadcast_in_dim "
-    "concatenate".split()
+    "reshape squeeze convert_element_type copy transpose slice broadcast_in_dim concatenate".split()
 )
 """The primitives whose own sizes are fixed, and of which it is known what a part depends on."""
 
@@ -300,7 +299,11 @@ def _broadcast(equation: Equation, statics: Statics) -> Flow:
 
 def _sliced(equation: Equation, statics: Statics) -> Flow:
     starts, ends = equation.params["start_indices"], equation.params["limit_indices"]
-    return Resized(dict(enumerate(zip(starts, ends, strict=True))))
+    spans = enumerate(zip(starts, ends, equation.operand_shapes[0], strict=True))
+    # an axis of which all is taken may be the batch, whose size varies
+    return Resized(
+        {axis: (start, end) for axis, (start, end, n) in spans if (start, end) != (0, n)}
+    )
 
 
 def _sliced_dynamically(equation: Equation, statics: Statics) -> Flow:

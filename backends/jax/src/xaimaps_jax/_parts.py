@@ -32,7 +32,7 @@ def in_parts(
     described: Described,
     graph: Graph,
     wanted: Collection[str],
-    is_exact: Callable[[Any], bool],
+    is_exact: Callable[[Any, Operation], bool],
     is_separable: Callable[[Any], bool],
     step: Step,
 ) -> Step:
@@ -42,14 +42,15 @@ def in_parts(
         described: the network.
         graph: its nodes.
         wanted: the values that are read whole.
-        is_exact: whether a node's flow gives all that a part of its result depends on.
+        is_exact: whether the flow of the operation of a node gives all that a part of its result
+            depends on.
         is_separable: whether a node can run on arrays of other sizes.
         step: runs a node.
     """
 
     def is_opaque(operation: Operation) -> bool:
         node = graph.producers.get(operation.makes[0])  # None inside of a call that stays closed
-        return node is None or not is_exact(node)
+        return node is None or not is_exact(node, operation)
 
     parts = _parts(described, wanted, is_opaque)
 
@@ -73,9 +74,11 @@ def _parts(
     """Return the values of which all that read them read the same few tokens, with these."""
     if not described.data.issuperset(wanted):
         return {}
-    demands = described.demands_for(wanted, is_opaque)
+    demands, made = described.demands_for(wanted, is_opaque), described.producers
     single: dict[str, Region] = {
-        value: dict(next(iter(found))) for value, found in demands.items() if len(found) == 1
+        value: dict(next(iter(found)))
+        for value, found in demands.items()
+        if len(found) == 1 and value in made and not is_opaque(made[value])
     }
     return {
         value: region

@@ -64,8 +64,13 @@ class Source(Protocol):
     def is_separable(self, node: Any) -> bool:
         """Return whether a node can run on arrays of other sizes, as on fewer tokens."""
 
-    def is_exact(self, node: Any) -> bool:
-        """Return whether a node's flow gives all that a part of its result depends on."""
+    def is_exact(self, node: Any, operation: Operation) -> bool:
+        """Return whether an operation's flow gives all that a part of its result depends on.
+
+        Args:
+            node: the node that runs.
+            operation: the analysed operation that makes the same value.
+        """
 
     def array(self, value: Array) -> Array:
         """Return a weight as an array."""

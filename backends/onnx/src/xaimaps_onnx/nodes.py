@@ -108,11 +108,13 @@ class NodeReader:
     def _flow(self, kind: Kind, node: Node) -> Flow:
         before = self.shape(node.inputs[0]) if node.inputs else None
         after = self.shape(node.outputs[0]) if node.outputs else None
-        if before is None or after is None:
+        make = FLOWS.get(kind)
+        if after is None or not (make or node.rule.planar):
             return Broadcast()
+        if before is None:
+            return _mixing(after)
         if node.rule.planar:
             return self._planar(kind, node, after)
-        make = FLOWS.get(kind)
         return make(self, node, before, after) if make else Broadcast()
 
     def _planar(self, kind: Kind, node: Node, after: Shape) -> Flow:
@@ -141,7 +143,7 @@ class NodeReader:
             return gathered(axis, np.ravel(indices).tolist(), before[axis], keeps_rank=keeps_rank)
         if node.operator == "GatherND" and node.inputs[1] not in self.statics:
             return Aligned.batch_alone(len(after))
-        return Resized(self._spans(node, before)) if keeps_rank else Broadcast()
+        return Resized(self._spans(node, before)) if keeps_rank else _mixing(after)
 
     def _spans(self, node: Node, before: Shape) -> dict[int, Span]:
         """Return the positions that a Slice takes of each axis that it names."""
@@ -160,7 +162,7 @@ class NodeReader:
 
     def _resized(self, node: Node, before: Shape, after: Shape) -> Flow:
         is_same_rank = len(before) == len(after)
-        return Resized(repeats=node.rule.kind == "resize") if is_same_rank else Broadcast()
+        return Resized(repeats=node.rule.kind == "resize") if is_same_rank else _mixing(after)
 
     def _concatenated(self, node: Node, before: Shape, after: Shape) -> Flow:
         return Concatenated(int(node.attributes["axis"]))
@@ -169,7 +171,7 @@ class NodeReader:
         second = SECOND_FACTOR.get(node.operator, 1)
         right = self.shape(node.inputs[second])
         if right is None or min(len(before), len(right), len(after)) < 2:
-            return Broadcast()
+            return _mixing(after)
         return Aligned.matrix_product((len(before), len(right)), (0, second))
 
     def _gemm(self, node: Node, before: Shape, after: Shape) -> Flow:
@@ -254,6 +256,11 @@ class NodeReader:
         covers = all(kernel - pad >= size for kernel, pad, size in window)
         counts_pads = any(pads) and node.attributes.get("count_include_pad", 0)
         return covers and set(after[2:]) == {1} and not counts_pads
+
+
+def _mixing(shape: Shape) -> Flow:
+    """Return the flow of an operator of which any part may depend on all of its inputs."""
+    return Broadcast(mixes=frozenset(range(len(shape))))
 
 
 KINDS: Mapping[str, Kind] = {
