@@ -55,8 +55,8 @@ def in_parts(
     parts = _parts(described, wanted, is_opaque)
 
     def run(node: Any, values: Values) -> None:
-        name = node.outputs[0]
-        is_part = name in parts and is_separable(node)
+        name, *others = node.outputs
+        is_part = name in parts and is_separable(node) and not any(others)
         given = _given(described, node, parts[name], values) if is_part else None
         if given is None:
             step(node, values)
