@@ -221,7 +221,12 @@ def test_only_the_tokens_that_are_read_are_multiplied(behind, read, each):
     assert products(backend, IMAGES[:2]) == 2 * (PATCHES + KEYS + HEAD + each)
 
 
-def function(params, x):
+def softmax(scores):
+    scores = jnp.exp(scores)
+    return scores / scores.sum(axis=-1, keepdims=True)
+
+
+def function(params, x, act=jnp.tanh, normalised=softmax):
     """The same network with the class token read, without normalisations."""
     patches = x.reshape(len(x), 4, 2, 4, 2, 3).transpose(0, 1, 3, 5, 2, 4).reshape(len(x), 16, 12)
     patches = patches @ params["wp"].reshape(8, 12).T
@@ -231,12 +236,14 @@ def function(params, x):
         (tokens @ params[name]).reshape(len(x), 17, 2, 4).transpose(0, 2, 1, 3)
         for name in ("wq", "wk", "wv")
     )
-    scores = jnp.exp(q @ k.transpose(0, 1, 3, 2) / 4)
-    weights = scores / scores.sum(axis=-1, keepdims=True)
-    mixed = (weights @ v).transpose(0, 2, 1, 3).reshape(len(x), 17, 8)
+    mixed = (
+        (normalised(q @ k.transpose(0, 1, 3, 2) / 4) @ v)
+        .transpose(0, 2, 1, 3)
+        .reshape(len(x), 17, 8)
+    )
     block = mixed @ params["wo"] + tokens
-    act = jnp.tanh(block @ params["w1"] + params["c1"])
-    return (act @ params["w2"] + block)[:, 0] @ params["head"]
+    wide = act(block @ params["w1"] + params["c1"])
+    return (wide @ params["w2"] + block)[:, 0] @ params["head"]
 
 
 def test_the_structure_of_a_function_may_depend_on_its_batch():
@@ -253,11 +260,21 @@ def test_the_structure_of_a_function_may_depend_on_its_batch():
         np.testing.assert_allclose(backend.forward(IMAGES[:count]), expected, atol=1e-6)
 
 
-def test_a_function_multiplies_the_tokens_that_are_read():
-    backend = xaimaps.load(function, params=WEIGHTS, input_shape=(8, 8, 3))
-    assert products(backend, IMAGES[:2]) == 2 * (PATCHES + KEYS + HEAD + ONE + 2 * 256)
-    np.testing.assert_allclose(backend.forward(IMAGES), function(WEIGHTS, IMAGES), atol=1e-5)
-    expected = jax.grad(lambda x: function(WEIGHTS, x)[:, 1].sum())(IMAGES)
+@pytest.mark.parametrize(
+    ("act", "normalised", "each"),
+    [
+        *((one, softmax, ONE + 2 * 256) for one in (jnp.tanh, jax.nn.gelu, jax.nn.silu)),
+        *((one, softmax, ONE + 2 * 256) for one in (jax.nn.relu, jax.nn.relu6, jax.nn.elu)),
+        # JAX's softmax is a call with a derivative of its own, which runs on all queries
+        (jnp.tanh, jax.nn.softmax, 17 * (64 + 17 * 8) + 17 * 8 + 64 + 2 * 256),
+    ],
+)
+def test_a_function_multiplies_the_tokens_that_are_read(act, normalised, each):
+    fn = functools.partial(function, act=act, normalised=normalised)
+    backend = xaimaps.load(fn, params=WEIGHTS, input_shape=(8, 8, 3))
+    assert products(backend, IMAGES[:2]) == 2 * (PATCHES + KEYS + HEAD + each)
+    np.testing.assert_allclose(backend.forward(IMAGES), fn(WEIGHTS, IMAGES), atol=1e-5)
+    expected = jax.grad(lambda x: fn(WEIGHTS, x)[:, 1].sum())(IMAGES)
     np.testing.assert_allclose(gradient(backend, INPUT), expected, atol=1e-6)
 
 

@@ -239,7 +239,7 @@ class FunctionSource:
         """
         own = self.operation(node)
         is_same = (own.reads, own.flow) == (operation.reads, operation.flow)
-        return is_same and (node.is_tap or node.operator in SEPARABLE | FOLLOWED)
+        return is_same and (node.operator in SEPARABLE | FOLLOWED or node.is_elementwise)
 
     def array(self, value: Array) -> Array:
         """Return a weight."""

@@ -196,6 +196,12 @@ class Equation:
         return KINDS.get(self.operator, "other")
 
     @property
+    def is_elementwise(self) -> bool:
+        """Whether it is a call that computes each element from one of its input, or a name."""
+        is_custom = self.operator in CUSTOM and self.kind == "activation"
+        return is_custom or self.is_tap or self.kind == "relu"
+
+    @property
     def _adds_axes_only(self) -> bool:
         return [n for n in self.shape if n > 1] == [n for n in self.operand_shapes[0] if n > 1]
 
