@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from onnxjax import OnnxModel
 from onnxjax._ops.convolution import Kernel
+from onnxjax._ops.reduction import REDUCTIONS
 from onnxjax.graph import Graph, Node, Values
 from onnxjax.precision import with_rounded_factors
 from xaimaps_onnx.analysis import OnnxNetwork
 from xaimaps_onnx.errors import onnxjax_errors
-from xaimaps_onnx.nodes import NodeReader
+from xaimaps_onnx.nodes import LAYER_NORMS, NodeReader
 
 from xaimaps.backend import Array
 from xaimaps.graph import Operation, Shape, as_scores
@@ -23,12 +24,10 @@ from xaimaps.graph import Operation, Shape, as_scores
 Params = dict[str, Any]
 
 SEPARABLE = frozenset(
-    "MatMul Gemm Softmax LogSoftmax GlobalAveragePool GlobalMaxPool LayerNormalization "
-    "RMSNormalization SimplifiedLayerNormalization SkipLayerNormalization "
-    "SkipSimplifiedLayerNormalization BiasGelu FastGelu QuickGelu ReduceL1 ReduceL2 ReduceLogSum "
-    "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare".split()
-)
-"""The operators, beside those by element, that run on parts of their inputs alike."""
+    "MatMul Gemm Softmax LogSoftmax GlobalAveragePool GlobalMaxPool BiasGelu FastGelu "
+    "QuickGelu".split()
+).union(LAYER_NORMS, REDUCTIONS)
+"""The operators, apart from elementwise ones, that run on parts of their inputs alike."""
 
 FOLLOWED = frozenset(
     "Reshape Squeeze Unsqueeze Flatten Cast CastLike Dropout Transpose Slice Gather Split "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -81,12 +81,11 @@ ELEMENTWISE = frozenset(
 )
 """Kinds for which an element of the result depends on one element of each input."""
 
-_PARTS = ("select", "sum", "product", "quotient", "exp", "arithmetic")
-
 SEPARABLE = frozenset(
-    [name for kind in _PARTS for name in _NAMES[cast("Kind", kind)].split()]
-    + "tanh logistic dot_general reduce_sum reduce_max reduce_min reduce_prod".split()
-)
+    name
+    for name, kind in KINDS.items()
+    if kind in ("select", "sum", "product", "quotient", "exp", "arithmetic")
+) | frozenset("tanh logistic dot_general reduce_sum reduce_max reduce_min reduce_prod".split())
 """The primitives that run on parts of their inputs as on the whole."""
 
 FOLLOWED = frozenset(
@@ -197,7 +196,7 @@ class Equation:
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether it is a call that computes each element from one of its input, or a name."""
+        """Whether it is a call or name whose elements each depend on one of its input's."""
         is_custom = self.operator in CUSTOM and self.kind == "activation"
         return is_custom or self.is_tap or self.kind == "relu"
 
