@@ -59,7 +59,8 @@ def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 def versions(*names: str) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
-    known = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
+    installed = importlib.metadata.distributions()
+    known = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in installed}
     return {name: known[name] for name in names if name in known}
 
 

@@ -4,8 +4,8 @@
         --with xplique --with onnx2torch python -m benchmarks [--only ResNet50 ...] [--batch 1 8]
 
 Every library explains the same photograph by the same networks, with the same weights and the same
-number of passes, on the same processors or GPU: xaimaps from an ONNX file in JAX and ONNX Runtime,
-and from the Keras model in TensorFlow; the others from that Keras model or the ONNX file as a
+number of passes, on the same processors or GPU: xaimaps from an ONNX file in JAX, with
+`forward="auto"` and in ONNX Runtime, and from the Keras model in TensorFlow; the others from that Keras model or the ONNX file as a
 PyTorch module. The calls are those of a user, from images in numpy to maps in numpy. They run one
 after the other in each round, so that whatever else the machine does touches all of them. What one
 run measures is added to benchmarks/results/peers-cpu.json, or -gpu.json, from which the tables and
@@ -33,6 +33,7 @@ from xaimaps.backend import Precision
 
 LIBRARIES = {
     "xaimaps, JAX": "ours:in_jax",
+    "xaimaps, auto": "ours:in_auto",
     "xaimaps, ONNX Runtime": "ours:in_onnxruntime",
     "xaimaps, TensorFlow": "ours:in_tensorflow",
     "Captum": "with_torch:of_captum",

@@ -22,6 +22,11 @@ class TestJaxChannelsLast(BackendConformance):
         return xaimaps.load(as_onnx(network, channels_last=True), backend="jax")
 
 
+class TestJaxWithOnnxRuntime(BackendConformance):
+    def make(self, network):
+        return xaimaps.load(as_onnx(network), backend="jax", forward="onnxruntime")
+
+
 class TestOnnxRuntime(BackendConformance):
     def make(self, network):
         return xaimaps.load(as_onnx(network), backend="onnxruntime")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from xaimaps_onnx.info import model_info
 
 from xaimaps._digest import digest
 from xaimaps._input_pictures import require_numbers
+from xaimaps._registry import import_extra
 from xaimaps.backend import (
     INPUT,
     Array,
@@ -40,7 +41,7 @@ from xaimaps.backend import (
     ModelInfo,
     Replica,
 )
-from xaimaps.errors import BackendError
+from xaimaps.errors import BackendError, ModelLoadError
 from xaimaps.propagation import Rules
 from xaimaps.targets import Target
 from xaimaps_jax._blocks import blocks
@@ -102,22 +103,23 @@ class JaxBackend(Backend):
             options: for ONNX, `output`: the name of the output to explain, or of any value in the
                 graph, by default the first output; `layout`: "NCHW" or "NHWC", by default found
                 from the graph; `input_size`: the height and width of the images, if the file takes
-                any; `inputs`: the values of the model's other inputs by name. For a Keras file,
-                which Keras on JAX runs, `output`, `input_size`, `allow_unsafe` and
-                `custom_objects`. For a function or a model of a library, `params` (a pytree);
-                `input_shape` (height, width, channels), with None for a size that varies, and
-                `input_size` for the first two; `output`: the path of the output in the result;
-                `layout`: "NHWC", "NCHW", "HWC" or "CHW", by default the first with which it runs;
-                `weights`: a checkpoint with values for the parameters. For a function, `inputs`:
-                its other arguments by name. For a model of a library, `call`: the keyword
-                arguments of its call.
+                any; `inputs`: the values of the model's other inputs by name; `forward`: what runs
+                the forward pass of the images, "jax", "onnxruntime", or "auto" for the faster one
+                on this machine. For a Keras file, which Keras on JAX runs, `output`, `input_size`,
+                `allow_unsafe` and `custom_objects`. For a function or a model of a library,
+                `params` (a pytree); `input_shape` (height, width, channels), with None for a size
+                that varies, and `input_size` for the first two; `output`: the path of the output in
+                the result; `layout`: "NHWC", "NCHW", "HWC" or "CHW", by default the first with
+                which it runs; `weights`: a checkpoint with values for the parameters. For a
+                function, `inputs`: its other arguments by name. For a model of a library, `call`:
+                the keyword arguments of its call.
         """
         load = cls._loader(model)
         known = (
-            "an ONNX file takes `output`, `layout`, `input_size` and `inputs`, a Keras file "
-            "`output`, `input_size`, `allow_unsafe` and `custom_objects`, a function `params`, "
-            "`weights`, `input_shape`, `input_size`, `output`, `layout` and `inputs`, and a model "
-            "of a library `call` instead of `inputs`"
+            "an ONNX file takes `output`, `layout`, `input_size`, `inputs` and `forward`, a Keras "
+            "file `output`, `input_size`, `allow_unsafe` and `custom_objects`, a function "
+            "`params`, `weights`, `input_shape`, `input_size`, `output`, `layout` and `inputs`, "
+            "and a model of a library `call` instead of `inputs`"
         )
         cls.require_options(load, options, known)
         return load(model, **options)
@@ -139,8 +141,10 @@ class JaxBackend(Backend):
         layout: str | None = None,
         input_size: Sequence[int] | None = None,
         inputs: Mapping[str, Any] | None = None,
+        forward: Literal["jax", "onnxruntime", "auto"] = "jax",
     ) -> JaxBackend:
         """Load an ONNX model of images."""
+        given = {"output": output, "layout": layout, "input_size": input_size, "inputs": inputs}
         with onnxjax_errors():
             source = read_model(model)
             source = with_detections(source) if output is None else source
@@ -150,9 +154,9 @@ class JaxBackend(Backend):
         loaded = replace(loaded, graph=written_out(loaded.graph, decided, {}))
         network = OnnxNetwork(loaded, traced, layout, input_size)
         params = kernels_by_place(loaded.graph, loaded.params)
-        return cls(
-            Program(network, OnnxSource(network)), params, model_info(model, network, outputs)
-        )
+        info = model_info(model, network, outputs)
+        backend = cls(Program(network, OnnxSource(network)), params, info)
+        return backend if forward == "jax" else _with_runtime(backend, model, given, forward)
 
     @classmethod
     def from_function(
@@ -340,7 +344,7 @@ class JaxBackend(Backend):
                 "bfloat16 cannot hold, got 'bfloat16'"
             )
 
-    def viewed(self, params: Params) -> JaxBackend:
+    def viewed(self, params: Params) -> Self:
         """Return a copy of this backend with other parameters, which may be traced."""
         view = copy.copy(self)
         view.params = params
@@ -462,6 +466,21 @@ def _is_function(model: object) -> bool:
             "jaxlib",
         )
     )
+
+
+def _with_runtime(
+    backend: JaxBackend, model: Any, options: Mapping[str, Any], forward: str
+) -> JaxBackend:
+    """Return a model with its forward pass in ONNX Runtime, which is only then imported."""
+    if forward not in ("onnxruntime", "auto"):
+        raise ModelLoadError(f"`forward` must be 'jax', 'onnxruntime' or 'auto', got {forward!r}")
+    import_extra("onnxruntime", "onnx", f"`forward={forward!r}`")
+    from xaimaps_onnx.runtime import OnnxRuntimeBackend
+
+    from xaimaps_jax._with_runtime import with_runtime
+
+    load = functools.partial(OnnxRuntimeBackend.from_onnx, model, **options)
+    return with_runtime(backend, load, if_faster=forward == "auto")
 
 
 def _path(file: str | os.PathLike[str] | None) -> Path | None:

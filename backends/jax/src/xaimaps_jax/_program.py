@@ -92,16 +92,29 @@ class Program:
         network: the analysis of the network.
         source: the source of its nodes.
         precision: that of its values and products.
+        known: values of its nodes for the images that it will run on, which are not computed; of
+            a graph that takes one image, with an axis of images in front.
     """
 
-    def __init__(self, network: Network, source: Source, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        network: Network,
+        source: Source,
+        precision: Precision = "float32",
+        known: Values | None = None,
+    ) -> None:
         self.network = network
         self.precision = precision
         self.source = source
+        self._known = known or {}
 
     def at(self, precision: Precision) -> Program:
         """Return the same network in another precision."""
         return Program(self.network, self.source, precision)
+
+    def knowing(self, values: Values) -> Program:
+        """Return the same network with known values, which `apply` and `split` do not compute."""
+        return Program(self.network, self.source, self.precision, values)
 
     def rounded(self, params: Params) -> Params:
         """Return the parameters, with the factors of products in bfloat16."""
@@ -142,16 +155,17 @@ class Program:
         if rules is not None and rules.compares:
             return self._compared(params, images, rules), {}
 
-        def run(images: Array) -> tuple[Array, dict[str, Array]]:
+        def run(images: Array, given: Values) -> tuple[Array, dict[str, Array]]:
             changes = self._changes(images, rules)
             graph = self.graph(params, images, keep, changes)
             wanted = [*graph.outputs, *keep]
             step = self.step(images, graph, changes, wanted=wanted)
-            known = graph.run(self.source.values(params, images), wanted, step)
+            values = {**self.source.values(params, images), **self._own(given)}
+            known = graph.run(values, wanted, step)
             kept = {name: self._layout(name, images).show(jnp, known[name]) for name in keep}
             return self.source.outputs(known, graph), kept
 
-        result: tuple[Array, dict[str, Array]] = self.per_image(run)(images)
+        result: tuple[Array, dict[str, Array]] = self.per_image(run)(images, self._known)
         return result
 
     def _compared(self, params: Params, images: Array, rules: Rules) -> Array:
@@ -179,7 +193,8 @@ class Program:
         graph = self.graph(params, images, [layer], changes)
         wanted = [*graph.outputs, layer]
         step = self.step(images, graph, changes, wanted=wanted)
-        known = graph.run(self.source.values(params, images), wanted, step)
+        values = {**self.source.values(params, images), **self._known}
+        known = graph.run(values, wanted, step)
         # values that bypass the layer, as in a skip connection, are constants of the rest
         before = without(graph, known, [layer])
         layout = self._layout(layer, images)
@@ -195,21 +210,23 @@ class Program:
     ) -> tuple[Array, Rest]:
         """Cut a graph that takes one image at a time.
 
-        Nodes that bypass the layer run again in every call of the rest.
+        Nodes that bypass the layer run again in every call of the rest, unless they are known.
         """
         layout = self._layout(layer, images)
 
-        def rest(image: Array, activations: Array) -> Array:
+        def rest(image: Array, activations: Array, given: Values) -> Array:
             changes = self._changes(image, rules, layer)
             graph = self.graph(params, image, [layer], changes)
             step = self.step(image, graph, changes, wanted=[*graph.outputs, layer])
-            values = self.source.values(params, image)
+            before = without(graph, self._own(given), [layer])
+            values = {**self.source.values(params, image), **before}
             original = graph.run(values, [layer], step)[layer] if layout.has_others else None
             values[layer] = layout.hide(jnp, activations, original)
             return self.source.outputs(graph.run(values, graph.outputs, step), graph)
 
         _, kept = self.apply(params, images, (layer,), rules)
-        return kept[layer], lambda activations: self.per_image(rest)(images, activations)
+        run = self.per_image(rest)
+        return kept[layer], lambda activations: run(images, activations, self._known)
 
     def biases(self, params: Params, images: Array) -> tuple[dict[str, Array], Tapped]:
         """Return the biases by value, and the outputs if these values are changed."""
@@ -246,6 +263,10 @@ class Program:
             return jax.tree.map(_only_row, run(*batch_of_one))
 
         return jax.vmap(single)
+
+    def _own(self, given: Values) -> Values:
+        """Return known values as the graph has them, which may take one image at a time."""
+        return {n: v[0] for n, v in given.items()} if self.source.fixed_batch == 1 else given
 
     def description(self, images: Array) -> Described:
         return self.network.graph(*images.shape[1:-1])

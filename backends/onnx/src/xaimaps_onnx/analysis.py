@@ -203,6 +203,17 @@ class OnnxNetwork(Network):
     def operator(self, value: str) -> str:
         return self.model.graph.producers[value].operator
 
+    def passing(self, layer: str) -> tuple[str, ...]:
+        """Return the values that bypass a layer, as in a skip connection.
+
+        The rest of the network reads them in addition to the layer, and they depend on the images.
+        """
+        graph = self.model.graph
+        data, behind = graph.depending_on(self.input.name), graph.depending_on(layer)
+        nodes = graph.needed_for([self.output], given=(layer,))
+        read = [name for node in nodes if behind.intersection(node.outputs) for name in node.reads]
+        return tuple(dict.fromkeys(name for name in read if name in data and name not in behind))
+
     def trace(self, *size: int) -> Graph:
         """Return the graph for images of this size; nothing is computed from a real image."""
         if self._declared_batch is not None:

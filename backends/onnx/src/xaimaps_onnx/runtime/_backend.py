@@ -146,7 +146,7 @@ class OnnxRuntimeBackend(Backend):
     def split(
         self, images: Array, layer: str, rules: Rules | None = None
     ) -> tuple[Array, Callable[[Array], Array]]:
-        passing = self._passing(layer)
+        passing = self.onnx.passing(layer)
         runs = list(self._runs(images, (layer, *passing)))
         activations = self._shown(layer, runs, images)
 
@@ -158,7 +158,7 @@ class OnnxRuntimeBackend(Backend):
         return activations, rest
 
     def _rest(self, point: Array, layer: str, runs: list[Values], images: Array) -> Array:
-        layout, passing = self._layout(layer, images), self._passing(layer)
+        layout, passing = self._layout(layer, images), self.onnx.passing(layer)
         outputs = []
         for part, run in zip(self._parts(point), runs, strict=True):
             hidden = layout.hide(np, part, run[layer]).astype(run[layer].dtype)
@@ -173,16 +173,17 @@ class OnnxRuntimeBackend(Backend):
             require_rows(part, self.onnx.fixed_batch or len(images))
         return _joined(parts, images)
 
-    def _passing(self, layer: str) -> tuple[str, ...]:
-        """Return the values that bypass a layer, as in a skip connection.
+    def values(self, images: Array, names: Sequence[str]) -> Values:
+        """Return values as the graph has them; of one image each, with an axis of images in front.
 
-        The rest of the network reads them in addition to the layer, and they depend on the images.
+        Args:
+            images: `(N, H, W, C)`; of a graph with a fixed batch of several, as many.
+            names: the names of the values.
         """
-        graph = self.onnx.model.graph
-        data, behind = graph.depending_on(self.onnx.input.name), graph.depending_on(layer)
-        nodes = graph.needed_for([self._output], given=(layer,))
-        read = [name for node in nodes if behind.intersection(node.outputs) for name in node.reads]
-        return tuple(dict.fromkeys(name for name in read if name in data and name not in behind))
+        runs = list(self._runs(images, tuple(names)))
+        if self.onnx.fixed_batch == 1:
+            return {name: np.stack([run[name] for run in runs]) for name in names}
+        return {name: runs[0][name] for name in names}
 
     @property
     def _output(self) -> str:
