@@ -5,12 +5,13 @@
 
 Every library explains the same photograph by the same networks, with the same weights and the same
 number of passes, on the same processors or GPU: xaimaps from an ONNX file in JAX, with
-`forward="auto"` and in ONNX Runtime, and from the Keras model in TensorFlow; the others from that Keras model or the ONNX file as a
-PyTorch module. The calls are those of a user, from images in numpy to maps in numpy. They run one
-after the other in each round, so that whatever else the machine does touches all of them. What one
-run measures is added to benchmarks/results/peers-cpu.json, or -gpu.json, from which the tables and
-figures are made. A library that cannot be imported is left out. A case that needs more than --limit
-seconds in a library is not measured, and a run in PyTorch or TensorFlow ends after --stop seconds.
+`forward="auto"` and in ONNX Runtime, and from the Keras model in TensorFlow; the others from that
+Keras model or the ONNX file as a PyTorch module. The calls are those of a user, from images in
+numpy to maps in numpy. They run one after the other in each round, so that whatever else the
+machine does touches all of them. What one run measures is added to
+benchmarks/results/peers-cpu.json, or -gpu.json, from which the tables and figures are made. A
+library that cannot be imported is left out. A case that needs more than --limit seconds in a
+library is not measured, and a run in PyTorch or TensorFlow ends after --stop seconds.
 """
 
 from __future__ import annotations

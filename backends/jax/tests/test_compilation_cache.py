@@ -273,6 +273,13 @@ def test_without_a_folder_programs_are_compiled(folder, compilations, monkeypatc
     assert len(compilations) == 2
 
 
+def test_a_version_of_xla_without_an_option_compiles_without_it():
+    lowered = jax.jit(lambda x: x + 1).lower(1.0)
+    assert _compilation_cache._compiled(lowered, {"xla_no_such_option": True})(1.0) == 2
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_scheduler_type"):
+        _compilation_cache._compiled(lowered, {"xla_cpu_scheduler_type": "NO_SUCH_SCHEDULER"})
+
+
 def test_the_programs_used_last_stay(folder, monkeypatch):
     x = np.ones(3, np.float32)
     for age, factor in enumerate((2, 3, 4)):

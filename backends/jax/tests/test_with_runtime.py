@@ -142,7 +142,7 @@ def test_the_embedded_network_against_pytorch(photographs, references):
     close(found.maps, references["grad_cam_float32"], 1e-4)
 
 
-def test_weights_of_a_replica_are_set_in_both(model, plain):
+def test_a_replica_has_its_own_weights(model, plain):
     first, second = model.replica(), plain.replica()
     before = xaimaps.attribute(model, IMAGES, "grad_cam", target=TARGETS)
     for one in (first, second):

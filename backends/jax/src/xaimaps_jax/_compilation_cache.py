@@ -26,6 +26,9 @@ MOST_BYTES = 1 << 30
 LEAST_SECONDS = 0.1
 """How long a program must take to compile for it to be written."""
 
+UNKNOWN_OPTION = "No such compile option"
+"""A part of XLA's message about an option that it has no longer, or not yet."""
+
 _DIGEST_BYTES = 32
 
 _NOT_SERIALISABLE = (
@@ -65,7 +68,14 @@ def program_folder() -> Path | None:
 
 
 def _compiled(lowered: Any, options: jax.stages.CompilerOptions | None) -> jax.stages.Compiled:
-    program: jax.stages.Compiled = lowered.compile(options)
+    """Compile a program, without its options if this version of XLA lacks one."""
+    program: jax.stages.Compiled
+    try:
+        program = lowered.compile(options)
+    except jax.errors.JaxRuntimeError as error:
+        if UNKNOWN_OPTION not in str(error):
+            raise
+        program = lowered.compile()
     return program
 
 

@@ -129,15 +129,7 @@ class WithRuntime(JaxBackend):
         return view
 
     def replica(self) -> Replica:
-        own, other = super().replica(), self._runtime.replica()
-        view = cast("WithRuntime", own.backend)
-        view._runtime = cast("OnnxRuntimeBackend", other.backend)
-
-        def assign(weights: Any) -> None:
-            own.assign(weights)
-            other.assign(weights)
-
-        return Replica(view, own.layers, assign)
+        return self._plain().replica()  # a session of ONNX Runtime has the weights it began with
 
     def with_precision(self, precision: Precision) -> JaxBackend:
         return self if precision == self.precision else self._plain().with_precision(precision)
