@@ -113,8 +113,10 @@ def test_each_picture_of_a_batch_comes_out_the_same():
 
 
 def test_the_embedded_model_and_several_methods_in_one_program():
+    """Not by gradients at the image: rounding, which differs from program to program, moves some
+    ReLU6 of this network across its corners."""
     picture = xaimaps.zoo.PICTURES["chelsea"]
-    for result in xaimaps.explain("default", picture, ["saliency", "cam"], target="tabby"):
+    for result in xaimaps.explain("default", picture, ["grad_cam", "cam"], target="tabby"):
         path = result.save("out")[-1]
         assert json.loads(path.read_text())["model"]["source"] == "default"
         assert xaimaps.reproduce(path).agrees

@@ -219,6 +219,10 @@ def test_an_unknown_choice_is_refused():
 
 @pytest.mark.parametrize("forward", ["onnxruntime", "auto"])
 def test_it_needs_onnx_runtime(monkeypatch, forward):
+    for name in [
+        n for n in sys.modules if n.startswith(("xaimaps_jax._with", "xaimaps_onnx.runt"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendError, match=r"needs onnxruntime, .* pip install 'xaimaps\[onnx\]'"):
         xaimaps.load(graph(), forward=forward)

@@ -474,13 +474,9 @@ def _with_runtime(
     """Return a model with its forward pass in ONNX Runtime, which is only then imported."""
     if forward not in ("onnxruntime", "auto"):
         raise ModelLoadError(f"`forward` must be 'jax', 'onnxruntime' or 'auto', got {forward!r}")
-    import_extra("onnxruntime", "onnx", f"`forward={forward!r}`")
-    from xaimaps_onnx.runtime import OnnxRuntimeBackend
-
-    from xaimaps_jax._with_runtime import with_runtime
-
-    load = functools.partial(OnnxRuntimeBackend.from_onnx, model, **options)
-    return with_runtime(backend, load, if_faster=forward == "auto")
+    module = import_extra("xaimaps_jax._with_runtime", "onnx", f"`forward={forward!r}`")
+    made: JaxBackend = module.with_runtime(backend, model, options, if_faster=forward == "auto")
+    return made
 
 
 def _path(file: str | os.PathLike[str] | None) -> Path | None:

@@ -7,7 +7,7 @@ an argument of it. For a gradient at a layer, JAX then runs the part behind the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, cast
@@ -147,13 +147,14 @@ class WithRuntime(JaxBackend):
 
 
 def with_runtime(
-    plain: JaxBackend, load: Callable[[], OnnxRuntimeBackend], *, if_faster: bool
+    plain: JaxBackend, model: Any, options: Mapping[str, Any], *, if_faster: bool
 ) -> JaxBackend:
     """Return a model of an ONNX file with its forward pass in ONNX Runtime.
 
     Args:
         plain: the model in JAX.
-        load: loads the same file in ONNX Runtime.
+        model: the file, or its content.
+        options: the options with which it was loaded.
         if_faster: return `plain` where ONNX Runtime cannot be used, or takes longer.
 
     Raises:
@@ -166,7 +167,7 @@ def with_runtime(
         )
     if reason or (if_faster and plain.device.memory is not None):
         return plain
-    runtime = load()
+    runtime = OnnxRuntimeBackend.from_onnx(model, **options)
     return plain if if_faster and not _is_faster(runtime, plain) else WithRuntime(plain, runtime)
 
 
