@@ -123,8 +123,9 @@ def page(device: str) -> str:
             "# Beside other libraries\n",
             f"Written by `python -m benchmarks`: {told}.\n",
             "Milliseconds for each image, of a user's call from images in numpy to maps in numpy, "
-            "and in brackets the ratio to xaimaps in JAX. `forward` is the network alone, of which "
-            "the columns of Captum and Xplique have that of PyTorch and of TensorFlow. "
+            "and in brackets the ratio to xaimaps in JAX. The times of a row are of one run, and "
+            "different rows may be of different processors. `forward` is the network alone, of "
+            "which the columns of Captum and Xplique have that of PyTorch and of TensorFlow. "
             f"Usually, {_told(LENGTHS[FULL])}. Rows with `short` are of fewer passes, for networks "
             f"whose passes take long: {_told(LENGTHS['short'])}. Score-CAM and Ablation-CAM are of "
             "all channels.\n",
