@@ -76,23 +76,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", default=NETWORKS, choices=NETWORKS)
     args = parser.parse_args()
+    files = {name: network(name).file for name in args.only}
     page = HEAD.format(machine=machine("jax", "jaxlib", "onnxruntime"))
     page += TABLE.format(title="Saliency", case="programs on disk")
-    for name in args.only:
+    for name, file in files.items():
         with tempfile.TemporaryDirectory() as folder:
             for told, keep in KEPT.items():
                 cache = None if told == "none" else folder
-                page += line(name, told, cache, "saliency", "jax", *keep)
+                times = measured(file, cache, "saliency", "jax", *keep)
+                page += line(name, told, times)
     page += TABLE.format(title="Grad-CAM, without programs on disk", case="forward pass")
-    for name in args.only:
+    for name, file in files.items():
         for told, forward in (("JAX", "jax"), ("ONNX Runtime", "onnxruntime")):
-            page += line(name, told, None, "grad_cam", forward)
+            page += line(name, told, measured(file, None, "grad_cam", forward))
     (RESULTS / f"cold-start-{jax.local_devices()[0].platform}.md").write_text(page)
 
 
-def line(name: str, told: str, cache: str | None, *arguments: str) -> str:
-    """Return a line of a table, with the seconds of a new process."""
-    times = measured(network(name).file, cache, *arguments)
+def line(name: str, told: str, times: list[float]) -> str:
+    """Print and return a line of a table, with the seconds of a new process."""
     found = f"| {name} | {told} | {' | '.join(f'{one:.3g}' for one in times)} |\n"
     print(found, end="", flush=True)
     return found

@@ -69,6 +69,12 @@ class Network(Description):
         return self.usual.has_rectifiers
 
     @property
+    def is_quantised(self) -> bool:
+        """Whether values are converted to integers of a few bits, or from them."""
+        kinds = {operation.kind for operation in self.usual.operations}
+        return not kinds.isdisjoint(("quantize", "dequantize"))
+
+    @property
     def rescaling(self) -> Operation | None:
         return self.usual.rescaling
 

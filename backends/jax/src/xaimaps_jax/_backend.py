@@ -337,8 +337,7 @@ class JaxBackend(Backend):
         return view
 
     def _require_floats(self) -> None:
-        kinds = {operation.kind for operation in self._program.network.usual.operations}
-        if not kinds.isdisjoint(("quantize", "dequantize")):
+        if self._program.network.is_quantised:
             raise BackendError(
                 "`precision` must be 'float32' or 'tf32' for a quantised model, whose integers "
                 "bfloat16 cannot hold, got 'bfloat16'"

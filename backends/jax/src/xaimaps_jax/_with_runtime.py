@@ -174,8 +174,7 @@ def with_runtime(
 def _reason_against(plain: JaxBackend) -> str:
     """Return for which kind of model ONNX Runtime gives no values, or an empty text."""
     network = cast("OnnxNetwork", plain.network)
-    kinds = {operation.kind for operation in network.usual.operations}
-    if not kinds.isdisjoint(("quantize", "dequantize")):
+    if network.is_quantised:
         return "a quantised model, whose values JAX holds in other types"
     return "" if network.input.dtype == np.float32 else f"images of {network.input.dtype}"
 
