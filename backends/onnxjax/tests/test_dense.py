@@ -1,6 +1,7 @@
-"""The input gradient of convolutions with strides over few channels, by phases of the strides."""
+"""The input gradient of convolutions, by phases of the strides or by windows."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from onnxjax._ops.dense import convolved, dense
@@ -24,7 +25,7 @@ def test_the_gradient_and_its_transpose_are_those_of_jax(sizes, kernel, strides,
     outputs = channels * np.prod(strides) + 1  # more than the phases, so that these are used
     options = strides, (pads,) * rank, (1,) * rank
     with jax.enable_x64(True):
-        x = draw.normal(size=(2, *sizes, channels))
+        x = draw.normal(size=(8, *sizes, channels))  # more positions than outputs
         w = draw.normal(size=(*kernel, channels, outputs))
         tangent = draw.normal(size=x.shape)
         found, expected = (jax.vjp(lambda x, f=f: f(x, w, *options), x) for f in (dense, convolved))
@@ -34,6 +35,69 @@ def test_the_gradient_and_its_transpose_are_those_of_jax(sizes, kernel, strides,
             jax.jvp(lambda x, f=f: f(x, w, *options), (x,), (tangent,)) for f in (dense, convolved)
         ]
         np.testing.assert_allclose(pushed[0], pushed[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("pads", PADS.values(), ids=PADS)
+@pytest.mark.parametrize(
+    ("sizes", "kernel", "strides"),
+    [
+        ((9,), (4,), (2,)),
+        ((6, 7), (3, 3), (1, 1)),
+        ((7, 8), (3, 2), (2, 1)),
+        ((6, 5), (2, 2), (3, 2)),  # windows that do not overlap, and positions in none of them
+        ((5, 6, 5), (2, 3, 2), (1, 2, 1)),
+    ],
+)
+def test_the_sum_of_the_gradients_of_windows_is_that_of_jax(sizes, kernel, strides, pads, dilation):
+    draw, rank = np.random.default_rng(0), len(sizes)
+    options = strides, (pads,) * rank, (dilation,) * rank
+    w = draw.normal(size=(*kernel, 3, 2))
+    with jax.enable_x64(True):
+        g = jax.eval_shape(lambda x: convolved(x, w, *options), np.zeros((2, *sizes, 3)))
+        w = draw.normal(size=(*kernel, 3, 1 + np.prod(g.shape[:-1])))
+        x = draw.normal(size=(2, *sizes, 3))
+        (y, pull), expected = (
+            jax.vjp(lambda x, f=f: f(x, w, *options), x) for f in (dense, convolved)
+        )
+        g = draw.normal(size=y.shape)
+        np.testing.assert_allclose(pull(g)[0], expected[1](g)[0], atol=1e-12)
+        assert "transpose" not in str(jax.make_jaxpr(pull)(g))
+        tangent = draw.normal(size=x.shape)
+        pushed = [
+            jax.jvp(lambda x, f=f: f(x, w, *options), (x,), (tangent,)) for f in (dense, convolved)
+        ]
+        np.testing.assert_allclose(pushed[0], pushed[1], atol=1e-12)
+
+
+def test_windows_of_bfloat16_are_added_in_float32():
+    draw = np.random.default_rng(0)
+    x, w = (
+        jnp.asarray(draw.normal(size=shape), jnp.bfloat16)
+        for shape in [(1, 4, 4, 8), (3, 3, 8, 64)]
+    )
+
+    def gradient(x, w):
+        y, pull = jax.vjp(lambda x: dense(x, w, (1, 1), ((1, 1),) * 2, (1, 1)), x)
+        return pull(jnp.ones_like(y))[0]
+
+    exact = gradient(x.astype(jnp.float32), w.astype(jnp.float32))
+    np.testing.assert_array_equal(gradient(x, w), exact.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("channels", "strides"), [(3, (2, 2)), (8, (1, 1))], ids=["phases", "windows"]
+)
+def test_export_for_any_number_of_images(channels, strides):
+    w = np.random.default_rng(0).normal(size=(3, 3, channels, 64)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(2, 5, 5, channels)).astype(np.float32)
+
+    def gradient(x, fn=dense):
+        return jax.grad(lambda x: (fn(x, w, strides, ((1, 1),) * 2, (1, 1)) ** 2).sum())(x)
+
+    shape = jax.export.symbolic_shape(f"N, 5, 5, {channels}")
+    exported = jax.export.export(jax.jit(gradient))(jax.ShapeDtypeStruct(shape, x.dtype))
+    np.testing.assert_allclose(exported.call(x), gradient(x, convolved), rtol=1e-4, atol=1e-4)
 
 
 def test_no_zeros_are_between_the_positions():

@@ -30,6 +30,7 @@ from xaimaps_onnx.info import model_info
 
 from xaimaps._digest import digest
 from xaimaps._input_pictures import require_numbers
+from xaimaps._memory import is_memory_kept
 from xaimaps._registry import import_extra
 from xaimaps.backend import (
     INPUT,
@@ -314,7 +315,7 @@ class JaxBackend(Backend):
         memory = first.memory_stats() or {}
         is_cpu = first.platform == "cpu"
         own = None if is_cpu else memory.get("bytes_limit")
-        reused = HEAP_BYTES if is_cpu else None
+        reused = HEAP_BYTES if is_cpu and not is_memory_kept() else None
         return Device(first.device_kind, own, memory.get("peak_bytes_in_use"), reused)
 
     @property

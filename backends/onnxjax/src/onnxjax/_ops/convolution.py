@@ -20,7 +20,7 @@ from onnxjax._ops.channels import elementwise, first, last
 from onnxjax._ops.dense import convolved, dense
 from onnxjax._ops.depthwise import depthwise
 from onnxjax._ops.platforms import lowering
-from onnxjax._ops.windows import Ints, Pads, spatial_rank, window_pads, window_shifts
+from onnxjax._ops.windows import Ints, Pads, patches, spatial_rank, window_pads
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import op
 
@@ -148,7 +148,7 @@ def convolve_last(
     if group == 1 and has_disjoint_windows(x.shape[1:-1], kernel, strides, dilations):
         return _mix(_pieces(x, kernel, strides, pads), w)
     if group == 1 and max(strides) > 1 and size * channels <= own.few_products:
-        return _mix(_patches(x, kernel, strides, pads, dilations), w)
+        return _mix(patches(x, kernel, strides, pads, dilations), w)
     if own.depthwise and group == x.shape[-1] == outputs > channels == 1:
         wide = jnp.promote_types(x.dtype, jnp.float32)  # half-precision values are summed in it
         y = depthwise(x.astype(wide), w[..., 0, :].astype(wide), strides, tuple(pads), dilations)
@@ -182,19 +182,8 @@ def _mix(x: Array, w: Array) -> Array:
     return y.reshape(*x.shape[:-1], outputs)
 
 
-def _patches(
-    x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads, dilations: Sequence[int]
-) -> Array:
-    """Return the window at each position as channels (*kernel, C), one axis after the other."""
-    windows = [*zip(kernel, strides, pads, dilations, strict=True)]
-    for axis, (size, stride, pad, dilation) in reversed([*enumerate(windows, start=1)]):
-        parts = window_shifts(x, [size], [stride], [pad], [dilation], axis)
-        x = jnp.concatenate([part for _, part in parts], axis=-1)
-    return x
-
-
 def _pieces(x: Array, kernel: Sequence[int], strides: Sequence[int], pads: Pads) -> Array:
-    """Return `_patches` for windows that do not overlap, by a reshape without concatenation."""
+    """Return `patches` for windows that do not overlap, by a reshape without concatenation."""
     windows = [*zip(x.shape[1:-1], kernel, strides, pads, strict=True)]
     counts = [max((n + lo + hi - k) // s + 1, 0) for n, k, s, (lo, hi) in windows]
     edges = [

@@ -8,6 +8,11 @@ instead.
 The gradient of a convolution with strides has zeros between its positions. Where few channels come
 from many, as at the image, the positions of each phase of the strides become channels instead, of a
 convolution without zeros: a third of the time for the first layer of a ResNet and 8 images.
+
+A transposed kernel of many channels takes longer than the convolution of few positions, because
+XLA for CPU transposes without regard to caches. Then one product of the gradient and the kernel, in
+the kernel's own order, makes the gradient of each window, and these are added: a quarter of the
+time for a 3x3 convolution of 512 channels at 7x7 positions.
 """
 
 from __future__ import annotations
@@ -15,8 +20,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from onnxjax._jax import jnp, lax
+from onnxjax._jax import jax, jnp, lax
 from onnxjax._ops.pulls import Borders, Steps, pull_borders, with_pull
+from onnxjax._ops.windows import patches
 
 Array = Any
 
@@ -38,6 +44,8 @@ def _pull(
 ) -> Array:
     """Return the input gradient: `g` convolved with the flipped kernel of swapped channels."""
     *_, channels, outputs = w.shape
+    if _has_few_positions(g):
+        return _pull_by_window(g, w, sizes, strides, pads, dilations)
     if max(dilations) == 1 < max(strides) and channels * math.prod(strides) < outputs:
         return _pull_by_phase(g, w, sizes, strides, pads)
     borders = pull_borders(w.shape[:-2], sizes, g.shape[1:-1], strides, pads, dilations)
@@ -63,12 +71,34 @@ def _pull_by_phase(g: Array, w: Array, sizes: Steps, strides: Steps, pads: Borde
     lengths = [-(-(n + sum(pad)) // s) for n, s, pad in zip(sizes, strides, pads, strict=True)]
     borders = [(c - 1, n - m) for c, n, m in zip(counts, lengths, g.shape[1:], strict=False)]
     y = convolved(g, w, (1,) * rank, tuple(borders), (1,) * rank)
-    y = y.reshape(len(g), *lengths, *strides, channels)
+    y = y.reshape(g.shape[0], *lengths, *strides, channels)
     together = [axis for first in range(1, rank + 1) for axis in (first, first + rank)]
     y = y.transpose(0, *together, 2 * rank + 1)
-    whole = y.reshape(len(g), *(n * s for n, s in zip(lengths, strides, strict=True)), channels)
+    whole = y.reshape(g.shape[0], *(n * s for n, s in zip(lengths, strides, strict=True)), channels)
     inside = (slice(low, low + n) for (low, _), n in zip(pads, sizes, strict=True))
     return whole[(slice(None), *inside)]
+
+
+def _has_few_positions(g: Array) -> bool:
+    """Return whether there are more channels than positions in all images, if these are known."""
+    *positions, outputs = g.shape
+    return all(isinstance(n, int) for n in positions) and math.prod(positions) < outputs
+
+
+def _pull_by_window(
+    g: Array, w: Array, sizes: Steps, strides: Steps, pads: Borders, dilations: Steps
+) -> Array:
+    """Return the input gradient as the sum of those of all windows, in float32 at least."""
+    *kernel, channels, outputs = w.shape
+    wide = jnp.promote_types(g.dtype, jnp.float32)
+    axes = (((g.ndim - 1,), (1,)), ((), ()))
+    own = lax.dot_general(g, w.reshape(-1, outputs), axes, preferred_element_type=wide)
+
+    def windows(x: Array) -> Array:
+        return patches(x, kernel, strides, pads, dilations)
+
+    like = jax.ShapeDtypeStruct((g.shape[0], *sizes, channels), wide)
+    return jax.linear_transpose(windows, like)(own)[0].astype(g.dtype)
 
 
 @with_pull(_pull)

@@ -142,3 +142,26 @@ def window_shifts(
         ends = (*x.shape[:axis], *stops, *x.shape[end:])
         steps = (*(1,) * axis, *strides, *(1,) * after)
         yield at, lax.slice(padded, begins, ends, steps)
+
+
+def patches(
+    x: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    dilations: Sequence[int],
+) -> Array:
+    """Return the window at each position as channels (*kernel, C), one axis after the other.
+
+    Args:
+        x: `(N, *spatial, C)`.
+        kernel: the windows' sizes.
+        strides: the distances between windows.
+        pads: of zeros, before and after each axis.
+        dilations: the distances within a window.
+    """
+    windows = [*zip(kernel, strides, pads, dilations, strict=True)]
+    for axis, (size, stride, pad, dilation) in reversed([*enumerate(windows, start=1)]):
+        parts = window_shifts(x, [size], [stride], [pad], [dilation], axis)
+        x = jnp.concatenate([part for _, part in parts], axis=-1)
+    return x
