@@ -1,6 +1,7 @@
 """The depthwise convolution of CPUs equals XLA's own, through every transformation of JAX."""
 
 import functools
+import re
 
 import jax
 import jax.export
@@ -19,6 +20,7 @@ CASES = {
     "strided": ((2, 8, 7, 4), (3, 2, 4), (2, 3), ((2, 1), (0, 2)), (1, 1)),
     "dilated": ((2, 9, 9, 3), (3, 2, 3), (1, 2), ((0, 0), (3, 1)), (2, 3)),
     "3d": ((2, 4, 5, 6, 2), (2, 3, 2, 2), (2, 1, 1), ((1, 0), (1, 1), (0, 1)), (1, 1, 2)),
+    "3d, strided": ((2, 6, 5, 6, 2), (3, 2, 2, 2), (2, 1, 3), ((1, 0), (0, 1), (1, 1)), (1, 1, 1)),
 }
 
 
@@ -155,3 +157,12 @@ def test_the_backward_pass_does_not_compute_the_convolution_again():
     products = program.count(" multiply(")
     # Nine in each direction and a few by 2; a convolution that is computed again adds nine.
     assert 18 <= products < 18 + 9
+
+
+def test_no_zeros_are_between_the_positions_of_a_strided_gradient():
+    def pulled(x, w):
+        y, pull = jax.vjp(lambda x: depthwise(x, w, (2, 2), ((1, 1),) * 2, (1, 1)), x)
+        return pull(y)
+
+    program = jax.jit(pulled).lower(jnp.zeros((1, 8, 8, 4)), jnp.ones((3, 3, 4))).as_text()
+    assert set(re.findall(r"interior = \[(.*?)\]", program)) == {"0, 0, 0, 0"}

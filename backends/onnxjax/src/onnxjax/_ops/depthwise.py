@@ -4,11 +4,16 @@ XLA's own depthwise convolution is slow on CPU. The sum is fast, but JAX transpo
 padded products, which is slow: input gradients take 1.5 to 3 times as long. It is faster to dilate
 the gradient once and to convolve it with the flipped kernel. The derivative below is therefore
 defined as the transpose of this convolution, which JAX transposes back.
+
+With strides, most of the dilated gradient is zero. The positions of each phase of the strides are
+computed without it, and put between each other: half of the time for strides of two.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from onnxjax._jax import jnp, lax
@@ -27,12 +32,52 @@ def _pull(
     g: Array, *, w: Array, sizes: Steps, strides: Steps, pads: Borders, dilations: Steps
 ) -> Array:
     """Return the input gradient: `g` dilated, padded, and convolved with the flipped kernel."""
+    if max(dilations) == 1 < max(strides):
+        return _pull_by_phase(g, w, sizes, strides, pads)
     borders = pull_borders(w.shape[:-1], sizes, g.shape[1:-1], strides, pads, dilations)
     edges = ((lo, hi, s - 1) for (lo, hi), s in zip(borders, strides, strict=True))
     spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-    rank = len(borders)
+    return _convolved(spread, w, dilations)
+
+
+def _convolved(g: Array, w: Array, dilations: Steps) -> Array:
+    """Convolve `g` with the flipped kernel, where all of it is inside."""
+    rank = len(dilations)
     flipped = jnp.flip(w, range(rank))
-    return _shifted_products(spread, flipped, (1,) * rank, ((0, 0),) * rank, dilations)
+    return _shifted_products(g, flipped, (1,) * rank, ((0, 0),) * rank, dilations)
+
+
+def _pull_by_phase(g: Array, w: Array, sizes: Steps, strides: Steps, pads: Borders) -> Array:
+    """Return the input gradient, with the positions of each phase of the strides by themselves.
+
+    A position `s a + r` of the padded input, with stride s and phase r, gets `w[s q + r] g[a - q]`
+    for every q.
+    """
+    rank = len(sizes)
+    most = [-(-k // s) for k, s in zip(w.shape, strides, strict=False)]
+    lengths = [-(-(n + sum(pad)) // s) for n, s, pad in zip(sizes, strides, pads, strict=True)]
+    borders = [(q - 1, n - m) for q, n, m in zip(most, lengths, g.shape[1:], strict=False)]
+    padded = jnp.pad(g, [(0, 0), *borders, (0, 0)])
+
+    def phase(at: Sequence[int]) -> Array:
+        own = w[tuple(slice(r, None, s) for r, s in zip(at, strides, strict=True))]
+        if not own.size:  # between windows that do not touch
+            return jnp.zeros((g.shape[0], *lengths, g.shape[-1]), g.dtype)
+        inside = (slice(q - count, None) for q, count in zip(most, own.shape, strict=False))
+        return _convolved(padded[(slice(None), *inside)], own, (1,) * rank)
+
+    parts = [*map(phase, itertools.product(*map(range, strides)))]
+    for axis, stride in reversed([*enumerate(strides, start=1)]):
+        parts = [_interleaved(some, axis) for some in zip(*[iter(parts)] * stride, strict=True)]
+    inside = (slice(low, low + n) for (low, _), n in zip(pads, sizes, strict=True))
+    return parts[0][(slice(None), *inside)]
+
+
+def _interleaved(parts: Sequence[Array], axis: int) -> Array:
+    """Return the first positions of all parts along an axis, then the second ones, and so on."""
+    joined = jnp.stack(parts, axis + 1)
+    shape = joined.shape
+    return joined.reshape(*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
 
 
 @with_pull(_pull)
