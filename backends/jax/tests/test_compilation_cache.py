@@ -336,15 +336,28 @@ def test_programs_that_call_python_are_not_written(inner, folder):
     assert names(folder) == []
 
 
-@ON_CPU
-@pytest.mark.skipif(_memory._glibc() is None, reason="it concerns glibc")
-@pytest.mark.parametrize("is_kept", [False, True])
-def test_large_programs_are_written_where_memory_is_kept(is_kept, folder, monkeypatch):
+@pytest.fixture(params=[False, True], ids=["memory not kept", "memory kept"])
+def is_kept(request, monkeypatch):
     event = threading.Event()
     monkeypatch.setattr(_memory, "_KEPT", event)
-    if is_kept:
+    if request.param:
         event.set()
+    return request.param
 
+
+@ON_CPU
+@pytest.mark.skipif(_memory._glibc() is None, reason="it concerns glibc")
+def test_values_of_any_size_use_memory_again_where_it_is_kept(is_kept):
+    def model(_, x):
+        return x.sum((1, 2))
+
+    backend = xaimaps.load(model, params={}, input_shape=(9, 9, 3))
+    assert backend.device.reused == (None if is_kept else 31 * 2**20)
+
+
+@ON_CPU
+@pytest.mark.skipif(_memory._glibc() is None, reason="it concerns glibc")
+def test_large_programs_are_written_where_memory_is_kept(is_kept, folder):
     def large(x):
         values = [jax.lax.cumsum(x * factor) for factor in range(1, 5)]
         return sum(jax.lax.cumsum(value, reverse=True) for value in values)
