@@ -1,11 +1,13 @@
 """Derivatives: against central differences in float64, and the conventions at kinks."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 from onnxjax import load
+from onnxjax._ops.slicing import pad_11
 
 RNG = np.random.default_rng(20)
 OPSET = 22
@@ -228,3 +230,14 @@ def test_integer_division_cuts_towards_zero(a, b, quotient, static):
     inputs = [integers(a), integers(b)]
     (got,) = model.apply({}, *(inputs if static else map(jnp.asarray, inputs)))
     assert got == quotient
+
+
+def test_pads_and_crops_of_any_number_of_images():
+    def padded(x):
+        return pad_11(jnp, x, np.asarray([0, 0, 1, -1, 0, 0, 2, -2]))
+
+    shape = jax.export.symbolic_shape("N, 2, 3, 5")
+    exported = jax.export.export(jax.jit(padded))(jax.ShapeDtypeStruct(shape, np.float32))
+    x = np.arange(60, dtype=np.float32).reshape(2, 2, 3, 5)
+    expected = np.pad(x[..., 1:-2], [(0, 0), (0, 0), (1, 2), (0, 0)])
+    np.testing.assert_array_equal(exported.call(x), expected)

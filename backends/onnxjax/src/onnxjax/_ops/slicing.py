@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from onnxjax._ops.common import normal_axes, require_size, to_ints
 from onnxjax.errors import UnsupportedModelError
 from onnxjax.registry import op
@@ -70,7 +68,8 @@ def pad_11(
     widths = _widths(to_ints(pads), x.ndim, None if axes is None else to_ints(axes))
     x = _crop(x, widths)
     grown = [(max(low, 0), max(high, 0)) for low, high in widths]
-    require_size([n + sum(w) for n, w in zip(x.shape, grown, strict=True)], "Pad")
+    sizes = [n + sum(w) for n, w in zip(x.shape, grown, strict=True)]
+    require_size([n for n in sizes if isinstance(n, int)], "Pad")  # unknown ones are of exports
     if mode not in PAD_MODES:
         raise UnsupportedModelError(f"Pad knows no mode {mode!r}; it knows {list(PAD_MODES)}")
     if mode != "constant":
@@ -96,7 +95,4 @@ def _widths(pads: Sequence[int], rank: int, axes: Sequence[int] | None) -> list[
 
 
 def _crop(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
-    ends = np.asarray(x.shape) + np.minimum([high for _, high in widths], 0)
-    return x[
-        tuple(slice(max(-low, 0), int(end)) for (low, _), end in zip(widths, ends, strict=True))
-    ]
+    return x[tuple(slice(max(-low, 0), high if high < 0 else None) for low, high in widths)]
