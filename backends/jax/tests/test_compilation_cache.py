@@ -18,6 +18,7 @@ from xaimaps import _memory
 from xaimaps.testing import pooled_network
 from xaimaps.testing.conformance import FEW, REFERENCE_METHODS
 
+GLIBC = pytest.mark.skipif(_memory._glibc() is None, reason="it concerns glibc")
 ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="it concerns programs for CPU")
 IMAGES = np.random.default_rng(1).normal(size=(3, 9, 9, 3)).astype(np.float32)
 
@@ -346,7 +347,7 @@ def is_kept(request, monkeypatch):
 
 
 @ON_CPU
-@pytest.mark.skipif(_memory._glibc() is None, reason="it concerns glibc")
+@GLIBC
 def test_values_of_any_size_use_memory_again_where_it_is_kept(is_kept):
     def model(_, x):
         return x.sum((1, 2))
@@ -356,7 +357,7 @@ def test_values_of_any_size_use_memory_again_where_it_is_kept(is_kept):
 
 
 @ON_CPU
-@pytest.mark.skipif(_memory._glibc() is None, reason="it concerns glibc")
+@GLIBC
 def test_large_programs_are_written_where_memory_is_kept(is_kept, folder):
     def large(x):
         values = [jax.lax.cumsum(x * factor) for factor in range(1, 5)]

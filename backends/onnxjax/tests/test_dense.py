@@ -9,6 +9,17 @@ from onnxjax._ops.dense import convolved, dense
 PADS = {"none": (0, 0), "uneven": (1, 2), "before": (3, 0)}
 
 
+def assert_same_derivatives(draw, x, w, options):
+    """Compare the gradient and its transpose with JAX's; return the gradient and a value for it."""
+    fns = [lambda x, f=f: f(x, w, *options) for f in (dense, convolved)]
+    (y, pull), (_, expected) = (jax.vjp(fn, x) for fn in fns)
+    g, tangent = draw.normal(size=y.shape), draw.normal(size=x.shape)
+    np.testing.assert_allclose(pull(g)[0], expected(g)[0], atol=1e-12)
+    pushed = [jax.jvp(fn, (x,), (tangent,)) for fn in fns]
+    np.testing.assert_allclose(pushed[0], pushed[1], atol=1e-12)
+    return pull, g
+
+
 @pytest.mark.parametrize("pads", PADS.values(), ids=PADS)
 @pytest.mark.parametrize(
     ("sizes", "kernel", "strides"),
@@ -27,14 +38,7 @@ def test_the_gradient_and_its_transpose_are_those_of_jax(sizes, kernel, strides,
     with jax.enable_x64(True):
         x = draw.normal(size=(8, *sizes, channels))  # more positions than outputs
         w = draw.normal(size=(*kernel, channels, outputs))
-        tangent = draw.normal(size=x.shape)
-        found, expected = (jax.vjp(lambda x, f=f: f(x, w, *options), x) for f in (dense, convolved))
-        g = draw.normal(size=expected[0].shape)
-        np.testing.assert_allclose(found[1](g)[0], expected[1](g)[0], atol=1e-12)
-        pushed = [
-            jax.jvp(lambda x, f=f: f(x, w, *options), (x,), (tangent,)) for f in (dense, convolved)
-        ]
-        np.testing.assert_allclose(pushed[0], pushed[1], atol=1e-12)
+        assert_same_derivatives(draw, x, w, options)
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
@@ -57,17 +61,8 @@ def test_the_sum_of_the_gradients_of_windows_is_that_of_jax(sizes, kernel, strid
         g = jax.eval_shape(lambda x: convolved(x, w, *options), np.zeros((2, *sizes, 3)))
         w = draw.normal(size=(*kernel, 3, 1 + np.prod(g.shape[:-1])))
         x = draw.normal(size=(2, *sizes, 3))
-        (y, pull), expected = (
-            jax.vjp(lambda x, f=f: f(x, w, *options), x) for f in (dense, convolved)
-        )
-        g = draw.normal(size=y.shape)
-        np.testing.assert_allclose(pull(g)[0], expected[1](g)[0], atol=1e-12)
+        pull, g = assert_same_derivatives(draw, x, w, options)
         assert "transpose" not in str(jax.make_jaxpr(pull)(g))
-        tangent = draw.normal(size=x.shape)
-        pushed = [
-            jax.jvp(lambda x, f=f: f(x, w, *options), (x,), (tangent,)) for f in (dense, convolved)
-        ]
-        np.testing.assert_allclose(pushed[0], pushed[1], atol=1e-12)
 
 
 def test_windows_of_bfloat16_are_added_in_float32():

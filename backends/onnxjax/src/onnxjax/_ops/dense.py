@@ -21,7 +21,7 @@ import math
 from typing import Any
 
 from onnxjax._jax import jax, jnp, lax
-from onnxjax._ops.pulls import Borders, Steps, pull_borders, with_pull
+from onnxjax._ops.pulls import Borders, Steps, phases, pull_borders, with_pull, without_pads
 from onnxjax._ops.windows import patches
 
 Array = Any
@@ -55,28 +55,21 @@ def _pull(
 
 
 def _pull_by_phase(g: Array, w: Array, sizes: Steps, strides: Steps, pads: Borders) -> Array:
-    """Return the input gradient, with the positions of each phase of the strides as channels.
-
-    A position `s a + r` of the padded input, with stride s and phase r, gets `w[s q + r] g[a - q]`
-    for every q.
-    """
+    """Return the input gradient, with the positions of each phase of the strides as channels."""
     rank, (channels, outputs) = len(sizes), w.shape[-2:]
-    counts = [-(-k // s) for k, s in zip(w.shape, strides, strict=False)]
+    counts, lengths, borders = phases(w.shape[:-2], sizes, g.shape[1:-1], strides, pads)
     more = [(0, c * s - k) for c, s, k in zip(counts, strides, w.shape, strict=False)]
     split = [size for pair in zip(counts, strides, strict=True) for size in pair]
     apart = [*range(0, 2 * rank, 2), 2 * rank + 1, *range(1, 2 * rank, 2), 2 * rank]
     w = jnp.pad(w, [*more, (0, 0), (0, 0)]).reshape(*split, channels, outputs)
     w = jnp.flip(w.transpose(apart), range(rank)).reshape(*counts, outputs, -1)
 
-    lengths = [-(-(n + sum(pad)) // s) for n, s, pad in zip(sizes, strides, pads, strict=True)]
-    borders = [(c - 1, n - m) for c, n, m in zip(counts, lengths, g.shape[1:], strict=False)]
-    y = convolved(g, w, (1,) * rank, tuple(borders), (1,) * rank)
+    y = convolved(g, w, (1,) * rank, borders, (1,) * rank)
     y = y.reshape(g.shape[0], *lengths, *strides, channels)
     together = [axis for first in range(1, rank + 1) for axis in (first, first + rank)]
     y = y.transpose(0, *together, 2 * rank + 1)
     whole = y.reshape(g.shape[0], *(n * s for n, s in zip(lengths, strides, strict=True)), channels)
-    inside = (slice(low, low + n) for (low, _), n in zip(pads, sizes, strict=True))
-    return whole[(slice(None), *inside)]
+    return without_pads(whole, sizes, pads)
 
 
 def _has_few_positions(g: Array) -> bool:

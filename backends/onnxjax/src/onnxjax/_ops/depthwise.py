@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onnxjax._jax import jnp, lax
-from onnxjax._ops.pulls import Borders, Steps, pull_borders, with_pull
+from onnxjax._ops.pulls import Borders, Steps, phases, pull_borders, with_pull, without_pads
 from onnxjax._ops.windows import window_shifts
 
 Array = Any
@@ -48,15 +48,9 @@ def _convolved(g: Array, w: Array, dilations: Steps) -> Array:
 
 
 def _pull_by_phase(g: Array, w: Array, sizes: Steps, strides: Steps, pads: Borders) -> Array:
-    """Return the input gradient, with the positions of each phase of the strides by themselves.
-
-    A position `s a + r` of the padded input, with stride s and phase r, gets `w[s q + r] g[a - q]`
-    for every q.
-    """
+    """Return the input gradient, with the positions of each phase of the strides by themselves."""
     rank = len(sizes)
-    most = [-(-k // s) for k, s in zip(w.shape, strides, strict=False)]
-    lengths = [-(-(n + sum(pad)) // s) for n, s, pad in zip(sizes, strides, pads, strict=True)]
-    borders = [(q - 1, n - m) for q, n, m in zip(most, lengths, g.shape[1:], strict=False)]
+    most, lengths, borders = phases(w.shape[:-1], sizes, g.shape[1:-1], strides, pads)
     padded = jnp.pad(g, [(0, 0), *borders, (0, 0)])
 
     def phase(at: Sequence[int]) -> Array:
@@ -69,8 +63,7 @@ def _pull_by_phase(g: Array, w: Array, sizes: Steps, strides: Steps, pads: Borde
     parts = [*map(phase, itertools.product(*map(range, strides)))]
     for axis, stride in reversed([*enumerate(strides, start=1)]):
         parts = [_interleaved(some, axis) for some in zip(*[iter(parts)] * stride, strict=True)]
-    inside = (slice(low, low + n) for (low, _), n in zip(pads, sizes, strict=True))
-    return parts[0][(slice(None), *inside)]
+    return without_pads(parts[0], sizes, pads)
 
 
 def _interleaved(parts: Sequence[Array], axis: int) -> Array:

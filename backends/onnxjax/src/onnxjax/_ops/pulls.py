@@ -72,3 +72,33 @@ def pull_borders(
             kernel, dilations, pads, sizes, found, strides, strict=True
         )
     )
+
+
+def phases(
+    kernel: Sequence[int], sizes: Steps, found: Steps, strides: Steps, pads: Borders
+) -> tuple[Steps, Steps, Borders]:
+    """Return how the input gradient divides into the phases of the strides.
+
+    A position `s a + r` of the padded input, with stride s and phase r, gets `w[s q + r] g[a - q]`
+    for every q.
+
+    Args:
+        kernel: the spatial sizes of the kernel.
+        sizes: those of the input.
+        found: those of the result.
+        strides: of the convolution.
+        pads: of the convolution.
+
+    Returns:
+        The number of q and of a along each axis, and the borders of g that hold every `a - q`.
+    """
+    counts = tuple(-(-k // s) for k, s in zip(kernel, strides, strict=True))
+    lengths = tuple(-(-(n + sum(pad)) // s) for n, s, pad in zip(sizes, strides, pads, strict=True))
+    borders = tuple((q - 1, n - m) for q, n, m in zip(counts, lengths, found, strict=True))
+    return counts, lengths, borders
+
+
+def without_pads(x: Array, sizes: Steps, pads: Borders) -> Array:
+    """Return the positions of the input itself of a padded one, `(N, *spatial, C)`."""
+    inside = (slice(low, low + n) for (low, _), n in zip(pads, sizes, strict=True))
+    return x[(slice(None), *inside)]
